@@ -1,0 +1,120 @@
+"""What a face should look like: emotions, mixes of them, and how strongly."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+import numpy as np
+
+from mien.engines.errors import UsageError
+
+EMOTIONS = (
+    "neutral",
+    "happy",
+    "sad",
+    "surprised",
+    "fearful",
+    "disgusted",
+    "angry",
+    "contemptuous",
+)
+
+ALIASES = {
+    "neutrality": "neutral",
+    "calm": "neutral",
+    "happiness": "happy",
+    "joy": "happy",
+    "smile": "happy",
+    "smiling": "happy",
+    "sadness": "sad",
+    "surprise": "surprised",
+    "fear": "fearful",
+    "afraid": "fearful",
+    "scared": "fearful",
+    "disgust": "disgusted",
+    "anger": "angry",
+    "contempt": "contemptuous",
+}
+
+MAX_STRENGTH = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An expression to reach.
+
+    weights: a weight per emotion of EMOTIONS, each in [0, 1], their sum in (0, 1] where a mix
+        leaves some of the face as it is.
+    strength: 0 leaves the face alone, 1 is the full expression, at most MAX_STRENGTH.
+    """
+
+    weights: tuple[float, ...]
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(EMOTIONS):
+            raise UsageError(f"a target has {len(EMOTIONS)} weights, not {len(self.weights)}")
+        if min(self.weights) < 0 or not 0 < sum(self.weights) <= 1 + 1e-6:
+            raise UsageError("the weights of an emotion mix must lie in 0..1 and sum to at most 1")
+        if not 0 <= self.strength <= MAX_STRENGTH:
+            raise UsageError(f"intensity must lie in 0..{MAX_STRENGTH:g}, not {self.strength:g}")
+
+    def vector(self) -> np.ndarray:
+        """The weights as float32 (8,)."""
+        return np.array(self.weights, np.float32)
+
+    @property
+    def name(self) -> str:
+        """The mix in short form, fit for a file name: `happy` or `happy70-surprised30`."""
+        parts = [(w, e) for w, e in zip(self.weights, EMOTIONS, strict=True) if w > 0]
+        if len(parts) == 1 and parts[0][0] >= 0.995:
+            return parts[0][1]
+        return "-".join(f"{e}{round(100 * w)}" for w, e in parts)
+
+
+def emotion_name(name: str) -> str:
+    """The canonical name of an emotion or alias; UsageError names the nearest otherwise."""
+    key = name.strip().lower()
+    if key in EMOTIONS:
+        return key
+    if key in ALIASES:
+        return ALIASES[key]
+    near = difflib.get_close_matches(key, [*EMOTIONS, *ALIASES], n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UsageError(f"unknown emotion {name!r}{hint} (known: {', '.join(EMOTIONS)})")
+
+
+def parse_target(text: str, strength: float = 1.0) -> Target:
+    """The target of `happy` or of a mix such as `happy:0.7+surprised:0.3`.
+
+    A comma serves as well as a plus. Weights that are left out share what the others leave; a sum
+    above 1 is scaled down to 1. Raises UsageError.
+    """
+    weights = dict.fromkeys(EMOTIONS, 0.0)
+    open_parts: list[str] = []
+    for part in text.replace(",", "+").split("+"):
+        name, colon, weight = part.partition(":")
+        emotion = emotion_name(name)
+        if not colon:
+            open_parts.append(emotion)
+            continue
+        weights[emotion] += _weight(weight, part)
+    left = max(0.0, 1.0 - sum(weights.values()))
+    for emotion in open_parts:
+        weights[emotion] += left / len(open_parts)
+    total = sum(weights.values())
+    if total <= 0:
+        raise UsageError(f"the mix {text!r} gives no emotion any weight")
+    scale = 1 / total if total > 1 else 1.0
+    return Target(tuple(weights[e] * scale for e in EMOTIONS), strength)
+
+
+def _weight(text: str, part: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        raise UsageError(f"{text!r} in {part!r} is not a number between 0 and 1") from None
+    if not 0 <= weight <= 1:
+        raise UsageError(f"the weight in {part!r} must lie between 0 and 1")
+    return weight

@@ -1,0 +1,112 @@
+"""Labelled faces for training: faces160 and FER-2013, as arrays in memory.
+
+The folder that holds them is the user's to give (`--data`); its README says where they come from.
+People of faces160 are split by their hash, FER-2013 by its own splits, the same in every recipe.
+"""
+
+from __future__ import annotations
+
+import csv
+import lzma
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mien.runtime.target import EMOTIONS
+from mien.training.facemesh import landmarks_106
+
+
+_FACES160_NAMES = {
+    "neutral": "neutral",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprise": "surprised",
+    "fear": "fearful",
+    "disgust": "disgusted",
+    "anger": "angry",
+    "contempt": "contemptuous",
+}
+_FER_NAMES = {
+    "neutral": "neutral",
+    "happy": "happy",
+    "sad": "sad",
+    "surprise": "surprised",
+    "fear": "fearful",
+    "disgust": "disgusted",
+    "angry": "angry",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Pictures of one face each.
+
+    pictures: uint8 (H, W) each, luma.
+    landmarks: float32 (n, 106, d) in pixels of the picture; d is 3 for faces160, 2 for FER-2013.
+    emotions: int64 (n,), index into EMOTIONS.
+    validation: bool (n,), people (faces160) or splits (FER-2013) that no training may see.
+    people: str (n,), a hash of the person, empty where unknown.
+    """
+
+    pictures: list[np.ndarray]
+    landmarks: np.ndarray
+    emotions: np.ndarray
+    validation: np.ndarray
+    people: np.ndarray
+
+
+def load_faces160(data: Path) -> Faces:
+    """All 11,832 pictures of faces160 under `data`."""
+    with (data / "faces160.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with lzma.open(data / "faces160_landmarks.npy.xz") as file:
+        mesh = np.load(file).transpose(2, 1, 0).astype(np.float32) / 8
+    stored = {Path(name).name: picture for name, picture in _pictures(data / "faces160.tar")}
+    return Faces(
+        [stored[row["file"]] for row in rows],
+        landmarks_106(mesh),
+        np.array([EMOTIONS.index(_FACES160_NAMES[row["emotion"]]) for row in rows]),
+        np.array([int(row["person"], 16) % 10 == 0 for row in rows]),
+        np.array([row["person"] for row in rows]),
+    )
+
+
+def load_fer2013(data: Path, *, with_landmarks: bool = True) -> Faces:
+    """FER-2013 under `data`; with landmarks only the 33,696 pictures that have them.
+
+    `validation` marks the public and private test splits.
+    """
+    with (data / "fer2013.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    pictures: list[np.ndarray] = []
+    for _, sheet in sorted(_pictures(data / "fer2013.tar"), key=lambda named: named[0]):
+        pictures.extend(sheet.reshape(10, 48, 10, 48).transpose(0, 2, 1, 3).reshape(100, 48, 48))
+    index = np.arange(len(rows))
+    landmarks = np.zeros((len(rows), 106, 2), np.float32)
+    if with_landmarks:
+        index = np.load(data / "fer2013_landmarks_index.npy")
+        with lzma.open(data / "fer2013_landmarks.npy.xz") as file:
+            landmarks = landmarks_106(np.load(file).transpose(2, 1, 0).astype(np.float32) / 8)
+    return Faces(
+        [pictures[i] for i in index],
+        landmarks,
+        np.array([EMOTIONS.index(_FER_NAMES[rows[i]["label"]]) for i in index]),
+        np.array([rows[i]["split"] != "train" for i in index]),
+        np.array([""] * len(index)),
+    )
+
+
+def _pictures(tar: Path) -> Iterator[tuple[str, np.ndarray]]:
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            file = archive.extractfile(member)
+            if file is None:
+                continue
+            data = np.frombuffer(file.read(), np.uint8)
+            picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+            if picture is not None:
+                yield member.name, picture
