@@ -44,6 +44,17 @@ RIGID_TEMPLATE: Final = np.array(
     np.float32,
 )
 
+# The wider crop of the landmark network: the eye centres 0.28 of the side apart, at 0.40 of its
+# height, so that the whole face fits with room around it even when the crop is a little off.
+ROI_SIZE: Final = 112
+ROI_TEMPLATE: Final = (RIGID_TEMPLATE - np.array([0.5, 0.34], np.float32)) * np.float32(
+    0.28 / 0.34
+) + np.array([0.5, 0.40], np.float32)
+
+# Left eye centre, right eye centre, mouth centre (midway between the corners) of the same mean
+# face, in units of the wider crop.
+ROI_POINTS_TEMPLATE: Final = np.array([(0.36, 0.40), (0.64, 0.40), (0.50, 0.6987)], np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class AlignedFace:
@@ -97,6 +108,22 @@ def crop_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
     """
     rigid = landmarks[list(RIGID)]
     return fit_similarity(rigid, RIGID_TEMPLATE * size - 0.5)
+
+
+def roi_matrix(landmarks: np.ndarray, size: int = ROI_SIZE) -> np.ndarray:
+    """Where the landmark network looks, from known landmarks: float32 (2, 3), roi from frame pixels.
+
+    landmarks: (106, 2) in frame pixels. Crop unit u is roi pixel u * size - 0.5.
+    """
+    return fit_similarity(landmarks[list(RIGID)], ROI_TEMPLATE * size - 0.5)
+
+
+def roi_matrix_from_points(points: np.ndarray, size: int = ROI_SIZE) -> np.ndarray:
+    """The same crop as `roi_matrix`, from a detection: float32 (2, 3), roi from frame pixels.
+
+    points: (3, 2) left eye centre, right eye centre, mouth centre in frame pixels.
+    """
+    return fit_similarity(points, ROI_POINTS_TEMPLATE * size - 0.5)
 
 
 def align_face(luma: np.ndarray, landmarks: np.ndarray, size: int) -> AlignedFace:
