@@ -1,0 +1,40 @@
+"""Graphs made runnable: network declarations, engines, and the catalog of models."""
+
+from mien.engines.catalog import Catalog, ModelEntry, record_model
+from mien.engines.engine import Engine
+from mien.engines.errors import (
+    DeviceError,
+    EngineError,
+    MienError,
+    ModelError,
+    UsageError,
+    VideoError,
+)
+from mien.engines.fake import FakeEngine
+from mien.engines.network import Network, TensorSpec
+from mien.engines.networks import DETECTOR, LANDMARKS, MOUTH, NETWORKS, WARP
+from mien.engines.onnx_runtime import OnnxRuntimeEngine
+from mien.engines.providers import Provider
+
+__all__ = [
+    "DETECTOR",
+    "LANDMARKS",
+    "MOUTH",
+    "NETWORKS",
+    "WARP",
+    "Catalog",
+    "DeviceError",
+    "Engine",
+    "EngineError",
+    "FakeEngine",
+    "MienError",
+    "ModelEntry",
+    "ModelError",
+    "Network",
+    "OnnxRuntimeEngine",
+    "Provider",
+    "TensorSpec",
+    "UsageError",
+    "VideoError",
+    "record_model",
+]

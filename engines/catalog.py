@@ -1,0 +1,194 @@
+"""Which model file is which network, where it comes from and what it may be used for.
+
+A folder of models holds `catalog.toml` with one `[[model]]` table for each file; its keys are the
+fields of `ModelEntry`, except `folder`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.engines.engine import Engine
+from mien.engines.errors import ModelError
+from mien.engines.network import Network
+from mien.engines.onnx_runtime import OnnxRuntimeEngine, read_model
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CATALOG_NAME = "catalog.toml"
+BUNDLED_FOLDER = Path(__file__).parent / "models"
+TEXT_FIELDS = ("name", "network", "file", "sha256", "trained_on", "licence", "card")
+HEX_DIGITS = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model file of a catalog.
+
+    name: of the model, for people. network: the name of the declared `Network` it is.
+    file, card: the ONNX file and its model card, beside the catalog.
+    sha256: of the file, in lower-case hex.
+    trained_on: the data. minutes: the training time. licence: of the weights (an SPDX name).
+    quality: measured numbers, each under a name that says what and in which unit.
+    folder: where the catalog lies.
+    """
+
+    name: str
+    network: str
+    file: str
+    sha256: str
+    trained_on: str
+    minutes: float
+    quality: Mapping[str, float]
+    licence: str
+    card: str
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """Where the model file lies."""
+        return self.folder / self.file
+
+    def check_file(self) -> None:
+        """Nothing, where the file is there and whole. Raises ModelError."""
+        read_model(self.path, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The models to choose from, one for each network."""
+
+    entries: tuple[ModelEntry, ...]
+
+    @classmethod
+    def bundled(cls) -> Catalog:
+        """The catalog of the models that come with mien. Raises ModelError."""
+        return cls(read_catalog(BUNDLED_FOLDER))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Catalog:
+        """The bundled catalog, with the networks that the catalog in `folder` names taken from it.
+
+        Raises ModelError.
+        """
+        own = read_catalog(Path(folder))
+        replaced = {entry.network for entry in own}
+        bundled = cls.bundled().entries
+        return cls((*own, *(entry for entry in bundled if entry.network not in replaced)))
+
+    def entry(self, network: Network | str) -> ModelEntry:
+        """The model of a network. Raises ModelError, naming the networks there are."""
+        name = network if isinstance(network, str) else network.name
+        for entry in self.entries:
+            if entry.network == name:
+                return entry
+        known = ", ".join(entry.network for entry in self.entries) or "none"
+        raise ModelError(
+            f"the catalog has no model for the network {name!r} (it has: {known}); "
+            "train one with python -m mien.training"
+        )
+
+    def open(
+        self, network: Network, *, provider: str = "cpu", threads: int | None = None
+    ) -> Engine:
+        """An engine for a network, its file checked against the catalog.
+
+        Raises ModelError or DeviceError.
+        """
+        entry = self.entry(network)
+        return OnnxRuntimeEngine(
+            entry.path, network, provider=provider, threads=threads, sha256=entry.sha256
+        )
+
+
+def read_catalog(folder: Path) -> tuple[ModelEntry, ...]:
+    """The entries of the catalog in a folder. Raises ModelError."""
+    path = folder / CATALOG_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text).get("model", [])
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; it lists the models") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ModelError(f"{path} is not valid TOML: {error}") from error
+    if not isinstance(tables, list):
+        raise ModelError(f"{path}: received one table 'model', expected [[model]] for each model")
+    entries = tuple(
+        _entry(f"{path}, model {index}", table, folder) for index, table in enumerate(tables, 1)
+    )
+    networks = [entry.network for entry in entries]
+    for network in networks:
+        if networks.count(network) > 1:
+            raise ModelError(f"{path}: the network {network!r} has more than one model; keep one")
+    return entries
+
+
+def write_catalog(folder: Path, entries: tuple[ModelEntry, ...]) -> None:
+    """Nothing; writes `entries` as the catalog of a folder, in the order of their names."""
+    tables = [_table(entry) for entry in sorted(entries, key=lambda entry: entry.name)]
+    (folder / CATALOG_NAME).write_text("\n".join(tables), encoding="utf-8")
+
+
+def record_model(entry: ModelEntry) -> None:
+    """Nothing; puts a model into its folder's catalog, in the place of that network's last one."""
+    there = (entry.folder / CATALOG_NAME).exists()
+    others = read_catalog(entry.folder) if there else ()
+    kept = tuple(other for other in others if other.network != entry.network)
+    write_catalog(entry.folder, (*kept, entry))
+
+
+def _entry(where: str, table: object, folder: Path) -> ModelEntry:
+    if not isinstance(table, dict):
+        raise ModelError(f"{where}: received {type(table).__name__}, expected a table")
+    expected = {*TEXT_FIELDS, "minutes", "quality"}
+    if table.keys() != expected:
+        missing = ", ".join(sorted(expected - table.keys())) or "nothing"
+        extra = ", ".join(sorted(table.keys() - expected)) or "nothing"
+        raise ModelError(f"{where}: missing keys: {missing}; unknown keys: {extra}")
+    texts = {field: _text(where, field, table[field]) for field in TEXT_FIELDS}
+    for field in ("file", "card"):
+        if Path(texts[field]).name != texts[field]:
+            raise ModelError(f"{where}: {field} {texts[field]!r} must be a file beside the catalog")
+    if len(texts["sha256"]) != 64 or not HEX_DIGITS.issuperset(texts["sha256"]):
+        raise ModelError(f"{where}: sha256 must be 64 lower-case hex digits")
+    quality = table["quality"]
+    if not isinstance(quality, dict):
+        raise ModelError(f"{where}: quality must be a table of numbers")
+    return ModelEntry(
+        **texts,
+        minutes=_number(where, "minutes", table["minutes"]),
+        quality={name: _number(where, name, value) for name, value in quality.items()},
+        folder=folder,
+    )
+
+
+def _text(where: str, field: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ModelError(f"{where}: {field} must be a text, not {value!r}")
+    return value
+
+
+def _number(where: str, field: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ModelError(f"{where}: {field} must be a number, not {value!r}")
+    return float(value)
+
+
+def _table(entry: ModelEntry) -> str:
+    lines = ["[[model]]"]
+    lines += [f"{field} = {_quoted(getattr(entry, field))}" for field in TEXT_FIELDS]
+    lines += [f"minutes = {entry.minutes!r}", "[model.quality]"]
+    lines += [f"{_quoted(name)} = {float(value)!r}" for name, value in entry.quality.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'

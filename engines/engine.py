@@ -1,0 +1,70 @@
+"""What runs a network: one checked call, with a small hole for each backend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+
+from mien.engines.errors import EngineError
+from mien.engines.network import Network
+
+AnyEngine = TypeVar("AnyEngine", bound="Engine")  # typing.Self is there from Python 3.11 on
+
+
+class Engine(ABC):
+    """A network ready to run, a context manager.
+
+    network: the declaration every call is checked against.
+    provider: what really runs it, read back from the backend.
+    """
+
+    def __init__(self, network: Network, provider: str) -> None:
+        self.network = network
+        self.provider = provider
+        self._closed = False
+
+    def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs of the network by name, for its inputs by name.
+
+        The arrays given are only read; those returned belong to the caller. Raises EngineError
+        where names, dtypes or shapes are not the declared ones, on either side, where an output
+        is not finite, where the backend fails, or after `close`.
+        """
+        if self._closed:
+            raise EngineError(
+                f"{self.network.name}: received a call after close, expected an open engine; "
+                "open it again"
+            )
+        self.network.check_inputs(feeds)
+        results = self._run(feeds)
+        self.network.check_outputs(results)
+        return results
+
+    def close(self) -> None:
+        """Nothing; gives back what the engine holds. A second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __enter__(self: AnyEngine) -> AnyEngine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs for checked inputs; a failure of the backend becomes an EngineError."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Nothing; called once, on the first `close`."""

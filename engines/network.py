@@ -1,0 +1,108 @@
+"""A network's inputs and outputs, declared once for export, calibration and runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+from mien.engines.errors import EngineError
+
+METADATA_KEY = "mien.network"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a network, with a static shape.
+
+    shape: every side, batch included.
+    dtype: the NumPy name of the element type.
+    range: the values the network was made for or gives, None where they are not bounded. It is a
+        declaration: `Engine.infer` checks that outputs are finite and does not scan for the range.
+    colour: what the channels of a picture are, `none` for anything else.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    range: tuple[float, float] | None = None
+    colour: Literal["luma", "rgb", "none"] = "none"
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The declaration of a network: its name and its tensors, in the order of the graph."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def check_inputs(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Nothing, where `feeds` is what the network takes. Raises EngineError."""
+        _check_tensors(self.name, "input", self.inputs, feeds)
+
+    def check_outputs(self, results: Mapping[str, np.ndarray]) -> None:
+        """Nothing, where `results` is what the network gives, and finite. Raises EngineError."""
+        _check_tensors(self.name, "output", self.outputs, results)
+        for spec in self.outputs:
+            values = results[spec.name]
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise EngineError(
+                    f"{self.name}: output {spec.name!r} holds NaN or infinity, expected finite "
+                    "values; check the input for NaN, or the precision of the graph"
+                )
+
+    def metadata(self) -> dict[str, str]:
+        """The declaration as ONNX `metadata_props`, for the exporter to write."""
+        return {METADATA_KEY: json.dumps(asdict(self), sort_keys=True)}
+
+    def matches_metadata(self, metadata: Mapping[str, str]) -> bool:
+        """Whether `metadata`, read from a graph, states this very declaration."""
+        return metadata.get(METADATA_KEY) == self.metadata()[METADATA_KEY]
+
+
+def _check_tensors(
+    network: str, kind: str, specs: tuple[TensorSpec, ...], tensors: Mapping[str, np.ndarray]
+) -> None:
+    declared = [spec.name for spec in specs]
+    if tensors.keys() != set(declared):
+        raise EngineError(
+            f"{network}: received {kind}s {_names(tensors)}, expected {_names(declared)}; "
+            f"{_name_fix(kind, declared, tensors)}"
+        )
+    for spec in specs:
+        _check_tensor(f"{network}: {kind} {spec.name!r}", spec, tensors[spec.name])
+
+
+def _check_tensor(where: str, spec: TensorSpec, tensor: object) -> None:
+    if not isinstance(tensor, np.ndarray):
+        raise EngineError(
+            f"{where}: received {type(tensor).__name__}, expected an array of {spec}; "
+            "convert it with np.asarray"
+        )
+    received = f"received {tensor.dtype} {tensor.shape}, expected {spec}"
+    if tensor.dtype != np.dtype(spec.dtype):
+        raise EngineError(f"{where}: {received}; convert it with .astype(np.{spec.dtype})")
+    if tensor.shape != spec.shape:
+        raise EngineError(f"{where}: {received}; resize or reshape it, sizes are fixed")
+
+
+def _name_fix(kind: str, declared: list[str], tensors: Mapping[str, np.ndarray]) -> str:
+    missing = [name for name in declared if name not in tensors]
+    extra = [name for name in tensors if name not in declared]
+    fixes = []
+    if missing:
+        fixes.append(f"add {_names(missing)}")
+    if extra:
+        fixes.append(f"leave out {_names(extra)}")
+    return " and ".join(fixes)
+
+
+def _names(names: Mapping[str, object] | list[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

@@ -1,0 +1,45 @@
+"""What ONNX Runtime can run a network on, under short names."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mien.engines.errors import DeviceError
+
+
+class Provider(Enum):
+    """An execution provider: its short name, ONNX Runtime's name, and the wheel that brings it."""
+
+    CPU = ("cpu", "CPUExecutionProvider", "onnxruntime")
+    CUDA = ("cuda", "CUDAExecutionProvider", "onnxruntime-gpu")
+    TENSORRT = ("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu")
+    OPENVINO = ("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino")
+    COREML = ("coreml", "CoreMLExecutionProvider", "onnxruntime, on macOS")
+    DIRECTML = ("directml", "DmlExecutionProvider", "onnxruntime-directml, on Windows")
+
+    def __init__(self, short: str, ort_name: str, package: str) -> None:
+        self.short = short
+        self.ort_name = ort_name
+        self.package = package
+
+
+# `auto` leaves out TensorRT, which compiles for minutes on first use: it has to be asked for.
+AUTO_ORDER = (Provider.CUDA, Provider.OPENVINO, Provider.COREML, Provider.DIRECTML, Provider.CPU)
+AUTO = "auto"
+
+
+def provider_named(name: str) -> Provider:
+    """The provider of a short name such as `cpu`. Raises DeviceError, naming the known ones."""
+    for provider in Provider:
+        if provider.short == name.lower():
+            return provider
+    known = ", ".join([provider.short for provider in Provider] + [AUTO])
+    raise DeviceError(f"unknown provider {name!r} (known: {known})")
+
+
+def short_name(ort_name: str) -> str:
+    """The short name of a provider that ONNX Runtime names; its own name where mien has none."""
+    for provider in Provider:
+        if provider.ort_name == ort_name:
+            return provider.short
+    return ort_name
