@@ -22,6 +22,7 @@ else:
     import tomli as tomllib
 
 CATALOG_NAME = "catalog.toml"
+HEADER = "# The models of this folder; mien.engines.catalog says what each key means.\n"
 BUNDLED_FOLDER = Path(__file__).parent / "models"
 TEXT_FIELDS = ("name", "network", "file", "sha256", "trained_on", "licence", "card")
 HEX_DIGITS = frozenset("0123456789abcdef")
@@ -132,7 +133,8 @@ def read_catalog(folder: Path) -> tuple[ModelEntry, ...]:
 def write_catalog(folder: Path, entries: tuple[ModelEntry, ...]) -> None:
     """Nothing; writes `entries` as the catalog of a folder, in the order of their names."""
     tables = [_table(entry) for entry in sorted(entries, key=lambda entry: entry.name)]
-    (folder / CATALOG_NAME).write_text("\n".join(tables), encoding="utf-8")
+    text = "\n".join([HEADER, *tables])
+    (folder / CATALOG_NAME).write_text(text, encoding="utf-8")
 
 
 def record_model(entry: ModelEntry) -> None:

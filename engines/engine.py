@@ -5,14 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TypeVar
 
 import numpy as np
 
 from mien.engines.errors import EngineError
 from mien.engines.network import Network
-
-AnyEngine = TypeVar("AnyEngine", bound="Engine")  # typing.Self is there from Python 3.11 on
 
 
 class Engine(ABC):
@@ -50,7 +47,7 @@ class Engine(ABC):
             self._closed = True
             self._release()
 
-    def __enter__(self: AnyEngine) -> AnyEngine:
+    def __enter__(self) -> Engine:
         return self
 
     def __exit__(

@@ -74,7 +74,7 @@ def _check_tensors(
     if tensors.keys() != set(declared):
         raise EngineError(
             f"{network}: received {kind}s {_names(tensors)}, expected {_names(declared)}; "
-            f"{_name_fix(kind, declared, tensors)}"
+            f"{_name_fix(declared, tensors)}"
         )
     for spec in specs:
         _check_tensor(f"{network}: {kind} {spec.name!r}", spec, tensors[spec.name])
@@ -93,7 +93,7 @@ def _check_tensor(where: str, spec: TensorSpec, tensor: object) -> None:
         raise EngineError(f"{where}: {received}; resize or reshape it, sizes are fixed")
 
 
-def _name_fix(kind: str, declared: list[str], tensors: Mapping[str, np.ndarray]) -> str:
+def _name_fix(declared: list[str], tensors: Mapping[str, np.ndarray]) -> str:
     missing = [name for name in declared if name not in tensors]
     extra = [name for name in tensors if name not in declared]
     fixes = []

