@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import mien.engines.catalog as catalog_module
+from mien.engines import NETWORKS, WARP, Catalog, ModelEntry, ModelError, record_model
+from mien.engines.catalog import CATALOG_NAME, TEXT_FIELDS, read_catalog
+from tests.engines.tiny import TINY, tiny_feeds, write_tiny
+
+
+def _entry(folder: Path) -> ModelEntry:
+    return ModelEntry(
+        name="tiny",
+        network="tiny",
+        file="tiny.onnx",
+        sha256=write_tiny(folder / "tiny.onnx"),
+        trained_on='nothing: "written" by hand,\nin C:\\',
+        minutes=0.5,
+        quality={"error percent": 2.25, "jitter": 1},
+        licence="Apache-2.0",
+        card="tiny.md",
+        folder=folder,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    record_model(_entry(tmp_path))
+    return tmp_path
+
+
+def _edit(folder: Path, old: str, new: str) -> None:
+    path = folder / CATALOG_NAME
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_recorded_model_reads_back_as_it_was(folder: Path) -> None:
+    assert read_catalog(folder) == (_entry(folder),)
+
+
+def test_recording_a_network_again_replaces_its_model(folder: Path) -> None:
+    record_model(replace(_entry(folder), name="better", minutes=3.0))
+    assert [(e.name, e.minutes) for e in read_catalog(folder)] == [("better", 3.0)]
+
+
+def test_opened_engine_runs(folder: Path) -> None:
+    with Catalog.load(folder).open(TINY) as engine:
+        assert engine.infer(tiny_feeds())["total"] == 5
+
+
+def test_own_folder_replaces_what_it_names_and_leaves_the_rest(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = tmp_path_factory.mktemp("bundled")
+    record_model(replace(_entry(bundled), minutes=9.0))
+    record_model(replace(_entry(bundled), network="other", name="other"))
+    monkeypatch.setattr(catalog_module, "BUNDLED_FOLDER", bundled)
+    catalog = Catalog.load(folder)
+    assert catalog.entry("tiny").folder == folder
+    assert catalog.entry("other").folder == bundled
+    assert len(catalog.entries) == 2
+
+
+def test_damaged_model_is_refused_and_named(folder: Path) -> None:
+    path = folder / "tiny.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelError, match=r"tiny\.onnx is damaged: its sha256 is "):
+        Catalog.load(folder).open(TINY)
+    with pytest.raises(ModelError, match="is damaged"):
+        Catalog.load(folder).entry("tiny").check_file()
+
+
+def test_missing_model_file_is_refused_and_named(folder: Path) -> None:
+    (folder / "tiny.onnx").unlink()
+    with pytest.raises(ModelError, match=r"cannot read the model .*tiny\.onnx"):
+        Catalog.load(folder).open(TINY)
+
+
+def test_model_that_is_another_network_is_refused(folder: Path) -> None:
+    record_model(replace(_entry(folder), network="warp"))
+    with pytest.raises(ModelError, match="but the network 'warp' has face float32"):
+        Catalog.load(folder).open(WARP)
+
+
+def test_unknown_network_names_those_there_are(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model for the network 'none' \(it has: tiny\)"):
+        Catalog(read_catalog(folder)).entry("none")
+
+
+def test_folder_without_a_catalog_is_a_model_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot read .*catalog\.toml: No such file"):
+        Catalog.load(tmp_path)
+
+
+BROKEN = {
+    "not toml": ("[[model]]", "[[model]", "is not valid TOML"),
+    "one table": ("[[model]]\n", "[model]\n", "expected .*model.* for each model"),
+    "missing key": ('card = "tiny.md"\n', "", "model 1: missing keys: card; unknown keys: nothing"),
+    "unknown key": ("card =", "cart =", "missing keys: card; unknown keys: cart"),
+    "not a text": ('name = "tiny"', "name = 3", "name must be a text, not 3"),
+    "not a number": ("minutes = 0.5", "minutes = true", "minutes must be a number"),
+    "quality": ("2.25", '"good"', "error percent must be a number, not 'good'"),
+    "path": ('"tiny.onnx"', '"../tiny.onnx"', "must be a file beside the catalog"),
+    "hash": ('sha256 = "', 'sha256 = "Z', "64 lower-case hex digits"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
+def test_broken_catalog_says_where_and_what(folder: Path, case: tuple[str, str, str]) -> None:
+    old, new, message = case
+    _edit(folder, old, new)
+    with pytest.raises(ModelError, match=message) as error:
+        Catalog.load(folder)
+    assert str(folder / CATALOG_NAME) in str(error.value)
+
+
+def test_catalog_that_is_not_text_is_a_model_error(folder: Path) -> None:
+    (folder / CATALOG_NAME).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ModelError, match="is not valid TOML"):
+        Catalog.load(folder)
+
+
+def test_two_models_for_one_network_are_refused(folder: Path) -> None:
+    path = folder / CATALOG_NAME
+    path.write_text(path.read_text(encoding="utf-8") * 2, encoding="utf-8")
+    with pytest.raises(ModelError, match="'tiny' has more than one model"):
+        Catalog.load(folder)
+
+
+def test_bundled_models_are_whole_declared_and_have_their_cards() -> None:
+    declared = {network.name: network for network in NETWORKS}
+    for entry in Catalog.bundled().entries:
+        assert entry.network in declared
+        assert (entry.folder / entry.card).is_file()
+        with Catalog.bundled().open(declared[entry.network]) as engine:
+            assert engine.provider == "cpu"
+
+
+def test_bundled_model_files_are_all_in_the_catalog() -> None:
+    files = {path.name for path in catalog_module.BUNDLED_FOLDER.glob("*.onnx")}
+    assert files == {entry.file for entry in Catalog.bundled().entries}
+
+
+def test_entry_fields_are_the_documented_keys() -> None:
+    assert {*TEXT_FIELDS, "minutes", "quality", "folder"} == set(ModelEntry.__slots__)

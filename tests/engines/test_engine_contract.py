@@ -1,0 +1,119 @@
+"""What every backend promises. A backend is added to BACKENDS and passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien.engines import Engine, EngineError, FakeEngine, OnnxRuntimeEngine
+from tests.engines.tiny import TINY, tiny_feeds, tiny_function, write_tiny
+
+
+def _fake(_: Path) -> Engine:
+    return FakeEngine(TINY, tiny_function)
+
+
+def _onnx_runtime(folder: Path) -> Engine:
+    write_tiny(folder / "tiny.onnx")
+    return OnnxRuntimeEngine(folder / "tiny.onnx", TINY)
+
+
+BACKENDS: dict[str, Callable[[Path], Engine]] = {"fake": _fake, "onnxruntime": _onnx_runtime}
+
+# What is changed in good inputs (None: left out), and what the message says of it.
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no inputs": (
+        {"x": None, "scale": None},
+        "received inputs none, expected 'x', 'scale'; add 'x', 'scale'",
+    ),
+    "missing": ({"scale": None}, "received inputs 'x', expected 'x', 'scale'; add 'scale'$"),
+    "wrong name": (
+        {"scale": None, "scal": np.ones((1, 1), np.float32)},
+        "add 'scale' and leave out 'scal'$",
+    ),
+    "extra": ({"more": np.ones((1, 1), np.float32)}, "leave out 'more'"),
+    "dtype": (
+        {"x": np.zeros((1, 4))},
+        r"input 'x': received float64 \(1, 4\), expected float32 \(1, 4\); .*astype\(np.float32\)",
+    ),
+    "shape": (
+        {"x": np.zeros((1, 5), np.float32)},
+        r"input 'x': received float32 \(1, 5\), expected float32 \(1, 4\)",
+    ),
+    "rank": ({"x": np.zeros(4, np.float32)}, r"received float32 \(4,\)"),
+    "batch": ({"x": np.zeros((2, 4), np.float32)}, r"received float32 \(2, 4\)"),
+    "not an array": ({"x": [[1.0, 2.0, 3.0, 4.0]]}, "received list, .* np.asarray"),
+}
+
+
+@pytest.fixture(params=BACKENDS)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    with BACKENDS[request.param](tmp_path) as opened:
+        yield opened
+
+
+def test_infer_gives_the_declared_outputs(engine: Engine) -> None:
+    results = engine.infer(tiny_feeds())
+    assert list(results) == ["scaled", "total"]
+    np.testing.assert_array_equal(results["scaled"], [[0.5, 1, 1.5, 2]])
+    np.testing.assert_array_equal(results["total"], [[5]])
+    assert {array.dtype for array in results.values()} == {np.dtype(np.float32)}
+
+
+def test_engine_says_what_it_runs_and_on_what(engine: Engine) -> None:
+    assert engine.network == TINY
+    assert engine.provider in ("fake", "cpu")
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_wrong_inputs_say_received_expected_and_the_fix(
+    engine: Engine, change: tuple[dict[str, Any], str]
+) -> None:
+    changed, message = change
+    feeds: dict[str, Any] = {**tiny_feeds(), **changed}
+    given = {name: value for name, value in feeds.items() if value is not None}
+    with pytest.raises(EngineError, match=message) as error:
+        engine.infer(given)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("tiny: ")
+
+
+def test_inputs_are_not_written_to_and_may_be_read_only_or_strided(engine: Engine) -> None:
+    x = np.arange(8, dtype=np.float32).reshape(1, 8)[:, ::2]
+    x.flags.writeable = False
+    scale = np.full((1, 1), 2, np.float32)
+    scale.flags.writeable = False
+    results = engine.infer({"x": x, "scale": scale})
+    np.testing.assert_array_equal(results["scaled"], [[0, 4, 8, 12]])
+    np.testing.assert_array_equal(x, [[0, 2, 4, 6]])
+
+
+def test_results_of_one_call_survive_the_next(engine: Engine) -> None:
+    first = engine.infer(tiny_feeds())["scaled"]
+    engine.infer({**tiny_feeds(), "scale": np.zeros((1, 1), np.float32)})
+    np.testing.assert_array_equal(first, [[0.5, 1, 1.5, 2]])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in multiply")
+def test_output_that_is_not_finite_is_an_error(engine: Engine) -> None:
+    feeds = {"x": np.full((1, 4), np.inf, np.float32), "scale": np.zeros((1, 1), np.float32)}
+    with pytest.raises(EngineError, match="output 'scaled' holds NaN or infinity"):
+        engine.infer(feeds)
+
+
+def test_closed_engine_refuses_to_run_and_closes_twice(engine: Engine) -> None:
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="after close"):
+        engine.infer(tiny_feeds())
+
+
+def test_leaving_the_context_closes(engine: Engine) -> None:
+    with engine as entered:
+        assert entered is engine
+    with pytest.raises(EngineError, match="after close"):
+        engine.infer(tiny_feeds())
