@@ -1,0 +1,139 @@
+"""Who may import whom: the arrows of the design, and no torch in what people run."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("runtime", "engines", "apps", "export", "training", "calibration")
+LEAN = ("runtime", "engines", "apps")
+
+# What each room may import of mien besides itself.
+ARROWS = {
+    "engines": set(),
+    "runtime": {"engines"},
+    "apps": {"runtime", "engines"},
+    "export": {"engines"},
+    "calibration": {"runtime", "engines"},
+    "training": {"export", "runtime", "engines"},
+}
+
+# The base install, besides the standard library. NumPy is everyone's.
+PACKAGES = {
+    "engines": {"numpy", "onnxruntime", "tomli"},
+    "runtime": {"numpy", "cv2", "av"},
+    "apps": {"numpy", "typer", "rich"},
+}
+
+# Packages of the other rooms, and what they pull in.
+HEAVY = ("torch", "torchvision", "onnx", "onnxscript", "mediapipe", "pytest", "PIL")
+
+
+def _files(*rooms: str) -> list[Path]:
+    return sorted(
+        path for room in rooms for path in (ROOT / room).rglob("*.py") if "build" not in path.parts
+    )
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Every module a file names in an import, wherever it stands, lazy ones included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and _is_import_call(node.func):
+            yield from _first_text(node)
+
+
+def _is_import_call(function: ast.expr) -> bool:
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name in ("import_module", "__import__", "find_spec")
+
+
+def _first_text(call: ast.Call) -> Iterator[str]:
+    if call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str):
+        yield call.args[0].value
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("mien", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+@pytest.mark.parametrize("room", LEAN)
+def test_lean_rooms_import_only_the_base_install(room: str) -> None:
+    allowed = PACKAGES[room] | {"mien", "__future__"} | sys.stdlib_module_names
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in _files(room)
+        for name in _imports(path)
+        if name.split(".")[0] not in allowed
+    }
+    assert not found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_arrows_run_only_downward(room: str) -> None:
+    allowed = ARROWS[room] | {room, "__version__"}
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in _files(room)
+        for name in _imports(path)
+        if name.split(".")[0] == "mien" and name.count(".") and name.split(".")[1] not in allowed
+    }
+    assert not found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_are_imported_by_their_names_in_mien(room: str) -> None:
+    bare = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in _files(room)
+        for name in _imports(path)
+        if name.split(".")[0] in ROOMS
+    }
+    assert not bare
+
+
+def test_everything_people_run_imports_with_the_heavy_packages_blocked() -> None:
+    modules = [_module(path) for path in _files(*LEAN) if path.name != "__main__.py"]
+    program = (
+        "import importlib, sys\n"
+        f"sys.modules.update(dict.fromkeys({HEAVY!r}))\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_package_root_imports_nothing_else() -> None:
+    program = "import sys, mien; print(*[n for n in sys.modules if n.startswith('mien.')])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import torch",
+        "def f():\n    from torch.nn import Module",
+        "import importlib\nimportlib.import_module('torch.onnx')",
+        "if 0:\n    __import__('torch')",
+    ],
+)
+def test_reader_of_imports_sees_every_way_to_import(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text(line)
+    assert "torch" in {name.split(".")[0] for name in _imports(path)}
