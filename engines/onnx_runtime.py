@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 DEFAULT_THREADS = 2
 FATAL_ONLY = 4  # ONNX Runtime's log severity; what fails is raised, so nothing needs printing.
+ORT_DEFAULT_SEVERITY = 2
+SOURCE_PLACE = re.compile(r"/\S+\.(?:cc|cpp|h):\d+ .*?\) ")
 
 ORT_TYPES = {
     "tensor(float)": "float32",
@@ -137,13 +141,8 @@ def _open(
             f"the provider {provider.short!r} is not installed (installed: {names}); "
             f"pip install {provider.package}"
         )
-    chain = [provider.ort_name]
-    if provider is not Provider.CPU:
-        chain.append(Provider.CPU.ort_name)
     try:
-        session = runtime.InferenceSession(
-            model, _session_options(runtime, threads), providers=chain, enable_fallback=0
-        )
+        session = _create(runtime, model, _session_options(runtime, threads), provider)
     except _failures() as error:
         reason = _one_line(error)
         if provider is Provider.CPU or type(error).__name__ in ("InvalidProtobuf", "InvalidGraph"):
@@ -152,10 +151,43 @@ def _open(
     started = session.get_providers()
     if started[0] != provider.ort_name:
         raise DeviceError(
-            f"the provider {provider.short!r} does not start: ONNX Runtime took "
-            f"{short_name(started[0])!r} instead; check its driver and libraries"
+            f"the provider {provider.short!r} does not start: "
+            f"{_missing_library(runtime, provider) or 'ONNX Runtime cannot say why'}; "
+            f"install its driver and libraries, or use --provider {short_name(started[0])}"
         )
     return session
+
+
+def _create(
+    runtime: ModuleType, model: bytes, options: onnxruntime.SessionOptions, provider: Provider
+) -> onnxruntime.InferenceSession:
+    if provider is Provider.CPU:
+        return runtime.InferenceSession(model, options, providers=[provider.ort_name])
+    # Loading a provider's library prints through the process-wide logger, whatever `options` say.
+    runtime.set_default_logger_severity(FATAL_ONLY)
+    try:
+        return runtime.InferenceSession(
+            model,
+            options,
+            providers=[provider.ort_name, Provider.CPU.ort_name],
+            enable_fallback=0,
+        )
+    finally:
+        runtime.set_default_logger_severity(ORT_DEFAULT_SEVERITY)
+
+
+def _missing_library(runtime: ModuleType, provider: Provider) -> str:
+    """What the linker lacks for a provider, as it says it; empty where that is not the reason."""
+    name = f"libonnxruntime_providers_{provider.short}.so"
+    library = Path(runtime.__file__ or "").parent / "capi" / name
+    if not library.exists():
+        return ""
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        reason = str(error)
+        return reason if "cannot open shared object" in reason else ""
+    return ""
 
 
 def _session_options(runtime: ModuleType, threads: int | None) -> onnxruntime.SessionOptions:
@@ -213,7 +245,8 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """What ONNX Runtime says, without the place in its own source."""
+    return SOURCE_PLACE.sub("", " ".join(str(error).split()))[:300]
 
 
 def _core_count() -> int:
