@@ -1,0 +1,319 @@
+"""Still pictures in and out: JPEG, PNG and WebP, with their orientation and metadata.
+
+The pixels stay in the stored orientation and in the file's own depth. A mirrored orientation is
+flipped for the filter and flipped back, for `Frame.rotation` knows only quarter turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mien.engines.errors import VideoError
+from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.picture_container import Container, Kind
+from mien.runtime.picture_jpeg import jpeg_with_metadata, read_jpeg
+from mien.runtime.picture_png import PNG_SIGNATURE, png_chunk, png_with_metadata, read_png
+from mien.runtime.picture_webp import read_webp, webp_with_metadata
+
+PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
+MAX_PIXELS = 100_000_000
+# EXIF orientation to (mirrored, clockwise quarter turns): mirror the stored rows first, then turn.
+TURNS = {
+    1: (False, 0),
+    2: (True, 0),
+    3: (False, 2),
+    4: (True, 2),
+    5: (True, 3),
+    6: (False, 1),
+    7: (True, 1),
+    8: (False, 3),
+}
+READERS = {"jpeg": read_jpeg, "png": read_png, "webp": read_webp}
+SUFFIXES: dict[Kind, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+# Where a lossy picture does not tell its quality.
+DEFAULT_QUALITY = 90
+# What OpenCV takes for the chroma sampling of a JPEG, by (horizontal, vertical).
+JPEG_SAMPLING = {
+    (1, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    (2, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    (2, 2): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    (1, 2): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440,
+    (4, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture file, decoded.
+
+    frame: one plane, grey (H, W) or interleaved BGR (H, W, 3), uint8 or uint16, without a time.
+    alpha: (H, W) of the same dtype and orientation, None where the picture is opaque.
+    container: what the file declares, metadata included.
+    mirrored: whether the rows of `frame` and `alpha` run against those of the file.
+    lost: what is missing of a file that is cut short, else None.
+    """
+
+    frame: Frame
+    alpha: np.ndarray | None
+    container: Container
+    mirrored: bool = False
+    lost: str | None = None
+
+
+def picture_kind(head: bytes) -> Kind | None:
+    """Which of the three formats begins like this; None for none of them. Needs 12 bytes."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith(PNG_SIGNATURE):
+        return "png"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    return None
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is to be read as a picture: by its first bytes, or by its name.
+
+    Raises VideoError for a GIF, which is neither a video with timing of its own nor one picture.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror}") from error
+    if head.startswith(b"GIF8"):
+        raise VideoError(f"{path} is a GIF; mien edits videos and JPEG, PNG and WebP pictures")
+    suffix = path.suffix.lower()
+    if suffix in (".mjpg", ".mjpeg"):
+        return False
+    return picture_kind(head) is not None or suffix in PICTURE_SUFFIXES
+
+
+def read_picture(path: Path) -> Picture:
+    """The picture in a file. Raises VideoError: unreadable, too large, CMYK, animated, damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return decode_picture(data)
+    except VideoError as error:
+        raise VideoError(f"{path} {error}") from error
+
+
+def decode_picture(data: bytes) -> Picture:
+    """The picture in the bytes of a file. Raises VideoError, without a file's name."""
+    kind = picture_kind(data[:12])
+    if kind is None:
+        raise VideoError("is not a JPEG, PNG or WebP picture")
+    container = READERS[kind](data)
+    width, height = container.width, container.height
+    if width < 1 or height < 1:
+        raise VideoError(f"has no pixels ({width}x{height})")
+    if width * height > MAX_PIXELS:
+        limit = MAX_PIXELS // 1_000_000
+        raise VideoError(f"has {width}x{height} pixels; mien edits up to {limit} megapixels")
+    pixels, lost = _decode(data, container)
+    mirrored, rotation = TURNS[container.orientation]
+    if mirrored:
+        pixels = cv2.flip(pixels, 1)
+    colour, alpha = _split_alpha(pixels, container)
+    depth = 8 * colour.dtype.itemsize
+    layout = (
+        PixelLayout("gray", depth, full_range=True)
+        if colour.ndim == 2
+        else PixelLayout("rgb", depth, full_range=True, rgb_order=(2, 1, 0))
+    )
+    frame = Frame((Plane(colour, (1, 1)),), layout, width, height, rotation=rotation)
+    return Picture(frame, alpha, container, mirrored, lost)
+
+
+def write_picture(
+    path: Path,
+    picture: Picture,
+    frame: Frame,
+    quality: int | None = None,
+    *,
+    overwrite: bool = True,
+) -> None:
+    """Nothing; writes `frame` as a file of the kind that `picture` came from, with its metadata.
+
+    quality: 0..100 for lossy files; None keeps that of the source as near as can be told. The file
+    appears under `path` only when it is whole. Raises VideoError.
+    """
+    check_picture_suffix(path, picture.container)
+    data = encode_picture(picture, frame, quality)
+    write_whole(path, data, overwrite=overwrite)
+
+
+def check_picture_suffix(path: Path, container: Container) -> None:
+    """Nothing, where `path` is named like a file of the container's kind. Raises VideoError."""
+    suffix = path.suffix.lower()
+    if suffix not in PICTURE_SUFFIXES:
+        fits = False
+    elif container.kind == "jpeg":
+        fits = suffix not in (".png", ".webp")
+    else:
+        fits = suffix == SUFFIXES[container.kind]
+    if not fits:
+        raise VideoError(
+            f"the output {path} must end in {SUFFIXES[container.kind]}: a picture keeps its format"
+        )
+
+
+def write_whole(path: Path, data: bytes, *, overwrite: bool = True) -> None:
+    """Nothing; writes `data` beside `path` and gives it that name once it is whole.
+
+    Raises VideoError where the output exists (unless `overwrite`) or cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise VideoError(f"the output {path} exists; add --overwrite to replace it")
+    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise VideoError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def side_by_side(original: Frame, edited: Frame) -> Frame:
+    """Both pictures in one, the original left of the edited one as they are displayed."""
+    planes = []
+    for before, after in zip(original.planes, edited.planes, strict=True):
+        first_is_left = original.rotation in (0, 3)
+        pair = (before, after) if first_is_left else (after, before)
+        axis = 1 if original.rotation in (0, 2) else 0
+        samples = np.concatenate([plane.samples for plane in pair], axis)
+        planes.append(Plane(samples, before.subsampling_xy))
+    height, width = planes[0].samples.shape[:2]
+    return replace(edited, planes=tuple(planes), width=width, height=height)
+
+
+def encode_picture(picture: Picture, frame: Frame, quality: int | None = None) -> bytes:
+    """The bytes of a file with the pixels of `frame` and the metadata of `picture`.
+
+    frame: as in `picture`, edited, or twice as wide or high from `side_by_side`.
+    """
+    pixels = frame.planes[0].samples
+    alpha = _alpha_for(picture, frame)
+    if picture.mirrored:
+        pixels = cv2.flip(pixels, 1)
+        alpha = None if alpha is None else cv2.flip(alpha, 1)
+    container = picture.container
+    if container.kind == "png" and pixels.ndim == 2 and alpha is not None:
+        return png_with_metadata(_encode_gray_alpha(pixels, alpha), container.metadata)
+    if alpha is not None:
+        colour = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
+        pixels = np.dstack([colour, alpha])
+    encoded = _encode(pixels, container, quality)
+    if container.kind == "jpeg":
+        return jpeg_with_metadata(encoded, container.metadata)
+    if container.kind == "png":
+        return png_with_metadata(encoded, container.metadata)
+    if not container.metadata:
+        return encoded
+    return webp_with_metadata(encoded, container.metadata, alpha=alpha is not None)
+
+
+def _decode(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
+    if container.kind == "jpeg" and not container.whole:
+        # with an end, OpenCV gives what lies before it instead of nothing
+        data = data.rstrip(b"\xff") + b"\xff\xd9"
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise VideoError(f"cannot be decoded: {error.err}") from error
+    if pixels is None or pixels.shape[:2] != (container.height, container.width):
+        state = "damaged" if container.whole else "cut short"
+        raise VideoError(f"cannot be decoded; the file is {state}")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise VideoError(f"has samples of an unknown kind ({pixels.dtype})")
+    return pixels, None if container.whole else _lost_rows(pixels)
+
+
+def _lost_rows(pixels: np.ndarray) -> str:
+    """How much of a picture is missing: the decoder fills what it has not got with one colour."""
+    rows = pixels.reshape(len(pixels), -1)
+    same = np.all(rows == rows[-1], axis=1)
+    lost = len(rows) if same.all() else int(np.argmin(same[::-1]))
+    if lost < 2:
+        return "the file ends early: some of the detail is missing"
+    return f"the file ends early: about {lost} of {len(rows)} rows are missing"
+
+
+def _split_alpha(pixels: np.ndarray, container: Container) -> tuple[np.ndarray, np.ndarray | None]:
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(pixels), None
+    alpha = np.ascontiguousarray(pixels[..., -1]) if pixels.shape[2] in (2, 4) else None
+    # OpenCV spreads grey with alpha over three equal colours
+    if pixels.shape[2] == 2 or container.channels == 2:
+        return np.ascontiguousarray(pixels[..., 0]), alpha
+    return np.ascontiguousarray(pixels[..., :3]), alpha
+
+
+def _alpha_for(picture: Picture, frame: Frame) -> np.ndarray | None:
+    """The alpha of `picture`, repeated where `frame` shows the picture twice."""
+    if picture.alpha is None:
+        return None
+    height, width = picture.alpha.shape
+    return np.tile(picture.alpha, (frame.height // height, frame.width // width))
+
+
+def _encode(pixels: np.ndarray, container: Container, quality: int | None) -> bytes:
+    suffix = SUFFIXES[container.kind]
+    flags = _flags(container, quality)
+    try:
+        done, encoded = cv2.imencode(suffix, pixels, flags)
+    except cv2.error as error:
+        raise VideoError(f"the edited picture cannot be encoded: {error.err}") from error
+    if not done:
+        height, width = pixels.shape[:2]
+        raise VideoError(f"the edited picture ({width}x{height}) cannot be encoded as {suffix}")
+    return encoded.tobytes()
+
+
+def _flags(container: Container, quality: int | None) -> list[int]:
+    if container.kind == "png":
+        return [cv2.IMWRITE_PNG_COMPRESSION, 6]
+    if container.kind == "webp":
+        # above 100 OpenCV's encoder is lossless
+        asked = 101 if container.lossless else DEFAULT_QUALITY if quality is None else quality
+        return [cv2.IMWRITE_WEBP_QUALITY, asked]
+    asked = (container.quality or DEFAULT_QUALITY) if quality is None else quality
+    flags = [cv2.IMWRITE_JPEG_QUALITY, asked, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    flags += [cv2.IMWRITE_JPEG_PROGRESSIVE, int(container.progressive)]
+    sampling = JPEG_SAMPLING.get(container.subsampling_xy)
+    if sampling is not None:
+        flags += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    return flags
+
+
+def _encode_gray_alpha(gray: np.ndarray, alpha: np.ndarray) -> bytes:
+    """A PNG with grey and alpha, a kind that OpenCV does not write."""
+    height, width = gray.shape
+    big_endian = gray.dtype.newbyteorder(">")
+    rows = np.dstack([gray, alpha]).astype(big_endian).view(np.uint8).reshape(height, -1)
+    # every row begins with its filter; 2 stores the difference to the row above
+    above = np.zeros_like(rows)
+    above[1:] = rows[:-1]
+    filtered = np.hstack([np.full((height, 1), 2, np.uint8), rows - above])
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    header += bytes([8 * gray.dtype.itemsize, 4, 0, 0, 0])
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")]
+    return PNG_SIGNATURE + b"".join(png_chunk(name, payload) for name, payload in chunks)

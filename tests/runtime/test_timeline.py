@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mien.engines.errors import UsageError
+from mien.runtime.target import parse_target
+from mien.runtime.timeline import Timeline, parse_time, read_timeline
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "steps.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_timeline_steps_from_target_to_target(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "time, emotion, intensity\n"
+        "# the beginning is left alone\n"
+        "1.5, happy, 0.8\n"
+        "\n"
+        "0:03, happy:0.7+surprised:0.3\n"
+        "1:00:04.5, none,\n",
+    )
+    timeline = read_timeline(path, default_strength=1.2)
+    assert timeline.target_at(0) is None
+    assert timeline.target_at(1.49) is None
+    assert timeline.target_at(1.5) == parse_target("happy", 0.8)
+    assert timeline.target_at(2.99) == parse_target("happy", 0.8)
+    assert timeline.target_at(3) == parse_target("happy:0.7+surprised:0.3", 1.2)
+    assert timeline.target_at(3604.5) is None
+
+
+def test_a_timeline_needs_no_header_and_bears_a_byte_order_mark(tmp_path: Path) -> None:
+    timeline = read_timeline(written(tmp_path, "\ufeff0,sad,1\r\n2,angry\r\n"))
+    assert isinstance(timeline, Timeline)
+    assert timeline.target_at(0) == parse_target("sad")
+    assert timeline.target_at(5) == parse_target("angry")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("0,hapy,1\n", 1, "did you mean 'happy'"),
+        ("time,emotion\n0,happy,2\n", 2, "intensity must lie in 0..1.5"),
+        ("0,happy,much\n", 1, "'much' is not a number"),
+        ("0,happy,nan\n", 1, "intensity"),
+        ("# c\n\nsoon,happy\n", 3, "'soon' is not a time"),
+        ("0,happy\n0,sad\n", 2, "does not come after"),
+        ("0\n", 1, "received 1 values"),
+        ("0,happy,1,1\n", 1, "received 4 values"),
+    ],
+)
+def test_an_error_names_file_and_line(tmp_path: Path, text: str, line: int, said: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(UsageError) as raised:
+        read_timeline(path)
+    assert f"{path}, line {line}: " in str(raised.value)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unreadable_timeline_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_timeline(tmp_path / "none.csv")
+    with pytest.raises(UsageError, match="cannot read"):
+        read_timeline(tmp_path)
+    with pytest.raises(UsageError, match="has no rows"):
+        read_timeline(written(tmp_path, "time,emotion,intensity\n"))
+    (tmp_path / "steps.csv").write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(UsageError, match="not a text file"):
+        read_timeline(tmp_path / "steps.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("12", 12), (" 0.25", 0.25), ("1:02.5", 62.5), ("90:00", 5400), ("01:00:02", 3602)],
+)
+def test_times_are_seconds_or_a_clock(text: str, seconds: float) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1:75", "1:60:00", "nan", "inf", "1e3", "1::2"])
+def test_other_times_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_time(text)
