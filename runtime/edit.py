@@ -1,0 +1,45 @@
+"""What to do to one face: a field on the aligned crop, never a picture of the frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """New content for the inside of the mouth, at the mouth's own scale.
+
+    luma: float32 (h, w) in [0, 1], what to show; 0 is black and 1 white.
+    alpha: float32 (h, w) in [0, 1], how much of it; 0 in the border cells.
+    saturation: float32 (h, w) in [0, 1], the factor on the colour of what lies below, where alpha
+        is 1.
+    box: x0, y0, x1, y1 in crop units: the part of the aligned crop that the patch covers.
+    """
+
+    luma: np.ndarray
+    alpha: np.ndarray
+    saturation: np.ndarray
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What to do to one aligned face, in units of the canonical crop (`alignment.crop_matrix`).
+
+    Every grid covers the whole crop, its values lie at cell centres ((i + 0.5) / w, (j + 0.5) / h).
+
+    flow: float32 (2, h, w), x first: crop point p shows what was at p + flow(p). Exactly 0 in the
+        border cells. None where nothing moves.
+    gain: float32 (h', w'): relative change of brightness after the flow, 0 for none. Exactly 0 in
+        the border cells. It may be coarse: the blender shows it as a smooth spline.
+    patch: new content put on top at last, or None.
+    mask: float32 (h, w) in [0, 1]: how much of flow and gain to apply; None is 1 everywhere. Of the
+        size of the flow, where there is one.
+    """
+
+    flow: np.ndarray | None = None
+    gain: np.ndarray | None = None
+    patch: Patch | None = None
+    mask: np.ndarray | None = None

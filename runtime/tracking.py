@@ -1,0 +1,217 @@
+"""Faces followed through a video: found rarely, followed by their landmarks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mien.runtime.alignment import roi_matrix
+from mien.runtime.cuts import CutDetector
+from mien.runtime.detection import Detection, FaceDetector, overlaps
+from mien.runtime.frame import Frame
+from mien.runtime.landmarks import LandmarkDetector, Landmarks
+from mien.runtime.track import Track, box_of
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face of a frame.
+
+    track_id: the same number for the same face from frame to frame, from 1 on.
+    landmarks: float32 (106, 2) in pixels of the stored frame, smoothed over time.
+    score: of the landmark network, 0..1.
+    presence: how much of an edit this face should get now, 0..1: it falls while the face is turned
+        away, covered, tiny, badly lit or lost.
+    """
+
+    track_id: int
+    landmarks: np.ndarray
+    score: float
+    presence: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSettings:
+    """When to look for faces, and what counts as one.
+
+    verify_every_s, search_every_s: time between looks at the whole picture while faces are known,
+        and while none is or one was just lost.
+    found_score, lost_score: landmark score from which a face is taken up, and below which it is
+        lost.
+    hold_s: how long a lost face glides on while its presence falls.
+    remember_s: how long a lost face keeps its number for when it comes back nearby.
+    same_overlap: the intersection over union of two boxes above which they show one face.
+    gap_s: a step in time above this, or back, breaks the smoothing.
+    """
+
+    max_faces: int = 8
+    verify_every_s: float = 0.75
+    search_every_s: float = 0.15
+    found_score: float = 0.5
+    lost_score: float = 0.35
+    hold_s: float = 0.2
+    remember_s: float = 1.5
+    same_overlap: float = 0.45
+    gap_s: float = 1.0
+
+
+class Tracker:
+    """Follows the faces of one video, frame by frame, on the frames' own timestamps.
+
+    A picture on its own wants a fresh tracker (or `reset`), which looks for faces at once.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        landmark_detector: LandmarkDetector,
+        settings: TrackerSettings | None = None,
+    ) -> None:
+        self._detector = detector
+        self._landmark_detector = landmark_detector
+        self._settings = settings or TrackerSettings()
+        self._cuts = CutDetector()
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing; the next frame is the first of another video."""
+        self._cuts.reset()
+        self._next_id = 1
+        self._time_s: float | None = None
+        self._start_scene()
+
+    def __call__(self, frame: Frame, time_s: float) -> list[Face]:
+        """The faces of the next frame, in the order they were first seen.
+
+        time_s: when the frame is shown. Steps may be uneven; a step back, or one above
+        `TrackerSettings.gap_s`, breaks the smoothing and brings a new look for faces.
+        """
+        step_s = 0.0 if self._time_s is None else time_s - self._time_s
+        if not 0 <= step_s <= self._settings.gap_s:
+            self._break_time()
+        self._time_s = time_s
+        if self._cuts(frame):
+            self._start_scene()
+        for track in self._tracks:
+            self._follow(track, frame, time_s)
+        if self._is_detection_due(time_s):
+            self._look_around(frame, time_s)
+        self._merge(time_s)
+        self._forget(time_s)
+        size_wh = (frame.width, frame.height)
+        faces = []
+        for track in self._tracks:
+            presence = track.update_presence(size_wh, time_s)
+            faces.append(Face(track.track_id, track.smoothed, track.score, presence))
+        return faces
+
+    def _start_scene(self) -> None:
+        self._tracks: list[Track] = []
+        self._lost: list[Track] = []
+        self._detected_s: float | None = None  # when the whole picture was last looked at
+        self._scene_begins = True
+
+    def _break_time(self) -> None:
+        for track in self._tracks:
+            track.break_time()
+        self._lost = []
+        self._detected_s = None
+
+    def _follow(self, track: Track, frame: Frame, time_s: float) -> None:
+        guess = track.predicted(time_s)
+        found = self._landmark_detector(frame, roi_matrix(guess))
+        if found.score >= self._settings.lost_score and is_face_shaped(found.points):
+            track.see(found, time_s)
+        else:
+            track.miss(time_s)
+
+    def _is_detection_due(self, time_s: float) -> bool:
+        if self._detected_s is None:
+            return True
+        well = bool(self._tracks) and not any(track.is_missed for track in self._tracks)
+        newly_missed = any(track.misses == 1 for track in self._tracks)
+        wait_s = self._settings.verify_every_s if well else self._settings.search_every_s
+        return newly_missed or time_s - self._detected_s >= wait_s - 1e-6
+
+    def _look_around(self, frame: Frame, time_s: float) -> None:
+        self._detected_s = time_s
+        detections = self._detector(frame)
+        free = self._confirm(detections)
+        for track in self._tracks:
+            if track.is_missed and track.detection is not None:
+                self._take_up(track, track.detection, frame, time_s)
+        for detection in free:
+            if len(self._tracks) >= self._settings.max_faces:
+                break
+            self._take_up(None, detection, frame, time_s)
+        self._scene_begins = False
+
+    def _confirm(self, detections: list[Detection]) -> list[Detection]:
+        """The detections that belong to no track; each track learns which one is its own."""
+        free = list(detections)
+        for track in self._tracks:
+            shares = overlaps(track.box, np.array([d.box for d in free]).reshape(-1, 4))
+            best = int(shares.argmax()) if len(shares) else -1
+            track.confirm(free.pop(best) if best >= 0 and shares[best] > 0.2 else None)
+        return free
+
+    def _take_up(
+        self, track: Track | None, detection: Detection, frame: Frame, time_s: float
+    ) -> None:
+        found = self._landmark_detector.from_points(frame, detection.points)
+        if found.score < self._settings.found_score or not is_face_shaped(found.points):
+            return
+        if track is None:
+            track = self._known_or_new(found, time_s)
+            if track is None:
+                return
+            self._tracks.append(track)
+            self._tracks.sort(key=lambda known: known.track_id)
+        track.see(found, time_s)
+
+    def _known_or_new(self, found: Landmarks, time_s: float) -> Track | None:
+        box = box_of(found.points)
+        others = np.array([track.box for track in self._tracks]).reshape(-1, 4)
+        if (overlaps(box, others) > self._settings.same_overlap).any():
+            return None
+        near = [track for track in self._lost if track.could_be(found.points, time_s)]
+        if near:
+            known = min(near, key=lambda track: track.distance_to(found.points, time_s))
+            self._lost.remove(known)
+            known.break_time()
+            return known
+        track = Track(self._next_id, present=self._scene_begins)
+        self._next_id += 1
+        return track
+
+    def _merge(self, time_s: float) -> None:
+        """Of two tracks on one face, keep the one that got there without a jump."""
+        ranked = sorted(self._tracks, key=lambda track: (track.is_missed, track.surprise))
+        kept: list[Track] = []
+        for track in ranked:
+            others = np.array([other.box for other in kept]).reshape(-1, 4)
+            if (overlaps(track.box, others) > self._settings.same_overlap).any():
+                self._lose(track, time_s)
+            else:
+                kept.append(track)
+        self._tracks = sorted(kept, key=lambda track: track.track_id)
+
+    def _forget(self, time_s: float) -> None:
+        settings = self._settings
+        for track in list(self._tracks):
+            held = track.is_missed and time_s - track.seen_s > settings.hold_s
+            if held or track.is_doubtful:
+                self._tracks.remove(track)
+                self._lose(track, time_s)
+        self._lost = [t for t in self._lost if time_s - t.seen_s <= settings.remember_s]
+
+    def _lose(self, track: Track, time_s: float) -> None:
+        track.miss(time_s)
+        self._lost.append(track)
+
+
+def is_face_shaped(points: np.ndarray) -> bool:
+    """Whether landmarks (106, 2) are finite and spread enough to lay a crop over them."""
+    return bool(np.isfinite(points).all()) and math.hypot(*np.ptp(points, axis=0)) > 4.0
