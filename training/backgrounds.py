@@ -1,0 +1,104 @@
+"""What lies behind and in front of faces in training: made textures, and pictures without a face."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mien.training.clips import Labelled
+
+
+def texture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A made-up surface: uint8 (size, size). Clouds, gradients, stripes, blocks, blobs."""
+    low, high = np.sort(rng.uniform(0, 255, 2))
+    kind = rng.integers(6)
+    if kind == 0:
+        field = np.full((size, size), rng.random(), np.float32)
+    elif kind == 1:
+        field = _clouds(rng, size)
+    elif kind == 2:
+        angle, wave = rng.uniform(0, np.pi), rng.uniform(0.02, 0.6)
+        y, x = np.mgrid[:size, :size].astype(np.float32)
+        field = 0.5 + 0.5 * np.sin((x * np.cos(angle) + y * np.sin(angle)) * wave)
+        field = np.round(field) if rng.random() < 0.4 else field
+    elif kind == 3:
+        field = _resized(rng.random((rng.integers(2, 12), rng.integers(2, 12))), size, nearest=True)
+    elif kind == 4:
+        field = _blobs(rng, size)
+    else:
+        field = _resized(rng.random((2, 2)), size)
+    picture = low + (high - low) * field + rng.normal(0, rng.uniform(0, 8), field.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def _resized(field: np.ndarray, size: int, *, nearest: bool = False) -> np.ndarray:
+    how = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
+    return cv2.resize(field.astype(np.float32), (size, size), interpolation=how)
+
+
+def _clouds(rng: np.random.Generator, size: int) -> np.ndarray:
+    field = np.zeros((size, size), np.float32)
+    fade = rng.uniform(0.4, 0.9)
+    for octave in range(1, 7):
+        cells = 2**octave
+        if cells > size:
+            break
+        field += fade**octave * _resized(rng.normal(size=(cells, cells)), size)
+    low, high = float(field.min()), float(field.max())
+    return (field - low) / max(high - low, 1e-6)
+
+
+def _blobs(rng: np.random.Generator, size: int) -> np.ndarray:
+    field = np.full((size, size), rng.random(), np.float32)
+    for _ in range(rng.integers(2, 14)):
+        centre = tuple(int(v) for v in rng.integers(0, size, 2))
+        axes = tuple(int(v) for v in rng.integers(max(2, size // 40), max(3, size // 3), 2))
+        cv2.ellipse(field, centre, axes, float(rng.uniform(0, 180)), 0, 360, rng.random(), -1)
+    return cv2.GaussianBlur(field, (0, 0), float(rng.uniform(0.5, 4)))
+
+
+def face_free_crops(
+    labelled: Labelled, rng: np.random.Generator, count: int, size: int
+) -> list[np.ndarray]:
+    """Up to `count` squares of the pictures that touch no detected face: uint8 (size, size)."""
+    found: list[np.ndarray] = []
+    for _ in range(count * 6):
+        if len(found) == count or not labelled.pictures:
+            break
+        index = int(rng.integers(len(labelled.pictures)))
+        picture = labelled.pictures[index]
+        height, width = picture.shape
+        side = int(rng.uniform(0.12, 0.7) * min(height, width))
+        x0, y0 = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+        if _touches((x0, y0, x0 + side, y0 + side), face_boxes(labelled, index)):
+            continue
+        part = picture[y0 : y0 + side, x0 : x0 + side]
+        found.append(cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA))
+    return found
+
+
+def face_boxes(labelled: Labelled, index: int) -> np.ndarray:
+    """All that may be a face in one picture, landmark outlines included: (n, 4)."""
+    boxes = [box[:4] for box in labelled.boxes[index]]
+    boxes += [np.concatenate([p.min(0), p.max(0)]) for p in labelled.landmarks[index]]
+    return np.array(boxes, np.float32).reshape(-1, 4)
+
+
+def _touches(square: tuple[int, int, int, int], boxes: np.ndarray) -> bool:
+    x0, y0, x1, y1 = square
+    apart = (boxes[:, 0] > x1) | (boxes[:, 2] < x0) | (boxes[:, 1] > y1) | (boxes[:, 3] < y0)
+    return not bool(apart.all())
+
+
+def load_folder(folder: Path | None) -> list[np.ndarray]:
+    """The pictures of a folder as luma; an empty list without a folder."""
+    if folder is None:
+        return []
+    read = [
+        cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+    ]
+    return [picture for picture in read if picture is not None]
