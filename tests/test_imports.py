@@ -26,7 +26,7 @@ ARROWS = {
 
 # The base install, besides the standard library. NumPy is everyone's.
 PACKAGES = {
-    "engines": {"numpy", "onnxruntime", "tomli"},
+    "engines": {"numpy", "onnxruntime", "tomllib", "tomli"},  # tomllib is new in Python 3.11
     "runtime": {"numpy", "cv2", "av"},
     "apps": {"numpy", "typer", "rich"},
 }
