@@ -1,0 +1,52 @@
+"""Whether a classifier that knows only FER-2013 names the emotion of an edit.
+
+`python -m mien.calibration.persuasion --data DIR --judge emotions.onnx [--clips DIR] --out
+report.json` edits neutral pictures of held-out people of faces160, and every tenth frame of clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mien.calibration.clips import clips_of
+from mien.calibration.default_filter import default_editors
+from mien.calibration.floors import EDITED
+from mien.calibration.held_out import neutral_faces
+from mien.calibration.judge import EmotionJudge
+from mien.calibration.persuade import persuade, still
+from mien.runtime.frame import Frame
+from mien.runtime.video import read_frames
+
+CLIP_STEP = 10
+
+
+def pictures(data: Path, count: int) -> Iterator[list[Frame]]:
+    """Held-out neutral faces, a shot each."""
+    for face in neutral_faces(data, count):
+        yield [still(face.luma)]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="mien.calibration.persuasion", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of faces160")
+    parser.add_argument("--judge", type=Path, required=True, help="emotions.onnx")
+    parser.add_argument("--clips", type=Path, help="a folder of clips, or one")
+    parser.add_argument("--count", type=int, default=150)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(argv)
+    judge = EmotionJudge.load(options.judge)
+    editors = default_editors(EDITED)
+    shots = pictures(options.data, options.count)
+    told = {"held_out": persuade(shots, judge, editors).report()}
+    if options.clips:
+        clips = (read_frames(path) for path in clips_of(options.clips))
+        told["clips"] = persuade(clips, judge, editors, step=CLIP_STEP).report()
+    options.out.write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

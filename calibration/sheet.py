@@ -1,0 +1,74 @@
+"""Contact sheets: a row a face, a column an emotion, pixels as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mien.engines.errors import VideoError
+
+GAP_PX = 6
+HEADER_PX = 22
+LARGEST_PX = 480  # a larger face is shown reduced
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRow:
+    """Crops of one face, uint8 (h, w, 3) RGB of one size, by the name of their column."""
+
+    pictures: Mapping[str, np.ndarray]
+
+    @classmethod
+    def around(cls, points: np.ndarray, pictures: Mapping[str, np.ndarray]) -> SheetRow:
+        """The crops of `pictures` around a face at `points` (n, 2 or more), in pixels."""
+        low, high = points[:, :2].min(0), points[:, :2].max(0)
+        half = float((high - low).max()) * 0.75
+        centre = (low + high) / 2
+        height, width = next(iter(pictures.values())).shape[:2]
+        x0, y0 = (int(max(0, c - half)) for c in centre)
+        x1, y1 = (int(min(side, c + half)) for c, side in zip(centre, (width, height), strict=True))
+        return cls({name: _within(p[y0:y1, x0:x1]) for name, p in pictures.items()})
+
+
+def draw_sheet(rows: Sequence[SheetRow]) -> np.ndarray:
+    """All rows on white, with the names of the columns above: uint8 (H, W, 3) RGB."""
+    names = list(dict.fromkeys(name for row in rows for name in row.pictures))
+    widths = [
+        max(row.pictures[name].shape[1] for row in rows if name in row.pictures) for name in names
+    ]
+    heights = [max(picture.shape[0] for picture in row.pictures.values()) for row in rows]
+    width = sum(widths) + GAP_PX * (len(names) + 1)
+    height = HEADER_PX + sum(heights) + GAP_PX * (len(rows) + 1)
+    sheet = np.full((height, width, 3), 255, np.uint8)
+    x = GAP_PX
+    for name, column in zip(names, widths, strict=True):
+        cv2.putText(sheet, name, (x, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+        y = HEADER_PX + GAP_PX
+        for row, line in zip(rows, heights, strict=True):
+            picture = row.pictures.get(name)
+            if picture is not None:
+                sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+            y += line + GAP_PX
+        x += column + GAP_PX
+    return sheet
+
+
+def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
+    """Writes the sheet of `rows` as the picture `path`; nothing where there are no rows."""
+    if not rows:
+        return
+    bgr = cv2.cvtColor(draw_sheet(rows), cv2.COLOR_RGB2BGR)
+    if not cv2.imwrite(str(path), bgr):
+        raise VideoError(f"cannot write the sheet {path}; check the folder and the suffix")
+
+
+def _within(picture: np.ndarray) -> np.ndarray:
+    longest = max(picture.shape[:2])
+    if longest <= LARGEST_PX:
+        return picture
+    factor = LARGEST_PX / longest
+    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

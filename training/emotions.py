@@ -1,0 +1,240 @@
+"""The recipe of the judge: an emotion classifier trained only on FER-2013's training split.
+
+It measures edits and takes no part in making them: the classifier that guides the warp editor is
+another network from another seed. `python -m mien.training.emotions --data DIR --out DIR
+--minutes 12` writes `emotions.pt`, `emotions.onnx` and `emotions.json`; a run that finds a
+checkpoint goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mien.engines.judge import FER_CLASSES
+from mien.export.emotions import EmotionClassifier, export_classifier
+from mien.runtime.target import EMOTIONS
+from mien.training.faces import load_fer2013
+
+BATCH = 96
+PEAK_RATE = 2.5e-3
+EMA_SECONDS = 25.0  # memory of the averaged weights, bounded by the length of the run
+SAVE_EVERY_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Pictures uint8 (n, 1, 48, 48) and their classes int64 (n,), index into FER_CLASSES."""
+
+    pictures: torch.Tensor
+    classes: torch.Tensor
+
+
+def load_split(data: Path, split: str) -> Split:
+    """FER-2013's `train`, `public` or `private` split."""
+    faces = load_fer2013(data, with_landmarks=False)
+    with (data / "fer2013.csv").open() as file:
+        chosen = np.array([row["split"] == split for row in csv.DictReader(file)])
+    to_class = [FER_CLASSES.index(e) if e in FER_CLASSES else -1 for e in EMOTIONS]
+    pictures = np.stack(faces.pictures)[chosen][:, None]
+    classes = np.array(to_class)[faces.emotions[chosen]]
+    return Split(torch.from_numpy(pictures), torch.from_numpy(classes))
+
+
+def augment(faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mirrored, shifted, turned, scaled, re-lit and partly hidden copies of (n, 1, 48, 48)."""
+    count = len(faces)
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return torch.rand(count, generator=generator) * (high - low) + low
+
+    angle, scale = uniform(-0.2, 0.2), uniform(0.88, 1.12)
+    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    theta = torch.stack(
+        [
+            torch.stack([cos * mirror, -sin, uniform(-0.12, 0.12)], 1),
+            torch.stack([sin * mirror, cos, uniform(-0.12, 0.12)], 1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(theta, list(faces.shape), align_corners=False)
+    moved = F.grid_sample(faces, grid, padding_mode="border", align_corners=False)
+    gamma = torch.exp(uniform(-0.35, 0.35))[:, None, None, None]
+    moved = moved.clamp(1e-4, 1) ** gamma
+    side = uniform(0, 0.42)  # of the picture; a third of them are too small to hide anything
+    x, y = uniform(-0.8, 0.8), uniform(-0.8, 0.8)
+    line = torch.linspace(-1, 1, faces.shape[-1])
+    hidden_x = (line[None] - x[:, None]).abs() < (side - 0.14)[:, None]
+    hidden_y = (line[None] - y[:, None]).abs() < (side - 0.14)[:, None]
+    hidden = hidden_y[:, None, :, None] & hidden_x[:, None, None, :]
+    return torch.where(hidden, moved.mean((2, 3), keepdim=True), moved)
+
+
+@torch.no_grad()
+def judge(model: nn.Module, split: Split) -> torch.Tensor:
+    """Probabilities (n, 7), the mean over each picture and its mirror image."""
+    model.eval()
+    parts = []
+    for start in range(0, len(split.classes), 256):
+        faces = split.pictures[start : start + 256].float() / 255
+        both = model(faces).softmax(1) + model(faces.flip(3)).softmax(1)
+        parts.append(both / 2)
+    model.train()
+    return torch.cat(parts)
+
+
+def score(model: nn.Module, split: Split) -> dict[str, object]:
+    """Accuracy over all and per class, and the confusion matrix (rows are the truth)."""
+    said = judge(model, split).argmax(1)
+    count = len(FER_CLASSES)
+    matrix = torch.bincount(split.classes * count + said, minlength=count * count)
+    matrix = matrix.reshape(count, count)
+    recall = matrix.diag() / matrix.sum(1).clamp(min=1)
+    return {
+        "accuracy": round(float((said == split.classes).float().mean()), 4),
+        "recall": {e: round(float(r), 3) for e, r in zip(FER_CLASSES, recall, strict=True)},
+        "confusion": matrix.tolist(),
+    }
+
+
+def learning_rate(part: float) -> float:
+    """The rate after `part` (0..1) of the run: a short rise, then a cosine down to nothing."""
+    if part < 0.08:
+        return PEAK_RATE * max(part, 0.004) / 0.08
+    return PEAK_RATE * 0.5 * (1 + float(np.cos(np.pi * min(1.0, (part - 0.08) / 0.92))))
+
+
+class Run:
+    """One training run with its averaged weights; `save` and `load` make it resumable."""
+
+    def __init__(self, out: Path, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.out = out
+        self.model = EmotionClassifier().to(memory_format=torch.channels_last)
+        self.averaged = copy.deepcopy(self.model).eval()
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=PEAK_RATE)
+        self.steps = 0
+        self.seconds = 0.0
+        out.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint.exists():
+            self.load()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "emotions.pt"
+
+    def load(self) -> None:
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.steps, self.seconds = state["steps"], state["seconds"]
+
+    def save(self) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
+        whole = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, whole)
+        whole.replace(self.checkpoint)
+
+    def step(self, faces: torch.Tensor, classes: torch.Tensor, rate: float, keep: float) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.model(faces.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), classes, label_smoothing=0.1)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
+        self.optimiser.step()
+        self.steps += 1
+        with torch.no_grad():
+            for mean, value in zip(
+                self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True
+            ):
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1 - keep)
+                else:
+                    mean.copy_(value)
+        return float(loss.detach())
+
+
+def train(run: Run, split: Split, minutes: float) -> None:
+    """Trains for `minutes` of wall time from where `run` stands."""
+    memory_s = min(EMA_SECONDS, minutes * 60 / 15)
+    start = saved = time.monotonic()
+    order = torch.empty(0, dtype=torch.int64)
+    losses: list[float] = []
+    step_s = 0.3
+    while (passed := time.monotonic() - start) < minutes * 60:
+        if len(order) < BATCH:
+            order = torch.cat([order, torch.randperm(len(split.classes), generator=run.generator)])
+        chosen, order = order[:BATCH], order[BATCH:]
+        faces = augment(split.pictures[chosen].float() / 255, run.generator)
+        keep = min(1 - step_s / memory_s, run.steps / (run.steps + 10))
+        rate = learning_rate(passed / (minutes * 60))
+        losses.append(run.step(faces, split.classes[chosen], rate, keep))
+        step_s += 0.1 * (time.monotonic() - start - passed - step_s)
+        if run.steps % 50 == 0:
+            recent = sum(losses[-50:]) / 50
+            print(f"{passed:6.0f} s  step {run.steps}  loss {recent:.3f}", flush=True)
+        if time.monotonic() - saved > SAVE_EVERY_S:
+            saved = time.monotonic()
+            run.save()
+    run.seconds += time.monotonic() - start
+    run.save()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains, scores on both test splits and exports; see the module."""
+    parser = argparse.ArgumentParser(prog="mien.training emotions", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=12.0)
+    parser.add_argument("--media", type=Path, help="not used by this recipe")
+    parser.add_argument("--seed", type=int, default=4096)
+    options = parser.parse_args(argv)
+    run = Run(options.out, options.seed)
+    train(run, load_split(options.data, "train"), options.minutes)
+    metrics: dict[str, object] = {
+        "trained_on": "FER-2013 training split (28,709 pictures), nothing else",
+        "steps": run.steps,
+        "batch": BATCH,
+        "seconds": round(run.seconds),
+        "public": score(run.averaged, load_split(options.data, "public")),
+        "private": score(run.averaged, load_split(options.data, "private")),
+    }
+    (options.out / "emotions.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    private = metrics["private"]
+    assert isinstance(private, dict)
+    facts = {
+        "trained_on": str(metrics["trained_on"]),
+        "private_test_accuracy": str(private["accuracy"]),
+    }
+    export_classifier(run.averaged, options.out / "emotions.onnx", facts)
+    print(json.dumps(metrics))
+
+
+if __name__ == "__main__":
+    main()
