@@ -5,6 +5,7 @@ It is a measuring tool, trained on FER-2013 alone, and no part of the filter.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import onnx
@@ -88,16 +89,19 @@ def export_classifier(classifier: EmotionClassifier, path: Path, metadata: dict[
     metadata: goes into the file's metadata_props, with the classes and the input's meaning.
     """
     wrapped = _Probabilities(classifier).float().eval()
-    program = torch.onnx.export(
-        wrapped,
-        (torch.rand(1, 1, FER_SIZE, FER_SIZE),),
-        input_names=["face"],
-        output_names=["probabilities"],
-        opset_version=18,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # torch 2.13's exporter asks for a LeafSpec in the way that it deprecates itself.
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        program = torch.onnx.export(
+            wrapped,
+            (torch.rand(1, 1, FER_SIZE, FER_SIZE),),
+            input_names=["face"],
+            output_names=["probabilities"],
+            opset_version=18,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     facts = {**JUDGE.metadata(), "classes": ",".join(FER_CLASSES), **metadata}
