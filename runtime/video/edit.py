@@ -1,0 +1,261 @@
+"""A video file edited frame by frame: decode, filter and encode side by side."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import av
+
+from mien.engines.errors import VideoError
+from mien.runtime.frame import Frame
+from mien.runtime.video.channel import Channel, Stop, StoppedError
+from mien.runtime.video.compare import side_by_side, side_by_side_size
+from mien.runtime.video.planes import av_from_frame, carries_extras, frame_from_av
+from mien.runtime.video.sink import VideoSink, check_destination
+from mien.runtime.video.source import Copied, Picture, VideoSource
+from mien.runtime.video.values import Progress, StageSeconds, VideoOptions, VideoReport
+
+Process = Callable[[Frame], Frame]
+_QUEUED_PICTURES = 4
+_PACKET_WEIGHT_BYTES = 4 << 20  # so many bytes of copied packets weigh as much as a picture
+_MAX_BYTES_BEFORE_FIRST = 64 << 20
+_REPORT_EVERY_S = 0.2
+
+
+def identity(frame: Frame) -> Frame:
+    """The frame itself: the process of a plain transcode."""
+    return frame
+
+
+def edit_video(
+    source: Path,
+    destination: Path,
+    process: Process,
+    options: VideoOptions | None = None,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> VideoReport:
+    """What was done to write `destination`: `source` with `process` applied to its frames.
+
+    process: called once a frame, in display order, in a thread of its own; a frame it gives back
+        as it was is encoded from the decoder's own memory. It never writes into what it gets.
+    progress: called a few times a second, in the caller's thread.
+    cancel: set it to stop; nothing is left behind.
+    Everything but the frames is copied: other streams, times, metadata, chapters, rotation.
+    Raises: VideoError for what cannot be read or written; whatever `process` raises.
+    """
+    options = options or VideoOptions()
+    source, destination = Path(source), Path(destination)
+    check_destination(source, destination, overwrite=options.overwrite)
+    started = time.perf_counter()
+    with VideoSource(source) as video:
+        first, items = _first_picture(video)
+        shown = frame_from_av(first)
+        size_wh = side_by_side_size(shown) if options.side_by_side else (shown.width, shown.height)
+        sink = VideoSink(destination, video, first, options, size_wh=size_wh)
+        run = _Run(video, sink, process, options, first)
+        try:
+            run.execute(items, progress or _no_progress, cancel or threading.Event())
+            sink.finish()
+        except BaseException:
+            sink.abandon()
+            raise
+        return VideoReport(
+            frames=run.frames,
+            edited=run.edited,
+            seconds=StageSeconds(run.decode_s, run.filter_s, run.encode_s),
+            wall_s=time.perf_counter() - started,
+            lost=video.lost(),
+            encoder=sink.choice.name,
+            pixel_format=sink.choice.pixel_format,
+            notes=(*sink.notes, *run.notes),
+        )
+
+
+def _no_progress(_: Progress) -> None:
+    """Ignores progress."""
+
+
+def _raise_if_set(cancel: threading.Event) -> None:
+    if cancel.is_set():
+        raise VideoError("cancelled; nothing was written")
+
+
+def _first_picture(
+    video: VideoSource,
+) -> tuple[av.VideoFrame, Iterator[Picture | Copied]]:
+    """The first picture, and all items including it. Raises: VideoError without one."""
+    items = video.items()
+    early: list[Picture | Copied] = []
+    waiting_bytes = 0
+    for item in items:
+        early.append(item)
+        if isinstance(item, Picture):
+            return item.picture, chain(early, items)
+        waiting_bytes += item.packet.size
+        if waiting_bytes > _MAX_BYTES_BEFORE_FIRST:
+            break
+    why = f" ({lost})" if (lost := video.lost()) else ""
+    raise VideoError(f"{video.path} has no frame that can be decoded{why}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One item on its way, and the seconds that stage work on it took."""
+
+    item: Picture | Copied
+    weight: float
+
+
+class _Run:
+    """The three stages of one edit and what they count."""
+
+    def __init__(
+        self,
+        video: VideoSource,
+        sink: VideoSink,
+        process: Process,
+        options: VideoOptions,
+        first: av.VideoFrame,
+    ) -> None:
+        self._video = video
+        self._sink = sink
+        self._process = process
+        self._options = options
+        self._size_wh = (first.width, first.height)
+        self._format = first.format.name
+        self._start_pts = first.pts or 0
+        self._resized = 0
+        self._stop = Stop()
+        self._decoded: Channel[_Work] = Channel(_QUEUED_PICTURES, self._stop)
+        self._filtered: Channel[_Work] = Channel(_QUEUED_PICTURES, self._stop)
+        self.frames = 0
+        self.edited = 0
+        self.decode_s = self.filter_s = self.encode_s = 0.0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not stay as it was in the frames."""
+        if not self._resized:
+            return ()
+        width, height = self._size_wh
+        note = (
+            f"{self._resized} frames changed size or pixel format in the middle of the clip "
+            f"and were brought to {width}x{height} {self._format}"
+        )
+        return (note,)
+
+    def execute(
+        self,
+        items: Iterator[Picture | Copied],
+        progress: Callable[[Progress], None],
+        cancel: threading.Event,
+    ) -> None:
+        """Runs all stages to their end. Raises: the first error of any of them."""
+        stages = (lambda: self._decode(items), self._filter, self._encode)
+        threads = [
+            threading.Thread(target=self._guard, args=(stage,), name=f"video-{name}", daemon=True)
+            for stage, name in zip(stages, ("decode", "filter", "encode"), strict=True)
+        ]
+        started = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        try:
+            while threads[-1].is_alive() and not self._stop.event.is_set():
+                threads[-1].join(_REPORT_EVERY_S)
+                _raise_if_set(cancel)
+                progress(self._progress(started))
+        except BaseException as error:
+            self._stop.fail(error)
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+        if self._stop.error is not None:
+            raise self._stop.error
+
+    def _progress(self, started: float) -> Progress:
+        done, total = self.frames, self._video.frame_count
+        seconds = time.perf_counter() - started
+        fps = done / seconds if seconds > 0 else 0.0
+        eta = (total - done) / fps if total is not None and fps > 0 and total >= done else None
+        return Progress(done, total, fps, eta)
+
+    def _guard(self, stage: Callable[[], None]) -> None:
+        try:
+            stage()
+        except StoppedError:
+            return
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller has to get it
+            self._stop.fail(error)
+
+    def _decode(self, items: Iterator[Picture | Copied]) -> None:
+        while True:
+            before = time.perf_counter()
+            item = next(items, None)
+            self.decode_s += time.perf_counter() - before
+            if item is None:
+                break
+            weight = 1.0
+            if isinstance(item, Copied):
+                weight = min(1.0, item.packet.size / _PACKET_WEIGHT_BYTES)
+            self._decoded.put(_Work(item, weight), weight)
+        self._decoded.close()
+
+    def _filter(self) -> None:
+        for work in self._decoded:
+            item = work.item
+            if isinstance(item, Picture):
+                before = time.perf_counter()
+                item = Picture(self._edit(self._conformed(item.picture)))
+                self.filter_s += time.perf_counter() - before
+            self._filtered.put(_Work(item, work.weight), work.weight)
+        self._filtered.close()
+
+    def _encode(self) -> None:
+        for work in self._filtered:
+            before = time.perf_counter()
+            if isinstance(work.item, Picture):
+                self._sink.encode(work.item.picture)
+                self.frames += 1
+            else:
+                self._sink.copy(work.item.packet)
+            self.encode_s += time.perf_counter() - before
+
+    def _conformed(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """`picture` in the size and format of the first one, which the encoder was opened for."""
+        width, height = self._size_wh
+        if (picture.width, picture.height, picture.format.name) == (width, height, self._format):
+            return picture
+        self._resized += 1
+        return picture.reformat(width=width, height=height, format=self._format)
+
+    def _edit(self, picture: av.VideoFrame) -> av.VideoFrame:
+        wanted = self._is_in_section(picture)
+        if not wanted and not self._options.side_by_side:
+            return picture
+        own = wanted and carries_extras(picture)
+        given = frame_from_av(picture, copy=own)
+        result = self._process(given) if wanted else given
+        changed = any(
+            new.samples is not old.samples
+            for new, old in zip(result.planes, given.planes, strict=True)
+        )
+        self.edited += changed
+        if self._options.side_by_side:
+            return side_by_side(given, result, picture)
+        return av_from_frame(result, picture, given, own=own) if changed else picture
+
+    def _is_in_section(self, picture: av.VideoFrame) -> bool:
+        start_s, end_s = self._options.start_s, self._options.end_s
+        if start_s is None and end_s is None:
+            return True
+        ticks = (picture.pts or 0) - self._start_pts
+        seconds = float(ticks * self._video.time_base)
+        return (start_s is None or seconds >= start_s) and (end_s is None or seconds < end_s)

@@ -1,0 +1,320 @@
+"""Which encoder and pixel format a video is written with, and its settings."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+from av.codec.codec import UnknownCodecError
+from av.sidedata.sidedata import Type as SideDataType
+
+from mien.engines.errors import VideoError
+from mien.runtime.video.formats import FormatLayout, format_layout
+from mien.runtime.video.planes import side_data
+
+# Encoders for each codec family, best first.
+_ENCODERS = {
+    "h264": ("libx264", "libopenh264"),
+    "hevc": ("libx265",),
+    "vp9": ("libvpx-vp9",),
+    "vp8": ("libvpx",),
+    "av1": ("libsvtav1", "libaom-av1"),
+    "mpeg4": ("mpeg4",),
+    "mpeg2video": ("mpeg2video",),
+    "mpeg1video": ("mpeg1video",),
+    "prores": ("prores_ks",),
+    "mjpeg": ("mjpeg",),
+    "ffv1": ("ffv1",),
+    "huffyuv": ("huffyuv",),
+    "ffvhuff": ("ffvhuff",),
+    "utvideo": ("utvideo",),
+    "dnxhd": ("dnxhd",),
+    "qtrle": ("qtrle",),
+    "png": ("png",),
+    "rawvideo": ("rawvideo",),
+    "theora": ("libtheora",),
+    "flv1": ("flv",),
+}
+_ALIASES = {"h265": "hevc", "x264": "h264", "x265": "hevc", "avc": "h264", "libx264rgb": "h264"}
+_LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "qtrle", "png", "rawvideo"})
+_QSCALE = frozenset({"mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "flv"})
+_SPEED = {
+    "libx264": ("preset", "veryfast"),
+    "libx264rgb": ("preset", "veryfast"),
+    "libx265": ("preset", "superfast"),
+    "libvpx-vp9": ("cpu-used", "6"),
+    "libvpx": ("cpu-used", "6"),
+    "libsvtav1": ("preset", "10"),
+    "libaom-av1": ("cpu-used", "8"),
+}
+# These take pairs of samples only where chroma is subsampled.
+_EVEN_SIZES_ONLY = frozenset({"libx264", "libx264rgb", "libx265", "libsvtav1", "libopenh264"})
+# The time base is written into the stream with 16 bits.
+_SHORT_TIME_BASE = frozenset({"mpeg4"})
+_FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "mpeg4", "ffv1")
+_MAX_SHORT_TIME_BASE = 65535
+_THREADS = 8  # every x264 thread keeps frames of its own: memory grows with them
+_QP_TO_LAMBDA = 118
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderChoice:
+    """An encoder, the pixel format it is given, and what has to be said about the choice."""
+
+    name: str
+    pixel_format: str
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What of a source decides its encoder. odd_size: width or height is odd."""
+
+    codec: str
+    pixel_format: str
+    odd_size: bool
+    time_base: Fraction
+
+
+def family_of(codec: str) -> str:
+    """The codec family of a decoder's, an encoder's or a user's name for it."""
+    lowered = codec.lower()
+    lowered = _ALIASES.get(lowered, lowered)
+    for family, names in _ENCODERS.items():
+        if lowered in (family, *names) or lowered.removeprefix("lib") == family:
+            return family
+    return {"libdav1d": "av1", "libvpx-vp9": "vp9", "msmpeg4v3": "mpeg4"}.get(lowered, lowered)
+
+
+def encoder_formats(name: str) -> list[str] | None:
+    """Pixel formats the encoder accepts, empty where it takes any, None where it is not there."""
+    try:
+        codec = av.codec.Codec(name, "w")
+    except UnknownCodecError:
+        return None
+    if codec.type != "video":
+        return None
+    return [video_format.name for video_format in codec.video_formats or []]
+
+
+def choose_encoders(
+    requested: str | None, source: SourceFacts, accepts: Callable[[str], bool]
+) -> list[EncoderChoice]:
+    """What to write a source with, best first; a later one is for when opening the first fails.
+
+    requested: a user's codec, which is never replaced; None for the source's family.
+    accepts: whether the destination's container can hold what an encoder makes.
+    Raises: VideoError where the codec is unknown or unfit, or would lose bit depth.
+    """
+    if requested is not None:
+        return [_for_request(requested, source, accepts)]
+    family = family_of(source.codec)
+    own = _ENCODERS.get(family, ())
+    choices = []
+    for name in (*own, *(n for n in _FALLBACKS if n not in own)):
+        formats = encoder_formats(name)
+        if formats is None or not _fits(name, source) or not accepts(name):
+            continue
+        chosen, notes = nearest_format(source.pixel_format, formats, name, odd=source.odd_size)
+        if chosen is None:
+            continue
+        if name not in own:
+            notes = (f"written by {name}: {source.codec} cannot be written here as it is", *notes)
+        choices.append(EncoderChoice(name, chosen, notes))
+    if not choices:
+        raise VideoError(
+            f"no encoder here writes {source.pixel_format} without losing bit depth or colour "
+            "into this kind of file; choose an output that ends in .mkv"
+        )
+    return sorted(choices, key=lambda choice: len(choice.notes))
+
+
+def _for_request(
+    requested: str, source: SourceFacts, accepts: Callable[[str], bool]
+) -> EncoderChoice:
+    family = family_of(requested)
+    own = _ENCODERS.get(family, ())
+    names = own if requested not in own else (requested,)
+    if not names and encoder_formats(requested) is not None:
+        names = (requested,)
+    for name in names:
+        formats = encoder_formats(name)
+        if formats is None:
+            continue
+        if not accepts(name):
+            raise VideoError(
+                f"this kind of file cannot hold what {name} makes; "
+                "choose an output that ends in .mkv, or another codec"
+            )
+        chosen, notes = nearest_format(source.pixel_format, formats, name, odd=source.odd_size)
+        if chosen is None or not _fits(name, source):
+            raise VideoError(
+                f"the encoder {name} cannot keep the {source.pixel_format} frames and the times "
+                "of this video; let the codec be chosen, or use h264 or ffv1"
+            )
+        return EncoderChoice(name, chosen, notes)
+    known = ", ".join(f for f, e in _ENCODERS.items() if any(encoder_formats(n) for n in e))
+    raise VideoError(f"there is no encoder for the codec {requested!r} here; known are {known}")
+
+
+def _fits(name: str, source: SourceFacts) -> bool:
+    return name not in _SHORT_TIME_BASE or source.time_base.denominator <= _MAX_SHORT_TIME_BASE
+
+
+def nearest_format(
+    pixel_format: str, formats: list[str], encoder: str, *, odd: bool
+) -> tuple[str | None, tuple[str, ...]]:
+    """The accepted format that loses nothing, and notes on how it differs; None if all lose."""
+    source = format_layout(pixel_format)
+    if source is None:
+        return None, ()
+    odd = odd and encoder in _EVEN_SIZES_ONLY
+    odd = odd and source.subsampling_xy != (1, 1)
+    if not odd and (not formats or pixel_format in formats):
+        return pixel_format, ()
+    candidates = []
+    for name in formats:
+        layout = format_layout(name)
+        if layout is None or not _keeps(source, layout):
+            continue
+        if odd and layout.subsampling_xy != (1, 1):
+            continue
+        candidates.append((_cost(source, layout), name))
+    if not candidates:
+        return None, ()
+    chosen = min(candidates)[1]
+    if _same_samples(source, chosen):
+        return chosen, ()
+    if odd:
+        why = f"{encoder} takes no odd width or height with shared colour samples"
+    else:
+        why = f"{encoder} does not take {pixel_format}"
+    return chosen, (f"stored as {chosen}, as {why}; nothing is lost",)
+
+
+def _keeps(source: FormatLayout, target: FormatLayout) -> bool:
+    if target.kind != source.kind or target.depth < source.depth:
+        return False
+    if source.alpha and not target.alpha:
+        return False
+    coarse, fine = target.subsampling_xy, source.subsampling_xy
+    return coarse[0] <= fine[0] and coarse[1] <= fine[1]
+
+
+def _cost(source: FormatLayout, target: FormatLayout) -> tuple[int, int, int]:
+    step = target.subsampling_xy
+    samples = 16 // (step[0] * step[1])
+    return (target.depth - source.depth, samples, int(target.full_range != source.full_range))
+
+
+def _same_samples(source: FormatLayout, name: str) -> bool:
+    target = format_layout(name)
+    assert target is not None
+    return (
+        target.depth == source.depth
+        and target.subsampling_xy == source.subsampling_xy
+        and target.kind == source.kind
+    )
+
+
+def encoder_options(name: str, quality: int, speed: str | None, threads: int) -> dict[str, str]:
+    """Options of the encoder for quality 0..100.
+
+    80 is meant to look like the source: CRF 19 for x264, 21 for x265, 23 for VP9 and AV1,
+    quantiser 3 for MPEG-4 and Motion JPEG. 100 is lossless where the encoder can be.
+    """
+    options = {"threads": str(min(threads, _THREADS))}
+    if name in _SPEED:
+        option, default = _SPEED[name]
+        options[option] = speed or default
+    options.update(_quality_options(name, quality))
+    if name in ("libvpx-vp9", "libvpx"):
+        options.update({"b": "0", "deadline": "good"})
+        options.update({"row-mt": "1"} if name == "libvpx-vp9" else {})
+    return options
+
+
+def _quality_options(name: str, quality: int) -> dict[str, str]:
+    lossless = quality == 100
+    if name in ("libx264", "libx264rgb"):
+        return {"qp": "0"} if lossless else {"crf": f"{51 - 0.4 * quality:.1f}"}
+    if name == "libx265":
+        return {} if lossless else {"crf": f"{51 - 0.375 * quality:.1f}"}
+    if name in ("libvpx-vp9", "libvpx", "libaom-av1", "libsvtav1"):
+        if lossless and name == "libvpx-vp9":
+            return {"lossless": "1"}
+        return {"crf": str(max(round(63 - 0.5 * quality), 4 if name == "libvpx" else 0))}
+    if name in _QSCALE:
+        quantiser = max(1.0, 1 + 30 * (1 - quality / 100) ** 1.7)
+        scale = str(round(quantiser * _QP_TO_LAMBDA))
+        return {"flags": "+qscale", "global_quality": scale, "qmin": "1"}
+    return {}
+
+
+def is_lossless(name: str, quality: int) -> bool:
+    """Whether the encoder at this quality gives back exactly the samples it was given."""
+    return name in _LOSSLESS or (
+        quality == 100 and name in ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1")
+    )
+
+
+def parameter_option(
+    name: str, picture: av.VideoFrame, quality: int, threads: int
+) -> dict[str, str]:
+    """The encoder's own parameter string: lossless mode, and HDR facts of the first frame."""
+    hdr = _hdr_parameters(name, picture)
+    if name == "libx265":
+        own = ["log-level=error", f"pools={threads}", "frame-threads=1"]
+        return {"x265-params": ":".join(own + ["lossless=1"] * (quality == 100) + hdr)}
+    if name == "libx264" and hdr:
+        return {"x264-params": ":".join(hdr)}
+    if name == "libsvtav1":
+        own = ["lossless=1"] * (quality == 100) + hdr
+        return {"svtav1-params": ":".join(own)} if own else {}
+    return {}
+
+
+def _hdr_parameters(name: str, picture: av.VideoFrame) -> list[str]:
+    mastering = side_data(picture, SideDataType.MASTERING_DISPLAY_METADATA)
+    light = side_data(picture, SideDataType.CONTENT_LIGHT_LEVEL)
+    keys = {
+        "libx265": ("master-display", "max-cll"),
+        "libx264": ("mastering-display", "cll"),
+        "libsvtav1": ("mastering-display", "content-light"),
+    }.get(name)
+    if keys is None:
+        return []
+    parameters = []
+    if mastering is not None and (text := _mastering_text(mastering, scaled=name != "libsvtav1")):
+        parameters.append(f"{keys[0]}={text}")
+    if light is not None and len(light) >= 8:
+        maximum, average = struct.unpack_from("<II", light)
+        parameters.append(f"{keys[1]}={maximum},{average}")
+    return parameters
+
+
+def _mastering_text(data: bytes, *, scaled: bool) -> str | None:
+    """AVMasteringDisplayMetadata as `G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)`.
+
+    scaled: in units of 0.00002 and 0.0001 cd/m2 (x264, x265), else as decimals (SVT-AV1).
+    """
+    if len(data) < 88:
+        return None
+    numbers = struct.unpack_from("=20i2i", data)
+    if not (numbers[20] and numbers[21]):
+        return None
+    values = [numbers[i] / (numbers[i + 1] or 1) for i in range(0, 20, 2)]
+    red, green, blue, white = values[0:2], values[2:4], values[4:6], values[6:8]
+    darkest, brightest = values[8], values[9]
+
+    def pair(label: str, values: list[float], unit: int) -> str:
+        if scaled:
+            return f"{label}({round(values[0] * unit)},{round(values[1] * unit)})"
+        return f"{label}({values[0]:.5f},{values[1]:.5f})"
+
+    colours = zip(("G", "B", "R", "WP"), (green, blue, red, white), strict=True)
+    light = pair("L", [brightest, darkest], 10000)
+    return "".join(pair(label, values, 50000) for label, values in colours) + light

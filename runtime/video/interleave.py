@@ -1,0 +1,71 @@
+"""Copied packets held back until the encoded video has reached their time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+
+from av.packet import Packet
+
+_MAX_HELD_BYTES = 16 << 20  # of badly interleaved sources; what is beyond goes out early
+
+
+class Interleaver:
+    """Passes packets to `mux` so that copied streams run along with the video.
+
+    The encoder gives its packets late; without this the muxer would have to hold the others.
+    """
+
+    def __init__(self, mux: Callable[[Packet], None]) -> None:
+        self._mux = mux
+        self._held: dict[int, deque[tuple[float, Packet]]] = {}
+        self._held_bytes = 0
+        self._video_s = float("-inf")
+
+    def copy(self, packet: Packet) -> None:
+        """Takes a packet of a copied stream."""
+        seconds = _seconds(packet)
+        if seconds is None:
+            self._mux(packet)
+            return
+        self._held.setdefault(packet.stream_index, deque()).append((seconds, packet))
+        self._held_bytes += packet.size
+        self._release(self._video_s)
+        while self._held_bytes > _MAX_HELD_BYTES:
+            self._release(min(queue[0][0] for queue in self._held.values() if queue))
+
+    def video(self, packet: Packet) -> None:
+        """Takes a packet of the encoded video."""
+        seconds = _seconds(packet)
+        if seconds is not None:
+            self._video_s = max(self._video_s, seconds)
+            self._release(self._video_s)
+        self._mux(packet)
+
+    def finish(self) -> None:
+        """Passes on all that is held, in order of time."""
+        self._release(float("inf"))
+
+    def _release(self, until_s: float) -> None:
+        due = [
+            (queue[0][0], index)
+            for index, queue in self._held.items()
+            if queue and queue[0][0] <= until_s
+        ]
+        while due:
+            _, index = min(due)
+            _, packet = self._held[index].popleft()
+            self._held_bytes -= packet.size
+            self._mux(packet)
+            due = [
+                (queue[0][0], key)
+                for key, queue in self._held.items()
+                if queue and queue[0][0] <= until_s
+            ]
+
+
+def _seconds(packet: Packet) -> float | None:
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    base: Fraction | None = packet.time_base
+    return None if ticks is None or base is None else float(ticks * base)

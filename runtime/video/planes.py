@@ -1,0 +1,180 @@
+"""Between the decoder's frames and ours, without a copy where none is needed."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Literal
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+
+from mien.engines.errors import VideoError
+from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.video.formats import FormatLayout, format_layout
+
+FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_MATRIX: dict[int, Literal["bt601", "bt709", "bt2020"]] = {
+    1: "bt709",
+    4: "bt601",
+    5: "bt601",
+    6: "bt601",
+    7: "bt709",  # SMPTE 240M: closest to BT.709
+    9: "bt2020",
+    10: "bt2020",
+}
+# What an encoder writes into the stream from the frame itself: captions, timecode, HDR10+.
+_CARRIED_BY_FRAMES = frozenset(
+    {
+        SideDataType.A53_CC,
+        SideDataType.AFD,
+        SideDataType.S12M_TIMECODE,
+        SideDataType.GOP_TIMECODE,
+        SideDataType.DYNAMIC_HDR_PLUS,
+        SideDataType.DOVI_METADATA,
+        SideDataType.DOVI_RPU_BUFFER,
+    }
+)
+
+
+def side_data(picture: av.VideoFrame, kind: SideDataType) -> bytes | None:
+    """The bytes of one kind of side data, None where the frame has none."""
+    for item in picture.side_data:
+        if item.type == kind:
+            return bytes(item)
+    return None
+
+
+def display_rotation(picture: av.VideoFrame) -> int:
+    """Clockwise quarter turns (0..3) a player applies; turns between are rounded."""
+    return round(-picture.rotation / 90) % 4
+
+
+def carries_extras(picture: av.VideoFrame) -> bool:
+    """Whether the frame has what only a copy of the frame itself would keep."""
+    if picture.interlaced_frame:
+        return True
+    return any(item.type in _CARRIED_BY_FRAMES for item in picture.side_data)
+
+
+def frame_from_av(picture: av.VideoFrame, *, copy: bool = False) -> Frame:
+    """`picture` as a Frame whose planes are views of the decoder's memory.
+
+    copy: give planes their own memory, for a frame whose own memory will be written to.
+    Raises: VideoError where the pixel format's planes cannot be seen as arrays.
+    """
+    layout = format_layout(picture.format.name)
+    if layout is None:
+        raise VideoError(f"frames in the pixel format {picture.format.name} cannot be edited")
+    views = plane_views(picture, layout)
+    return Frame(
+        planes=tuple(
+            Plane(np.array(view) if copy else view, step)
+            for view, (_, step) in zip(views, layout.planes, strict=True)
+        ),
+        layout=_pixel_layout(picture, layout),
+        width=picture.width,
+        height=picture.height,
+        pts=picture.pts,
+        time_base=picture.time_base or Fraction(1, 1),
+        rotation=display_rotation(picture),
+    )
+
+
+def _pixel_layout(picture: av.VideoFrame, layout: FormatLayout) -> PixelLayout:
+    tagged = int(picture.color_range)
+    # Gray without a tag holds all values, as in JPEG.
+    full = layout.full_range or tagged == FULL_RANGE or (layout.kind == "gray" and not tagged)
+    # Untagged YUV is read as players read it: small pictures are standard definition.
+    guess: Literal["bt601", "bt709"] = "bt601" if picture.height <= 576 else "bt709"
+    return PixelLayout(
+        kind=layout.kind,
+        depth=layout.depth,
+        shift=layout.shift,
+        full_range=full,
+        matrix=_MATRIX.get(int(picture.colorspace), guess),
+        rgb_order=layout.rgb_order,
+    )
+
+
+def plane_views(
+    picture: av.VideoFrame, layout: FormatLayout, *, writable: bool = False
+) -> list[np.ndarray]:
+    """Every plane of `picture` as (h, w) or (h, w, n), uint8 or little-endian uint16, no copy."""
+    views = []
+    for plane, (count, _) in zip(picture.planes, layout.planes, strict=True):
+        stride = abs(plane.line_size)
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, stride)
+        if plane.line_size < 0:
+            rows = rows[::-1]
+        used = rows[:, : plane.width * count * layout.item_size]
+        view = used if layout.item_size == 1 else used.view("<u2")
+        if count > 1:
+            view = view.reshape(plane.height, plane.width, count)
+        view.flags.writeable = writable
+        views.append(view)
+    return views
+
+
+def av_from_frame(frame: Frame, original: av.VideoFrame, given: Frame, *, own: bool) -> Any:
+    """`original` with the planes of `frame` that are not those of `given`.
+
+    given: what `original` looked like as a Frame; planes that are the same object are not new.
+    own: whether the memory of `original` is ours to change (given's planes are copies); else a
+        new picture is made, with the colour properties of the original.
+    Raises: VideoError where `frame` is not of the size and format of the original.
+    """
+    layout = format_layout(original.format.name)
+    assert layout is not None  # frame_from_av has checked it
+    _check_same_shape(frame, given)
+    if own:
+        original.make_writable()
+        target = original
+    else:
+        target = blank_like(original, original.width, original.height)
+    views = plane_views(target, layout, writable=True)
+    for view, new, old in zip(views, frame.planes, given.planes, strict=True):
+        if not own or new.samples is not old.samples:
+            view[...] = new.samples
+    return target
+
+
+def _check_same_shape(frame: Frame, given: Frame) -> None:
+    shapes = [(plane.samples.shape, plane.samples.dtype) for plane in frame.planes]
+    expected = [(plane.samples.shape, plane.samples.dtype) for plane in given.planes]
+    if shapes != expected:
+        raise VideoError(
+            f"the edited frame has planes {shapes}, the original {expected}; "
+            "an edit must keep size and pixel format"
+        )
+
+
+def blank_like(original: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    """A new picture with the pixel format, time and colour properties of `original`."""
+    picture = av.VideoFrame(width, height, original.format.name)
+    copy_properties(original, picture)
+    return picture
+
+
+def copy_properties(original: av.VideoFrame, picture: av.VideoFrame) -> None:
+    """Gives `picture` the time and colour properties of `original`."""
+    picture.pts = original.pts
+    if original.time_base is not None:
+        picture.time_base = original.time_base
+    picture.duration = original.duration
+    picture.color_range = original.color_range
+    picture.colorspace = original.colorspace
+    picture.color_trc = original.color_trc
+    picture.color_primaries = original.color_primaries
+
+
+def reinterpreted(picture: av.VideoFrame, name: str) -> av.VideoFrame:
+    """`picture` with the same planes under another format name (yuvj420p as yuv420p)."""
+    copy = av.VideoFrame(picture.width, picture.height, name)
+    copy_properties(picture, copy)
+    layout = format_layout(name)
+    assert layout is not None
+    sources = plane_views(picture, layout)
+    for target, source in zip(plane_views(copy, layout, writable=True), sources, strict=True):
+        target[...] = source
+    return copy

@@ -1,0 +1,384 @@
+"""The output file: the encoded video, the copied streams, and its name only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import struct
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+from av.codec.context import Flags as CodecFlags
+from av.container import OutputContainer
+from av.format import Flags as FormatFlags
+from av.packet import Packet
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from mien.engines.errors import VideoError
+from mien.runtime.video.encoders import (
+    EncoderChoice,
+    SourceFacts,
+    choose_encoders,
+    encoder_options,
+    family_of,
+    is_lossless,
+    parameter_option,
+)
+from mien.runtime.video.formats import format_layout
+from mien.runtime.video.interleave import Interleaver
+from mien.runtime.video.planes import reinterpreted, side_data
+from mien.runtime.video.source import VideoSource, chroma_location, reason
+from mien.runtime.video.values import VideoOptions
+
+# Suffixes that FFmpeg maps to something else, or to nothing.
+_FORMATS = {".m4v": "mp4", ".mts": "mpegts", ".m2ts": "mpegts", ".qt": "mov", ".mk3d": "matroska"}
+_MOV_FAMILY = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v", "psp"})
+_MAX_INTERLEAVE_US = "1000000"  # how long the muxer waits for a stream that has no packets
+_STALE_TAGS = ("encoder", "rotate", "bps", "number_of_", "_statistics", "duration")
+_INTERLACED_FLAGS = "+ildct+ilme"
+
+
+def check_destination(source: Path, destination: Path, *, overwrite: bool) -> None:
+    """Raises VideoError where `destination` may not or cannot be written."""
+    if destination.is_dir():
+        raise VideoError(f"the output {destination} is a folder; give the name of a file")
+    if not destination.parent.is_dir():
+        raise VideoError(f"the output's folder {destination.parent} does not exist")
+    if not destination.exists():
+        return
+    if source.exists() and source.samefile(destination):
+        raise VideoError(f"the output {destination} is the input itself; choose another name")
+    if not overwrite:
+        raise VideoError(f"{destination} already exists; use --overwrite to replace it")
+
+
+def format_name(destination: Path) -> str | None:
+    """FFmpeg's name for the container of a destination, None where its suffix says it."""
+    return _FORMATS.get(destination.suffix.lower())
+
+
+class VideoSink:
+    """A file being written beside its destination, under a name of its own."""
+
+    def __init__(
+        self,
+        destination: Path,
+        source: VideoSource,
+        first: av.VideoFrame,
+        options: VideoOptions,
+        *,
+        size_wh: tuple[int, int],
+    ) -> None:
+        self.destination = destination
+        token = secrets.token_hex(3)
+        self.path = destination.with_name(f"{destination.stem}.partial-{token}{destination.suffix}")
+        self.notes: list[str] = []
+        self._source = source
+        self._first = first
+        self._options = options
+        self._size_wh = size_wh
+        self._last_pts: int | None = None
+        self._moved_times = 0
+        self._last_dts: dict[int, int] = {}
+        try:
+            self._open()
+        except BaseException:
+            self.abandon()
+            raise
+        self._interleaver = Interleaver(self._mux)
+
+    # Opening
+
+    def _open(self) -> None:
+        choices = choose_encoders(self._options.codec, self._facts(), self._accepts)
+        for index, choice in enumerate(choices):
+            try:
+                self._open_with(choice)
+            except (av.error.FFmpegError, ValueError, OSError) as error:
+                last = index == len(choices) - 1
+                if last or getattr(error, "errno", None) in _FILE_ERRORS:
+                    raise self._error(error) from error
+                self._close_quietly()
+                continue
+            self.choice = choice
+            self.notes.extend(choice.notes)
+            self._note_rounding()
+            return
+
+    def _facts(self) -> SourceFacts:
+        width, height = self._size_wh
+        return SourceFacts(
+            codec=self._source.stream.codec_context.name,
+            pixel_format=self._first.format.name,
+            odd_size=bool(width % 2 or height % 2),
+            time_base=self._source.time_base,
+        )
+
+    def _new_container(self) -> OutputContainer:
+        extra = {"max_interleave_delta": _MAX_INTERLEAVE_US}
+        keys = self._source.container.metadata
+        suffix = self.destination.suffix.lower()
+        if suffix in (".mp4", ".mov", ".m4v", ".qt") and any("." in key for key in keys):
+            extra["movflags"] = "use_metadata_tags"  # a phone's place and model keys
+        if suffix in (".ts", ".mts", ".m2ts"):
+            extra["mpegts_copyts"] = "1"
+        try:
+            return av.open(
+                f"file:{self.path}",
+                "w",
+                format=format_name(self.destination),
+                container_options=extra,
+                metadata_errors="surrogateescape",
+            )
+        except (ValueError, av.error.FFmpegError) as error:
+            raise VideoError(
+                f"{self.destination.name} does not name a kind of video file; "
+                "let the output end in .mp4, .mkv, .mov or .webm"
+            ) from error
+
+    def _accepts(self, encoder: str) -> bool:
+        container = self._new_container()
+        try:
+            container.add_stream(encoder, rate=25)
+        except ValueError:
+            return False
+        finally:
+            container.close()
+        return True
+
+    def _open_with(self, choice: EncoderChoice) -> None:
+        """Opens encoder and file, leaving out data streams the container refuses."""
+        left_out: list[Stream] = []
+        while True:
+            notes = self._build(choice, left_out)
+            self.video.codec_context.open()
+            try:
+                self.container.start_encoding()
+            except (av.error.FFmpegError, ValueError):
+                optional = [
+                    s
+                    for s in self._source.copied_streams
+                    if s.type in ("data", "attachment") and s not in left_out
+                ]
+                if not optional:
+                    raise
+                self._close_quietly()
+                left_out.append(optional[-1])
+                continue
+            self.notes.extend(notes)
+            return
+
+    def _build(self, choice: EncoderChoice, left_out: list[Stream]) -> list[str]:
+        source = self._source
+        self.container = self._new_container()
+        self.container.metadata.update(source.container.metadata)
+        self.container.set_chapters(source.container.chapters())
+        self._copies: dict[int, Stream] = {}
+        notes = []
+        for stream in source.container.streams:
+            if stream.index == source.stream.index:
+                self.video = self._add_video(choice)
+                continue
+            copy = None if stream in left_out else self._add_copy(stream)
+            if copy is None:
+                suffix = self.destination.suffix
+                notes.append(f"{_describe(stream)} left out: {suffix} files cannot hold it")
+            else:
+                self._copies[stream.index] = copy
+        return notes
+
+    def _add_copy(self, stream: Stream) -> Stream | None:
+        try:
+            copy = self.container.add_stream_from_template(stream, opaque=True)
+        except ValueError:
+            return None
+        copy.metadata.update(stream.metadata)
+        copy.disposition = stream.disposition
+        return copy
+
+    def _add_video(self, choice: EncoderChoice) -> VideoStream:
+        source, first = self._source, self._first
+        options = self._encoder_options(choice)
+        stream: VideoStream = self.container.add_stream(
+            choice.name,
+            rate=source.rate,
+            options=options,
+            width=self._size_wh[0],
+            height=self._size_wh[1],
+            time_base=source.time_base,
+        )
+        stream.time_base = source.time_base
+        context = stream.codec_context
+        if source.rate is None:
+            context.framerate = Fraction(0)  # unknown stays unknown
+        context.pix_fmt = choice.pixel_format
+        context.flags |= CodecFlags.frame_duration
+        context.color_range = first.color_range
+        context.colorspace = first.colorspace
+        context.color_primaries = first.color_primaries
+        context.color_trc = first.color_trc
+        ratio = source.stream.sample_aspect_ratio or source.stream.codec_context.sample_aspect_ratio
+        if ratio:
+            context.sample_aspect_ratio = ratio
+        context.field_order = source.stream.codec_context.field_order
+        if self.container.format.name == "avi":
+            context.max_b_frames = 0  # it has no times for frames out of order
+        if family_of(choice.name) == "hevc" and self.container.format.name in _MOV_FAMILY:
+            context.codec_tag = "hvc1"  # the one that Apple's players read
+        stream.metadata.update(
+            {
+                k: v
+                for k, v in source.stream.metadata.items()
+                if not k.lower().startswith(_STALE_TAGS)
+            }
+        )
+        stream.disposition = source.stream.disposition
+        matrix = side_data(first, SideDataType.DISPLAYMATRIX)
+        if matrix is not None:
+            stream.set_display_matrix(struct.unpack("=9i", matrix[:36]))
+        return stream
+
+    def _encoder_options(self, choice: EncoderChoice) -> dict[str, str]:
+        threads = os.cpu_count() or 1
+        quality = self._options.quality
+        options = encoder_options(choice.name, quality, self._options.speed, threads)
+        options.update(parameter_option(choice.name, self._first, quality, threads))
+        if self._first.interlaced_frame:
+            options["flags"] = options.get("flags", "") + _INTERLACED_FLAGS
+        if location := chroma_location(self._source.container, self._source.stream):
+            options["chroma_sample_location"] = location
+        return options
+
+    def _note_rounding(self) -> None:
+        base, own = self._source.time_base, self.video.time_base
+        if own and (base / own).denominator != 1:
+            self.notes.append(
+                f"times are rounded to {float(own) * 1000:g} ms, "
+                f"the finest {self.destination.suffix} files can hold"
+            )
+        if self._options.quality == 100 and not is_lossless(self.choice.name, 100):
+            self.notes.append(f"{self.choice.name} has no lossless mode; its best one was used")
+
+    # Writing
+
+    def encode(self, picture: av.VideoFrame) -> None:
+        """Takes the next picture, in display order. Raises: VideoError."""
+        picture.pict_type = 0  # the source's choice of key frames is no order for this encoder
+        self._keep_time_increasing(picture)
+        try:
+            for packet in self.video.encode(self._in_encoder_format(picture)):
+                self._interleaver.video(packet)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._error(error) from error
+
+    def copy(self, packet: Packet) -> None:
+        """Takes the next packet of a copied stream. Raises: VideoError."""
+        stream = self._copies.get(packet.stream_index)
+        if stream is None:
+            return
+        packet.stream = stream
+        try:
+            self._interleaver.copy(packet)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._error(error) from error
+
+    def finish(self) -> None:
+        """Drains the encoder, closes the file and gives it its name. Raises: VideoError."""
+        try:
+            for packet in self.video.encode(None):
+                self._interleaver.video(packet)
+            self._interleaver.finish()
+            self.container.close()
+            self.path.replace(self.destination)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._error(error) from error
+        if self._moved_times:
+            self.notes.append(
+                f"{self._moved_times} timestamps were missing or out of order "
+                "and were set to the next free time"
+            )
+
+    def abandon(self) -> None:
+        """Removes what was written."""
+        self._close_quietly()
+        self.path.unlink(missing_ok=True)
+
+    def _close_quietly(self) -> None:
+        container = getattr(self, "container", None)
+        if container is not None:
+            with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
+                container.close()
+
+    def _in_encoder_format(self, picture: av.VideoFrame) -> av.VideoFrame:
+        wanted = self.choice.pixel_format
+        if picture.format.name == wanted:
+            return picture
+        have, want = format_layout(picture.format.name), format_layout(wanted)
+        if have and want and replace(have, full_range=want.full_range) == want:
+            return reinterpreted(picture, wanted)  # yuvj420p and yuv420p: a name apart
+        color_range = picture.color_range or None
+        converted = picture.reformat(
+            format=wanted,
+            src_color_range=color_range,
+            dst_color_range=color_range,
+            interpolation="POINT",  # repeated chroma can be halved again without loss
+        )
+        converted.pict_type = 0
+        return converted
+
+    def _keep_time_increasing(self, picture: av.VideoFrame) -> None:
+        step = 1
+        if self._source.rate:
+            step = max(1, round(1 / (self._source.rate * self._source.time_base)))
+        pts = picture.pts
+        if pts is None:
+            pts = picture.dts
+        if pts is None:
+            pts = 0 if self._last_pts is None else self._last_pts + step
+        if self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1
+        self._moved_times += pts != picture.pts
+        picture.pts = pts
+        picture.time_base = self._source.time_base
+        self._last_pts = pts
+
+    def _mux(self, packet: Packet) -> None:
+        index = packet.stream_index
+        last = self._last_dts.get(index)
+        if packet.dts is not None:
+            lowest = None if last is None else last + (not self._allows_equal_times())
+            if lowest is not None and packet.dts < lowest:
+                packet.dts = lowest
+                if packet.pts is not None:
+                    packet.pts = max(packet.pts, lowest)
+                self._moved_times += 1
+            self._last_dts[index] = packet.dts
+        self.container.mux_one(packet)
+
+    def _allows_equal_times(self) -> bool:
+        return bool(int(self.container.format.flags) & FormatFlags.ts_nonstrict.value)
+
+    def _error(self, error: BaseException) -> VideoError:
+        if isinstance(error, VideoError):
+            return error
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return VideoError(
+                f"the disk is full: {self.destination} was not written; "
+                "make room or choose another folder"
+            )
+        return VideoError(f"{self.destination} cannot be written ({reason(error)})")
+
+
+_FILE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS})
+
+
+def _describe(stream: Stream) -> str:
+    name = getattr(stream, "name", None)
+    return f"{stream.type} stream {stream.index}" + (f" ({name})" if name else "")

@@ -1,0 +1,101 @@
+"""What goes into and comes out of editing a video, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mien.engines.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOptions:
+    """How the edited video is written.
+
+    codec: an encoder (`libx265`) or a codec family (`hevc`); None keeps the family of the source
+        where this machine has an encoder for it.
+    quality: 0..100, one scale for every encoder: 80 looks like the source, 100 is lossless where
+        the encoder can be (x264, x265, VP9, AV1, FFV1).
+    speed: the encoder's own preset name; None is a fast one (`veryfast` for x264).
+    start_s, end_s: only frames shown in [start, end), in seconds since the first frame, are
+        edited; the others pass through and the clip keeps its length.
+    overwrite: whether a file under the destination's name may be replaced.
+    side_by_side: show the original and the edit next to each other, at twice the displayed width.
+    """
+
+    codec: str | None = None
+    quality: int = 80
+    speed: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    overwrite: bool = False
+    side_by_side: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.quality <= 100:
+            raise UsageError(f"quality {self.quality} is outside 0..100")
+        if self.start_s is not None and self.end_s is not None and self.end_s <= self.start_s:
+            raise UsageError(
+                f"the section from {self.start_s:g} s to {self.end_s:g} s is empty; "
+                "its end must come after its start"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an edit is. frames_total and eta_s are None where the file does not say."""
+
+    frames_done: int
+    frames_total: int | None
+    fps: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageSeconds:
+    """Seconds each stage was at work; they run side by side, so the sum exceeds the wall time."""
+
+    decode: float = 0.0
+    filter: float = 0.0
+    encode: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoReport:
+    """What an edit did.
+
+    frames: frames written; edited: frames the process gave back changed.
+    seconds: busy time per stage; wall_s: from start to the finished file.
+    lost: what of the source could not be read, None where all of it was.
+    encoder, pixel_format: what really ran.
+    notes: one sentence each for all that could not stay as it was.
+    """
+
+    frames: int
+    edited: int
+    seconds: StageSeconds
+    wall_s: float
+    lost: str | None
+    encoder: str
+    pixel_format: str
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a file says about its video, before any frame is decoded.
+
+    width, height: stored size in pixels, 0 without video. rotation: clockwise quarter turns for
+    display. duration_s, frames and rate_hz are None where the file does not say.
+    """
+
+    has_video: bool
+    width: int = 0
+    height: int = 0
+    rotation: int = 0
+    duration_s: float | None = None
+    frames: int | None = None
+    rate_hz: float | None = None
+    codec: str = ""
+    pixel_format: str = ""
+    audio_tracks: int = 0
+    subtitle_tracks: int = 0
