@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 
 from mien.training.facemesh import landmarks_106
-from mien.training.labels import PictureLabels, label_pictures
+from mien.training.labels import PictureLabels, label_pictures, overlap
+
+SURE = 0.72  # detections that score less are often hands and patterns, seen on the scenes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,19 @@ class Labelled:
     pictures: list[np.ndarray]
     landmarks: list[np.ndarray]
     boxes: list[np.ndarray]
+
+
+def sure_faces(labelled: Labelled, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """The faces of one picture, (k, 106, 2), and the scores of their detections, (k,).
+
+    A face without a detection has score 0.
+    """
+    faces, boxes = labelled.landmarks[index], labelled.boxes[index]
+    scores = np.zeros(len(faces), np.float32)
+    for row, face in enumerate(faces if len(boxes) else ()):
+        shares = overlap(np.concatenate([face.min(0), face.max(0)]), boxes)
+        scores[row] = boxes[shares > 0.4, 4].max(initial=0.0)
+    return faces, scores
 
 
 def read_clip(path: Path, step: int) -> list[np.ndarray]:

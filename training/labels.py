@@ -105,8 +105,10 @@ class _Worker:
 
     def clip(self, picture: np.ndarray) -> PictureLabels:
         mesh = self.fit(picture)
-        meshes = np.zeros((0, 478, 2), np.float32) if mesh is None else mesh[None]
-        return PictureLabels(meshes.astype(np.float32), self.detect(picture))
+        if mesh is not None:
+            return PictureLabels(mesh[None].astype(np.float32), self.detect(picture))
+        found = self.scene(picture)  # a face too small for the short-range detector
+        return PictureLabels(found.meshes[:1], found.boxes)
 
     def detect(self, picture: np.ndarray) -> np.ndarray:
         rows = []

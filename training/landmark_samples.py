@@ -80,7 +80,7 @@ class YawEstimate:
     def _features(landmarks: np.ndarray) -> np.ndarray:
         aligned = np.stack([transform_points(roi_matrix(p, 1), p) for p in landmarks])
         x = aligned[:, :, 0]
-        return np.hstack([x - x[:, MIRROR[np.arange(106)]], x + x[:, MIRROR] + 1.0])
+        return np.hstack([x - x[:, MIRROR], x + x[:, MIRROR] + 1.0])
 
 
 class Sampler:
@@ -109,7 +109,7 @@ class Sampler:
             shots.append(self._shoot(*look, self._shake()))
         moved = []
         for first, look in looks[:second]:
-            again = self._again(look, shots[first])
+            again = self._again(look)
             pairs.append((first, len(shots)))
             moved.append(_then(again.unit_from_picture, shots[first].unit_from_picture))
             shots.append(again)
@@ -129,7 +129,8 @@ class Sampler:
 
     def _shake(self) -> tuple[float, float, float, float]:
         """Shift x, y in crop units, scale, rotation in degrees: small as when following a face,
-        middling as after a detection, large to learn to lock on."""
+        middling as after a detection, large to learn to lock on.
+        """
         rng, kind = self.rng, self.rng.random()
         if kind < 0.5:
             shift, scale, turn = rng.normal(0, 0.02, 2), rng.normal(0, 0.05), rng.normal(0, 4)
@@ -152,7 +153,7 @@ class Sampler:
             picture = np.ascontiguousarray(picture[:, ::-1])
             points = (points * [-1, 1] + [picture.shape[1] - 1, 0])[MIRROR].astype(np.float32)
         lost = rng.random() < 0.06
-        matrix = _shaken(roi_matrix(points, SIDE), self._lose() if lost else shake)
+        matrix = shaken(roi_matrix(points, SIDE), self._lose() if lost else shake)
         face = self._seen(picture, matrix)
         target = (transform_points(matrix, points) + 0.5) / SIDE
         hidden = 0.0
@@ -166,7 +167,7 @@ class Sampler:
         usable = not lost and hidden < 0.5
         return _Shot(face, target, pool.weight * usable, float(not bad), float(sure), unit)
 
-    def _again(self, look: tuple[Pool, int, bool], first: _Shot) -> _Shot:
+    def _again(self, look: tuple[Pool, int, bool]) -> _Shot:
         """The same picture through nearly the same crop, with other noise and light."""
         rng = self.rng
         shift, scale, turn = rng.normal(0, 0.012, 2), rng.normal(0, 0.02), rng.normal(0, 1.5)
@@ -213,7 +214,7 @@ class Sampler:
         return _Shot(face, landmarks, 0.0, 0.0, 1.0, np.eye(2, 3, dtype=np.float32))
 
 
-def _shaken(matrix: np.ndarray, shake: tuple[float, float, float, float]) -> np.ndarray:
+def shaken(matrix: np.ndarray, shake: tuple[float, float, float, float]) -> np.ndarray:
     """`matrix` followed by a shift, a scale and a turn about the middle of the crop."""
     x, y, scale, turn = shake
     middle = (SIDE - 1) / 2

@@ -19,9 +19,15 @@ from mien.runtime.topology import (
     RIGHT_EYE_OUTER,
 )
 from mien.training.backgrounds import face_free_crops, load_folder, texture
-from mien.training.clips import Labelled, labelled_clips, labelled_scenes
+from mien.training.clips import (
+    SURE,
+    Labelled,
+    labelled_clips,
+    labelled_scenes,
+    sure_faces,
+)
 from mien.training.faces import Faces, load_faces160, load_fer2013
-from mien.training.landmark_samples import Batch, Pool, Sampler, YawEstimate
+from mien.training.landmark_samples import Batch, Pool, Sampler, YawEstimate, shaken
 from mien.training.recipe import Options, Schedule, Trainer, parse_options, write_metrics
 
 BATCH = 48
@@ -78,11 +84,15 @@ def _pool(faces: Faces, yaw: YawEstimate, *, share: float, weight: float) -> Poo
 
 
 def _pool_of_labelled(labelled: Labelled, yaw: YawEstimate, *, share: float) -> Pool:
+    """The faces of clips or scenes; people with masks are left out, their mouths are guesses."""
     pictures, landmarks = [], []
-    for picture, faces in zip(labelled.pictures, labelled.landmarks, strict=True):
-        for face in faces:
+    for index, (name, _) in enumerate(labelled.names):
+        if name.startswith("masked"):
+            continue
+        faces, scores = sure_faces(labelled, index)
+        for face in faces[scores > SURE]:
             if np.linalg.norm(face[RIGHT_EYE_OUTER] - face[LEFT_EYE_OUTER]) > SMALLEST_EYES_PX:
-                pictures.append(picture)
+                pictures.append(labelled.pictures[index])
                 landmarks.append(face)
     stacked = np.array(landmarks, np.float32).reshape(-1, 106, 2)
     return Pool(pictures, stacked, yaw(stacked), share, 1.0)
@@ -176,8 +186,8 @@ def _errors_of(
 ) -> dict[str, float]:
     rng = np.random.default_rng(0)
     rois = np.stack([roi_matrix(points, 112) for points in truth])
-    shaken = np.stack([_nudged(roi, rng) for roi in rois])
-    first, _ = predict(network, pictures, shaken)
+    nudged = np.stack([_nudged(roi, rng) for roi in rois])
+    first, _ = predict(network, pictures, nudged)
     settled, scores = predict(network, pictures, np.stack([roi_matrix(p, 112) for p in first]))
     error = errors(settled, truth)
     return {
@@ -190,7 +200,5 @@ def _errors_of(
 
 
 def _nudged(roi: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    from mien.training.landmark_samples import _shaken
-
     shift, scale, turn = rng.uniform(-0.06, 0.06, 2), rng.uniform(-0.15, 0.15), rng.uniform(-12, 12)
-    return _shaken(roi, (float(shift[0]), float(shift[1]), float(np.exp(scale)), float(turn)))
+    return shaken(roi, (float(shift[0]), float(shift[1]), float(np.exp(scale)), float(turn)))
