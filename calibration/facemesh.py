@@ -12,15 +12,12 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from mien.engines.errors import MienError
+from mien.engines.errors import EngineError, UsageError
 
 POINT_COUNT = 478
+ENDED = "FaceMesh ended; install mediapipe 0.10.21 in its environment"
 REGION_PER_FACE = 2.6  # the side of the picture FaceMesh sees, by the longer side of the face
 LEAST_REGION_PX = 320  # smaller ones are enlarged by a whole number: the judge misses small faces
-
-
-class JudgeError(MienError):
-    """A judge cannot be started or stopped answering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,8 @@ class LandmarkJudge(Protocol):
 class FaceMesh:
     """The judge of landmarks, running in a process of its own; a context manager.
 
-    python: the Python of an environment with mediapipe 0.10.21 and numpy.
+    python: the Python of an environment with mediapipe 0.10.21. Raises UsageError where it does
+        not start.
     """
 
     def __init__(self, python: Path) -> None:
@@ -62,7 +60,10 @@ class FaceMesh:
                 stderr=subprocess.DEVNULL,
             )
         except OSError as error:
-            raise JudgeError(f"cannot start {python}: {error.strerror}") from error
+            raise UsageError(
+                f"cannot start {python}: {error.strerror}; give the Python of an environment "
+                "with mediapipe 0.10.21"
+            ) from error
 
     def __enter__(self) -> FaceMesh:
         return self
@@ -89,8 +90,9 @@ class FaceMesh:
     def __call__(self, rgb: np.ndarray, region: Region | None = None) -> np.ndarray | None:
         """Points float32 (478, 3) in pixels of `rgb` (uint8 (H, W, 3)), None where no face is.
 
-        Pixel edges lie at integers. Only `region` is looked at, where one is given. Raises
-        JudgeError.
+        Pixel centres lie at integers: mediapipe samples through OpenCV, and the points of a picture
+        and its mirror image add up to its width less one as faces get small (measured on four
+        clips at three sizes). Only `region` is looked at, where one is given. Raises EngineError.
         """
         part = rgb if region is None else rgb[region.y0 : region.y1, region.x0 : region.x1]
         zoom = 1 if region is None else region.zoom
@@ -99,8 +101,10 @@ class FaceMesh:
         points = self._ask(part)
         if points is None or region is None:
             return points
-        moved = points / zoom + np.array([region.x0, region.y0, 0], np.float32)
-        return moved.astype(np.float32)
+        half = (zoom - 1) / 2  # of an enlarged pixel, from its centre to that of its source
+        shift = np.array([region.x0 - half / zoom, region.y0 - half / zoom, 0], np.float32)
+        moved: np.ndarray = points / np.float32(zoom) + shift
+        return moved
 
     def _ask(self, picture: np.ndarray) -> np.ndarray | None:
         sink, source = self._process.stdin, self._process.stdout
@@ -113,9 +117,9 @@ class FaceMesh:
             found = source.read(1)
             data = source.read(POINT_COUNT * 3 * 4) if found == b"\1" else b""
         except OSError as error:
-            raise JudgeError("FaceMesh ended; does its environment have mediapipe?") from error
+            raise EngineError(ENDED) from error
         if not found or (found == b"\1" and len(data) < POINT_COUNT * 3 * 4):
-            raise JudgeError("FaceMesh ended; does its environment have mediapipe?")
+            raise EngineError(ENDED)
         if found == b"\0":
             return None
         return np.frombuffer(data, "<f4").reshape(POINT_COUNT, 3).astype(np.float32)

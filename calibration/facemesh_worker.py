@@ -2,8 +2,8 @@
 
 `PYTHON facemesh_worker.py` reads pictures from its standard input, each as two little-endian
 uint32, height and width, then height * width * 3 bytes RGB; it answers each on its standard output
-with one byte, 1 where it found a face, and then 478 * 3 float32: x, y in pixels of the picture
-(pixel edges at integers), z in the same unit. It imports nothing of mien.
+with one byte, 1 where it found a face, and then 478 * 3 float32: x, y in pixels of the picture, z
+in the same unit. It imports nothing of mien.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ import pytest
 
 from mien.calibration.facemesh import (
     FaceMesh,
-    JudgeError,
     Region,
     find_anywhere,
     region_around,
 )
+from mien.engines import EngineError, UsageError
 
 
 def fake_mediapipe(folder: Path, body: str) -> Path:
@@ -40,7 +40,7 @@ solutions = Names(face_mesh=Names(FaceMesh=FaceMesh))
 SEES_LIGHT = """
         if not picture.any():
             return Names(multi_face_landmarks=None)
-        y, x = (place.mean() + 0.5 for place in picture[..., 0].nonzero())
+        y, x = (place.mean() for place in picture[..., 0].nonzero())
         height, width = picture.shape[:2]
         point = Names(x=x / width, y=y / height, z=0.1)
         return Names(multi_face_landmarks=[Names(landmark=[point] * 478)])
@@ -57,11 +57,11 @@ def test_points_come_back_in_pixels_of_the_frame(tmp_path):
     with FaceMesh(fake_mediapipe(tmp_path, SEES_LIGHT)) as judge:
         points = judge(picture_with_spot(40, 60, (10, 30)))
         assert points.shape == (478, 3)
-        np.testing.assert_allclose(points[0], [30.5, 10.5, 6.0], atol=1e-4)
+        np.testing.assert_allclose(points[0], [30, 10, 6], atol=1e-4)
         assert judge(np.zeros((8, 12, 3), np.uint8)) is None
         region = Region(20, 4, 52, 28)
         seen = judge(picture_with_spot(40, 60, (10, 30)), region)
-        np.testing.assert_allclose(seen[5, :2], [30.5, 10.5], atol=1e-4)
+        np.testing.assert_allclose(seen[5, :2], [30, 10], atol=1e-4)
 
 
 def test_a_zoomed_region_gives_the_same_place(tmp_path):
@@ -69,14 +69,14 @@ def test_a_zoomed_region_gives_the_same_place(tmp_path):
         picture = np.zeros((64, 64, 3), np.uint8)
         picture[20:30, 30:40] = 200
         seen = judge(picture, Region(16, 8, 48, 40, zoom=4))
-        np.testing.assert_allclose(seen[0, :2], [35, 25], atol=0.2)
+        np.testing.assert_allclose(seen[0, :2], [34.5, 24.5], atol=0.1)
 
 
 def test_a_python_that_is_not_there_or_ends_is_one_clear_error(tmp_path):
-    with pytest.raises(JudgeError, match="cannot start"):
+    with pytest.raises(UsageError, match="cannot start"):
         FaceMesh(tmp_path / "nowhere")
     python = fake_mediapipe(tmp_path, "        raise SystemExit(1)")
-    with FaceMesh(python) as judge, pytest.raises(JudgeError, match="mediapipe"):
+    with FaceMesh(python) as judge, pytest.raises(EngineError, match="mediapipe"):
         judge(np.zeros((8, 8, 3), np.uint8))
 
 
