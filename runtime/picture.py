@@ -6,9 +6,6 @@ flipped for the filter and flipped back, for `Frame.rotation` knows only quarter
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +19,7 @@ from mien.runtime.picture_container import Container, Kind
 from mien.runtime.picture_jpeg import jpeg_with_metadata, read_jpeg
 from mien.runtime.picture_png import PNG_SIGNATURE, png_chunk, png_with_metadata, read_png
 from mien.runtime.picture_webp import read_webp, webp_with_metadata
+from mien.runtime.whole_file import write_whole
 
 PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
 MAX_PIXELS = 100_000_000
@@ -142,7 +140,7 @@ def write_picture(
     frame: Frame,
     quality: int | None = None,
     *,
-    overwrite: bool = True,
+    overwrite: bool = False,
 ) -> None:
     """Nothing; writes `frame` as a file of the kind that `picture` came from, with its metadata.
 
@@ -167,27 +165,6 @@ def check_picture_suffix(path: Path, container: Container) -> None:
         raise VideoError(
             f"the output {path} must end in {SUFFIXES[container.kind]}: a picture keeps its format"
         )
-
-
-def write_whole(path: Path, data: bytes, *, overwrite: bool = True) -> None:
-    """Nothing; writes `data` beside `path` and gives it that name once it is whole.
-
-    Raises VideoError where the output exists (unless `overwrite`) or cannot be written.
-    """
-    if path.exists() and not overwrite:
-        raise VideoError(f"the output {path} exists; add --overwrite to replace it")
-    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise VideoError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def side_by_side(original: Frame, edited: Frame) -> Frame:

@@ -63,8 +63,7 @@ def read_timeline(path: Path, default_strength: float = 1.0) -> Timeline:
             continue
         try:
             step = _step(cells, default_strength)
-            if steps and step.time_s <= steps[-1].time_s:
-                raise UsageError(f"the time {cells[0]} does not come after that of the row before")
+            _check_order(steps, step)
         except UsageError as error:
             raise UsageError(f"{path}, line {number}: {error}") from error
         steps.append(step)
@@ -99,6 +98,12 @@ def _step(cells: list[str], default_strength: float) -> Step:
     if cells[1].lower() in NO_EDIT:
         return Step(time_s, None)
     return Step(time_s, parse_target(cells[1], strength))
+
+
+def _check_order(steps: list[Step], step: Step) -> None:
+    if steps and step.time_s <= steps[-1].time_s:
+        before = steps[-1].time_s
+        raise UsageError(f"the time {step.time_s:g} s does not come after the last, {before:g} s")
 
 
 def _strength(text: str) -> float:

@@ -1,0 +1,238 @@
+"""The main job: a video, a picture or a folder of them, with another expression on the face."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mien.apps.filter_run import FaceFilter, FilterRun
+from mien.apps.inputs import (
+    COMPARE_TAG,
+    TIMELINE_TAG,
+    check_output,
+    check_source,
+    files_to_edit,
+    output_path,
+    prepare_folder,
+)
+from mien.engines.errors import MienError, UsageError
+from mien.runtime.frame import Frame
+from mien.runtime.picture import (
+    Picture,
+    check_picture_suffix,
+    encode_picture,
+    is_picture,
+    read_picture,
+    side_by_side,
+)
+from mien.runtime.target import Target
+from mien.runtime.timeline import Timeline
+from mien.runtime.video import Progress, VideoOptions, edit_video
+from mien.runtime.whole_file import copy_whole, write_whole
+
+DEFAULT_VIDEO_QUALITY = 80
+NO_FACE = "no face found, so it is unchanged"
+EXIT_ERROR = 2
+EXIT_LOST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class EditJob:
+    """What to edit and how.
+
+    source: a video, a picture, or a folder of them. output: a file or folder, None for beside it.
+    goal: the expression, or a timeline of them. compare: show the original next to the edit.
+    start_s, end_s: the part of a video that is edited. codec: of the written video.
+    quality: 0..100; None is 80 for videos, and for pictures what they came with.
+    """
+
+    source: Path
+    goal: Target | Timeline
+    output: Path | None = None
+    compare: bool = False
+    start_s: float | None = None
+    end_s: float | None = None
+    codec: str | None = None
+    quality: int | None = None
+    overwrite: bool = False
+
+    @property
+    def tag(self) -> str:
+        """What the names of the results end in."""
+        name = self.goal.name if isinstance(self.goal, Target) else TIMELINE_TAG
+        return name + COMPARE_TAG * self.compare
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one file.
+
+    frames: read and written. frames_seen: of these, given to the filter; faces: the most in one.
+    wall_s: from opening to the finished file. stages: name and mean milliseconds a frame of each.
+    notes: what the user should know. lost: what of the source could not be read.
+    """
+
+    source: Path
+    output: Path
+    frames: int
+    faces: int
+    wall_s: float
+    stages: tuple[tuple[str, float], ...]
+    notes: tuple[str, ...] = ()
+    lost: str | None = None
+    still: bool = False
+
+
+class Display(Protocol):
+    """Where an edit tells how it goes."""
+
+    def watch(self, source: Path, /) -> AbstractContextManager[Callable[[Progress, int], None]]:
+        """Shows the progress of one file while it is entered; gives what takes it and the faces."""
+
+    def finish(self, result: Result) -> None:
+        """Tells of a file that is done."""
+
+    def fail(self, error: MienError) -> None:
+        """Tells of a file that is not."""
+
+    def first_frame(self) -> None:
+        """Called when the first frame of a file is edited."""
+
+
+def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Display) -> int:
+    """The exit status after editing what `job` names: 0, 2 where a file failed, 3 where one is cut.
+
+    Raises MienError where there is nothing to edit, or the one file fails.
+    """
+    check_source(job.source)
+    if not job.source.is_dir():
+        with _opening(make_filter) as opened:
+            return _edit_one(job, job.source, opened, display)
+    files = files_to_edit(job.source)
+    prepare_folder(job.output)
+    status = 0
+    with _opening(make_filter) as opened:
+        opened.result()
+        for file in files:
+            try:
+                status = max(status, _edit_one(job, file, opened, display), key=_badness)
+            except MienError as error:  # noqa: PERF203 -- one file must not stop the others
+                display.fail(error)
+                status = EXIT_ERROR
+    return status
+
+
+def _badness(status: int) -> int:
+    return (0, EXIT_LOST, EXIT_ERROR).index(status)
+
+
+@contextmanager
+def _opening(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilter]]:
+    """The filter, made in another thread while the caller looks at the input; closed at the end."""
+    with ThreadPoolExecutor(1, thread_name_prefix="mien-open") as pool:
+        opened = pool.submit(make_filter)
+        try:
+            yield opened
+        finally:
+            if not opened.cancel() and opened.exception() is None:
+                opened.result().__exit__(None, None, None)
+
+
+def _edit_one(job: EditJob, source: Path, opened: Future[FaceFilter], display: Display) -> int:
+    output = output_path(source, job.output, job.tag)
+    check_source(source)
+    check_output(source, output, overwrite=job.overwrite)
+    edit = _edit_picture if is_picture(source) else _edit_video
+    result = edit(job, source, output, opened, display)
+    display.finish(result)
+    return EXIT_LOST if result.lost else 0
+
+
+def _edit_video(
+    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], display: Display
+) -> Result:
+    quality = DEFAULT_VIDEO_QUALITY if job.quality is None else job.quality
+    options = VideoOptions(
+        codec=job.codec,
+        quality=quality,
+        start_s=job.start_s,
+        end_s=job.end_s,
+        overwrite=job.overwrite,
+        side_by_side=job.compare,
+    )
+    run = FilterRun(opened.result(), job.goal, display.first_frame)
+    with display.watch(source) as show:
+        report = edit_video(
+            source, output, run, options, progress=lambda progress: show(progress, run.faces)
+        )
+    notes = list(report.notes)
+    if not run.frames_with_face:
+        notes.insert(0, NO_FACE)
+        as_it_was = job.codec is None and job.quality is None and not job.compare
+        if as_it_was and not report.lost and source.suffix.lower() == output.suffix.lower():
+            copy_whole(source, output, overwrite=True)
+            notes = [NO_FACE]
+    frames = max(report.frames, 1)
+    stages = [
+        ("decode", 1000 * report.seconds.decode / frames),
+        *((stage, ms / max(run.frames, 1)) for stage, ms in run.stage_ms.items()),
+        ("encode", 1000 * report.seconds.encode / frames),
+    ]
+    return Result(
+        source,
+        output,
+        report.frames,
+        run.faces,
+        report.wall_s,
+        tuple(stages),
+        tuple(notes),
+        report.lost,
+    )
+
+
+def _edit_picture(
+    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], display: Display
+) -> Result:
+    _check_still(job, source)
+    started = time.perf_counter()
+    picture = read_picture(source)
+    check_picture_suffix(output, picture.container)
+    decoded = time.perf_counter()
+    run = FilterRun(opened.result(), job.goal, display.first_frame)
+    begun = time.perf_counter()
+    edited = run(picture.frame)
+    filtered = time.perf_counter()
+    if run.faces or job.compare:
+        write_whole(output, _encoded(job, picture, edited), overwrite=job.overwrite)
+    else:
+        copy_whole(source, output, overwrite=job.overwrite)
+    done = time.perf_counter()
+    stages = [
+        ("decode", 1000 * (decoded - started)),
+        *(run.stage_ms.items() or [("filter", 1000 * (filtered - begun))]),
+        ("encode", 1000 * (done - filtered)),
+    ]
+    notes = () if run.faces else (NO_FACE,)
+    wall_s = done - started
+    return Result(
+        source, output, 1, run.faces, wall_s, tuple(stages), notes, picture.lost, still=True
+    )
+
+
+def _encoded(job: EditJob, picture: Picture, edited: Frame) -> bytes:
+    frame = side_by_side(picture.frame, edited) if job.compare else edited
+    return encode_picture(picture, frame, job.quality)
+
+
+def _check_still(job: EditJob, source: Path) -> None:
+    if isinstance(job.goal, Timeline):
+        raise UsageError(f"{source} is a picture; a timeline needs a video")
+    if job.start_s is not None or job.end_s is not None:
+        raise UsageError(f"{source} is a picture; --from and --to need a video")
+    if job.codec is not None:
+        raise UsageError(f"{source} is a picture; --codec needs a video")

@@ -1,0 +1,100 @@
+"""Which files an edit reads, and under which names it leaves its results."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mien.engines.errors import UsageError, VideoError
+from mien.runtime.picture import PICTURE_SUFFIXES
+from mien.runtime.target import EMOTIONS
+
+SAMPLE = Path(__file__).parent / "sample" / "sample.mp4"
+SAMPLE_STEM = "mien-sample"
+TIMELINE_TAG = "timeline"
+COMPARE_TAG = "_compare"
+VIDEO_SUFFIXES = frozenset(
+    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg")
+) | frozenset((".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".webm", ".wmv", ".y4m"))
+_EMOTION = "|".join(EMOTIONS)
+OWN_OUTPUT = re.compile(
+    rf"(.+)_(?:{TIMELINE_TAG}|(?:{_EMOTION})|(?:{_EMOTION})\d+(?:-(?:{_EMOTION})\d+)*)"
+    rf"(?:{COMPARE_TAG})?"
+)
+
+
+def output_name(source: Path, tag: str) -> str:
+    """The name of the result of `source`: `in.mp4` with the tag `happy` is `in_happy.mp4`."""
+    return f"{source.stem}_{tag}{source.suffix}"
+
+
+def output_path(source: Path, output: Path | None, tag: str) -> Path:
+    """Where the result of one file goes: `output`, or into that folder, or beside the source."""
+    if output is None:
+        return source.with_name(output_name(source, tag))
+    if output.is_dir():
+        return output / output_name(source, tag)
+    return output
+
+
+def check_output(source: Path, output: Path, *, overwrite: bool) -> None:
+    """Nothing, where `output` may be written from `source`. Raises VideoError."""
+    if output.exists() and output.samefile(source):
+        raise VideoError(f"the output {output} is the input itself; give it another name with -o")
+    if output.is_dir():
+        raise VideoError(f"the output {output} is a directory")
+    if output.exists() and not overwrite:
+        raise VideoError(f"the output {output} exists; add --overwrite to replace it")
+    if not output.parent.is_dir():
+        raise VideoError(f"the folder {output.parent} of the output does not exist")
+
+
+def check_source(source: Path) -> None:
+    """Nothing, where `source` is a file that can be read, or a folder. Raises VideoError."""
+    if not source.exists():
+        raise VideoError(f"no such file: {source}")
+    if not os.access(source, os.R_OK):
+        raise VideoError(f"{source} may not be read: permission denied")
+
+
+def files_to_edit(folder: Path) -> list[Path]:
+    """The videos and pictures in a folder, by name, without what mien wrote there before.
+
+    Raises VideoError where there are none.
+    """
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise VideoError(f"cannot read the folder {folder}: {error.strerror}") from error
+    known = PICTURE_SUFFIXES | VIDEO_SUFFIXES
+    files = [entry for entry in entries if entry.suffix.lower() in known and entry.is_file()]
+    files = without_own_outputs(files)
+    if not files:
+        raise VideoError(f"the folder {folder} holds no video or picture")
+    return files
+
+
+def without_own_outputs(files: Iterable[Path]) -> list[Path]:
+    """`files` less those named like the result of another of them."""
+    files = list(files)
+    names = {file.name for file in files}
+    kept = []
+    for file in files:
+        own = OWN_OUTPUT.fullmatch(file.stem)
+        if not own or own[1] + file.suffix not in names:
+            kept.append(file)
+    return kept
+
+
+def prepare_folder(output: Path | None) -> None:
+    """Nothing; makes the folder for the results of a folder. Raises UsageError."""
+    if output is None:
+        return
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"the input is a folder, so -o must be one as well, not the file {output}")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {output}: {error.strerror}") from error

@@ -1,0 +1,246 @@
+"""The `mien` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.apps.boundary import exit_status
+from mien.apps.settings import FilterMaker, FilterSettings
+from mien.apps.signals import raise_on_signals
+from mien.engines.errors import UsageError
+
+if TYPE_CHECKING:
+    from mien.apps.filter_run import FaceFilter
+    from mien.runtime.target import Target
+    from mien.runtime.timeline import Timeline
+
+app = typer.Typer(
+    name="mien",
+    help="Change the expression on a face in videos and pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mien {version('mien')}")
+        raise typer.Exit
+
+
+@app.callback()
+def mien(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Change the expression on a face in videos and pictures."""
+
+
+@app.command()
+def edit(
+    context: typer.Context,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[IN]",
+            help="A video, a picture (JPEG, PNG, WebP) or a folder of them; "
+            "without it a bundled sample is edited.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="The result; by default IN_happy.mp4 beside IN."
+        ),
+    ] = None,
+    emotion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|MIX",
+            help="neutral, happy, sad, surprised, fearful, disgusted, angry, contemptuous, "
+            "or a mix such as happy:0.7+surprised:0.3.",
+        ),
+    ] = None,
+    intensity: Annotated[
+        float, typer.Option(metavar="0..1.5", help="How strongly; 1 is the full expression.")
+    ] = 1.0,
+    face: Annotated[
+        str, typer.Option(metavar="all|largest|N", help="Which faces to edit.")
+    ] = "all",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show original and edit side by side.")
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="T", help="Edit from here: seconds or [HH:]MM:SS."),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="T", help="Edit up to here; the rest stays.")
+    ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A CSV of time, emotion, intensity, instead of --emotion."
+        ),
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="The video codec; by default that of IN.", metavar="NAME")
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            metavar="0..100",
+            help="Quality of the result; by default 80 for videos, that of IN for pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    provider: Annotated[
+        str, typer.Option(metavar="NAME", help="What runs the networks: cpu, cuda, ...")
+    ] = "cpu",
+    models: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder with models of your own.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output that exists.")
+    ] = False,
+) -> None:
+    """Put another expression on the faces of a video, a picture or a folder of either."""
+    # Imported late, so that --help and a mistyped option answer at once.
+    from mien.apps.display import display_for_terminal
+    from mien.apps.edit_job import EditJob, run_job
+    from mien.apps.inputs import SAMPLE, SAMPLE_STEM
+
+    _check_quality(quality)
+    job = EditJob(
+        source=SAMPLE if source is None else source,
+        goal=_goal(emotion, timeline, intensity, sample=source is None),
+        output=output,
+        compare=compare,
+        start_s=_time(start, "--from"),
+        end_s=_time(end, "--to"),
+        codec=codec,
+        quality=quality,
+        overwrite=overwrite,
+    )
+    if source is None and output is None:
+        job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{SAMPLE.suffix}"))
+    settings = FilterSettings(_face(face), provider, models)
+    make_filter: FilterMaker = context.obj
+    status = run_job(job, lambda: make_filter(settings), display_for_terminal())
+    raise typer.Exit(status)
+
+
+@app.command()
+def models(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--models", metavar="DIR", help="A folder with models of your own."),
+    ] = None,
+) -> None:
+    """List the models with their licences, and check their files."""
+    from mien.apps.model_list import print_models
+
+    raise typer.Exit(print_models(folder))
+
+
+@app.command()
+def bench(
+    clip: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CLIP]", help="A video; by default the sample at 720p.", show_default=False
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="How often the whole command is timed.")] = 3,
+    emotion: Annotated[str, typer.Option(metavar="NAME|MIX", help="What to edit.")] = "happy",
+    provider: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")] = "cpu",
+    models: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder with models of your own.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure the filter stage by stage, and the whole command against a plain transcode."""
+    from mien.apps.bench import BenchPlan, print_bench
+    from mien.runtime.target import parse_target
+
+    plan = BenchPlan(clip, runs, parse_target(emotion), provider, models)
+    print_bench(plan, as_json=as_json)
+
+
+def _goal(
+    emotion: str | None, timeline: Path | None, intensity: float, *, sample: bool
+) -> Target | Timeline:
+    from mien.runtime.target import MAX_STRENGTH, parse_target
+    from mien.runtime.timeline import read_timeline
+
+    if not 0 <= intensity <= MAX_STRENGTH:
+        raise UsageError(f"--intensity must lie in 0..{MAX_STRENGTH:g}, not {intensity:g}")
+    if timeline is not None:
+        if emotion is not None:
+            raise UsageError("give either --emotion or --timeline, not both")
+        return read_timeline(timeline, intensity)
+    if emotion is None and not sample:
+        raise UsageError("which expression? add --emotion happy (or another), or --timeline FILE")
+    return parse_target(emotion or "happy", intensity)
+
+
+def _face(text: str) -> str | int:
+    if text in ("all", "largest"):
+        return text
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise UsageError(f"--face must be all, largest or a number, not {text!r}")
+
+
+def _check_quality(quality: int | None) -> None:
+    if quality is not None and not 0 <= quality <= 100:
+        raise UsageError(f"--quality must lie in 0..100, not {quality}")
+
+
+def _time(text: str | None, option: str) -> float | None:
+    from mien.runtime.timeline import parse_time
+
+    if text is None:
+        return None
+    try:
+        return parse_time(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def open_filter(settings: FilterSettings) -> FaceFilter:
+    """The filter of `mien.runtime`, with its networks loaded."""
+    from mien.runtime.filter import Filter
+
+    return Filter(None, face=settings.face, provider=settings.provider, models=settings.models)
+
+
+def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int:
+    """The exit status of a command line; every error is one line on standard error."""
+    return exit_status(
+        lambda: app(list(arguments), prog_name="mien", standalone_mode=False, obj=make_filter)
+    )
+
+
+def main() -> None:
+    """The entry point of `mien`."""
+    raise_on_signals()
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""How the filter of a program is to be made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.apps.filter_run import FaceFilter
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSettings:
+    """Settings of a filter.
+
+    face: `all`, `largest`, or the number of one. provider: what runs the networks.
+    models: a folder of models of the user's own.
+    """
+
+    face: str | int = "all"
+    provider: str = "cpu"
+    models: Path | None = None
+
+
+FilterMaker = Callable[[FilterSettings], FaceFilter]

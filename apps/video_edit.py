@@ -1,0 +1,12 @@
+"""`python apps/video_edit.py in.mp4 --emotion happy`: the same as `mien edit`, from a clone."""
+
+from __future__ import annotations
+
+import sys
+
+from mien.apps.main import run
+from mien.apps.signals import raise_on_signals
+
+if __name__ == "__main__":
+    raise_on_signals()
+    sys.exit(run(["edit", *sys.argv[1:]]))

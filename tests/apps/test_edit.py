@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import cv2
+import pytest
+
+from mien.apps.main import run
+from tests.apps.fakes import (
+    EDITED,
+    FACE,
+    Makers,
+    edited_brightness,
+    scene,
+    write_clip,
+    write_picture_file,
+)
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_a_video_is_edited_beside_itself_and_summed_up_in_one_line(
+    here: Path, capsys: Captured
+) -> None:
+    write_clip(here / "in.mp4")
+    makers = Makers()
+    assert run(["edit", "in.mp4", "--emotion", "happy"], makers) == 0
+    assert names(here) == ["in.mp4", "in_happy.mp4"]
+    assert min(edited_brightness(here / "in_happy.mp4")) > 140
+    assert max(edited_brightness(here / "in.mp4")) < 130
+    assert makers.made[0].closed
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.count("\n") == 1
+    for part in ("in_happy.mp4", "12 frames", "1 face", "decode", "track", "edit", "encode"):
+        assert part in said.out
+
+
+def test_the_options_reach_the_filter(here: Path) -> None:
+    write_clip(here / "in.mp4")
+    (here / "mine").mkdir()
+    makers = Makers()
+    arguments = ["edit", "in.mp4", "-o", "out.mp4", "--emotion", "happy:0.7+sad:0.3"]
+    arguments += ["--intensity", "0.5", "--face", "2", "--provider", "cuda", "--models", "mine"]
+    assert run(arguments, makers) == 0
+    made = makers.made[0]
+    assert (made.settings.face, made.settings.provider) == (2, "cuda")
+    assert made.settings.models == Path("mine")
+    assert {target.strength for target in made.targets if target} == {0.5}
+    assert (here / "out.mp4").exists()
+
+
+def test_only_the_section_is_edited_and_the_whole_clip_is_kept(here: Path) -> None:
+    write_clip(here / "in.mp4")
+    arguments = ["edit", "in.mp4", "--emotion", "sad", "--from", "0.3", "--to", "0:00.6"]
+    assert run(arguments, Makers()) == 0
+    bright = [value > 135 for value in edited_brightness(here / "in_sad.mp4")]
+    assert bright == [False] * 3 + [True] * 3 + [False] * 6
+
+
+def test_a_timeline_steps_from_one_expression_to_the_next(here: Path) -> None:
+    write_clip(here / "in.mp4")
+    (here / "steps.csv").write_text("time,emotion,intensity\n0.2,happy,0.5\n0.5,sad,1\n0.8,none\n")
+    makers = Makers()
+    assert run(["edit", "in.mp4", "--timeline", "steps.csv"], makers) == 0
+    asked = [(t.name, t.strength) if t else None for t in makers.made[0].targets]
+    assert asked == [None] * 2 + [("happy", 0.5)] * 3 + [("sad", 1.0)] * 3 + [None] * 4
+    assert (here / "in_timeline.mp4").exists()
+
+
+def test_compare_shows_both_at_twice_the_width(here: Path) -> None:
+    write_clip(here / "in.mp4")
+    write_picture_file(here / "in.png")
+    for name in ("in.mp4", "in.png"):
+        assert run(["edit", name, "--emotion", "happy", "--compare"], Makers()) == 0
+    with av.open("in_happy_compare.mp4") as container:
+        assert container.streams.video[0].width == 128
+    both = cv2.imread("in_happy_compare.png")
+    assert both.shape == (48, 128, 3)
+    assert (both[:, :64] == scene()).all()
+    assert (both[FACE, 64:][:, EDITED] != scene()[FACE, EDITED]).any()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_a_picture_is_edited_beside_itself(here: Path, suffix: str, capsys: Captured) -> None:
+    source = write_picture_file(here / f"in{suffix}")
+    makers = Makers()
+    assert run(["edit", source.name, "--emotion", "happy"], makers) == 0
+    before, after = cv2.imread(str(source)), cv2.imread(f"in_happy{suffix}")
+    assert after[FACE, EDITED].mean() > before[FACE, EDITED].mean() + 30
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "1 face" in said
+    assert makers.made[0].targets[0] is not None
+
+
+def test_without_a_face_the_file_is_unchanged_and_a_note_says_so(
+    here: Path, capsys: Captured
+) -> None:
+    for source in (
+        write_clip(here / "in.mp4", face=False),
+        write_picture_file(here / "in.jpg", face=False),
+    ):
+        assert run(["edit", source.name, "--emotion", "happy"], Makers()) == 0
+        result = source.with_name(f"in_happy{source.suffix}")
+        assert result.read_bytes() == source.read_bytes()
+        said = capsys.readouterr().out
+        assert said.count("\n") == 1
+        assert "note: no face found" in said
+
+
+def test_a_folder_is_edited_file_by_file(here: Path, capsys: Captured) -> None:
+    folder = here / "album"
+    folder.mkdir()
+    write_clip(folder / "a.mp4")
+    write_picture_file(folder / "b.jpg")
+    (folder / "broken.mp4").write_text("not a video")
+    (folder / "notes.txt").write_text("passed over")
+    (folder / ".hidden.mp4").write_text("passed over")
+    (folder / "inside").mkdir()
+    assert run(["edit", "album", "--emotion", "happy"], Makers()) == 2
+    said = capsys.readouterr()
+    assert said.out.count("\n") == 2
+    assert said.err.count("\n") == 1
+    assert "broken.mp4" in said.err
+    assert {"a_happy.mp4", "b_happy.jpg"} <= set(names(folder))
+    (folder / "broken.mp4").unlink()
+    arguments = ["edit", "album", "--emotion", "sad", "--compare"]
+    assert run(arguments, Makers()) == 0
+    assert run([*arguments, "--overwrite"], Makers()) == 0
+    expected = ["a.mp4", "a_happy.mp4", "a_sad_compare.mp4"]
+    assert [name for name in names(folder) if name.startswith("a")] == expected
+
+
+def test_the_results_of_a_folder_go_into_the_folder_given(here: Path) -> None:
+    folder = here / "album"
+    folder.mkdir()
+    write_picture_file(folder / "b.png")
+    write_picture_file(folder / "c_happy.png")  # no result of mien: there is no c.png
+    assert run(["edit", "album", "-o", "new/results", "--emotion", "happy"], Makers()) == 0
+    assert names(here / "new" / "results") == ["b_happy.png", "c_happy_happy.png"]
+    assert names(folder) == ["b.png", "c_happy.png"]
+
+
+def test_one_filter_serves_a_whole_folder(here: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        write_picture_file(here / name)
+    makers = Makers()
+    assert run(["edit", ".", "--emotion", "happy"], makers) == 0
+    assert len(makers.made) == 1
+    assert len(makers.made[0].targets) == 3
+    assert makers.made[0].closed
+
+
+def test_the_bundled_sample_is_edited_without_an_input(here: Path, capsys: Captured) -> None:
+    assert run(["edit"], Makers()) == 0
+    assert names(here) == ["mien-sample_happy.mp4"]
+    assert run(["edit"], Makers()) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(["edit", "--overwrite"], Makers()) == 0
+
+
+def test_an_output_that_is_a_folder_takes_the_usual_name(here: Path) -> None:
+    write_picture_file(here / "in.png")
+    (here / "there").mkdir()
+    assert run(["edit", "in.png", "-o", "there", "--emotion", "angry"], Makers()) == 0
+    assert names(here / "there") == ["in_angry.png"]
+
+
+def test_quality_is_obeyed(here: Path) -> None:
+    write_picture_file(here / "in.jpg")
+    sizes = []
+    for quality in ("10", "95"):
+        arguments = ["edit", "in.jpg", "--emotion", "happy", "--quality", quality, "--overwrite"]
+        assert run(arguments, Makers()) == 0
+        sizes.append((here / "in_happy.jpg").stat().st_size)
+    assert sizes[0] < sizes[1]
