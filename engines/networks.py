@@ -54,11 +54,11 @@ WARP = Network(
 MOUTH = Network(
     "mouth",
     inputs=(
-        TensorSpec("mouth", (1, 1, 32, 64), range=UNIT, colour="luma"),
-        TensorSpec("hole", (1, 1, 32, 64), range=UNIT),
+        TensorSpec("mouth", (1, 1, 48, 96), range=UNIT, colour="luma"),
+        TensorSpec("hole", (1, 1, 48, 96), range=UNIT),
         TARGET,
     ),
-    outputs=(TensorSpec("content", (1, 1, 32, 64), range=UNIT, colour="luma"),),
+    outputs=(TensorSpec("content", (1, 1, 48, 96), range=UNIT, colour="luma"),),
 )
 
 NETWORKS = (DETECTOR, LANDMARKS, WARP, MOUTH)

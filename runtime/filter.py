@@ -1,0 +1,211 @@
+"""The filter: frames in, frames with another expression out. One call per frame.
+
+    from mien.runtime import Filter
+
+    with Filter("happy") as change:
+        for rgb, time_s in video:
+            show(change(rgb, time_s))
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from mien.engines import DETECTOR, LANDMARKS, Catalog
+from mien.engines.errors import UsageError
+from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
+from mien.runtime.blending import FaceEdit, blend_faces, crop_units_matrix
+from mien.runtime.detection import FaceDetector
+from mien.runtime.easing import Easing
+from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.landmarks import LandmarkDetector
+from mien.runtime.luma import sample_luma
+from mien.runtime.methods import FaceEditor, Method, open_method
+from mien.runtime.face_choice import FaceChoice
+from mien.runtime.target import Target, parse_target
+from mien.runtime.tracking import Face, Tracker
+
+STAGES = ("track", "align", "edit", "blend")
+UNSEEN_STEP_S = 1 / 30  # between frames that carry no time
+LEAST_STRENGTH = 1e-3
+SETTLE_S = 0.45  # how long a change of expression takes
+
+
+class Timings:
+    """How long each stage takes.
+
+    last_ms: milliseconds of the last frame by stage. total_ms: of all frames. frames: how many.
+    """
+
+    def __init__(self) -> None:
+        self.last_ms = dict.fromkeys(STAGES, 0.0)
+        self.total_ms = dict.fromkeys(STAGES, 0.0)
+        self.frames = 0
+
+    def start_frame(self) -> None:
+        """Nothing; the stages of another frame follow."""
+        self.last_ms = dict.fromkeys(STAGES, 0.0)
+        self.frames += 1
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Counts what happens inside towards a stage."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent_ms = (time.perf_counter() - began) * 1e3
+            self.last_ms[name] += spent_ms
+            self.total_ms[name] += spent_ms
+
+    def mean_ms(self) -> dict[str, float]:
+        """Milliseconds a frame by stage, over all frames so far."""
+        return {name: total / max(1, self.frames) for name, total in self.total_ms.items()}
+
+
+class _Subject:
+    """What is remembered of one face that is being edited."""
+
+    def __init__(self, editor: FaceEditor) -> None:
+        self.editor = editor
+        self.strength = Easing(SETTLE_S)
+        self._weights = Easing(SETTLE_S)
+        self._wanted: np.ndarray | None = None
+
+    def eased_weights(self, target: Target | None, time_s: float) -> np.ndarray | None:
+        """The weights to show now: float32 (8,); without a target the last ones fade out."""
+        if target is not None:
+            self._wanted = target.vector()
+        if self._wanted is None:
+            return None
+        return self._weights(self._wanted, time_s).astype(np.float32)
+
+
+class Filter:
+    """Changes the expression of the faces in a video, frame by frame, in order.
+
+    target: an emotion, a mix such as `happy:0.7+surprised:0.3`, a Target, or None for none yet.
+        It may be changed at any time through the attribute; faces ease into it.
+    method: of `mien.runtime.methods`. face: `all`, `largest`, or a number from the left as faces
+        first appeared. provider: what runs the networks (`cpu`, `cuda`, ..., `auto`).
+    models: a folder of models with a catalog that replaces the bundled ones by name.
+
+    After a call `faces` holds the faces of that frame and `edited` the track ids changed in it.
+    Raises UsageError, ModelError, DeviceError.
+    """
+
+    def __init__(
+        self,
+        target: str | Target | None = "happy",
+        *,
+        method: str = "warp",
+        face: str | int = "all",
+        provider: str = "cpu",
+        models: str | Path | None = None,
+    ) -> None:
+        self.target: Target | None = parse_target(target) if isinstance(target, str) else target
+        catalog = Catalog.bundled() if models is None else Catalog.load(models)
+        self._choice = FaceChoice(str(face))
+        self._engines = [
+            catalog.open(network, provider=provider) for network in (DETECTOR, LANDMARKS)
+        ]
+        self._method: Method = open_method(method, catalog, provider=provider)
+        detector, landmarks = self._engines
+        self._tracker = Tracker(FaceDetector(detector), LandmarkDetector(landmarks))
+        self.timings = Timings()
+        self.reset()
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """What really runs each network, read back from the engines."""
+        own = {engine.network.name: engine.provider for engine in self._engines}
+        return own | self._method.providers
+
+    def reset(self) -> None:
+        """Nothing; the next frame belongs to another video."""
+        self._tracker.reset()
+        self._choice.reset()
+        self._subjects: dict[int, _Subject] = {}
+        self._time_s = 0.0
+        self.faces: tuple[Face, ...] = ()
+        self.edited: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """Nothing; gives the networks back."""
+        for engine in self._engines:
+            engine.close()
+        self._method.close()
+
+    def __enter__(self) -> Filter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __call__(self, pixels: np.ndarray, time_s: float | None = None) -> np.ndarray:
+        """The picture with the expression changed: uint8 (H, W, 3), RGB.
+
+        pixels: uint8 (H, W, 3), RGB, only read; it is returned itself where nothing changes.
+        time_s: when it is shown; None counts 30 pictures a second.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise UsageError(
+                f"a picture must be uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}"
+            )
+        plane = Plane(pixels, (1, 1))
+        height, width = pixels.shape[:2]
+        frame = Frame((plane,), PixelLayout("rgb", full_range=True), width, height)
+        return self._edited(frame, time_s).planes[0].samples
+
+    def apply(self, frame: Frame) -> Frame:
+        """The frame with the expression changed; the same object where nothing changes."""
+        return self._edited(frame, frame.time_s)
+
+    def _edited(self, frame: Frame, time_s: float | None) -> Frame:
+        self._time_s = self._time_s + UNSEEN_STEP_S if time_s is None else time_s
+        self.timings.start_frame()
+        with self.timings.stage("track"):
+            self.faces = tuple(self._tracker(frame, self._time_s))
+            chosen = self._choice(self.faces, frame)
+        self._forget_lost()
+        edits = [edit for face in chosen if (edit := self._edit_face(frame, face)) is not None]
+        self.edited = tuple(track_id for track_id, _ in edits)
+        with self.timings.stage("blend"):
+            return blend_faces(frame, [edit for _, edit in edits])
+
+    def _forget_lost(self) -> None:
+        present = {face.track_id for face in self.faces}
+        self._subjects = {key: kept for key, kept in self._subjects.items() if key in present}
+
+    def _edit_face(self, frame: Frame, face: Face) -> tuple[int, FaceEdit] | None:
+        subject = self._subject(face)
+        wanted = self.target.strength if self.target is not None else 0.0
+        strength = float(subject.strength(wanted, self._time_s)) * face.presence
+        weights = subject.eased_weights(self.target, self._time_s)
+        if strength < LEAST_STRENGTH or weights is None:
+            return None
+        size = self._method.crop_size
+        with self.timings.stage("align"):
+            matrix = crop_matrix(face.landmarks, size)
+            pixels = sample_luma(frame, matrix, size).astype(np.float32) / 255
+            landmarks = (transform_points(matrix, face.landmarks) + 0.5) / size
+            aligned = AlignedFace(pixels, matrix, landmarks.astype(np.float32))
+        with self.timings.stage("edit"):
+            edit = subject.editor(frame, aligned, weights, strength, self._time_s)
+        return face.track_id, FaceEdit(crop_units_matrix(matrix, size), edit)
+
+    def _subject(self, face: Face) -> _Subject:
+        if face.track_id not in self._subjects:
+            self._subjects[face.track_id] = _Subject(self._method.new_face())
+        return self._subjects[face.track_id]

@@ -1,0 +1,76 @@
+"""From moved landmarks to a dense flow: radial basis functions on the aligned crop.
+
+A multiquadric interpolant through the landmarks' new places (Hardy 1971) is smooth, reproduces
+every landmark, and needs no training; still points around the face and on the crop's border hold
+everything else where it is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from mien.runtime.topology import CONTOUR, LEFT_BROW, RIGHT_BROW
+
+SOFTNESS: Final = 0.03  # crop units: how round the interpolant is at a landmark
+RIDGE: Final = 0.002  # keeps coinciding landmarks (closed lips, closed eyes) solvable
+RING: Final = 0.13  # crop units beyond the contour at which nothing moves any more
+FOREHEAD: Final = 0.20  # crop units above the brows likewise
+BROW_TOPS: Final = (LEFT_BROW[0], LEFT_BROW[2], LEFT_BROW[4], *RIGHT_BROW[0:5:2])
+BRIDGE_AND_TIP: Final = (43, 46)
+BORDER: Final = np.array(
+    [(a, b) for t in np.linspace(0, 1, 6) for a, b in ((t, 0.0), (t, 1.0), (0.0, t), (1.0, t))],
+    np.float32,
+)
+
+
+def still_points(landmarks: np.ndarray) -> np.ndarray:
+    """Points that an edit must not move: (n, 2) in crop units, around the face and on the border.
+
+    landmarks: (106, 2), crop units.
+    """
+    contour = landmarks[list(CONTOUR)]
+    outward = contour - landmarks[list(BRIDGE_AND_TIP)].mean(0)
+    outward = outward / (np.linalg.norm(outward, axis=1, keepdims=True) + 1e-6)
+    forehead = landmarks[list(BROW_TOPS)] - np.array([0.0, FOREHEAD], np.float32)
+    return np.concatenate([contour + RING * outward, forehead, BORDER]).astype(np.float32)
+
+
+def dense_flow(landmarks: np.ndarray, displacement: np.ndarray, size: int = 64) -> np.ndarray:
+    """The backward flow that moves each landmark by its displacement: float32 (2, size, size).
+
+    landmarks, displacement: (106, 2), crop units. The value at a cell centre says where that point
+    of the output comes from, relative to itself; it falls to exactly 0 at the border.
+    """
+    still = still_points(landmarks)
+    centres = np.concatenate([landmarks + displacement, still]).astype(np.float32)
+    values = np.zeros((len(centres), 2))
+    values[: len(landmarks)] = -displacement
+    weights = _weights(centres.astype(np.float64), values).astype(np.float32)
+    axis = ((np.arange(size) + 0.5) / size).astype(np.float32)
+    flow = _grid_distances(axis, centres) @ weights[:-1] + weights[-1]
+    taper = np.clip(np.minimum(axis, 1 - axis) / 0.06 - 0.15, 0, 1).astype(np.float32)
+    field = flow.reshape(size, size, 2).transpose(2, 0, 1) * (taper[:, None] * taper[None])
+    return np.ascontiguousarray(field, np.float32)
+
+
+def _weights(centres: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Weights (n + 1, 2) of the interpolant; the last row is its constant."""
+    n = len(centres)
+    offsets = centres[:, None] - centres[None]
+    system = np.zeros((n + 1, n + 1))
+    system[:n, :n] = -np.sqrt((offsets**2).sum(2) + SOFTNESS**2)
+    system[np.arange(n), np.arange(n)] += RIDGE
+    system[:n, n] = system[n, :n] = 1
+    weights = np.linalg.solve(system, np.concatenate([values, np.zeros((1, 2))]))
+    weights[:n] *= -1  # so that the grid may use the distances as they are
+    return weights
+
+
+def _grid_distances(axis: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Softened distances of every cell of the grid to every centre: (size * size, n)."""
+    dx = (axis[:, None] - centres[None, :, 0]) ** 2
+    dy = (axis[:, None] - centres[None, :, 1]) ** 2 + np.float32(SOFTNESS**2)
+    squared = dy[:, None] + dx[None]
+    return np.sqrt(squared, out=squared).reshape(len(axis) ** 2, len(centres))

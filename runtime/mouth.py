@@ -1,0 +1,58 @@
+"""The mouth at its own scale: where its box lies and what the lips of an edit uncover.
+
+Training and runtime see the mouth through the same box.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from mien.runtime.topology import (
+    INNER_LIPS,
+    INNER_LIPS_LOWER,
+    INNER_LIPS_UPPER,
+    MOUTH_LEFT_CORNER,
+    MOUTH_RIGHT_CORNER,
+    OUTER_LIPS,
+)
+
+SIZE_HW = (48, 96)
+BOX_WIDTH = 1.7  # of the distance between the mouth's corners
+MIN_WIDTH = 0.22  # crop units: a puckered or turned mouth still gets its surroundings
+
+Box = tuple[float, float, float, float]
+
+
+def mouth_box(landmarks: np.ndarray) -> Box:
+    """The mouth's box (x0, y0, x1, y1), twice as wide as high, in the units of `landmarks`.
+
+    landmarks: (106, 2), crop units.
+    """
+    x, y = landmarks[list(OUTER_LIPS)].mean(0)
+    corners = landmarks[MOUTH_RIGHT_CORNER] - landmarks[MOUTH_LEFT_CORNER]
+    width = max(MIN_WIDTH, BOX_WIDTH * float(np.hypot(*corners)))
+    return (
+        float(x - width / 2),
+        float(y - width / 4),
+        float(x + width / 2),
+        float(y + width / 4),
+    )
+
+
+def lips_hole(landmarks: np.ndarray, box: Box) -> np.ndarray:
+    """The area between the inner lips, drawn in the mouth's box: float32 (48, 96) in [0, 1]."""
+    height, width = SIZE_HW
+    scale = np.array([width / (box[2] - box[0]), height / (box[3] - box[1])])
+    points = (landmarks[list(INNER_LIPS)] - [box[0], box[1]]) * scale - 0.5
+    hole = np.zeros(SIZE_HW, np.uint8)
+    fixed = np.round(points * 16).astype(np.int32)
+    cv2.fillPoly(hole, [fixed], 255, cv2.LINE_AA, 4)
+    return hole.astype(np.float32) / 255
+
+
+def lips_gap(landmarks: np.ndarray) -> float:
+    """The mean height between the inner lips, at least 0, in the units of `landmarks` (106, 2)."""
+    upper = landmarks[list(INNER_LIPS_UPPER[1:-1]), 1]
+    lower = landmarks[list(INNER_LIPS_LOWER[1:-1]), 1]
+    return max(0.0, float((lower - upper).mean()))

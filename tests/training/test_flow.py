@@ -1,0 +1,26 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mien.runtime.flow import dense_flow  # noqa: E402
+from mien.training import flow as torch_flow  # noqa: E402
+from tests.runtime.faces import mean_face  # noqa: E402
+
+
+def test_the_torch_flow_is_the_runtime_flow() -> None:
+    rng = np.random.default_rng(5)
+    faces = np.stack([mean_face() + rng.normal(0, 0.004, (106, 2)) for _ in range(3)])
+    moves = rng.normal(0, 0.01, (3, 106, 2))
+    ours = torch_flow.dense_flow(torch.from_numpy(faces), torch.from_numpy(moves), 32).numpy()
+    for face, move, flow in zip(faces, moves, ours, strict=True):
+        runtime = dense_flow(face.astype(np.float32), move.astype(np.float32), 32)
+        assert np.abs(flow - runtime).max() < 2e-5
+
+
+def test_warping_by_a_constant_flow_shifts_the_picture() -> None:
+    picture = torch.rand(1, 1, 16, 16)
+    flow = torch.zeros(1, 2, 16, 16)
+    flow[:, 0] = 2 / 16
+    moved = torch_flow.warp(picture, flow)
+    assert torch.allclose(moved[..., :-2], picture[..., 2:], atol=1e-5)

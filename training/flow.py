@@ -1,0 +1,58 @@
+"""The flow of `mien.runtime.flow` once more in torch, batched and differentiable.
+
+The runtime may not import torch and training needs gradients, so the formula stands twice; a test
+holds the two together.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from mien.runtime import flow as runtime_flow
+from mien.runtime.topology import CONTOUR
+
+
+def still_points(landmarks: torch.Tensor) -> torch.Tensor:
+    """As `runtime.flow.still_points`: (n, 106, 2) to (n, m, 2)."""
+    contour = landmarks[:, list(CONTOUR)]
+    outward = F.normalize(contour - landmarks[:, list(runtime_flow.BRIDGE_AND_TIP)].mean(1, keepdim=True), dim=2)
+    brows = landmarks[:, list(runtime_flow.BROW_TOPS)]
+    forehead = brows - torch.tensor([0.0, runtime_flow.FOREHEAD], device=landmarks.device)
+    border = torch.from_numpy(runtime_flow.BORDER).to(landmarks.device)
+    border = border.expand(len(landmarks), -1, -1)
+    return torch.cat([contour + runtime_flow.RING * outward, forehead, border], 1)
+
+
+def dense_flow(landmarks: torch.Tensor, displacement: torch.Tensor, size: int = 32) -> torch.Tensor:
+    """As `runtime.flow.dense_flow`, batched: (n, 2, size, size)."""
+    still = still_points(landmarks)
+    centres = torch.cat([landmarks + displacement, still], 1)
+    values = torch.cat([-displacement, torch.zeros_like(still)], 1)
+    n, m, _ = centres.shape
+    offsets = centres[:, :, None] - centres[:, None]
+    system = centres.new_zeros(n, m + 1, m + 1)
+    system[:, :m, :m] = -(offsets.square().sum(3) + runtime_flow.SOFTNESS**2).sqrt()
+    system[:, torch.arange(m), torch.arange(m)] += runtime_flow.RIDGE
+    system[:, :m, m] = 1
+    system[:, m, :m] = 1
+    weights = torch.linalg.solve(system, F.pad(values, (0, 0, 0, 1)))
+    axis = (torch.arange(size, device=centres.device) + 0.5) / size
+    dx = (axis[None, :, None] - centres[:, None, :, 0]).square()
+    dy = (axis[None, :, None] - centres[:, None, :, 1]).square() + runtime_flow.SOFTNESS**2
+    kernel = (dy[:, :, None] + dx[:, None]).sqrt().flatten(1, 2)
+    flow = weights[:, m:] - kernel @ weights[:, :m]
+    taper = (torch.minimum(axis, 1 - axis) / 0.06 - 0.15).clamp(0, 1)
+    return flow.transpose(1, 2).reshape(n, 2, size, size) * (taper[:, None] * taper)
+
+
+def warp(pictures: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """Pictures (n, 1, h, w) seen through a flow (n, 2, *, *) in crop units."""
+    size = pictures.shape[-1]
+    if flow.shape[-1] != size:
+        flow = F.interpolate(flow, size=(size, size), mode="bicubic", align_corners=False)
+    axis = (torch.arange(size, device=pictures.device) + 0.5) / size
+    x = axis[None, None] + flow[:, 0]
+    y = axis[None, :, None] + flow[:, 1]
+    grid = torch.stack([x, y], 3) * 2 - 1
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)

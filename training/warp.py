@@ -1,0 +1,351 @@
+"""The recipe of the warp editor.
+
+Objective, on aligned luma crops of FER-2013 (training split) and faces160 (training people):
+
+- the displacement follows the fitted prototype of the target (`training.wishes`), L1;
+- two frozen classifiers (`training.guide`) see the target emotion in the warped, shaded crop;
+- a projection discriminator with hinge loss (StarGAN's adversarial part; Miyato and Koyama 2018)
+  finds the edited crop among real ones of that emotion;
+- the flow keeps its orientation (a penalty where its Jacobian's determinant falls below 0.3);
+- shading is small and smooth; like faces get like edits (a relit, slightly moved copy must be
+  edited the same way), which is what keeps a video calm.
+
+What the lips uncover is painted crudely here, dark or tooth-bright, so that the classifiers can
+see an open mouth; at run time the mouth network does it properly.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from mien.export.warp import WarpNetwork
+from mien.runtime.target import EMOTIONS
+from mien.runtime.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
+from mien.training.crops import FACES160, Crops, balanced_weights, load_crops
+from mien.training.flow import dense_flow, warp
+from mien.training.guide import CLASSES, jitter, load_guides
+from mien.training.prototypes import prototypes
+from mien.training.recipe import Options, Schedule, Trainer, parse_options, write_metrics
+from mien.training.wishes import Wishes
+
+BATCH = 32
+BASIS = 56
+# Brightness of what opens between the lips, relative to the skin: teeth, or the dark of the mouth.
+INSIDE = (0.6, 0.95, 0.5, 0.3, 0.55, 0.7, 0.75, 0.6)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights of the loss terms."""
+
+    follow: float = 1.0
+    guide: float = 0.35
+    adversarial: float = 0.08
+    fold: float = 2.0
+    shade: float = 1.0
+    alike: float = 1.0
+
+
+class Discriminator(nn.Module):
+    """Realness of crops (n, 1, 64, 64) as faces of the target (n, 8): (n,)."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        sizes = [1, width, 2 * width, 3 * width, 4 * width]
+        self.body = nn.ModuleList(
+            spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in zip(sizes, sizes[1:], strict=False)
+        )
+        self.real = spectral_norm(nn.Linear(sizes[-1], 1))
+        self.emotion = spectral_norm(nn.Linear(len(EMOTIONS), sizes[-1], bias=False))
+
+    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        x = (x - x.mean((1, 2, 3), keepdim=True)) / (x.std((1, 2, 3), keepdim=True) + 0.05)
+        for conv in self.body:
+            x = F.leaky_relu(conv(x), 0.2)
+        x = x.sum((2, 3)) / 4
+        return self.real(x)[:, 0] + (self.emotion(target) * x).sum(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """faces (n, 1, 64, 64); landmarks (n, 106, 2); target (n, 8); real faces and their emotion."""
+
+    faces: torch.Tensor
+    landmarks: torch.Tensor
+    target: torch.Tensor
+    real: torch.Tensor
+    real_emotion: torch.Tensor
+
+
+class Sampler:
+    """Draws batches: faces of any emotion, targets, and real faces of the targets' emotions."""
+
+    def __init__(self, crops: Crops, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.crops = crops
+        weights = balanced_weights(crops.emotions)
+        weights[crops.source == FACES160] *= 2.0  # sharper, better labelled
+        # Eyes open and a nearly frontal view teach most; an edit fades out for other faces.
+        self.weights = weights / weights.sum()
+
+    def __call__(self) -> Batch:
+        faces, landmarks, _ = self._faces(BATCH)
+        real, _, emotion = self._faces(BATCH)
+        return Batch(faces, landmarks, torch.from_numpy(self._targets(BATCH)), real, emotion)
+
+    def _faces(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        rows = self.rng.choice(len(self.weights), count, p=self.weights)
+        pixels = self.crops.pixels[rows].astype(np.float32) / 255
+        landmarks = self.crops.landmarks[rows].copy()
+        mirrored = self.rng.random(count) < 0.5
+        pixels[mirrored] = pixels[mirrored, :, ::-1]
+        landmarks[mirrored] = landmarks[mirrored][:, MIRROR]
+        landmarks[mirrored, :, 0] = 1 - landmarks[mirrored, :, 0]
+        faces = torch.from_numpy(pixels)[:, None]
+        sharp = torch.from_numpy(self.crops.source[rows] == FACES160)
+        soft = F.interpolate(faces, size=46, mode="bilinear", antialias=True, align_corners=False)
+        soft = F.interpolate(soft, size=64, mode="bicubic", align_corners=False)
+        # FER-2013 is 48 pixels wide: the discriminator must not tell the sources by sharpness.
+        blur = sharp & torch.from_numpy(self.rng.random(count) < 0.85)
+        faces = torch.where(blur[:, None, None, None], soft, faces)
+        light = torch.from_numpy(self.rng.normal(1, 0.15, (count, 1, 1, 1)).astype(np.float32))
+        faces = (faces * light).clamp(0, 1)
+        emotion = F.one_hot(torch.from_numpy(self.crops.emotions[rows]), len(EMOTIONS)).float()
+        return faces, torch.from_numpy(landmarks), emotion
+
+    def _targets(self, count: int) -> np.ndarray:
+        targets = np.zeros((count, len(EMOTIONS)), np.float32)
+        for row in targets:
+            first, second = self.rng.choice(len(EMOTIONS), 2, replace=False)
+            draw = self.rng.random()
+            share = self.rng.uniform(0.2, 0.8)
+            if draw < 0.7:
+                row[first] = 1
+            elif draw < 0.85:
+                row[first], row[second] = share, 1 - share
+            else:
+                row[first] = share
+        return targets
+
+
+def displacement_basis(crops: Crops, rng: np.random.Generator) -> torch.Tensor:
+    """Directions (BASIS, 212) that span what landmarks do: principal deviations and prototypes."""
+    rows = rng.choice(len(crops.landmarks), 6000, p=balanced_weights(crops.emotions))
+    mirrored = crops.landmarks[rows][:, MIRROR] * [-1, 1] + [1, 0]
+    deviations = np.concatenate([crops.landmarks[rows], mirrored]).reshape(-1, 212)
+    deviations = deviations - deviations.mean(0)
+    moves = prototypes().reshape(8, 106, 2)
+    left = np.where(np.arange(106)[:, None] == MIRROR[:, None], 1.0, 0.0)
+    halves = [moves * left, moves * (1 - left) * (crops.landmarks.mean(0)[None, :, :1] < 0.5)]
+    halves.append(moves - halves[0] - halves[1])
+    acted = np.concatenate([moves, *halves]).reshape(-1, 212)
+    # The prototypes weigh enough to be spanned almost exactly.
+    acted *= 12 * np.abs(deviations).mean() / np.abs(acted).mean()
+    stack = np.concatenate([deviations, np.repeat(acted, 20, axis=0)])
+    _, _, directions = np.linalg.svd(stack.astype(np.float32), full_matrices=False)
+    return torch.from_numpy(np.ascontiguousarray(directions[:BASIS])) * 0.25
+
+
+def lips_opening(landmarks: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the mouth is open: soft mask (n, 1, size, size) and mean height (n,), crop units."""
+    axis = (torch.arange(size, device=landmarks.device) + 0.5) / size
+    upper = landmarks[:, list(INNER_LIPS_UPPER)]
+    lower = landmarks[:, list(INNER_LIPS_LOWER)]
+    top, bottom = _curve(upper, axis), _curve(lower, axis)  # (n, size): y at each column
+    height = (bottom - top).clamp(min=0)
+    soft = 0.35 / size
+    y = axis[None, :, None]
+    inside = torch.sigmoid((y - top[:, None]) / soft) * torch.sigmoid((bottom[:, None] - y) / soft)
+    left, right = upper[:, 0, 0], upper[:, -1, 0]
+    within = (axis[None] > left[:, None]) & (axis[None] < right[:, None])
+    mask = inside * (height > 0.004)[:, None] * within[:, None]
+    mean = (lower[:, 1:4, 1] - upper[:, 1:4, 1]).clamp(min=0).mean(1)
+    return mask[:, None], mean
+
+
+def _curve(points: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
+    """Piecewise linear y over x through points (n, k, 2), flat beyond the ends: (n, len(axis))."""
+    x, y = points[..., 0], points[..., 1]
+    result = y[:, :1].expand(-1, len(axis))
+    for i in range(points.shape[1] - 1):
+        run = (x[:, i + 1 : i + 2] - x[:, i : i + 1]).clamp(min=1e-3)
+        part = ((axis[None] - x[:, i : i + 1]) / run).clamp(0, 1)
+        result = result + part * (y[:, i + 1 : i + 2] - y[:, i : i + 1])
+    return result
+
+
+class Objective:
+    """The loss of one batch; trains the discriminator on the way."""
+
+    def __init__(self, guides: Path, device: torch.device, checkpoint: Path) -> None:
+        self.device = device
+        self.weights = Weights()
+        self.guides = load_guides(guides).to(device)
+        self.wishes = Wishes(device)
+        self.judge = Discriminator().to(device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.judge.parameters(), 3e-4, (0.5, 0.99))
+        self.inside = torch.tensor(INSIDE, device=device)
+        self.checkpoint = checkpoint
+        self.step = 0
+        if checkpoint.exists():
+            state = torch.load(checkpoint, map_location=device, weights_only=True)
+            self.judge.load_state_dict(state["judge"])
+            self.optimizer.load_state_dict(state["optimizer"])
+
+    def __call__(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        faces, marks, target, real, emotion = (
+            getattr(batch, name).to(self.device) for name in Batch.__dataclass_fields__
+        )
+        w = self.weights
+        with torch.no_grad():
+            present = self._present(faces)
+            wish = self.wishes.displacement(marks, present, target)
+        displacement, gain = network(faces, marks, target)
+        displacement, gain = displacement.float(), gain.float()
+        edited, flow = self.apply(faces, marks, displacement, gain, target)
+        again_faces, again_marks = self._copy(faces, marks)
+        again, gain_again = network(again_faces, again_marks, target)
+        whole = (target.sum(1) > 0.99).float()
+        terms = {
+            "follow": w.follow * (displacement - wish).abs().mean() / 0.006,
+            "guide": w.guide * (self._guidance(edited, target) * whole).sum() / whole.sum(),
+            "fold": w.fold * self._folds(flow),
+            "shade": w.shade * self._shading(gain),
+            "alike": w.alike
+            * (F.l1_loss(again, displacement) / 0.006 + F.l1_loss(gain_again, gain) / 0.03)
+            * 0.3,
+        }
+        self._train_judge(real, emotion, edited.detach(), target)
+        for parameter in self.judge.parameters():
+            parameter.requires_grad_(False)
+        terms["adversarial"] = -w.adversarial * (self.judge(edited, target) * whole).mean()
+        for parameter in self.judge.parameters():
+            parameter.requires_grad_(True)
+        self.step += 1
+        if self.step % 500 == 0:
+            state = {"judge": self.judge.state_dict(), "optimizer": self.optimizer.state_dict()}
+            torch.save(state, self.checkpoint)
+        return terms
+
+    def apply(
+        self,
+        faces: torch.Tensor,
+        marks: torch.Tensor,
+        displacement: torch.Tensor,
+        gain: torch.Tensor,
+        target: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The edited crops and the flow (n, 2, 32, 32)."""
+        with torch.autocast(self.device.type, enabled=False):
+            flow = dense_flow(marks, displacement, 32)
+            moved = warp(faces, flow)
+            light = F.interpolate(gain, size=(64, 64), mode="bilinear", align_corners=False)
+            moved = moved * (1 + light)
+            mask, height = lips_opening(marks + displacement, 64)
+            _, before = lips_opening(marks, 64)
+            stretched = (height + 0.004) / (before + 0.004)
+            fill = ((stretched - 1.5) / 1.5).clamp(0, 1)[:, None, None, None]
+            skin = faces[:, :, 24:48, 12:52].mean((2, 3), keepdim=True)
+            inside = (target @ self.inside)[:, None, None, None] * skin
+            moved = moved + mask * fill * (inside - moved)
+        return moved.clamp(0, 1), flow
+
+    def _present(self, faces: torch.Tensor) -> torch.Tensor:
+        odds = sum(F.softmax(guide(faces).float(), 1) for guide in self.guides) / len(self.guides)
+        return F.pad(odds, (0, len(EMOTIONS) - CLASSES))
+
+    def _guidance(self, edited: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        known = target[:, :CLASSES]
+        seen = jitter(edited)
+        total = torch.zeros(len(edited), device=edited.device)
+        for guide in self.guides:
+            total = total - (known * F.log_softmax(guide(seen).float(), 1)).sum(1)
+        return total / len(self.guides)
+
+    @staticmethod
+    def _copy(faces: torch.Tensor, marks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        noise = torch.randn_like(faces) * 0.02
+        light = 1 + 0.1 * torch.randn(len(faces), 1, 1, 1, device=faces.device)
+        wobble = torch.randn_like(marks) * 0.003
+        return (faces * light + noise).clamp(0, 1), marks + wobble
+
+    @staticmethod
+    def _folds(flow: torch.Tensor) -> torch.Tensor:
+        size = flow.shape[-1]
+        along_x = (flow[..., :-1, 1:] - flow[..., :-1, :-1]) * size
+        along_y = (flow[..., 1:, :-1] - flow[..., :-1, :-1]) * size
+        area = (1 + along_x[:, 0]) * (1 + along_y[:, 1]) - along_x[:, 1] * along_y[:, 0]
+        return F.relu(0.3 - area).mean() * 10 + (along_x.square() + along_y.square()).mean() * 0.2
+
+    @staticmethod
+    def _shading(gain: torch.Tensor) -> torch.Tensor:
+        steps_x = (gain[..., 1:] - gain[..., :-1]).square().mean()
+        steps_y = (gain[..., 1:, :] - gain[..., :-1, :]).square().mean()
+        return 40 * (steps_x + steps_y) + 4 * gain.square().mean()
+
+    def _train_judge(
+        self, real: torch.Tensor, emotion: torch.Tensor, fake: torch.Tensor, target: torch.Tensor
+    ) -> None:
+        loss = F.relu(1 - self.judge(real, emotion)).mean()
+        loss = loss + F.relu(1 + self.judge(fake, target)).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+
+def new_network(crops: Crops, seed: int) -> WarpNetwork:
+    """The untrained editor with the basis and mean of the training faces."""
+    torch.manual_seed(seed)
+    basis = displacement_basis(crops, np.random.default_rng(seed))
+    return WarpNetwork(basis, torch.from_numpy(crops.landmarks.mean(0)))
+
+
+@torch.inference_mode()
+def measure(network: nn.Module, objective: Objective, crops: Crops) -> dict[str, object]:
+    """On neutral faces of validation people and splits: accuracy by the guides, folds, distance."""
+    rows = np.flatnonzero(crops.validation & (crops.emotions == 0))[:512]
+    faces = torch.from_numpy(crops.pixels[rows]).float().div(255)[:, None]
+    marks = torch.from_numpy(crops.landmarks[rows])
+    result: dict[str, object] = {}
+    for index, emotion in enumerate(EMOTIONS):
+        target = F.one_hot(torch.full((len(rows),), index), len(EMOTIONS)).float()
+        displacement, gain = network(faces, marks, target)
+        edited, flow = objective.apply(faces, marks, displacement, gain, target)
+        odds = objective._present(edited)
+        result[emotion] = {
+            "seen_by_the_guides_it_was_trained_on": round(
+                float((odds.argmax(1) == index).float().mean()), 3
+            ),
+            "mean_displacement": round(float(displacement.norm(dim=2).mean()), 4),
+            "mean_gain": round(float(gain.abs().mean()), 4),
+            "folds": round(float(objective._folds(flow)), 5),
+        }
+    return result
+
+
+def main(argv: list[str]) -> None:
+    """Train the editor; needs `guides.pt` of the guide recipe in `--out`."""
+    options: Options = parse_options("warp", argv)
+    crops = load_crops(options.data, 64, options.out)
+    train = crops.select(~crops.validation)
+    schedule = Schedule(rate=6e-4, average=0.998, weight_decay=1e-4, clip_norm=2.0)
+    trainer = Trainer("warp", new_network(train, options.seed), options, schedule)
+    objective = Objective(options.out / "guides.pt", trainer.device, options.out / "warp-judge.pt")
+    trainer.run(Sampler(train, options.seed), objective)
+    average = trainer.average.cpu().eval()
+    objective = Objective(options.out / "guides.pt", torch.device("cpu"), Path("/nonexistent"))
+    metrics = measure(average, objective, crops)
+    write_metrics(options.out / "warp.json", {"steps": trainer.step, **metrics})
+    torch.save(
+        {"network": average.state_dict(), "steps": trainer.step, "minutes": options.minutes},
+        options.out / "warp-final.pt",
+    )
+    print(json.dumps({"done": trainer.step}))
