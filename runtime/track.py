@@ -58,7 +58,8 @@ class LandmarkFilter:
         shape = self._shape(transform_points(crop_from_frame, points) / EYE_DISTANCE, time_s)
         (a, b), middle = calm[1] / EYE_DISTANCE, calm[0]
         upright = shape * EYE_DISTANCE - np.array([0.5, 0.45])
-        return (upright @ np.array([[a, b], [-b, a]]) + middle).astype(np.float32)
+        moved: np.ndarray = upright @ np.array([[a, b], [-b, a]]) + middle
+        return moved.astype(np.float32)
 
 
 class Track:
@@ -132,7 +133,8 @@ class Track:
         ahead_s = min(max(0.0, time_s - self.seen_s), LOOK_AHEAD_S)
         if self.is_missed:
             return self.smoothed
-        return (self.smoothed + self._velocity * np.float32(ahead_s)).astype(np.float32)
+        ahead: np.ndarray = self.smoothed + self._velocity * np.float32(ahead_s)
+        return ahead
 
     def distance_to(self, points: np.ndarray, time_s: float) -> float:
         """From where it should be to `points` (106, 2), in eye distances."""

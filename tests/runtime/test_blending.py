@@ -239,7 +239,8 @@ def test_what_lies_outside_the_crop_keeps_its_bits(name: str) -> None:
         )
         u = np.stack([x, y], -1) @ matrix[:, :2].T + matrix[:, 2]
         outside = ((u < 0) | (u > 1)).any(-1)
-        assert outside.any() and not outside.all()
+        assert outside.any()
+        assert not outside.all()
         np.testing.assert_array_equal(before.samples[outside], after.samples[outside])
         assert (before.samples != after.samples).any()
 

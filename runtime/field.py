@@ -1,0 +1,153 @@
+"""An edit on its way into a plane: what of it is not zero, and where that lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from mien.runtime.alignment import invert_similarity
+from mien.runtime.edit import Edit, Patch
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in crop units
+
+WHOLE_CROP: Final[Box] = (0.0, 0.0, 1.0, 1.0)
+SPLINE_STEPS: Final = 5  # fine cells a side for each coarse cell of the gain; odd, so as to centre
+STILL_PX: Final = 1 / 64  # a shift below this shows nowhere: remapping rounds to 1/32 pixel
+LEVEL_GAIN: Final = 1 / 1024  # a change of brightness below this is a quarter of an 8-bit step
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """An edit made ready for one frame: strength and mask are in it, the flow is in pixels.
+
+    crop_from_frame: float64 (2, 3), crop units from frame pixels.
+    flow_x, flow_y: float32 (h, w) in frame pixels, or None.
+    gain: float32 (h', w'), fine enough for bilinear sampling, or None.
+    active: the part of the crop where flow or gain do something, None where there is none.
+    opacity: of the patch, 0..1.
+    """
+
+    crop_from_frame: np.ndarray
+    flow_x: np.ndarray | None
+    flow_y: np.ndarray | None
+    gain: np.ndarray | None
+    active: Box | None
+    patch: Patch | None
+    opacity: float
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it leaves the frame as it is."""
+        return self.active is None and self.patch is None
+
+
+def make_field(edit: Edit, crop_from_frame: np.ndarray, strength: float) -> Field:
+    """The field of an edit at a strength above 0."""
+    matrix = np.asarray(crop_from_frame, np.float64)
+    flow_x = flow_y = gain = None
+    boxes = []
+    if edit.flow is not None:
+        linear = invert_similarity(matrix)[:, :2] * np.float32(strength)
+        flow = edit.flow if edit.mask is None else edit.flow * edit.mask
+        flow_x, flow_y = (linear @ flow.reshape(2, -1)).reshape(flow.shape).astype(np.float32)
+        boxes.append(_active_box(np.maximum(np.abs(flow_x), np.abs(flow_y)) > STILL_PX))
+    if edit.gain is not None:
+        gain = spline(edit.gain) * np.float32(strength)
+        if edit.mask is not None:
+            gain = gain * cv2.resize(edit.mask, gain.shape[::-1])
+        boxes.append(_active_box(np.abs(gain) > LEVEL_GAIN))
+    active = _union([box for box in boxes if box is not None])
+    return Field(matrix, flow_x, flow_y, gain, active, edit.patch, min(1.0, strength))
+
+
+def spline(gain: np.ndarray) -> np.ndarray:
+    """A coarse grid as a quadratic spline on a finer one: float32 (5h, 5w).
+
+    Bilinear sampling alone would show the coarse cells as creases. Linear interpolation and a box
+    one cell wide make the spline; a border of zeros keeps it zero up to the crop's edge.
+    """
+    wide_wh = (gain.shape[1] * SPLINE_STEPS, gain.shape[0] * SPLINE_STEPS)
+    fine = cv2.resize(gain.astype(np.float32), wide_wh, interpolation=cv2.INTER_LINEAR)
+    return cv2.blur(fine, (SPLINE_STEPS, SPLINE_STEPS), borderType=cv2.BORDER_REPLICATE)
+
+
+def _active_box(is_active: np.ndarray) -> Box | None:
+    """Around the cells (h, w) that are set, with the half cell that their values fade over."""
+    rows, columns = np.flatnonzero(is_active.any(1)), np.flatnonzero(is_active.any(0))
+    if not len(rows):
+        return None
+    height, width = is_active.shape
+    return (
+        max(0.0, (float(columns[0]) - 0.5) / width),
+        max(0.0, (float(rows[0]) - 0.5) / height),
+        min(1.0, (float(columns[-1]) + 1.5) / width),
+        min(1.0, (float(rows[-1]) + 1.5) / height),
+    )
+
+
+def _union(boxes: list[Box]) -> Box | None:
+    if not boxes:
+        return None
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a plane, in its samples, and where these lie on the crop.
+
+    crop_from_plane: float64 (2, 3), crop units from samples of the plane.
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    crop_from_plane: np.ndarray
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Its width and height in samples."""
+        return self.x1 - self.x0, self.y1 - self.y0
+
+    def of(self, samples: np.ndarray, margin: int = 0) -> np.ndarray:
+        """A view of the region, `margin` samples wider where the plane goes on."""
+        rows = slice(max(0, self.y0 - margin), self.y1 + margin)
+        return samples[rows, max(0, self.x0 - margin) : self.x1 + margin]
+
+    def show(self, grid: np.ndarray, box: Box = WHOLE_CROP) -> np.ndarray:
+        """A grid that covers `box` of the crop, sampled in the region; zero beyond it: (h, w)."""
+        size = np.array(grid.shape[1::-1]) / (np.array(box[2:]) - np.array(box[:2]))
+        linear = self.crop_from_plane[:, :2] * size[:, None]
+        origin = self.crop_from_plane @ np.array([self.x0, self.y0, 1.0]) - np.array(box[:2])
+        return cv2.warpAffine(
+            grid,
+            np.hstack([linear, (origin * size - 0.5)[:, None]]),
+            self.size_wh,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+        )
+
+
+def region_under(
+    box: Box,
+    crop_from_frame: np.ndarray,
+    plane_wh: tuple[int, int],
+    subsampling_xy: tuple[int, int],
+) -> Region | None:
+    """The smallest part of a plane that holds `box` of the crop, None where that lies outside."""
+    step = np.array(subsampling_xy, np.float64)
+    # sample i of the plane has its centre at frame pixel step * (i + 0.5) - 0.5
+    offset = crop_from_frame[:, :2] @ (0.5 * step - 0.5) + crop_from_frame[:, 2]
+    crop_from_plane = np.hstack([crop_from_frame[:, :2] * step, offset[:, None]])
+    x0, y0, x1, y1 = box
+    corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]])
+    seen = (corners - offset) @ np.linalg.inv(crop_from_plane[:, :2]).T
+    low = np.maximum(np.floor(seen.min(0)), 0)
+    high = np.minimum(np.ceil(seen.max(0)) + 1, plane_wh)
+    if not (high > low).all():
+        return None
+    return Region(int(low[0]), int(low[1]), int(high[0]), int(high[1]), crop_from_plane)
