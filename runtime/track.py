@@ -125,6 +125,11 @@ class Track:
         self._presence.break_time()
         self.surprise = 0.0
 
+    def return_from_loss(self) -> None:
+        """Nothing; the face is seen again after it was given up, and rises from nothing."""
+        self.break_time()
+        self._presence = Presence()
+
     def predicted(self, time_s: float) -> np.ndarray:
         """Where the landmarks should be at `time_s`: float32 (106, 2).
 

@@ -180,7 +180,7 @@ class Tracker:
         if near:
             known = min(near, key=lambda track: track.distance_to(found.points, time_s))
             self._lost.remove(known)
-            known.break_time()
+            known.return_from_loss()
             return known
         track = Track(self._next_id, present=self._scene_begins)
         self._next_id += 1
