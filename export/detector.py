@@ -32,8 +32,10 @@ def cell_centres() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class DetectorNetwork(nn.Module):
-    """image (n, 1, 320, 320) luma in [0, 1] to scores (n, 2100), boxes (n, 2100, 4) and points
-    (n, 2100, 3, 2), the last two in input pixels."""
+    """A letterboxed picture to scores, boxes and points of 2100 cells.
+
+    image: (n, 1, 320, 320) luma in [0, 1].
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class Residual(nn.Module):
 
 
 class LandmarkNetwork(nn.Module):
-    """face (n, 1, 112, 112) luma in [0, 1] to landmarks (n, 106, 2) in crop units and score (n, 1)."""
+    """Landmarks and a score of a crop, face (n, 1, 112, 112) luma in [0, 1]."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What lies behind and in front of faces in training: made textures, and pictures without a face."""
+"""What lies behind and in front of faces in training: textures, pictures without a face."""
 
 from __future__ import annotations
 

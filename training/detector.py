@@ -25,8 +25,11 @@ FOCUS, RARE_WEIGHT = 2.0, 0.3  # Lin et al., "Focal Loss", 2017
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """images uint8 (n, 320, 320); state int8 (n, 2100): 1 a face, 0 none, -1 left out;
-    boxes float32 (n, 2100, 4); points float32 (n, 2100, 3, 2)."""
+    """Scenes and what every cell should say.
+
+    images: uint8 (n, 320, 320). state: int8 (n, 2100), 1 a face, 0 none, -1 left out.
+    boxes: float32 (n, 2100, 4). points: float32 (n, 2100, 3, 2).
+    """
 
     images: np.ndarray
     state: np.ndarray
@@ -106,7 +109,7 @@ def assign(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     boxes, points = np.zeros((count, 4), np.float32), np.zeros((count, 3, 2), np.float32)
     nearest = np.full(count, np.inf)
     for box in scene.unsure:
-        state[((_CENTRES > box[:2]) & (_CENTRES < box[2:])).all(1)] = -1
+        state[((box[:2] < _CENTRES) & (box[2:] > _CENTRES)).all(1)] = -1
     for face in scene.faces:
         box, marks = targets_of(face)
         middle, longer = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
@@ -116,7 +119,7 @@ def assign(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for level, (low, high) in enumerate(LEVEL_SIZES):
             if not low <= longer < high:
                 continue
-            near = (_LEVELS == level) & (away < NEAR * STRIDES[level] * 0.75) & (away < nearest)
+            near = (level == _LEVELS) & (away < NEAR * STRIDES[level] * 0.75) & (away < nearest)
             state[near], boxes[near], points[near], nearest[near] = 1, box, marks, away[near]
     return state, boxes, points
 
@@ -161,7 +164,7 @@ def generous_overlap(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def detect(network: nn.Module, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Scores (2100,), boxes (2100, 4) and the scale of a luma picture, letterboxed as at run time."""
+    """Scores (2100,), boxes (2100, 4) and scale of a luma picture, letterboxed as at run time."""
     height, width = picture.shape
     scale = SIDE / max(height, width)
     small = cv2.resize(
@@ -209,8 +212,11 @@ def evaluate(network: nn.Module, options: Options) -> dict[str, object]:
 def best_scores(
     network: nn.Module, labelled: Labelled, index: int
 ) -> tuple[np.ndarray, float, np.ndarray]:
-    """For each labelled face the score of the best cell on it and that cell's overlap; and the
-    best score of any cell that is on no face and in no doubtful box."""
+    """How well the faces of one picture are found, and the best score of anything else.
+
+    For each labelled face the score of the best cell on it; the best score of the cells on no face
+    and in no doubtful box; for each face the overlap of its cell.
+    """
     scores, boxes, scale = detect(network, labelled.pictures[index])
     boxes = boxes / scale
     hits, overlaps = [], []

@@ -110,9 +110,7 @@ class Composer:
             return self._frame()
         index = int(self.rng.integers(len(subject.faces)))
         size = float(np.exp(self.rng.uniform(np.log(SMALLEST), np.log(130))))
-        scene = self._seen(subject, index, size)
-        # a face no larger than the detector can see, or cut up by enlargement, says nothing
-        return scene
+        return self._seen(subject, index, size)
 
     def _frame(self) -> Scene:
         subject = _any(self.rng, self.frames)

@@ -58,7 +58,7 @@ def tiles(width: int, height: int) -> list[tuple[int, int, int, int]]:
     for tile, step in ((TILE, TILE_STEP), (TILE // 2, TILE_STEP // 2)):
         for y in range(0, max(1, height - tile + step), step):
             for x in range(0, max(1, width - tile + step), step):
-                found.append((x, y, min(width, x + tile), min(height, y + tile)))
+                found.append((x, y, min(width, x + tile), min(height, y + tile)))  # noqa: PERF401
     return found
 
 
@@ -115,10 +115,8 @@ class _Worker:
         for detector in self.detectors:
             for found in detector.process(picture).detections or ():
                 box = found.location_data.relative_bounding_box
-                rows.append(
-                    (box.xmin, box.ymin, box.xmin + box.width, box.ymin + box.height)
-                    + (found.score[0],)
-                )
+                right, bottom = box.xmin + box.width, box.ymin + box.height
+                rows.append((box.xmin, box.ymin, right, bottom, found.score[0]))
         height, width = picture.shape[:2]
         return np.array(rows, np.float32).reshape(-1, 5) * [width, height, width, height, 1]
 

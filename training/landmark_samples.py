@@ -35,9 +35,13 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """faces uint8 (n, 112, 112); landmarks float32 (n, 106, 2) crop units; score and the weights
-    of both losses float32 (n,); pair int64 (k, 2), rows of the batch that show one picture;
-    moved float32 (k, 2, 3), second crop units from the first's."""
+    """Samples and what the network should say of them.
+
+    faces: uint8 (n, 112, 112). landmarks: float32 (n, 106, 2), crop units. score: float32 (n,).
+    landmark_weight, score_weight: float32 (n,), of the losses.
+    pair: int64 (k, 2), rows that show one picture. moved: float32 (k, 2, 3), the second's crop
+    units from the first's.
+    """
 
     faces: np.ndarray
     landmarks: np.ndarray
@@ -128,8 +132,9 @@ class Sampler:
         return pool, int(self.rng.integers(len(pool.pictures))), bool(self.rng.random() < 0.5)
 
     def _shake(self) -> tuple[float, float, float, float]:
-        """Shift x, y in crop units, scale, rotation in degrees: small as when following a face,
-        middling as after a detection, large to learn to lock on.
+        """Shift x, y in crop units, scale, rotation in degrees.
+
+        Small as when following a face, middling as after a detection, large to learn to lock on.
         """
         rng, kind = self.rng, self.rng.random()
         if kind < 0.5:

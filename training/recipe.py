@@ -92,7 +92,7 @@ class Prefetch(Generic[Batch]):
         while not self._stop.is_set():
             try:
                 item: Batch | BaseException = self._make()
-            except BaseException as error:  # handed to the consumer, who raises it
+            except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
                 item = error
             while not self._stop.is_set():
                 try:
