@@ -148,3 +148,8 @@ def test_bundled_model_files_are_all_in_the_catalog() -> None:
 
 def test_entry_fields_are_the_documented_keys() -> None:
     assert {*TEXT_FIELDS, "minutes", "quality", "folder"} == set(ModelEntry.__slots__)
+
+
+def test_every_network_of_the_filter_is_bundled() -> None:
+    bundled = {entry.network for entry in Catalog.bundled().entries}
+    assert bundled >= {network.name for network in NETWORKS}
