@@ -92,6 +92,11 @@ def _touches(square: tuple[int, int, int, int], boxes: np.ndarray) -> bool:
     return not bool(apart.all())
 
 
+def plain(picture: np.ndarray) -> Labelled:
+    """A picture in which there is no face."""
+    return Labelled([("", 0)], [picture], [np.zeros((0, 106, 2))], [np.zeros((0, 5))])
+
+
 def load_folder(folder: Path | None) -> list[np.ndarray]:
     """The pictures of a folder as luma; an empty list without a folder."""
     if folder is None:

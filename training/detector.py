@@ -12,7 +12,7 @@ from torch import nn
 from mien.engines.networks import DETECTOR
 from mien.export.detector import SIDE, STRIDES, DetectorNetwork, cell_centres
 from mien.export.onnx_file import sha256_of, to_onnx
-from mien.training.backgrounds import face_boxes, face_free_crops, load_folder, texture
+from mien.training.backgrounds import face_boxes, face_free_crops, load_folder, plain, texture
 from mien.training.clips import SURE, Labelled, labelled_clips, labelled_scenes, sure_faces
 from mien.training.detector_scenes import Composer, Scene, Subject, targets_of
 from mien.training.faces import load_faces160
@@ -122,8 +122,7 @@ def build_composer(options: Options) -> Composer:
     backgrounds = [texture(rng, SIDE) for _ in range(150)]
     backgrounds += face_free_crops(clips, rng, 350, SIDE) + face_free_crops(scenes, rng, 350, SIDE)
     for picture in load_folder(options.backgrounds):
-        alone = Labelled([("", 0)], [picture], [np.zeros((0, 106, 2))], [np.zeros((0, 5))])
-        backgrounds += [picture] * 4 + face_free_crops(alone, rng, 12, SIDE)
+        backgrounds += [picture] * 4 + face_free_crops(plain(picture), rng, 12, SIDE)
     return Composer(heads, frames, crowds, backgrounds, options.seed)
 
 

@@ -20,7 +20,7 @@ from mien.runtime.topology import (
     RIGHT_EYE,
     RIGHT_EYE_OUTER,
 )
-from mien.training.backgrounds import face_free_crops, load_folder, texture
+from mien.training.backgrounds import face_free_crops, load_folder, plain, texture
 from mien.training.clips import (
     SURE,
     Labelled,
@@ -126,7 +126,7 @@ def build_sampler(options: Options, faces: Faces) -> Sampler:
     squares = [texture(rng, 160) for _ in range(250)]
     squares += face_free_crops(clips, rng, 500, 160) + face_free_crops(scenes, rng, 250, 160)
     for picture in load_folder(options.backgrounds):
-        squares += face_free_crops(Labelled([], [picture], [], [np.zeros((0, 5))]), rng, 12, 160)
+        squares += face_free_crops(plain(picture), rng, 12, 160)
     return Sampler(pools, squares, options.seed)
 
 
