@@ -27,7 +27,8 @@ def summary(result: Result) -> str:
         frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
         parts = [frames, faces, f"{result.wall_s:.1f} s ({rate:.0f} fps)"]
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in result.stages)
-    line = f"{result.output}: {', '.join(parts)}; ms a frame: {stages}"
+    unit = "ms" if result.still else "ms a frame"
+    line = f"{result.output}: {', '.join(parts)}; {unit}: {stages}"
     return one_line("; note: ".join([line, *result.notes]))
 
 
@@ -49,9 +50,6 @@ class PlainDisplay:
     def fail(self, error: MienError) -> None:
         """Prints the error."""
         tell_error(error)
-
-    def first_frame(self) -> None:
-        """Nothing to say here."""
 
 
 class TerminalDisplay(PlainDisplay):

@@ -72,9 +72,10 @@ class EditJob:
 class Result:
     """What became of one file.
 
-    frames: read and written. frames_seen: of these, given to the filter; faces: the most in one.
-    wall_s: from opening to the finished file. stages: name and mean milliseconds a frame of each.
+    frames: written. faces: the most in one frame. wall_s: from opening to the finished file.
+    stages: name and milliseconds of each, a frame's mean for a video, the whole for a still.
     notes: what the user should know. lost: what of the source could not be read.
+    still: whether it is a picture.
     """
 
     source: Path
@@ -99,9 +100,6 @@ class Display(Protocol):
 
     def fail(self, error: MienError) -> None:
         """Tells of a file that is not."""
-
-    def first_frame(self) -> None:
-        """Called when the first frame of a file is edited."""
 
 
 def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Display) -> int:
@@ -140,7 +138,7 @@ def _opening(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilte
             yield opened
         finally:
             if not opened.cancel() and opened.exception() is None:
-                opened.result().__exit__(None, None, None)
+                opened.result().close()
 
 
 def _edit_one(job: EditJob, source: Path, opened: Future[FaceFilter], display: Display) -> int:
@@ -165,7 +163,7 @@ def _edit_video(
         overwrite=job.overwrite,
         side_by_side=job.compare,
     )
-    run = FilterRun(opened.result(), job.goal, display.first_frame)
+    run = FilterRun(opened.result(), job.goal)
     with display.watch(source) as show:
         report = edit_video(
             source, output, run, options, progress=lambda progress: show(progress, run.faces)
@@ -186,41 +184,45 @@ def _edit_video(
     return Result(
         source,
         output,
-        report.frames,
-        run.faces,
-        report.wall_s,
-        tuple(stages),
-        tuple(notes),
-        report.lost,
+        frames=report.frames,
+        faces=run.faces,
+        wall_s=report.wall_s,
+        stages=tuple(stages),
+        notes=tuple(notes),
+        lost=report.lost,
     )
 
 
 def _edit_picture(
-    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], display: Display
+    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], _display: Display
 ) -> Result:
     _check_still(job, source)
     started = time.perf_counter()
     picture = read_picture(source)
     check_picture_suffix(output, picture.container)
     decoded = time.perf_counter()
-    run = FilterRun(opened.result(), job.goal, display.first_frame)
-    begun = time.perf_counter()
-    edited = run(picture.frame)
+    run = FilterRun(opened.result(), job.goal)
+    edited = run.still(picture.frame)
     filtered = time.perf_counter()
     if run.faces or job.compare:
         write_whole(output, _encoded(job, picture, edited), overwrite=job.overwrite)
     else:
         copy_whole(source, output, overwrite=job.overwrite)
     done = time.perf_counter()
-    stages = [
-        ("decode", 1000 * (decoded - started)),
-        *(run.stage_ms.items() or [("filter", 1000 * (filtered - begun))]),
-        ("encode", 1000 * (done - filtered)),
-    ]
-    notes = () if run.faces else (NO_FACE,)
-    wall_s = done - started
     return Result(
-        source, output, 1, run.faces, wall_s, tuple(stages), notes, picture.lost, still=True
+        source,
+        output,
+        frames=1,
+        faces=run.faces,
+        wall_s=done - started,
+        stages=(
+            ("decode", 1000 * (decoded - started)),
+            *run.stage_ms.items(),
+            ("encode", 1000 * (done - filtered)),
+        ),
+        notes=() if run.faces else (NO_FACE,),
+        lost=picture.lost,
+        still=True,
     )
 
 

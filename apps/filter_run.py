@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from typing import Protocol
 
 from mien.runtime.frame import Frame
 from mien.runtime.target import Target
 from mien.runtime.timeline import Timeline
+
+# A still is shown to the filter this often, a second apart, so that all easing has come to its end.
+STILL_PASSES = 3
+
+
+class StageTimes(Protocol):
+    """How long the stages of a filter took."""
+
+    @property
+    def last_ms(self) -> Mapping[str, float]:
+        """Milliseconds of each stage for the last frame."""
 
 
 class FaceFilter(Protocol):
@@ -17,8 +29,8 @@ class FaceFilter(Protocol):
     target: Target | None
 
     @property
-    def timings(self) -> Mapping[str, float]:
-        """Milliseconds of each stage for the last frame."""
+    def timings(self) -> StageTimes:
+        """How long the stages took."""
 
     @property
     def faces(self) -> Sequence[object]:
@@ -30,36 +42,23 @@ class FaceFilter(Protocol):
     def reset(self) -> None:
         """Nothing; forgets the clip."""
 
-    def __enter__(self) -> FaceFilter: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def close(self) -> None:
+        """Nothing; gives the networks back."""
 
 
 class FilterRun:
     """One file's way through a filter; called with each frame, in order.
 
     goal: an expression for the whole file, or a timeline, whose times count from the first frame.
-    on_first: called once, when the first frame is edited.
     """
 
-    def __init__(
-        self,
-        face_filter: FaceFilter,
-        goal: Target | Timeline,
-        on_first: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, face_filter: FaceFilter, goal: Target | Timeline) -> None:
         self.frames = 0
         self.frames_with_face = 0
         self.faces = 0
         self.stage_ms: dict[str, float] = {}
         self._filter = face_filter
         self._goal = goal
-        self._on_first = on_first
         self._start_s: float | None = None
         face_filter.reset()
 
@@ -71,10 +70,18 @@ class FilterRun:
         seen = len(self._filter.faces)
         self.frames_with_face += seen > 0
         self.faces = max(self.faces, seen)
-        for stage, ms in self._filter.timings.items():
+        for stage, ms in self._filter.timings.last_ms.items():
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + ms
-        if self._on_first is not None and self.frames == 1:
-            self._on_first()
+        return edited
+
+    def still(self, frame: Frame) -> Frame:
+        """A picture edited, with all that eases over time at its end."""
+        edited = frame
+        for second in range(STILL_PASSES):
+            shown = replace(frame, pts=second, time_base=Fraction(1))
+            edited = self(shown)
+            if edited is shown:
+                edited = frame
         return edited
 
     def _target(self, frame: Frame) -> Target | None:

@@ -55,7 +55,7 @@ def edit(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[IN]",
+            metavar="IN",
             help="A video, a picture (JPEG, PNG, WebP) or a folder of them; "
             "without it a bundled sample is edited.",
             show_default=False,
@@ -162,7 +162,7 @@ def bench(
     clip: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CLIP]", help="A video; by default the sample at 720p.", show_default=False
+            metavar="CLIP", help="A video; by default the sample at 720p.", show_default=False
         ),
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="How often the whole command is timed.")] = 3,
@@ -177,7 +177,8 @@ def bench(
     from mien.apps.bench import BenchPlan, print_bench
     from mien.runtime.target import parse_target
 
-    plan = BenchPlan(clip, runs, parse_target(emotion), provider, models)
+    parse_target(emotion)
+    plan = BenchPlan(clip, runs, emotion, provider, models)
     print_bench(plan, as_json=as_json)
 
 

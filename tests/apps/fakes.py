@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +28,13 @@ ROOT = Path(__file__).parents[2]
 FACE, EDITED = slice(0, 16), slice(16, 32)
 
 
+@dataclass(frozen=True)
+class FakeTimes:
+    """Made up times."""
+
+    last_ms: Mapping[str, float] = field(default_factory=lambda: {"track": 0.5, "edit": 1.5})
+
+
 class FakeFilter:
     """Takes a bright left top corner for a face and inverts the square beside it."""
 
@@ -36,7 +44,7 @@ class FakeFilter:
         self.settings = settings
         self.target: Target | None = None
         self.targets: list[Target | None] = []
-        self.timings = {"track": 0.5, "edit": 1.5}
+        self.timings = FakeTimes()
         self.faces: tuple[object, ...] = ()
         self.closed = False
         self.delay_s = float(os.environ.get("FAKE_DELAY_S", "0"))
@@ -57,10 +65,7 @@ class FakeFilter:
     def reset(self) -> None:
         self.faces = ()
 
-    def __enter__(self) -> FakeFilter:
-        return self
-
-    def __exit__(self, *details: object) -> None:
+    def close(self) -> None:
         self.closed = True
 
 
