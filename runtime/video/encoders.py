@@ -17,7 +17,7 @@ from mien.runtime.video.planes import side_data
 
 # Encoders for each codec family, best first.
 _ENCODERS = {
-    "h264": ("libx264", "libopenh264"),
+    "h264": ("libx264", "libopenh264", "libx264rgb"),
     "hevc": ("libx265",),
     "vp9": ("libvpx-vp9",),
     "vp8": ("libvpx",),
@@ -140,24 +140,26 @@ def _for_request(
     names = own if requested not in own else (requested,)
     if not names and encoder_formats(requested) is not None:
         names = (requested,)
-    for name in names:
-        formats = encoder_formats(name)
-        if formats is None:
-            continue
-        if not accepts(name):
+    present = [name for name in names if encoder_formats(name) is not None]
+    if not present:
+        known = ", ".join(f for f, e in _ENCODERS.items() if any(encoder_formats(n) for n in e))
+        raise VideoError(
+            f"there is no encoder for the codec {requested!r} here; known are {known}"
+        )
+    for name in present:
+        formats = encoder_formats(name) or []
+        chosen, notes = nearest_format(source.pixel_format, formats, name, odd=source.odd_size)
+        if chosen is not None and _fits(name, source):
+            if accepts(name):
+                return EncoderChoice(name, chosen, notes)
             raise VideoError(
                 f"this kind of file cannot hold what {name} makes; "
                 "choose an output that ends in .mkv, or another codec"
             )
-        chosen, notes = nearest_format(source.pixel_format, formats, name, odd=source.odd_size)
-        if chosen is None or not _fits(name, source):
-            raise VideoError(
-                f"the encoder {name} cannot keep the {source.pixel_format} frames and the times "
-                "of this video; let the codec be chosen, or use h264 or ffv1"
-            )
-        return EncoderChoice(name, chosen, notes)
-    known = ", ".join(f for f, e in _ENCODERS.items() if any(encoder_formats(n) for n in e))
-    raise VideoError(f"there is no encoder for the codec {requested!r} here; known are {known}")
+    raise VideoError(
+        f"the encoder {present[0]} cannot keep the {source.pixel_format} frames and the times "
+        "of this video; let the codec be chosen, or use h264 or ffv1"
+    )
 
 
 def _fits(name: str, source: SourceFacts) -> bool:

@@ -78,7 +78,7 @@ class VideoSink:
     ) -> None:
         self.destination = destination
         token = secrets.token_hex(3)
-        self.path = destination.with_name(f"{destination.stem}.partial-{token}{destination.suffix}")
+        self.path = destination.with_name(f"{destination.stem[:200]}.partial-{token}{destination.suffix}")
         self.notes: list[str] = []
         self._source = source
         self._first = first
@@ -182,7 +182,7 @@ class VideoSink:
         self.container.set_chapters(source.container.chapters())
         self._copies: dict[int, Stream] = {}
         notes = []
-        for stream in source.container.streams:
+        for stream in sorted([*source.copied_streams, source.stream], key=_index):
             if stream.index == source.stream.index:
                 self.video = self._add_video(choice)
                 continue
@@ -377,6 +377,10 @@ class VideoSink:
 
 
 _FILE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS})
+
+
+def _index(stream: Stream) -> int:
+    return stream.index
 
 
 def _describe(stream: Stream) -> str:

@@ -14,7 +14,7 @@ import av
 import av.error
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
@@ -147,8 +147,16 @@ class VideoSource(AbstractContextManager["VideoSource"]):
 
     @property
     def copied_streams(self) -> list[Stream]:
-        """All streams but the one to edit."""
-        return [s for s in self.container.streams if s.index != self.stream.index]
+        """All streams to copy: those that a player would show, without the one to edit.
+
+        What the demuxer discards, such as the text track that carries the chapters of an MP4
+        file, is made again by the muxer.
+        """
+        return [
+            stream
+            for stream in self.container.streams
+            if stream.index != self.stream.index and stream.discard != Discard.all
+        ]
 
     @property
     def frame_count(self) -> int | None:
@@ -182,7 +190,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
             if packet.stream_index == self.stream.index:
                 if packet.size:  # the last, empty one is the request to drain
                     yield from self._decode(packet)
-            elif packet.size:
+            elif packet.size and not _is_gap(packet):
                 self._note_end(packet)
                 yield Copied(packet)
         yield from self._decode(None)
@@ -203,6 +211,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
                 continue  # while draining, every call has one frame or one error
             break
         for picture in pictures:
+            picture.time_base = self.time_base  # frames that draining gives come without
             self._damaged += picture.is_corrupt
             self._note_picture(picture)
             yield Picture(readable(picture))
@@ -246,6 +255,11 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         start = (self.container.start_time or 0) / av.time_base
         missing = start + self.container.duration / av.time_base - self._end_s
         return missing if missing > _MISSING_S else None
+
+
+def _is_gap(packet: Packet) -> bool:
+    """Whether the packet is the empty text between two subtitles that MP4's muxer adds itself."""
+    return getattr(packet.stream, "name", None) == "mov_text" and bytes(packet) == bytes(2)
 
 
 def readable(picture: av.VideoFrame) -> av.VideoFrame:

@@ -1,0 +1,269 @@
+"""What bad input, bad output and trouble on the way get."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mien.engines.errors import MienError, UsageError, VideoError
+from mien.runtime.frame import Frame
+from mien.runtime.video import Progress, VideoOptions, edit_video, identity, probe, read_frames
+from tests.runtime.video.clips import damage, truncate
+
+Clip = Callable[..., Path]
+
+
+def files_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_refused(source: Path, destination: Path, words: str, **settings: object) -> None:
+    """Fails unless the edit ends in one line with these words and leaves nothing behind."""
+    before = files_in(destination.parent) if destination.parent.is_dir() else []
+    with pytest.raises(VideoError, match=words) as caught:
+        edit_video(source, destination, identity, VideoOptions(**settings))
+    assert "\n" not in str(caught.value)
+    if destination.parent.is_dir():
+        assert files_in(destination.parent) == before
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "none.mp4", tmp_path / "out.mp4", "none.mp4 does not exist")
+
+
+def test_a_folder_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    assert_refused(tmp_path / "folder.mp4", tmp_path / "out.mp4", "is a folder")
+
+
+def test_text_under_the_name_of_a_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.mp4").write_text("Dear diary, today I was a video.\n" * 50)
+    assert_refused(tmp_path / "in.mp4", tmp_path / "out.mp4", "cannot be read as a video")
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.mp4").touch()
+    assert_refused(tmp_path / "in.mp4", tmp_path / "out.mp4", "is empty")
+
+
+def test_sound_alone_is_refused(clip: Clip, tmp_path: Path) -> None:
+    import av
+
+    source = clip("in.mp4", audio_tracks=1)
+    with av.open(str(source)) as video, av.open(str(tmp_path / "in.m4a"), "w") as sound:
+        copy = sound.add_stream_from_template(video.streams.audio[0])
+        for packet in video.demux(audio=0):
+            if packet.size:
+                packet.stream = copy
+                sound.mux(packet)
+    assert_refused(tmp_path / "in.m4a", tmp_path / "out.mp4", "has no video")
+    assert not probe(tmp_path / "in.m4a").has_video
+
+
+def test_a_video_without_frames_is_refused(clip: Clip, tmp_path: Path) -> None:
+    source = clip("in.mkv", frames=0, audio_tracks=0)
+    assert_refused(source, tmp_path / "out.mkv", "no frame that can be decoded|cannot be read")
+
+
+def test_an_output_that_exists_asks_for_overwrite(clip: Clip, tmp_path: Path) -> None:
+    source = clip("in.mp4", frames=3)
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    assert_refused(source, tmp_path / "out.mp4", "--overwrite")
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+    edit_video(source, tmp_path / "out.mp4", identity, VideoOptions(overwrite=True))
+    assert len(list(read_frames(tmp_path / "out.mp4"))) == 3
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_the_input_is_never_the_output(
+    link: Callable[..., None] | None, clip: Clip, tmp_path: Path
+) -> None:
+    source = clip("in.mp4", frames=3)
+    destination = source
+    if link is not None:
+        destination = tmp_path / "other.mp4"
+        link(source, destination)
+    assert_refused(source, destination, "is the input itself", overwrite=True)
+
+
+def test_an_unknown_kind_of_output_is_refused(clip: Clip, tmp_path: Path) -> None:
+    assert_refused(clip("in.mp4", frames=3), tmp_path / "out.nonsense", "kind of video file")
+
+
+def test_an_output_folder_that_is_missing_is_named(clip: Clip, tmp_path: Path) -> None:
+    assert_refused(clip("in.mp4", frames=3), tmp_path / "no" / "out.mp4", "does not exist")
+
+
+def test_an_unknown_codec_names_the_known_ones(clip: Clip, tmp_path: Path) -> None:
+    source = clip("in.mp4", frames=3)
+    assert_refused(source, tmp_path / "out.mp4", "known are h264, hevc", codec="betamax")
+
+
+def test_a_codec_that_would_lose_bit_depth_is_refused(clip: Clip, tmp_path: Path) -> None:
+    source = clip("in.mp4", frames=3, pixel_format="yuv420p10le")
+    assert_refused(source, tmp_path / "out.mp4", "cannot keep the yuv420p10le", codec="mpeg4")
+
+
+def test_a_huge_frame_is_refused(clip: Clip, tmp_path: Path, monkeypatch: object) -> None:
+    from mien.runtime.video import source as module
+
+    assert isinstance(monkeypatch, pytest.MonkeyPatch)
+    monkeypatch.setattr(module, "MAX_PIXELS", 1000)
+    assert_refused(clip("in.mp4", frames=2), tmp_path / "out.mp4", "160x120")
+
+
+@pytest.mark.parametrize("values", [{"quality": 101}, {"start_s": 2.0, "end_s": 1.0}])
+def test_options_out_of_range_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        VideoOptions(**values)
+
+
+@pytest.mark.parametrize("name", ["in.mkv", "in.ts"])
+def test_a_truncated_file_is_edited_as_far_as_it_goes(
+    name: str, clip: Clip, tmp_path: Path
+) -> None:
+    source = truncate(clip(name, frames=100, audio_tracks=1), 0.5)
+    report = edit_video(source, tmp_path / f"out{source.suffix}", identity)
+    assert 30 < report.frames < 70
+    if name == "in.mkv":  # a transport stream does not say how long it should be
+        assert report.lost is not None
+        assert "early" in report.lost
+
+
+def test_a_truncated_mp4_with_its_index_in_front_says_what_is_lost(
+    clip: Clip, tmp_path: Path
+) -> None:
+    import av
+
+    whole = clip("whole.mp4", frames=100)
+    source = tmp_path / "in.mp4"
+    options = {"movflags": "faststart"}
+    with av.open(str(whole)) as old, av.open(str(source), "w", container_options=options) as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                new.mux(packet)
+    report = edit_video(truncate(source, 0.5), tmp_path / "out.mp4", identity)
+    assert 30 < report.frames < 70
+    assert report.lost is not None
+
+
+def test_a_truncated_mp4_without_its_index_is_refused(clip: Clip, tmp_path: Path) -> None:
+    source = truncate(clip("in.mp4", frames=50), 0.5)
+    assert_refused(source, tmp_path / "out.mp4", "cannot be read as a video")
+
+
+def test_damage_in_the_middle_is_told(clip: Clip, tmp_path: Path) -> None:
+    source = damage(clip("in.mp4", frames=60, options={"crf": "5", "preset": "ultrafast"}))
+    report = edit_video(source, tmp_path / "out.mp4", identity)
+    assert 40 < report.frames <= 60
+    assert report.lost is not None
+
+
+class StageError(Exception):
+    """Raised by the processes below."""
+
+
+def test_an_error_in_the_process_stops_all_and_reaches_the_caller(
+    clip: Clip, tmp_path: Path
+) -> None:
+    source = clip("in.mp4", frames=200, audio_tracks=1)
+    seen = []
+
+    def fail(frame: Frame) -> Frame:
+        seen.append(frame.pts)
+        if len(seen) == 20:
+            raise StageError("twenty")
+        return frame
+
+    before = threading.active_count()
+    with pytest.raises(StageError, match="twenty"):
+        edit_video(source, tmp_path / "out.mp4", fail)
+    assert len(seen) == 20
+    assert threading.active_count() == before
+    assert files_in(tmp_path) == ["in.mp4"]
+
+
+def test_cancelling_leaves_nothing(clip: Clip, tmp_path: Path) -> None:
+    source = clip("in.mp4", frames=100)
+    cancel = threading.Event()
+
+    def process(frame: Frame) -> Frame:
+        cancel.set()
+        return frame
+
+    with pytest.raises(VideoError, match="cancelled"):
+        edit_video(source, tmp_path / "out.mp4", process, cancel=cancel)
+    assert files_in(tmp_path) == ["in.mp4"]
+
+
+def test_an_interrupt_leaves_nothing(clip: Clip, tmp_path: Path) -> None:
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    source = clip("in.mp4", frames=100)
+    with pytest.raises(KeyboardInterrupt):
+        edit_video(source, tmp_path / "out.mp4", identity, progress=interrupt)
+    assert files_in(tmp_path) == ["in.mp4"]
+
+
+def test_frames_reach_the_process_in_order(clip: Clip, tmp_path: Path) -> None:
+    options = {"preset": "medium", "bf": "3"}
+    source = clip("in.mp4", frames=60, options=options)
+    times = []
+
+    def note(frame: Frame) -> Frame:
+        times.append(frame.time_s)
+        return frame
+
+    edit_video(source, tmp_path / "out.mp4", note)
+    assert times == sorted(times)
+    assert len(times) == 60
+
+
+def test_an_edit_that_changes_the_size_is_refused(clip: Clip, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    def shrink(frame: Frame) -> Frame:
+        small = tuple(replace(p, samples=p.samples[:-2].copy()) for p in frame.planes)
+        return replace(frame, planes=small)
+
+    with pytest.raises(MienError, match="must keep size"):
+        edit_video(clip("in.mp4", frames=3), tmp_path / "out.mp4", shrink)
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes here")
+def test_a_full_disk_is_told_and_leaves_nothing(clip: Clip, tmp_path: Path) -> None:
+    source = clip("in.mp4", frames=100, audio_tracks=1)
+    script = f"""
+        import resource, signal
+        from pathlib import Path
+        from mien.engines.errors import VideoError
+        from mien.runtime.video import VideoOptions, edit_video, identity
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+        try:
+            edit_video(Path({str(source)!r}), Path({str(tmp_path / "out.mp4")!r}), identity,
+                       VideoOptions(quality=100))
+        except VideoError as error:
+            print(error)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "disk is full" in run.stdout
+    assert files_in(tmp_path) == ["in.mp4"]
