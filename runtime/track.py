@@ -32,9 +32,9 @@ class LandmarkFilter:
     """
 
     def __init__(self) -> None:
-        # Chosen on four real clips with noise of 0.8 percent of the eye distance added: on calm ones
-        # the acceleration falls to a third, and the error below that of the noise on all but one,
-        # where the head shakes.
+        # Chosen on four real clips with noise of 0.8 percent of the eye distance added: on calm
+        # ones the acceleration falls to a third, and the error below that of the noise on all but
+        # one, where the head shakes.
         self._place = OneEuro(min_cutoff_hz=1.5, beta=16.0, speed_cutoff_hz=4.0)
         self._shape = OneEuro(min_cutoff_hz=1.0, beta=6.0, speed_cutoff_hz=5.0)
         self._unit_px = 0.0
