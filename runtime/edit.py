@@ -33,7 +33,7 @@ class Edit:
     flow: float32 (2, h, w), x first: crop point p shows what was at p + flow(p). Exactly 0 in the
         border cells. None where nothing moves.
     gain: float32 (h', w'): relative change of brightness after the flow, 0 for none. Exactly 0 in
-        the border cells. It may be coarse: the blender shows it as a smooth spline.
+        the border cells. Up to 24 cells a side the blender shows it as a smooth spline.
     patch: new content put on top at last, or None.
     mask: float32 (h, w) in [0, 1]: how much of flow and gain to apply; None is 1 everywhere. Of the
         size of the flow, where there is one.

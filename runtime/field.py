@@ -14,6 +14,7 @@ from mien.runtime.edit import Edit, Patch
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in crop units
 
 WHOLE_CROP: Final[Box] = (0.0, 0.0, 1.0, 1.0)
+SPLINE_CELLS: Final = 24  # a gain with more cells a side is fine enough to show as it is
 SPLINE_STEPS: Final = 5  # fine cells a side for each coarse cell of the gain; odd, so as to centre
 STILL_PX: Final = 1 / 64  # a shift below this shows nowhere: remapping rounds to 1/32 pixel
 COARSE_CELL: Final = 4.0  # samples a side from which a cell of a grid is looked up more sparsely
@@ -56,7 +57,8 @@ def make_field(edit: Edit, crop_from_frame: np.ndarray, strength: float) -> Fiel
         flow_x, flow_y = (linear @ flow.reshape(2, -1)).reshape(flow.shape).astype(np.float32)
         boxes.append(_active_box(np.maximum(np.abs(flow_x), np.abs(flow_y)) > STILL_PX))
     if edit.gain is not None:
-        gain = spline(edit.gain) * np.float32(strength)
+        is_coarse = max(edit.gain.shape) <= SPLINE_CELLS
+        gain = (spline(edit.gain) if is_coarse else edit.gain) * np.float32(strength)
         if edit.mask is not None:
             gain = gain * cv2.resize(edit.mask, gain.shape[::-1])
         boxes.append(_active_box(np.abs(gain) > LEVEL_GAIN))

@@ -47,6 +47,13 @@ def test_the_spline_has_no_creases_and_keeps_a_border_of_zeros() -> None:
     assert bends < 0.4 * 2 / 25 + 1e-6  # a crease would have 0.4 * 2 / 5
 
 
+def test_a_fine_gain_is_taken_as_it_is() -> None:
+    gain = np.zeros((64, 64), np.float32)
+    gain[20:30, 20:30] = 0.1
+    field = make_field(Edit(gain=gain), UNITS, 0.5)
+    np.testing.assert_allclose(field.gain, gain / 2)
+
+
 def test_only_the_part_that_does_something_is_active() -> None:
     flow = np.zeros((2, 16, 16), np.float32)
     flow[0, 4:6, 8:12] = 0.05
