@@ -30,7 +30,7 @@ class Steered(nn.Module):
 class MouthNetwork(nn.Module):
     """mouth (n, 1, 48, 96), hole (n, 1, 48, 96), target (n, 8) to content (n, 1, 48, 96)."""
 
-    def __init__(self, width: int = 20) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         w = width
         self.first = Steered(4, w)

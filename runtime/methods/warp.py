@@ -23,6 +23,7 @@ from mien.runtime.luma import sample_luma
 from mien.runtime.methods import FaceEditor, Method
 from mien.runtime.mouth import SIZE_HW, Box, lips_gap, lips_hole, mouth_box
 from mien.runtime.one_euro import OneEuro
+from mien.runtime.region import face_region
 
 CROP_SIZE = 64
 MAX_GAIN = 0.4
@@ -97,11 +98,19 @@ class WarpEditor:
         moved = displacement * np.float32(strength)
         flow = dense_flow(face.landmarks, moved)
         patch = self._painter(frame, face, moved, flow, weights, time_s)
-        return Edit(
-            flow=flow,
-            gain=np.clip(gain * np.float32(strength), -MAX_GAIN, MAX_GAIN),
-            patch=patch,
-        )
+        light = np.clip(gain * np.float32(strength), -MAX_GAIN, MAX_GAIN)
+        return Edit(flow=flow, gain=face_light(light, face.landmarks + moved), patch=patch)
+
+
+def face_light(gain: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The coarse gain on the face alone: float32 (64, 64), for light must not spill beyond it.
+
+    gain: (16, 16). landmarks: (106, 2), crop units, where they are shown.
+    """
+    size_wh = (CROP_SIZE, CROP_SIZE)
+    fine = cv2.resize(gain.astype(np.float32), size_wh, interpolation=cv2.INTER_CUBIC)
+    light: np.ndarray = fine * face_region(landmarks, CROP_SIZE)
+    return light
 
 
 class MouthPainter:
