@@ -1,0 +1,111 @@
+import numpy as np
+
+from mien.engines import MOUTH, WARP, FakeEngine
+from mien.runtime.alignment import AlignedFace, invert_similarity, transform_points
+from mien.runtime.blending import blend, crop_units_matrix
+from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.methods.warp import CROP_SIZE, WarpMethod, moved_mouth, painted_share
+from mien.runtime.mouth import SIZE_HW, lips_gap, lips_hole, mouth_box
+from tests.runtime.faces import mean_face
+
+CROP_FROM_FRAME = np.array([[0.4, 0.0, -8.0], [0.0, 0.4, -4.0]], np.float32)
+HAPPY = np.eye(8, dtype=np.float32)[1]
+
+
+def closed_mouth() -> np.ndarray:
+    face = mean_face()
+    face[[103, 102, 101]] = face[[97, 98, 99]] + [0, 0.001]
+    return face.astype(np.float32)
+
+
+def frame_and_face(landmarks: np.ndarray) -> tuple[Frame, AlignedFace]:
+    y, x = np.mgrid[0:200, 0:220]
+    luma = (110 + 40 * np.sin(x / 9) + 40 * np.cos(y / 7)).astype(np.uint8)
+    frame = Frame((Plane(luma, (1, 1)),), PixelLayout("gray", full_range=True), 220, 200)
+    pixels = np.full((CROP_SIZE, CROP_SIZE), 0.5, np.float32)
+    return frame, AlignedFace(pixels, CROP_FROM_FRAME, landmarks)
+
+
+def method(opening: float, gain: float = 0.0, content: float = 0.9) -> WarpMethod:
+    def answer(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        displacement = np.zeros((1, 106, 2), np.float32)
+        displacement[0, [101, 102, 103, 92, 93, 94], 1] = opening
+        return {"displacement": displacement, "gain": np.full((1, 1, 16, 16), gain, np.float32)}
+
+    def paint(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"content": np.full((1, 1, *SIZE_HW), content, np.float32)}
+
+    return WarpMethod(FakeEngine(WARP, answer), FakeEngine(MOUTH, paint))
+
+
+def test_lips_that_stay_closed_are_not_painted() -> None:
+    frame, face = frame_and_face(closed_mouth())
+    edit = method(opening=0.0).new_face()(frame, face, HAPPY, 1.0, 0.0)
+    assert edit.patch is None
+
+
+def test_parted_lips_show_what_the_mouth_network_paints() -> None:
+    landmarks = closed_mouth()
+    frame, face = frame_and_face(landmarks)
+    edit = method(opening=0.05).new_face()(frame, face, HAPPY, 1.0, 0.0)
+    assert edit.patch is not None
+    shown = blend(frame, crop_units_matrix(CROP_FROM_FRAME, CROP_SIZE), edit).planes[0].samples
+    middle = (landmarks[98] + landmarks[102]) / 2 + [0, 0.025]
+    frame_from_crop = invert_similarity(CROP_FROM_FRAME)
+    x, y = np.round(transform_points(frame_from_crop, middle * CROP_SIZE - 0.5)).astype(int)
+    assert abs(int(shown[y, x]) - round(0.9 * 255)) <= 3
+
+
+def test_a_mouth_that_was_open_keeps_its_own_inside() -> None:
+    landmarks = mean_face()
+    landmarks[[101, 102, 103], 1] += 0.06
+    frame, face = frame_and_face(landmarks)
+    edit = method(opening=0.02).new_face()(frame, face, HAPPY, 1.0, 0.0)
+    assert edit.patch is None
+
+
+def test_half_the_strength_moves_half_as_far() -> None:
+    frame, face = frame_and_face(closed_mouth())
+    whole = method(opening=0.04).new_face()(frame, face, HAPPY, 1.0, 0.0).flow
+    half = method(opening=0.04).new_face()(frame, face, HAPPY, 0.5, 0.0).flow
+    assert whole is not None and half is not None
+    assert 0.4 < np.abs(half).max() / np.abs(whole).max() < 0.6
+
+
+def test_light_changes_on_the_face_alone() -> None:
+    frame, face = frame_and_face(closed_mouth())
+    edit = method(opening=0.0, gain=0.2).new_face()(frame, face, HAPPY, 1.0, 0.0)
+    assert edit.gain is not None
+    assert edit.gain[32, 32] > 0.15
+    assert not edit.gain[0].any() and not edit.gain[:, 0].any()
+    assert abs(float(edit.gain[60, 6])) < 0.01
+
+
+def test_the_mouth_is_seen_where_the_flow_has_moved_it() -> None:
+    landmarks = mean_face()
+    frame, face = frame_and_face(landmarks)
+    box = mouth_box(landmarks)
+    flow = np.zeros((2, 64, 64), np.float32)
+    still = moved_mouth(frame, face, flow, box)
+    scale = SIZE_HW[1] / (box[2] - box[0])
+    flow[1] = 4 / scale
+    moved = moved_mouth(frame, face, flow, box)
+    assert np.abs(moved[8:-8] - still[12:-4])[:, 8:-8].max() < 0.03
+
+
+def test_the_painted_share_grows_with_the_stretch() -> None:
+    assert painted_share(0.002, 0.003) == 0.0
+    assert painted_share(0.02, 0.03) == 0.0
+    assert 0 < painted_share(0.02, 0.045) < 1
+    assert painted_share(0.002, 0.05) == 1.0
+
+
+def test_the_hole_is_as_high_as_the_gap() -> None:
+    landmarks = closed_mouth()
+    landmarks[[101, 102, 103], 1] += 0.05
+    box = mouth_box(landmarks)
+    hole = lips_hole(landmarks, box)
+    column = hole[:, SIZE_HW[1] // 2]
+    height = float(column.sum()) / SIZE_HW[0] * (box[3] - box[1])
+    assert abs(height - (landmarks[102, 1] - landmarks[98, 1])) < 0.01
+    assert lips_gap(landmarks) > 0.04
