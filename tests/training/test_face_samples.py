@@ -81,7 +81,7 @@ def test_yaw_is_read_from_flat_landmarks() -> None:
 def test_errors_are_by_the_distance_of_the_outer_eye_corners() -> None:
     face = made_face()[None]
     eyes = np.linalg.norm(face[0, 61] - face[0, 52])
-    np.testing.assert_allclose(errors(face + [0.03 * eyes, 0], face), [0.03], rtol=1e-4)
+    np.testing.assert_allclose(errors(face + np.array([0.03 * eyes, 0]), face), [0.03], rtol=1e-4)
 
 
 def test_the_wing_loss_has_no_step_at_its_rim() -> None:
