@@ -29,6 +29,19 @@ PUBLIC = {
         "VideoError",
         "record_model",
     },
+    "mien.runtime": {
+        "EMOTIONS",
+        "Face",
+        "Filter",
+        "Frame",
+        "PixelLayout",
+        "Plane",
+        "Target",
+        "VideoOptions",
+        "VideoReport",
+        "edit_video",
+        "parse_target",
+    },
 }
 
 
