@@ -17,9 +17,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mien.apps.bench_clip import write_bench_clip
 from mien.apps.inputs import SAMPLE
 from mien.engines.errors import MienError
+from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.filter import Filter
 from mien.runtime.profile import FilterProfile, profile_filter
 from mien.runtime.video import probe, read_frames
