@@ -1,0 +1,169 @@
+"""The whole filter: shipped networks, the bundled sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.engines import LANDMARKS, Catalog, UsageError
+from mien.runtime import Filter, Frame, PixelLayout, Plane, parse_target
+from mien.runtime.alignment import crop_matrix, roi_matrix, transform_points
+from mien.runtime.landmarks import LandmarkDetector
+from mien.runtime.video import read_frames
+
+SAMPLE = Path(__file__).parents[2] / "apps" / "sample" / "sample.mp4"
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    return list(islice(read_frames(SAMPLE), 16))
+
+
+@pytest.fixture
+def happy() -> Iterator[Filter]:
+    with Filter("happy") as made:
+        yield made
+
+
+def empty_frame() -> Frame:
+    luma = np.tile(np.linspace(20, 200, 320, dtype=np.uint8), (240, 1))
+    return Frame((Plane(luma, (1, 1)),), PixelLayout("gray"), 320, 240, pts=0)
+
+
+def landmarks_in(frame: Frame, near: np.ndarray) -> np.ndarray:
+    """What the landmark network sees in a frame, in crop units of the face at `near`."""
+    with Catalog.bundled().open(LANDMARKS) as engine:
+        detector = LandmarkDetector(engine)
+        found = detector(frame, roi_matrix(near))
+        found = detector(frame, roi_matrix(found.points))
+    return transform_points(crop_matrix(near, 1), found.points)
+
+
+def test_happy_lifts_the_corners_of_the_mouth(happy: Filter, frames: list[Frame]) -> None:
+    edited = happy.apply(frames[0])
+    (face,) = happy.faces
+    assert happy.edited == (face.track_id,)
+    before = landmarks_in(frames[0], face.landmarks)
+    after = landmarks_in(edited, face.landmarks)
+    corners = [84, 90]
+    assert (before[corners, 1] - after[corners, 1]).mean() > 0.008
+
+
+@pytest.mark.parametrize("emotion", ["sad", "surprised", "angry"])
+def test_each_emotion_changes_the_face_in_its_own_way(emotion: str, frames: list[Frame]) -> None:
+    with Filter(emotion) as change:
+        edited = change.apply(frames[0])
+        (face,) = change.faces
+    moved = landmarks_in(edited, face.landmarks) - landmarks_in(frames[0], face.landmarks)
+    inner_brows, corners = [37, 38, 67, 68], [84, 90]
+    if emotion == "sad":
+        assert moved[corners, 1].mean() > 0.004
+    elif emotion == "surprised":
+        assert moved[inner_brows, 1].mean() < -0.006
+        assert moved[102, 1] - moved[98, 1] > 0.02
+    else:
+        assert moved[inner_brows, 1].mean() > 0.004
+
+
+def test_pixels_outside_the_face_are_the_same_bit_by_bit(
+    happy: Filter, frames: list[Frame]
+) -> None:
+    edited = happy.apply(frames[0])
+    (face,) = happy.faces
+    low, high = face.landmarks.min(0), face.landmarks.max(0)
+    reach = 0.5 * (high - low)
+    x0, y0 = np.floor(low - reach).astype(int)
+    x1, y1 = np.ceil(high + reach).astype(int)
+    for before, after in zip(frames[0].planes, edited.planes, strict=True):
+        sx, sy = before.subsampling_xy
+        changed = before.samples != after.samples
+        assert changed.any()
+        inside = np.zeros_like(changed)
+        inside[max(0, y0 // sy) : y1 // sy + 1, max(0, x0 // sx) : x1 // sx + 1] = True
+        assert not (changed & ~inside).any()
+
+
+def test_the_frame_given_is_not_written_to(happy: Filter, frames: list[Frame]) -> None:
+    kept = [plane.samples.copy() for plane in frames[0].planes]
+    happy.apply(frames[0])
+    for plane, before in zip(frames[0].planes, kept, strict=True):
+        assert np.array_equal(plane.samples, before)
+
+
+def test_a_frame_without_a_face_comes_back_itself(happy: Filter) -> None:
+    frame = empty_frame()
+    assert happy.apply(frame) is frame
+    assert happy.faces == ()
+
+
+def test_no_target_and_no_strength_leave_the_frame_alone(frames: list[Frame]) -> None:
+    with Filter(None) as change:
+        assert change.apply(frames[0]) is frames[0]
+        change.target = parse_target("happy", 0.0)
+        assert change.apply(frames[1]) is frames[1]
+
+
+def test_an_expression_asked_for_later_eases_in(frames: list[Frame]) -> None:
+    with Filter(None) as change:
+        change.apply(frames[0])
+        change.target = parse_target("surprised")
+        sizes = []
+        for frame in frames[1:14]:
+            luma = change.apply(frame).planes[0].samples.astype(int)
+            sizes.append(np.abs(luma - frame.planes[0].samples).sum())
+    assert sizes[1] < 0.25 * sizes[-1]
+    assert sizes[5] < sizes[-1]
+
+
+def test_rgb_pictures_are_edited_and_the_input_kept(happy: Filter, frames: list[Frame]) -> None:
+    luma = frames[0].planes[0].samples
+    picture = np.repeat(luma[..., None], 3, axis=2)
+    kept = picture.copy()
+    edited = happy(picture, 0.0)
+    assert edited.shape == picture.shape and edited.dtype == np.uint8
+    assert np.array_equal(picture, kept)
+    assert not np.array_equal(edited, kept)
+
+
+def test_a_picture_of_another_type_is_refused(happy: Filter) -> None:
+    with pytest.raises(UsageError, match="uint8"):
+        happy(np.zeros((10, 10, 3), np.float32))
+
+
+def test_the_second_of_one_face_is_nobody(frames: list[Frame]) -> None:
+    with Filter("happy", face=2) as change:
+        assert change.apply(frames[0]) is frames[0]
+
+
+def test_the_filter_says_what_runs_each_network(happy: Filter) -> None:
+    assert happy.providers == dict.fromkeys(("detector", "landmarks", "warp", "mouth"), "cpu")
+
+
+def test_a_mix_lies_between_its_parts(frames: list[Frame]) -> None:
+    moved = {}
+    for mix in ("happy", "surprised", "happy:0.5+surprised:0.5"):
+        with Filter(mix) as change:
+            edited = change.apply(frames[0])
+            (face,) = change.faces
+        moved[mix] = landmarks_in(edited, face.landmarks)[[37, 38, 84, 90], 1].mean()
+    low, high = sorted((moved["happy"], moved["surprised"]))
+    assert low - 0.01 < moved["happy:0.5+surprised:0.5"] < high + 0.01
+
+
+def test_an_unknown_method_is_named_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match="warp"):
+        Filter("happy", method="wrap")
+
+
+def test_the_same_frames_give_the_same_pictures_again(frames: list[Frame]) -> None:
+    results = []
+    with Filter("sad") as change:
+        for _ in range(2):
+            change.reset()
+            results.append([change.apply(frame).planes[0].samples for frame in frames[:4]])
+    for first, second in zip(*results, strict=True):
+        assert np.array_equal(first, second)
