@@ -7,6 +7,8 @@ landmark and a coarse brightness gain. The runtime turns displacements into a sm
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -64,21 +66,18 @@ class WarpNetwork(nn.Module):
         taper[[0, -1]], taper[[1, -2]] = 0.0, 0.5
         self.register_buffer("border", taper[:, None] * taper[None])
         channels = [1, width, 2 * width, 3 * width, 4 * width]
-        self.down = nn.ModuleList(Down(a, b) for a, b in zip(channels, channels[1:], strict=False))
+        self.down = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(channels))
         self.look = nn.Linear(channels[4] * 16, 128)
         self.shape = nn.Sequential(nn.Linear(POINTS * 2, 128), nn.SiLU(), nn.Linear(128, 128))
         self.wish = nn.Linear(TARGETS, 128)
-        self.mix = nn.Sequential(
-            nn.Linear(384, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU()
-        )
+        self.mix = nn.Sequential(nn.Linear(384, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU())
         self.move = nn.Linear(256, basis.shape[0])
         self.up8 = Shade(channels[4] + channels[3], channels[3], 256)
         self.up16 = Shade(channels[3] + channels[2], channels[2], 256)
         self.gain = nn.Conv2d(channels[2], 1, 3, 1, 1)
-        nn.init.zeros_(self.move.weight)
-        nn.init.zeros_(self.move.bias)
-        nn.init.zeros_(self.gain.weight)
-        nn.init.zeros_(self.gain.bias)
+        for head in (self.move, self.gain):  # an untrained editor leaves the face alone
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(
         self, face: torch.Tensor, landmarks: torch.Tensor, target: torch.Tensor

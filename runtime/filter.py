@@ -1,10 +1,10 @@
 """The filter: frames in, frames with another expression out. One call per frame.
 
-    from mien.runtime import Filter
+from mien.runtime import Filter
 
-    with Filter("happy") as change:
-        for rgb, time_s in video:
-            show(change(rgb, time_s))
+with Filter("happy") as change:
+for rgb, time_s in video:
+show(change(rgb, time_s))
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
 from mien.runtime.blending import FaceEdit, blend_faces, crop_units_matrix
 from mien.runtime.detection import FaceDetector
 from mien.runtime.easing import Easing
+from mien.runtime.face_choice import FaceChoice
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.landmarks import LandmarkDetector
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods import FaceEditor, Method, open_method
-from mien.runtime.face_choice import FaceChoice
 from mien.runtime.target import Target, parse_target
 from mien.runtime.tracking import Face, Tracker
 

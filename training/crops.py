@@ -1,4 +1,4 @@
-"""Aligned crops of the training faces, made once by the runtime's own alignment and kept on disk."""
+"""Aligned crops of the training faces, made once by the runtime's alignment and kept on disk."""
 
 from __future__ import annotations
 

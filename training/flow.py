@@ -16,7 +16,9 @@ from mien.runtime.topology import CONTOUR
 def still_points(landmarks: torch.Tensor) -> torch.Tensor:
     """As `runtime.flow.still_points`: (n, 106, 2) to (n, m, 2)."""
     contour = landmarks[:, list(CONTOUR)]
-    outward = F.normalize(contour - landmarks[:, list(runtime_flow.BRIDGE_AND_TIP)].mean(1, keepdim=True), dim=2)
+    outward = F.normalize(
+        contour - landmarks[:, list(runtime_flow.BRIDGE_AND_TIP)].mean(1, keepdim=True), dim=2
+    )
     brows = landmarks[:, list(runtime_flow.BROW_TOPS)]
     forehead = brows - torch.tensor([0.0, runtime_flow.FOREHEAD], device=landmarks.device)
     border = torch.from_numpy(runtime_flow.BORDER).to(landmarks.device)

@@ -151,7 +151,7 @@ def main(argv: list[str]) -> None:
 
 
 @torch.inference_mode()
-def _accuracy(guides: nn.Module, crops, chosen, device) -> dict[str, float]:  # noqa: ANN001
+def _accuracy(guides: nn.Module, crops, chosen, device) -> dict[str, float]:
     result = {}
     for source, name in enumerate(("faces160", "fer2013")):
         part = chosen[crops.source[chosen] == source]

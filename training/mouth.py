@@ -7,6 +7,7 @@ discriminator (hinge). The picture's own emotion is the target it is told, or no
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,7 +168,7 @@ class Discriminator(nn.Module):
         super().__init__()
         sizes = [2, width, 2 * width, 4 * width]
         layers: list[nn.Module] = []
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in itertools.pairwise(sizes):
             layers += [spectral_norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers, spectral_norm(nn.Conv2d(sizes[-1], 1, 3, 1, 1)))
 

@@ -16,6 +16,7 @@ see an open mouth; at run time the mouth network does it properly.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Discriminator(nn.Module):
         super().__init__()
         sizes = [1, width, 2 * width, 3 * width, 4 * width]
         self.body = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in zip(sizes, sizes[1:], strict=False)
+            spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in itertools.pairwise(sizes)
         )
         self.real = spectral_norm(nn.Linear(sizes[-1], 1))
         self.emotion = spectral_norm(nn.Linear(len(EMOTIONS), sizes[-1], bias=False))
@@ -87,8 +88,10 @@ class Discriminator(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """faces and their regions (n, 1, 64, 64); landmarks (n, 106, 2); target (n, 8); real faces and
-    their emotion."""
+    """What one step looks at.
+
+    faces, region, real: (n, 1, 64, 64). landmarks: (n, 106, 2). target, real_emotion: (n, 8).
+    """
 
     faces: torch.Tensor
     landmarks: torch.Tensor
@@ -204,9 +207,7 @@ def _curve(points: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
 class Objective:
     """The loss of one batch; trains the discriminator on the way."""
 
-    def __init__(
-        self, guides: Path, device: torch.device, checkpoint: Path | None = None
-    ) -> None:
+    def __init__(self, guides: Path, device: torch.device, checkpoint: Path | None = None) -> None:
         self.device = device
         self.weights = Weights()
         self.guides = load_guides(guides).to(device)

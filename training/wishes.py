@@ -63,7 +63,7 @@ def foreshorten(landmarks: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
 
 
 def hold_pairs(landmarks: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
-    """Displacements under which lips meet but do not cross, and eyes keep a part of their height."""
+    """Displacements under which lips do not cross, and eyes keep a part of their height."""
     y = landmarks[..., 1] + moved[..., 1]
     shift = torch.zeros_like(y)
     for pairs, keep in ((LIPS, 0.0), (LIDS, 0.45)):

@@ -61,7 +61,10 @@ def method_names() -> tuple[str, ...]:
 
 
 def open_method(name: str, catalog: Catalog, *, provider: str) -> Method:
-    """The method of that name with its networks loaded. Raises UsageError, ModelError, DeviceError."""
+    """The method of that name with its networks loaded.
+
+    Raises UsageError, ModelError, DeviceError.
+    """
     if name not in method_names():
         raise UsageError(f"unknown method {name!r} (known: {', '.join(method_names())})")
     module = importlib.import_module(f"{__name__}.{name}")

@@ -67,9 +67,7 @@ class WarpMethod(Method):
 
 def open_method(catalog: Catalog, *, provider: str) -> Method:
     """The method with its networks from `catalog`."""
-    return WarpMethod(
-        catalog.open(WARP, provider=provider), catalog.open(MOUTH, provider=provider)
-    )
+    return WarpMethod(catalog.open(WARP, provider=provider), catalog.open(MOUTH, provider=provider))
 
 
 class WarpEditor:
@@ -192,7 +190,9 @@ def moved_mouth(frame: Frame, face: AlignedFace, flow: np.ndarray, box: Box) -> 
         ]
     )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    shift_px = [cv2.warpAffine(part, grid_from_patch, (width, height), flags=flags) for part in flow]
+    shift_px = [
+        cv2.warpAffine(part, grid_from_patch, (width, height), flags=flags) for part in flow
+    ]
     # The unmoved surroundings, a square half as large again as the box is wide.
     margin = width // 4
     side = width + 2 * margin
@@ -202,7 +202,7 @@ def moved_mouth(frame: Frame, face: AlignedFace, flow: np.ndarray, box: Box) -> 
     map_x = np.arange(width, dtype=np.float32) + margin + shift_px[0] * np.float32(unit_px)
     map_y = np.arange(height, dtype=np.float32)[:, None] + top + shift_px[1] * np.float32(unit_px)
     moved = cv2.remap(square, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return moved.astype(np.float32) / 255
+    return np.asarray(moved, np.float32) / np.float32(255)
 
 
 def _square_from_frame(

@@ -124,7 +124,8 @@ def test_rgb_pictures_are_edited_and_the_input_kept(happy: Filter, frames: list[
     picture = np.repeat(luma[..., None], 3, axis=2)
     kept = picture.copy()
     edited = happy(picture, 0.0)
-    assert edited.shape == picture.shape and edited.dtype == np.uint8
+    assert edited.shape == picture.shape
+    assert edited.dtype == np.uint8
     assert np.array_equal(picture, kept)
     assert not np.array_equal(edited, kept)
 
