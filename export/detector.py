@@ -37,6 +37,9 @@ class DetectorNetwork(nn.Module):
     image: (n, 1, 320, 320) luma in [0, 1].
     """
 
+    centres: torch.Tensor
+    strides: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.PixelUnshuffle(4), convolution(16, 24))
@@ -47,13 +50,7 @@ class DetectorNetwork(nn.Module):
         self.from_middle = convolution(72, WIDTH, 1)
         self.join_middle = convolution(WIDTH, WIDTH)
         self.join_fine = convolution(WIDTH, WIDTH)
-        self.heads = nn.ModuleList(
-            nn.Sequential(convolution(WIDTH, WIDTH), nn.Conv2d(WIDTH, VALUES, 1)) for _ in STRIDES
-        )
-        for head in self.heads:
-            nn.init.normal_(head[1].weight, std=0.01)
-            nn.init.zeros_(head[1].bias)
-            nn.init.constant_(head[1].bias[:1], RARE)
+        self.heads = nn.ModuleList(_head() for _ in STRIDES)
         centres, strides = cell_centres()
         self.register_buffer("centres", centres, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
@@ -86,3 +83,12 @@ class DetectorNetwork(nn.Module):
 
 def _doubled(x: torch.Tensor) -> torch.Tensor:
     return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _head() -> nn.Sequential:
+    last = nn.Conv2d(WIDTH, VALUES, 1)
+    assert last.bias is not None
+    nn.init.normal_(last.weight, std=0.01)
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor([RARE] + [0.0] * (VALUES - 1)))
+    return nn.Sequential(convolution(WIDTH, WIDTH), last)

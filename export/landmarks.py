@@ -55,6 +55,8 @@ class Residual(nn.Module):
 class LandmarkNetwork(nn.Module):
     """Landmarks and a score of a crop, face (n, 1, 112, 112) luma in [0, 1]."""
 
+    grid: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.PixelUnshuffle(4), convolution(16, 40), Residual(40))

@@ -35,7 +35,7 @@ def to_onnx(
 
     Raises ModelError where they differ by more than `tolerance`; no file is left then.
     """
-    module = module.eval().cpu().to(memory_format=torch.contiguous_format)
+    module = module.eval().cpu()
     examples = [example_of(network, seed) for seed in range(EXAMPLES)]
     part = path.with_suffix(".part.onnx")
     program = torch.onnx.export(
