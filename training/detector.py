@@ -252,6 +252,13 @@ def evaluate(network: nn.Module, options: Options) -> dict[str, object]:
             "highest_false_score": round(float(max(others)), 3),
             "mean_overlap": round(float(np.mean(overlaps)), 3),
         }
+    strips = [strip for i in range(len(clips.names)) for strip in faceless_strips(clips, i)]
+    false = np.array([float(detect(network, strip)[0].max()) for strip in strips])
+    result["faceless parts"] = {
+        "frames": len(strips),
+        "highest_false_score": round(float(false.max()), 3),
+        "over_0.5": int((false > 0.5).sum()),
+    }
     for i, (name, _) in enumerate(scenes.names):
         hit, miss, _ = best_scores(network, scenes, i)
         result[name] = {
@@ -259,6 +266,21 @@ def evaluate(network: nn.Module, options: Options) -> dict[str, object]:
             "highest_false_score": round(miss, 3),
         }
     return result
+
+
+def faceless_strips(labelled: Labelled, index: int) -> list[np.ndarray]:
+    """What lies beside, above and below the head of one picture, where that is worth a look."""
+    picture = labelled.pictures[index]
+    if not len(labelled.landmarks[index]):
+        return []
+    face = labelled.landmarks[index][0]
+    reach = np.ptp(face, axis=0).max() * 0.9
+    (x0, y0), (x1, _) = face.min(0) - reach, face.max(0) + reach
+    height, width = picture.shape
+    bottom = int(face[:, 1].max())  # below the chin: neck, clothes, hands
+    parts = [picture[:, : max(0, int(x0))], picture[:, min(width, int(x1)) :]]
+    parts += [picture[: max(0, int(y0))], picture[min(height, bottom) :]]
+    return [part for part in parts if min(part.shape) > 60]
 
 
 def best_scores(
