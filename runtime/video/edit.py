@@ -21,7 +21,7 @@ from mien.runtime.video.source import Copied, Picture, VideoSource
 from mien.runtime.video.values import Progress, StageSeconds, VideoOptions, VideoReport
 
 Process = Callable[[Frame], Frame]
-_QUEUED_PICTURES = 4
+_QUEUED_PICTURES = 2
 _PACKET_WEIGHT_BYTES = 4 << 20  # so many bytes of copied packets weigh as much as a picture
 _MAX_BYTES_BEFORE_FIRST = 64 << 20
 _REPORT_EVERY_S = 0.2

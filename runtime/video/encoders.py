@@ -58,6 +58,8 @@ _FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "mpeg4", "ffv1")
 _MAX_SHORT_TIME_BASE = 65535
 _THREADS = 8  # every x264 thread keeps frames of its own: memory grows with them
 _QP_TO_LAMBDA = 118
+_LOOKAHEAD = frozenset({"libx264", "libx264rgb"})
+_BIG_PICTURE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +145,7 @@ def _for_request(
     present = [name for name in names if encoder_formats(name) is not None]
     if not present:
         known = ", ".join(f for f, e in _ENCODERS.items() if any(encoder_formats(n) for n in e))
-        raise VideoError(
-            f"there is no encoder for the codec {requested!r} here; known are {known}"
-        )
+        raise VideoError(f"there is no encoder for the codec {requested!r} here; known are {known}")
     for name in present:
         formats = encoder_formats(name) or []
         chosen, notes = nearest_format(source.pixel_format, formats, name, odd=source.odd_size)
@@ -222,8 +222,19 @@ def _same_samples(source: FormatLayout, name: str) -> bool:
     )
 
 
-def encoder_options(name: str, quality: int, speed: str | None, threads: int) -> dict[str, str]:
-    """Options of the encoder for quality 0..100.
+def frame_bytes(pixel_format: str, size_wh: tuple[int, int]) -> int:
+    """Bytes one frame takes."""
+    layout = format_layout(pixel_format)
+    if layout is None:
+        return 4 * size_wh[0] * size_wh[1]
+    samples = sum(count / (step[0] * step[1]) for count, step in layout.planes)
+    return round(samples * layout.item_size * size_wh[0] * size_wh[1])
+
+
+def encoder_options(
+    name: str, quality: int, speed: str | None, *, threads: int, picture_bytes: int
+) -> dict[str, str]:
+    """Options of the encoder for quality 0..100; it looks ahead less far at big pictures.
 
     80 is meant to look like the source: CRF 19 for x264, 21 for x265, 23 for VP9 and AV1,
     quantiser 3 for MPEG-4 and Motion JPEG. 100 is lossless where the encoder can be.
@@ -232,6 +243,11 @@ def encoder_options(name: str, quality: int, speed: str | None, threads: int) ->
     if name in _SPEED:
         option, default = _SPEED[name]
         options[option] = speed or default
+    if name in _LOOKAHEAD and picture_bytes > _BIG_PICTURE_BYTES:
+        # 1080p: 8 frames of 8 bits less are 60 MB less, 10 bits twice that.
+        options["rc-lookahead"] = "5"
+        if picture_bytes > 2 * _BIG_PICTURE_BYTES:
+            options.update({"rc-lookahead": "3", "bf": "1"})
     options.update(_quality_options(name, quality))
     if name in ("libvpx-vp9", "libvpx"):
         options.update({"b": "0", "deadline": "good"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Literal
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 
 from mien.engines.errors import VideoError
@@ -37,9 +39,20 @@ _CARRIED_BY_FRAMES = frozenset(
 )
 
 
+def _side_data_items(picture: av.VideoFrame) -> Iterator[SideData]:
+    """The side data of a frame, by an own container.
+
+    `picture.side_data` would tie a frame into a cycle with its container, and the memory of all
+    frames would wait for the garbage collector: 300 MB more at 1080p.
+    """
+    container = SideDataContainer(picture)
+    for index in range(len(container)):
+        yield container[index]
+
+
 def side_data(picture: av.VideoFrame, kind: SideDataType) -> bytes | None:
     """The bytes of one kind of side data, None where the frame has none."""
-    for item in picture.side_data:
+    for item in _side_data_items(picture):
         if item.type == kind:
             return bytes(item)
     return None
@@ -54,7 +67,7 @@ def carries_extras(picture: av.VideoFrame) -> bool:
     """Whether the frame has what only a copy of the frame itself would keep."""
     if picture.interlaced_frame:
         return True
-    return any(item.type in _CARRIED_BY_FRAMES for item in picture.side_data)
+    return any(item.type in _CARRIED_BY_FRAMES for item in _side_data_items(picture))
 
 
 def frame_from_av(picture: av.VideoFrame, *, copy: bool = False) -> Frame:

@@ -28,6 +28,7 @@ from mien.runtime.video.encoders import (
     choose_encoders,
     encoder_options,
     family_of,
+    frame_bytes,
     is_lossless,
     parameter_option,
 )
@@ -78,7 +79,9 @@ class VideoSink:
     ) -> None:
         self.destination = destination
         token = secrets.token_hex(3)
-        self.path = destination.with_name(f"{destination.stem[:200]}.partial-{token}{destination.suffix}")
+        self.path = destination.with_name(
+            f"{destination.stem[:200]}.partial-{token}{destination.suffix}"
+        )
         self.notes: list[str] = []
         self._source = source
         self._first = first
@@ -246,9 +249,15 @@ class VideoSink:
         return stream
 
     def _encoder_options(self, choice: EncoderChoice) -> dict[str, str]:
-        threads = os.cpu_count() or 1
+        threads = _processors()
         quality = self._options.quality
-        options = encoder_options(choice.name, quality, self._options.speed, threads)
+        options = encoder_options(
+            choice.name,
+            quality,
+            self._options.speed,
+            threads=threads,
+            picture_bytes=frame_bytes(choice.pixel_format, self._size_wh),
+        )
         options.update(parameter_option(choice.name, self._first, quality, threads))
         if self._first.interlaced_frame:
             options["flags"] = options.get("flags", "") + _INTERLACED_FLAGS
@@ -377,6 +386,13 @@ class VideoSink:
 
 
 _FILE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS})
+
+
+def _processors() -> int:
+    """Processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _index(stream: Stream) -> int:
