@@ -75,7 +75,9 @@ def print_bench(plan: BenchPlan, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(report), indent=2))
     else:
-        Console().print(report_table(report))
+        console = Console()
+        console.print(report_heading(report), highlight=False, soft_wrap=True)
+        console.print(report_table(report))
 
 
 def measure(plan: BenchPlan) -> BenchReport:
@@ -138,15 +140,16 @@ def time_command(arguments: list[str]) -> CommandTimes:
     return CommandTimes(wall_s, first_frame_s, found["peak_mb"])
 
 
+def report_heading(report: BenchReport) -> str:
+    """One line on what was measured, and where."""
+    networks = ", ".join(sorted(set(report.providers.values())))
+    clip = f"{report.clip}, {report.width}x{report.height}, {report.clip_frames} frames"
+    return f"{clip}; {report.machine}, {report.cores} cores; networks on {networks}"
+
+
 def report_table(report: BenchReport) -> Table:
     """The report as a table for people."""
-    networks = ", ".join(sorted(set(report.providers.values())))
-    table = Table(
-        title=f"{report.clip}, {report.width}x{report.height}, {report.clip_frames} frames; "
-        f"{report.machine}, {report.cores} cores; networks on {networks}",
-        box=None,
-        title_justify="left",
-    )
+    table = Table(box=None)
     for heading in ("", "median", "p95"):
         table.add_column(heading, justify="right" if heading else "left")
     for stage in (*report.profile.stages, report.profile.whole):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 
 import typer
@@ -13,7 +11,6 @@ from mien.engines.errors import MienError
 
 EXIT_ERROR = 2
 EXIT_CTRL_C = 130
-EXIT_NO_READER = 141
 # typer leans on click, or brings it along under a name of its own; both are reached from
 # what typer itself shows: a BadParameter is a UsageError is a ClickException.
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -23,7 +20,7 @@ def exit_status(command: Callable[[], object]) -> int:
     """The exit status of a typer command that does not end the program itself."""
     try:
         status = command()
-    except (MienError, CommandLineError, MemoryError) as error:
+    except (MienError, CommandLineError, MemoryError, OSError) as error:
         tell_error(_message(error))
         return EXIT_ERROR
     except Stopped as stopped:
@@ -32,10 +29,6 @@ def exit_status(command: Callable[[], object]) -> int:
         return EXIT_CTRL_C
     except typer.Exit as ended:
         return ended.exit_code
-    except BrokenPipeError:
-        # who read the output has gone; the interpreter must not flush into the void at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_NO_READER
     return status if isinstance(status, int) else 0
 
 
@@ -45,12 +38,14 @@ def tell_error(message: object) -> None:
 
 
 def one_line(text: object) -> str:
-    """`text` without line breaks."""
-    return " ".join(str(text).split())
+    """`text` without line breaks, and fit for any terminal: names need not be valid Unicode."""
+    return " ".join(str(text).encode(errors="backslashreplace").decode().split())
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "out of memory; try a smaller picture or video"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the output'}: {error.strerror or error}"
     formatted = getattr(error, "format_message", None)
     return str(error) if formatted is None else str(formatted())

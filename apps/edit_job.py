@@ -20,7 +20,7 @@ from mien.apps.inputs import (
     output_path,
     prepare_folder,
 )
-from mien.engines.errors import MienError, UsageError
+from mien.engines.errors import MienError, UsageError, VideoError
 from mien.runtime.frame import Frame
 from mien.runtime.picture import (
     Picture,
@@ -142,13 +142,20 @@ def _opening(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilte
 
 
 def _edit_one(job: EditJob, source: Path, opened: Future[FaceFilter], display: Display) -> int:
+    try:
+        result = _edited(job, source, opened, display)
+    except OSError as error:
+        raise VideoError(f"cannot edit {source}: {error.strerror or error}") from error
+    display.finish(result)
+    return EXIT_LOST if result.lost else 0
+
+
+def _edited(job: EditJob, source: Path, opened: Future[FaceFilter], display: Display) -> Result:
     output = output_path(source, job.output, job.tag)
     check_source(source)
     check_output(source, output, overwrite=job.overwrite)
     edit = _edit_picture if is_picture(source) else _edit_video
-    result = edit(job, source, output, opened, display)
-    display.finish(result)
-    return EXIT_LOST if result.lost else 0
+    return edit(job, source, output, opened, display)
 
 
 def _edit_video(

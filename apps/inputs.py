@@ -55,6 +55,8 @@ def check_source(source: Path) -> None:
     """Nothing, where `source` is a file that can be read, or a folder. Raises VideoError."""
     if not source.exists():
         raise VideoError(f"no such file: {source}")
+    if not source.is_file() and not source.is_dir():
+        raise VideoError(f"{source} is a device or a pipe; mien edits files, so save it first")
     if not os.access(source, os.R_OK):
         raise VideoError(f"{source} may not be read: permission denied")
 

@@ -107,6 +107,18 @@ def models_missing(folder: Path) -> list[str]:
     return [str(write_clip(folder / "in.mp4")), "--models", str(folder / "none")]
 
 
+def long_name(folder: Path) -> list[str]:
+    return [str(folder / ("a" * 300 + ".mp4"))]
+
+
+def long_output_name(folder: Path) -> list[str]:
+    return [str(write_clip(folder / ("a" * 247 + ".mp4")))]
+
+
+def device(folder: Path) -> list[str]:
+    return [os.devnull, "-o", str(folder / "out.mp4")]
+
+
 def on_a_clip(*options: str) -> Callable[[Path], list[str]]:
     return lambda folder: [str(write_clip(folder / "in.mp4")), *options]
 
@@ -130,6 +142,9 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a picture that changes format": (picture_changes_format, "must end in .jpg"),
     "a folder into a file": (folder_into_file, "-o must be one as well"),
     "models that are missing": (models_missing, "none"),
+    "a name too long": (long_name, "too long"),
+    "a name too long with _happy": (long_output_name, "too long"),
+    "a device": (device, "is a device"),
     "an unknown codec": (on_a_clip("--codec", "nonsense"), "nonsense"),
     "quality out of range": (on_a_clip("--quality", "101"), "0..100"),
     "intensity out of range": (on_a_clip("--intensity", "1.6"), "0..1.5"),
@@ -296,6 +311,32 @@ def test_version_and_help_answer(capsys: Captured) -> None:
     assert capsys.readouterr().err.count("\n") == 1
     assert run(["edit", "--emotion"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_a_name_that_is_no_unicode_is_edited(tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"\xff in.png")
+    source.write_bytes(write_picture_file(tmp_path / "in.png").read_bytes())
+    done = subprocess.run(
+        [*FAKE_MIEN, "edit", source, "--emotion", "happy"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / os.fsdecode(b"\xff in_happy.png")).exists()
+
+
+def test_who_reads_the_output_may_go_away(tmp_path: Path) -> None:
+    write_picture_file(tmp_path / "in.png")
+    process = fake_mien(tmp_path, "edit", "in.png", "--emotion", "happy")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 1
 
 
 def test_the_fake_is_a_filter(tmp_path: Path) -> None:
