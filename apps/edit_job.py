@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -171,6 +171,10 @@ def _edit_video(
         side_by_side=job.compare,
     )
     run = FilterRun(opened.result(), job.goal)
+    if isinstance(job.goal, Timeline):
+        # a timeline counts from the first frame, so the run must see that and mind the section
+        run = FilterRun(opened.result(), job.goal, start_s=job.start_s, end_s=job.end_s)
+        options = replace(options, start_s=None, end_s=None)
     with display.watch(source) as show:
         report = edit_video(
             source, output, run, options, progress=lambda progress: show(progress, run.faces)

@@ -50,21 +50,35 @@ class FilterRun:
     """One file's way through a filter; called with each frame, in order.
 
     goal: an expression for the whole file, or a timeline, whose times count from the first frame.
+    start_s, end_s: frames outside, counted likewise, are given back as they are.
     """
 
-    def __init__(self, face_filter: FaceFilter, goal: Target | Timeline) -> None:
+    def __init__(
+        self,
+        face_filter: FaceFilter,
+        goal: Target | Timeline,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> None:
         self.frames = 0
         self.frames_with_face = 0
         self.faces = 0
         self.stage_ms: dict[str, float] = {}
         self._filter = face_filter
         self._goal = goal
-        self._start_s: float | None = None
+        self._section = (start_s or 0.0, float("inf") if end_s is None else end_s)
+        self._zero_s: float | None = None
         face_filter.reset()
 
     def __call__(self, frame: Frame) -> Frame:
-        """`frame` edited. Counts faces and time."""
-        self._filter.target = self._target(frame)
+        """`frame` edited, or itself outside the section. Counts faces and time."""
+        time_s = self._time_s(frame)
+        if not self._section[0] <= time_s < self._section[1]:
+            return frame
+        self._filter.target = (
+            self._goal if isinstance(self._goal, Target) else self._goal.target_at(time_s)
+        )
         edited = self._filter.apply(frame)
         self.frames += 1
         seen = len(self._filter.faces)
@@ -84,10 +98,9 @@ class FilterRun:
                 edited = frame
         return edited
 
-    def _target(self, frame: Frame) -> Target | None:
-        if isinstance(self._goal, Target):
-            return self._goal
+    def _time_s(self, frame: Frame) -> float:
+        """Seconds since the first frame."""
         time_s = frame.time_s or 0.0
-        if self._start_s is None:
-            self._start_s = time_s
-        return self._goal.target_at(time_s - self._start_s)
+        if self._zero_s is None:
+            self._zero_s = time_s
+        return time_s - self._zero_s

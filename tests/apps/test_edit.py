@@ -81,6 +81,15 @@ def test_a_timeline_steps_from_one_expression_to_the_next(here: Path) -> None:
     assert (here / "in_timeline.mp4").exists()
 
 
+def test_a_timeline_counts_from_the_first_frame_also_in_a_section(here: Path) -> None:
+    write_clip(here / "in.mp4")
+    (here / "steps.csv").write_text("0,happy\n0.5,none\n0.8,sad\n")
+    arguments = ["edit", "in.mp4", "--timeline", "steps.csv", "--from", "0.3", "--to", "1"]
+    assert run(arguments, Makers()) == 0
+    bright = [value > 135 for value in edited_brightness(here / "in_timeline.mp4")]
+    assert bright == [False] * 3 + [True] * 2 + [False] * 3 + [True] * 2 + [False] * 2
+
+
 def test_compare_shows_both_at_twice_the_width(here: Path) -> None:
     write_clip(here / "in.mp4")
     write_picture_file(here / "in.png")
