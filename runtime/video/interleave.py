@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from av.packet import Packet
 
@@ -17,13 +18,13 @@ class Interleaver:
     The encoder gives its packets late; without this the muxer would have to hold the others.
     """
 
-    def __init__(self, mux: Callable[[Packet], None]) -> None:
+    def __init__(self, mux: Callable[[Packet[Any]], None]) -> None:
         self._mux = mux
-        self._held: dict[int, deque[tuple[float, Packet]]] = {}
+        self._held: dict[int, deque[tuple[float, Packet[Any]]]] = {}
         self._held_bytes = 0
         self._video_s = float("-inf")
 
-    def copy(self, packet: Packet) -> None:
+    def copy(self, packet: Packet[Any]) -> None:
         """Takes a packet of a copied stream."""
         seconds = _seconds(packet)
         if seconds is None:
@@ -35,7 +36,7 @@ class Interleaver:
         while self._held_bytes > _MAX_HELD_BYTES:
             self._release(min(queue[0][0] for queue in self._held.values() if queue))
 
-    def video(self, packet: Packet) -> None:
+    def video(self, packet: Packet[Any]) -> None:
         """Takes a packet of the encoded video."""
         seconds = _seconds(packet)
         if seconds is not None:
@@ -65,7 +66,7 @@ class Interleaver:
             ]
 
 
-def _seconds(packet: Packet) -> float | None:
+def _seconds(packet: Packet[Any]) -> float | None:
     ticks = packet.dts if packet.dts is not None else packet.pts
     base: Fraction | None = packet.time_base
     return None if ticks is None or base is None else float(ticks * base)

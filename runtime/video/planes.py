@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
@@ -45,7 +45,7 @@ def _side_data_items(picture: av.VideoFrame) -> Iterator[SideData]:
     `picture.side_data` would tie a frame into a cycle with its container, and the memory of all
     frames would wait for the garbage collector: 300 MB more at 1080p.
     """
-    container = SideDataContainer(picture)
+    container = cast("Any", SideDataContainer)(picture)  # the stubs know no arguments
     for index in range(len(container)):
         yield container[index]
 
@@ -117,7 +117,7 @@ def plane_views(
     views = []
     for plane, (count, _) in zip(picture.planes, layout.planes, strict=True):
         stride = abs(plane.line_size)
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, stride)
+        rows = np.frombuffer(cast("Any", plane), np.uint8).reshape(plane.height, stride)
         if plane.line_size < 0:
             rows = rows[::-1]
         used = rows[:, : plane.width * count * layout.item_size]
@@ -129,7 +129,9 @@ def plane_views(
     return views
 
 
-def av_from_frame(frame: Frame, original: av.VideoFrame, given: Frame, *, own: bool) -> Any:
+def av_from_frame(
+    frame: Frame, original: av.VideoFrame, given: Frame, *, own: bool
+) -> av.VideoFrame:
     """`original` with the planes of `frame` that are not those of `given`.
 
     given: what `original` looked like as a Frame; planes that are the same object are not new.

@@ -10,6 +10,7 @@ import struct
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import av.error
@@ -43,6 +44,8 @@ _FORMATS = {".m4v": "mp4", ".mts": "mpegts", ".m2ts": "mpegts", ".qt": "mov", ".
 _MOV_FAMILY = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v", "psp"})
 _MAX_INTERLEAVE_US = "1000000"  # how long the muxer waits for a stream that has no packets
 _STALE_TAGS = ("encoder", "rotate", "bps", "number_of_", "_statistics", "duration")
+# The demuxer gives their packets a block size that the AVI muxer takes for a constant rate.
+_UNFIT_FOR_AVI = frozenset({"aac", "ac3", "eac3", "dca"})
 _INTERLACED_FLAGS = "+ildct+ilme"
 
 
@@ -198,6 +201,12 @@ class VideoSink:
         return notes
 
     def _add_copy(self, stream: Stream) -> Stream | None:
+        name = getattr(stream, "name", None)
+        if self.container.format.name == "avi" and name in _UNFIT_FOR_AVI:
+            raise VideoError(
+                f"{name} sound cannot be copied into .avi files without getting out of step; "
+                "choose an output that ends in .mkv"
+            )
         try:
             copy = self.container.add_stream_from_template(stream, opaque=True)
         except ValueError:
@@ -209,7 +218,7 @@ class VideoSink:
     def _add_video(self, choice: EncoderChoice) -> VideoStream:
         source, first = self._source, self._first
         options = self._encoder_options(choice)
-        stream: VideoStream = self.container.add_stream(
+        added = self.container.add_stream(
             choice.name,
             rate=source.rate,
             options=options,
@@ -217,6 +226,7 @@ class VideoSink:
             height=self._size_wh[1],
             time_base=source.time_base,
         )
+        stream = cast("VideoStream", added)
         stream.time_base = source.time_base
         context = stream.codec_context
         if source.rate is None:
@@ -230,7 +240,8 @@ class VideoSink:
         ratio = source.stream.sample_aspect_ratio or source.stream.codec_context.sample_aspect_ratio
         if ratio:
             context.sample_aspect_ratio = ratio
-        context.field_order = source.stream.codec_context.field_order
+        if hasattr(context, "field_order"):  # PyAV 18 and later
+            context.field_order = source.stream.codec_context.field_order
         if self.container.format.name == "avi":
             context.max_b_frames = 0  # it has no times for frames out of order
         if family_of(choice.name) == "hevc" and self.container.format.name in _MOV_FAMILY:
@@ -287,7 +298,7 @@ class VideoSink:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
 
-    def copy(self, packet: Packet) -> None:
+    def copy(self, packet: Packet[Any]) -> None:
         """Takes the next packet of a copied stream. Raises: VideoError."""
         stream = self._copies.get(packet.stream_index)
         if stream is None:
@@ -358,9 +369,11 @@ class VideoSink:
         picture.time_base = self._source.time_base
         self._last_pts = pts
 
-    def _mux(self, packet: Packet) -> None:
+    def _mux(self, packet: Packet[Any]) -> None:
         index = packet.stream_index
         last = self._last_dts.get(index)
+        if packet.dts is None and index == self.video.index:
+            packet.dts = packet.pts  # x265 gives none for clips of one or two frames
         if packet.dts is not None:
             lowest = None if last is None else last + (not self._allows_equal_times())
             if lowest is not None and packet.dts < lowest:
@@ -372,7 +385,7 @@ class VideoSink:
         self.container.mux_one(packet)
 
     def _allows_equal_times(self) -> bool:
-        return bool(int(self.container.format.flags) & FormatFlags.ts_nonstrict.value)
+        return bool(int(self.container.format.flags) & cast("int", FormatFlags.ts_nonstrict.value))
 
     def _error(self, error: BaseException) -> VideoError:
         if isinstance(error, VideoError):

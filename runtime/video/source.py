@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
 
 import av
 import av.error
@@ -40,7 +41,7 @@ class Picture:
 class Copied:
     """One packet of a stream that is copied as it is."""
 
-    packet: Packet
+    packet: Packet[Any]
 
 
 def open_input(path: Path) -> InputContainer:
@@ -86,14 +87,16 @@ def main_video(container: InputContainer) -> VideoStream | None:
 def chroma_location(container: InputContainer, stream: Stream) -> str | None:
     """Where the chroma samples lie, as FFmpeg names it, None where the stream does not say.
 
-    PyAV has no name for it; the line that FFmpeg prints about the stream has.
+    PyAV has no name for it; the line that FFmpeg prints about the stream has, when it is verbose.
     """
     level = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)
+    av.logging.set_level(av.logging.VERBOSE)
+    av.logging.set_libav_level(av.logging.VERBOSE)
     try:
-        text = container.dumps_format()
+        text = str(cast("Any", container).dumps_format())  # not in the stubs
     finally:
         av.logging.set_level(level)
+        av.logging.set_libav_level(av.logging.INFO)  # FFmpeg's own default
     start = f"Stream #0:{stream.index}"
     for line in text.splitlines():
         if line.strip().startswith((f"{start}[", f"{start}(", f"{start}:")):
@@ -195,7 +198,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
                 yield Copied(packet)
         yield from self._decode(None)
 
-    def _decode(self, packet: Packet | None) -> Iterator[Picture]:
+    def _decode(self, packet: Packet[Any] | None) -> Iterator[Picture]:
         if packet is not None:
             self._packets += 1
             self._note_end(packet)
@@ -216,7 +219,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
             self._note_picture(picture)
             yield Picture(readable(picture))
 
-    def _note_end(self, packet: Packet) -> None:
+    def _note_end(self, packet: Packet[Any]) -> None:
         if packet.pts is not None and packet.time_base is not None:
             end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
             self._end_s = max(self._end_s, end)
@@ -257,7 +260,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         return missing if missing > _MISSING_S else None
 
 
-def _is_gap(packet: Packet) -> bool:
+def _is_gap(packet: Packet[Any]) -> bool:
     """Whether the packet is the empty text between two subtitles that MP4's muxer adds itself."""
     return getattr(packet.stream, "name", None) == "mov_text" and bytes(packet) == bytes(2)
 

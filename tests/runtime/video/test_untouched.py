@@ -63,6 +63,10 @@ CLIPS: dict[str, tuple[str, ClipSpec]] = {
     "starts late": ("in.mkv", ClipSpec(pts=range(7, 31), audio_tracks=1)),
     "B-frames": ("in.mp4", ClipSpec(options=B_FRAMES)),
     "one frame": ("in.mp4", ClipSpec(frames=1)),
+    "one frame, HEVC": (
+        "in.mkv",
+        ClipSpec(codec="libx265", frames=1, options={**X265, "bframes": "0"}),
+    ),
     "sample aspect 4:3": ("in.mp4", ClipSpec(sample_aspect_ratio=Fraction(4, 3))),
     "transport stream": ("in.ts", ClipSpec(audio_tracks=1)),
 }
@@ -166,6 +170,43 @@ def brighten_corner(frame: Frame) -> Frame:
     luma[:8, :8] = 200
     planes = (replace(frame.planes[0], samples=luma), *frame.planes[1:])
     return replace(frame, planes=planes)
+
+
+def test_the_place_of_chroma_samples_is_kept(clip: Callable[..., Path], tmp_path: Path) -> None:
+    from mien.runtime.video.source import chroma_location
+
+    options = {"preset": "ultrafast", "chroma_sample_location": "topleft"}
+    source = clip("in.mp4", frames=2, options=options)
+    edit_video(source, tmp_path / "out.mp4", identity)
+    for path in (source, tmp_path / "out.mp4"):
+        with av.open(str(path)) as container:
+            assert chroma_location(container, container.streams.video[0]) == "topleft"
+
+
+def test_hdr_facts_are_kept(clip: Callable[..., Path], tmp_path: Path) -> None:
+    from av.sidedata.sidedata import Type
+
+    from mien.runtime.video.planes import side_data
+
+    display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    own = f"log-level=none:master-display={display}:max-cll=1000,400"
+    source = clip(
+        "in.mp4",
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        colours=HDR,
+        frames=5,
+        options={"preset": "ultrafast", "x265-params": own},
+    )
+    edit_video(source, tmp_path / "out.mp4", identity)
+    facts = []
+    for path in (source, tmp_path / "out.mp4"):
+        with av.open(str(path)) as container:
+            first = next(container.decode(video=0))
+            kinds = (Type.MASTERING_DISPLAY_METADATA, Type.CONTENT_LIGHT_LEVEL)
+            facts.append([side_data(first, kind) for kind in kinds])
+    assert facts[0] == facts[1]
+    assert None not in facts[0]
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv420p10le", "yuv444p"])
