@@ -37,6 +37,7 @@ from mien.runtime.whole_file import copy_whole, write_whole
 
 DEFAULT_VIDEO_QUALITY = 80
 NO_FACE = "no face found, so it is unchanged"
+NOT_EDITED = "the face is turned away, covered, tiny or badly lit, so it is unchanged"
 EXIT_ERROR = 2
 EXIT_LOST = 3
 
@@ -179,13 +180,11 @@ def _edit_video(
         report = edit_video(
             source, output, run, options, progress=lambda progress: show(progress, run.faces)
         )
-    notes = list(report.notes)
-    if not run.frames_with_face:
-        notes.insert(0, NO_FACE)
-        as_it_was = job.codec is None and job.quality is None and not job.compare
-        if as_it_was and not report.lost and source.suffix.lower() == output.suffix.lower():
-            copy_whole(source, output, overwrite=True)
-            notes = [NO_FACE]
+    unchanged = _why_unchanged(job, run, changed=report.edited > 0)
+    notes = unchanged + report.notes
+    if unchanged and not report.lost and _may_be_copied(job, source, output):
+        copy_whole(source, output, overwrite=True)
+        notes = unchanged
     frames = max(report.frames, 1)
     stages = [
         ("decode", 1000 * report.seconds.decode / frames),
@@ -199,9 +198,24 @@ def _edit_video(
         faces=run.faces,
         wall_s=report.wall_s,
         stages=tuple(stages),
-        notes=tuple(notes),
+        notes=notes,
         lost=report.lost,
     )
+
+
+def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str, ...]:
+    """The note on a file in which nothing was edited, though it was asked for; else empty."""
+    if changed or (isinstance(job.goal, Target) and job.goal.strength == 0):
+        return ()
+    if not run.frames_with_face:
+        return (NO_FACE,)
+    return (NOT_EDITED,) if isinstance(job.goal, Target) else ()
+
+
+def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:
+    """Whether the bytes of a video in which nothing was edited are all that was asked for."""
+    as_it_was = job.codec is None and job.quality is None and not job.compare
+    return as_it_was and source.suffix.lower() == output.suffix.lower()
 
 
 def _edit_picture(
@@ -215,7 +229,8 @@ def _edit_picture(
     run = FilterRun(opened.result(), job.goal)
     edited = run.still(picture.frame)
     filtered = time.perf_counter()
-    if run.faces or job.compare:
+    changed = edited is not picture.frame
+    if changed or job.compare:
         write_whole(output, _encoded(job, picture, edited), overwrite=job.overwrite)
     else:
         copy_whole(source, output, overwrite=job.overwrite)
@@ -231,7 +246,7 @@ def _edit_picture(
             *run.stage_ms.items(),
             ("encode", 1000 * (done - filtered)),
         ),
-        notes=() if run.faces else (NO_FACE,),
+        notes=_why_unchanged(job, run, changed=changed),
         lost=picture.lost,
         still=True,
     )
