@@ -12,9 +12,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mien.runtime.topology import POINT_COUNT
+from mien.engines import LANDMARKS
 
 SIZE = 112
+POINT_COUNT = LANDMARKS.outputs[0].shape[1]
 MAP = 14  # heat maps are MAP x MAP
 MAP_MARGIN = 0.15  # heat maps reach this far beyond the crop, in crop units
 
