@@ -102,7 +102,7 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def crop_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Where the canonical crop of `size` pixels lies: float32 (2, 3), crop pixels from frame pixels.
+    """Where the canonical crop of `size` pixels lies: float32 (2, 3), crop from frame pixels.
 
     landmarks: (106, 2) in frame pixels. Crop unit u is crop pixel u * size - 0.5.
     """
@@ -111,7 +111,7 @@ def crop_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
 
 
 def roi_matrix(landmarks: np.ndarray, size: int = ROI_SIZE) -> np.ndarray:
-    """Where the landmark network looks, from known landmarks: float32 (2, 3), roi from frame pixels.
+    """Where the landmark network looks, from known landmarks: float32 (2, 3), roi from frame.
 
     landmarks: (106, 2) in frame pixels. Crop unit u is roi pixel u * size - 0.5.
     """
@@ -147,7 +147,11 @@ def sample_crop(image: np.ndarray, crop_from_frame: np.ndarray, size: int) -> np
     if scale < 0.5:
         return _sample_reduced(image, crop_from_frame, size, int(1.0 / scale))
     return cv2.warpAffine(
-        image, crop_from_frame, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image,
+        crop_from_frame,
+        (size, size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
 
 

@@ -19,7 +19,6 @@ import numpy as np
 from mien.runtime.target import EMOTIONS
 from mien.training.facemesh import landmarks_106
 
-
 _FACES160_NAMES = {
     "neutral": "neutral",
     "happiness": "happy",

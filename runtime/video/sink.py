@@ -36,7 +36,7 @@ from mien.runtime.video.encoders import (
 from mien.runtime.video.formats import format_layout
 from mien.runtime.video.interleave import Interleaver
 from mien.runtime.video.planes import reinterpreted, side_data
-from mien.runtime.video.source import VideoSource, chroma_location, reason
+from mien.runtime.video.source import METADATA_ERRORS, VideoSource, chroma_location, reason
 from mien.runtime.video.values import VideoOptions
 
 # Suffixes that FFmpeg maps to something else, or to nothing.
@@ -141,7 +141,7 @@ class VideoSink:
                 "w",
                 format=format_name(self.destination),
                 container_options=extra,
-                metadata_errors="surrogateescape",
+                **METADATA_ERRORS,
             )
         except (ValueError, av.error.FFmpegError) as error:
             raise VideoError(

@@ -25,6 +25,10 @@ from mien.runtime.video.planes import display_rotation, frame_from_av
 from mien.runtime.video.values import VideoInfo
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192; a larger frame is refused before it is decoded
+# PyAV 19 keeps bytes that are no UTF-8 by itself, earlier ones raise unless told to.
+METADATA_ERRORS: dict[str, Any] = (
+    {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 _DECODER_THREADS = 2  # more only cost memory: filter and encoder need the other cores
 _MISSING_S = 0.5  # a file may end this much before its header says: audio and video differ
 _CHROMA_LOCATION = re.compile(r"[(, ](topleft|bottomleft|left|center|top|bottom)[,)]")
@@ -54,7 +58,7 @@ def open_input(path: Path) -> InputContainer:
         if path.stat().st_size == 0:
             raise VideoError(f"{path} is empty")
         # The prefix keeps names such as `a:b.mp4` from being taken for a protocol.
-        return av.open(f"file:{path}", metadata_errors="surrogateescape")
+        return av.open(f"file:{path}", **METADATA_ERRORS)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             f"{path} cannot be read as a video ({reason(error)}); "
