@@ -92,6 +92,7 @@ class VideoSink:
         self._size_wh = size_wh
         self._last_pts: int | None = None
         self._moved_times = 0
+        self._pictures = 0
         self._last_dts: dict[int, int] = {}
         try:
             self._open()
@@ -136,7 +137,7 @@ class VideoSink:
         if suffix in (".ts", ".mts", ".m2ts"):
             extra["mpegts_copyts"] = "1"
         try:
-            return av.open(
+            output: OutputContainer = av.open(
                 f"file:{self.path}",
                 "w",
                 format=format_name(self.destination),
@@ -148,6 +149,7 @@ class VideoSink:
                 f"{self.destination.name} does not name a kind of video file; "
                 "let the output end in .mp4, .mkv, .mov or .webm"
             ) from error
+        return output
 
     def _accepts(self, encoder: str) -> bool:
         container = self._new_container()
@@ -292,6 +294,7 @@ class VideoSink:
         """Takes the next picture, in display order. Raises: VideoError."""
         picture.pict_type = 0  # the source's choice of key frames is no order for this encoder
         self._keep_time_increasing(picture)
+        self._pictures += 1
         try:
             for packet in self.video.encode(self._in_encoder_format(picture)):
                 self._interleaver.video(packet)
@@ -372,8 +375,8 @@ class VideoSink:
     def _mux(self, packet: Packet[Any]) -> None:
         index = packet.stream_index
         last = self._last_dts.get(index)
-        if packet.dts is None and index == self.video.index:
-            packet.dts = packet.pts  # x265 gives none for clips of one or two frames
+        if index == self.video.index and self._pictures <= 2 and self.choice.name == "libx265":
+            packet.dts = packet.pts  # FFmpeg leaves it unset for one or two frames: chance numbers
         if packet.dts is not None:
             lowest = None if last is None else last + (not self._allows_equal_times())
             if lowest is not None and packet.dts < lowest:

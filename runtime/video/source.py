@@ -58,12 +58,13 @@ def open_input(path: Path) -> InputContainer:
         if path.stat().st_size == 0:
             raise VideoError(f"{path} is empty")
         # The prefix keeps names such as `a:b.mp4` from being taken for a protocol.
-        return av.open(f"file:{path}", **METADATA_ERRORS)
+        container: InputContainer = av.open(f"file:{path}", **METADATA_ERRORS)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             f"{path} cannot be read as a video ({reason(error)}); "
             "it is damaged, incomplete, or something else under a video's name"
         ) from error
+    return container
 
 
 def reason(error: BaseException) -> str:
