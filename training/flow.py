@@ -15,7 +15,7 @@ from mien.runtime.topology import CONTOUR
 
 def still_points(landmarks: torch.Tensor) -> torch.Tensor:
     """As `runtime.flow.still_points`: (n, 106, 2) to (n, m, 2)."""
-    contour = landmarks[:, list(CONTOUR)]
+    contour = landmarks[:, list(CONTOUR[::2])]
     outward = F.normalize(
         contour - landmarks[:, list(runtime_flow.BRIDGE_AND_TIP)].mean(1, keepdim=True), dim=2
     )
@@ -29,8 +29,10 @@ def still_points(landmarks: torch.Tensor) -> torch.Tensor:
 def dense_flow(landmarks: torch.Tensor, displacement: torch.Tensor, size: int = 32) -> torch.Tensor:
     """As `runtime.flow.dense_flow`, batched: (n, 2, size, size)."""
     still = still_points(landmarks)
-    centres = torch.cat([landmarks + displacement, still], 1)
-    values = torch.cat([-displacement, torch.zeros_like(still)], 1)
+    carriers = list(runtime_flow.CARRIERS)
+    moves = displacement[:, carriers]
+    centres = torch.cat([landmarks[:, carriers] + moves, still], 1)
+    values = torch.cat([-moves, torch.zeros_like(still)], 1)
     n, m, _ = centres.shape
     offsets = centres[:, :, None] - centres[:, None]
     system = centres.new_zeros(n, m + 1, m + 1)
