@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Literal, cast
@@ -46,8 +47,11 @@ def _side_data_items(picture: av.VideoFrame) -> Iterator[SideData]:
     frames would wait for the garbage collector: 300 MB more at 1080p.
     """
     container = cast("Any", SideDataContainer)(picture)  # the stubs know no arguments
-    for index in range(len(container)):
-        yield container[index]
+    for index in itertools.count():  # PyAV 19 counts kinds, not items: its length is no end
+        try:
+            yield container[index]
+        except IndexError:
+            return
 
 
 def side_data(picture: av.VideoFrame, kind: SideDataType) -> bytes | None:

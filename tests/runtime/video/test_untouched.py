@@ -78,6 +78,8 @@ def stream_facts(path: Path) -> list[dict[str, object]]:
     facts = []
     with av.open(str(path)) as container:
         for stream in container.streams:
+            if stream.type == "data" and stream.discard == av.stream.Discard.all:
+                continue  # the chapters of an MP4 file, written by each muxer in its own way
             fact: dict[str, object] = {
                 "type": stream.type,
                 "disposition": int(stream.disposition),
