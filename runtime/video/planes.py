@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
@@ -47,11 +48,14 @@ def _side_data_items(picture: av.VideoFrame) -> Iterator[SideData]:
     frames would wait for the garbage collector: 300 MB more at 1080p.
     """
     container = cast("Any", SideDataContainer)(picture)  # the stubs know no arguments
-    for index in itertools.count():  # PyAV 19 counts kinds, not items: its length is no end
-        try:
+    with contextlib.suppress(IndexError):  # PyAV 19 counts kinds, not items: length is no end
+        for index in itertools.count():
             yield container[index]
-        except IndexError:
-            return
+
+
+def as_fraction(number: Fraction | None) -> Fraction | None:
+    """The standard library's kind of fraction; PyAV 19 has its own."""
+    return None if number is None else Fraction(number.numerator, number.denominator)
 
 
 def side_data(picture: av.VideoFrame, kind: SideDataType) -> bytes | None:
@@ -93,7 +97,7 @@ def frame_from_av(picture: av.VideoFrame, *, copy: bool = False) -> Frame:
         width=picture.width,
         height=picture.height,
         pts=picture.pts,
-        time_base=picture.time_base or Fraction(1, 1),
+        time_base=as_fraction(picture.time_base) or Fraction(1, 1),
         rotation=display_rotation(picture),
     )
 

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame
 from mien.runtime.video.formats import readable_format
-from mien.runtime.video.planes import display_rotation, frame_from_av
+from mien.runtime.video.planes import as_fraction, display_rotation, frame_from_av
 from mien.runtime.video.values import VideoInfo
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192; a larger frame is refused before it is decoded
@@ -121,8 +121,9 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         except BaseException:
             self.container.close()
             raise
-        self.rate: Fraction | None = self.stream.average_rate or self.stream.base_rate or None
-        self.time_base: Fraction = self.stream.time_base or Fraction(1, 90000)
+        rate = self.stream.average_rate or self.stream.base_rate or None
+        self.rate: Fraction | None = as_fraction(rate)
+        self.time_base: Fraction = as_fraction(self.stream.time_base) or Fraction(1, 90000)
         self.notes: list[str] = []
         self._packets = 0
         self._undecodable = 0

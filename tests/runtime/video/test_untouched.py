@@ -129,7 +129,15 @@ def assert_same_pictures(first: Path, second: Path) -> None:
 def container_facts(path: Path) -> tuple[object, ...]:
     """Chapters, start and duration of a file."""
     with av.open(str(path)) as container:
-        return container.chapters(), container.start_time, container.duration
+        chapters = [
+            (
+                float(chapter["start"] * chapter["time_base"]),
+                float(chapter["end"] * chapter["time_base"]),
+                chapter["metadata"],
+            )
+            for chapter in container.chapters()
+        ]
+        return chapters, container.start_time, container.duration
 
 
 @pytest.mark.parametrize("name", CLIPS)
