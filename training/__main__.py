@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-RECIPES = ("landmarks", "detector", "guide", "warp", "mouth", "emotions")
+RECIPES = ("landmarks", "detector", "guide", "warp", "mouth", "emotions", "ship")
 
 
 def main(argv: list[str]) -> int:

@@ -250,6 +250,7 @@ def main(argv: list[str]) -> None:
     path = options.out / "mouth.onnx"
     metrics["parity_error"] = to_onnx(average, MOUTH, path, facts={"paper": "mien's own"})
     metrics["sha256"] = sha256_of(path)
+    metrics["quality"] = {"l1_inside_unseen_people": metrics["l1_inside"]}
     write_metrics(options.out / "mouth.json", metrics)
     write_card(options.out / "mouth.md", "The mouth network", card_sections(metrics))
 

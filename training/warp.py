@@ -371,6 +371,11 @@ def main(argv: list[str]) -> None:
     facts = {"paper": "mien's own, on StarGAN's objective", "targets": ",".join(EMOTIONS)}
     metrics["parity_error"] = to_onnx(average, WARP, path, facts=facts)
     metrics["sha256"] = sha256_of(path)
+    metrics["quality"] = {
+        f"guides_agree_{emotion}": row["seen_by_the_guides"]
+        for emotion, row in metrics["emotions"].items()
+        if emotion in EMOTIONS[:CLASSES]
+    }
     write_metrics(options.out / "warp.json", metrics)
     write_card(options.out / "warp.md", "The warp editor", card_sections(metrics))
 
