@@ -36,6 +36,7 @@ SMALLEST_GAP = 0.006  # crop units; below, the lips count as closed and nothing 
 # of 0.69 over all bright and 0.70 over all dark halves, and 0.42 where the bright half was teeth.
 DARK_SATURATION, WHITE_SATURATION = 0.75, 0.35
 CONTENT_S = 0.08  # time constant of what is painted, so that teeth do not shimmer
+PAINT_EVERY_S = 0.06  # what lies in a mouth changes slowly; its outline is drawn for every frame
 
 
 class WarpMethod(Method):
@@ -139,14 +140,16 @@ class MouthPainter:
             return None
         box = mouth_box(landmarks)
         hole = lips_hole(landmarks, box)
-        answer = self._mouth.infer(
-            {
-                "mouth": (moved_mouth(frame, face, flow, box) * (1 - hole))[None, None],
-                "hole": hole[None, None],
-                "target": weights[None].astype(np.float32),
-            }
-        )
-        content = self._calm(answer["content"][0, 0], time_s)
+        content = self._content
+        if content is None or not 0 <= time_s - self._time_s < PAINT_EVERY_S:
+            answer = self._mouth.infer(
+                {
+                    "mouth": (moved_mouth(frame, face, flow, box) * (1 - hole))[None, None],
+                    "hole": hole[None, None],
+                    "target": weights[None].astype(np.float32),
+                }
+            )
+            content = self._calm(answer["content"][0, 0], time_s)
         alpha = cv2.GaussianBlur(hole, (0, 0), 0.9) * np.float32(share)
         alpha[[0, -1]] = 0
         alpha[:, [0, -1]] = 0
