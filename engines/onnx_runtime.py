@@ -24,8 +24,8 @@ from mien.engines.providers import AUTO, AUTO_ORDER, Provider, provider_named, s
 if TYPE_CHECKING:
     import onnxruntime
 
-# These networks gain nothing from a second thread (landmarks: 1.4 ms with one, 1.4 to 1.8 with two),
-# and the other core has a video to decode and encode.
+# These networks gain nothing from a second thread (landmarks: 1.4 ms with one, 1.4 to 1.8 with
+# two), and the other core has a video to decode and encode.
 DEFAULT_THREADS = 1
 FATAL_ONLY = 4  # ONNX Runtime's log severity; what fails is raised, so nothing needs printing.
 ORT_DEFAULT_SEVERITY = 2
