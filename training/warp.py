@@ -312,7 +312,7 @@ class Objective:
     def _shading(gain: torch.Tensor) -> torch.Tensor:
         steps_x = (gain[..., 1:] - gain[..., :-1]).square().mean()
         steps_y = (gain[..., 1:, :] - gain[..., :-1, :]).square().mean()
-        return 40 * (steps_x + steps_y) + 4 * gain.square().mean()
+        return 120 * (steps_x + steps_y) + 12 * gain.square().mean()
 
     def _train_judge(
         self, real: torch.Tensor, emotion: torch.Tensor, fake: torch.Tensor, target: torch.Tensor
