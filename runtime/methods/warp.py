@@ -36,7 +36,9 @@ SMALLEST_GAP = 0.006  # crop units; below, the lips count as closed and nothing 
 # of 0.69 over all bright and 0.70 over all dark halves, and 0.42 where the bright half was teeth.
 DARK_SATURATION, WHITE_SATURATION = 0.75, 0.35
 CONTENT_S = 0.08  # time constant of what is painted, so that teeth do not shimmer
-PAINT_EVERY_S = 0.06  # what lies in a mouth changes slowly; its outline is drawn for every frame
+# How old an answer of a network may be. Wishes and what lies in a mouth change slowly; the flow and
+# the mouth's outline are made anew for every frame, from its own landmarks.
+FRESH_S = 0.06
 
 
 class WarpMethod(Method):
@@ -80,22 +82,28 @@ class WarpEditor:
         # A landmark's displacement is at rest nearly always; it follows speech within a few frames.
         self._displacement = OneEuro(min_cutoff_hz=1.0, beta=25.0)
         self._gain = OneEuro(min_cutoff_hz=1.0, beta=2.0)
+        self._answer: dict[str, np.ndarray] = {}
+        self._asked_s = math.inf  # never
 
     def __call__(
         self, frame: Frame, face: AlignedFace, weights: np.ndarray, strength: float, time_s: float
     ) -> Edit:
         """The edit of the face in this frame; see `FaceEditor`."""
-        answer = self._warp.infer(
-            {
-                "face": face.pixels[None, None],
-                "landmarks": face.landmarks[None],
-                "target": weights[None].astype(np.float32),
-            }
-        )
-        displacement = self._displacement(answer["displacement"][0], time_s)
-        gain = self._gain(answer["gain"][0, 0][..., None], time_s)[..., 0]
+        asks = not 0 <= time_s - self._asked_s < FRESH_S
+        if asks:
+            self._answer = self._warp.infer(
+                {
+                    "face": face.pixels[None, None],
+                    "landmarks": face.landmarks[None],
+                    "target": weights[None].astype(np.float32),
+                }
+            )
+            self._asked_s = time_s
+        displacement = self._displacement(self._answer["displacement"][0], time_s)
+        gain = self._gain(self._answer["gain"][0, 0][..., None], time_s)[..., 0]
         moved = displacement * np.float32(strength)
         flow = dense_flow(face.landmarks, moved)
+        self._painter.may_wait = asks  # so that one frame does not pay for both networks
         patch = self._painter(frame, face, moved, flow, weights, time_s)
         light = np.clip(gain * np.float32(strength), -MAX_GAIN, MAX_GAIN)
         return Edit(flow=flow, gain=face_light(light, face.landmarks + moved), patch=patch)
@@ -113,10 +121,14 @@ def face_light(gain: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 class MouthPainter:
-    """Paints what an edit uncovers between the lips."""
+    """Paints what an edit uncovers between the lips.
+
+    may_wait: whether an answer that is getting old will do for the next frame.
+    """
 
     def __init__(self, mouth: Engine) -> None:
         self._mouth = mouth
+        self.may_wait = False
         self._content: np.ndarray | None = None
         self._time_s = 0.0
 
@@ -141,7 +153,8 @@ class MouthPainter:
         box = mouth_box(landmarks)
         hole = lips_hole(landmarks, box)
         content = self._content
-        if content is None or not 0 <= time_s - self._time_s < PAINT_EVERY_S:
+        fresh_s = 2 * FRESH_S if self.may_wait else FRESH_S
+        if content is None or not 0 <= time_s - self._time_s < fresh_s:
             answer = self._mouth.infer(
                 {
                     "mouth": (moved_mouth(frame, face, flow, box) * (1 - hole))[None, None],

@@ -111,3 +111,24 @@ def test_the_hole_is_as_high_as_the_gap() -> None:
     height = float(column.sum()) / SIZE_HW[0] * (box[3] - box[1])
     assert abs(height - (landmarks[102, 1] - landmarks[98, 1])) < 0.01
     assert lips_gap(landmarks) > 0.04
+
+
+def test_networks_are_asked_again_only_when_their_answers_are_old() -> None:
+    asked: list[str] = []
+    counted = method(opening=0.05)
+    for engine in (counted._warp, counted._mouth):
+        run = engine.infer
+
+        def note(feeds, run=run, name=engine.network.name):  # type: ignore[no-untyped-def]
+            asked.append(name)
+            return run(feeds)
+
+        engine.infer = note  # type: ignore[method-assign]
+    frame, face = frame_and_face(closed_mouth())
+    editor = counted.new_face()
+    for index in range(30):
+        before = len(asked)
+        assert editor(frame, face, HAPPY, 1.0, index / 30).flow is not None
+        assert index == 0 or len(asked) - before <= 1
+    assert asked.count("warp") == 15
+    assert 13 <= asked.count("mouth") <= 16
