@@ -42,8 +42,8 @@ _ALIASES = {"h265": "hevc", "x264": "h264", "x265": "hevc", "avc": "h264", "libx
 _LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "qtrle", "png", "rawvideo"})
 _QSCALE = frozenset({"mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "flv"})
 _SPEED = {
-    "libx264": ("preset", "veryfast"),
-    "libx264rgb": ("preset", "veryfast"),
+    "libx264": ("preset", "faster"),
+    "libx264rgb": ("preset", "faster"),
     "libx265": ("preset", "superfast"),
     "libvpx-vp9": ("cpu-used", "6"),
     "libvpx": ("cpu-used", "6"),

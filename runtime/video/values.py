@@ -15,7 +15,7 @@ class VideoOptions:
         where this machine has an encoder for it.
     quality: 0..100, one scale for every encoder: 80 looks like the source, 100 is lossless where
         the encoder can be (x264, x265, VP9, AV1, FFV1).
-    speed: the encoder's own preset name; None is a fast one (`veryfast` for x264).
+    speed: the encoder's own preset name; None is a fast one (`faster` for x264).
     start_s, end_s: only frames shown in [start, end), in seconds since the first frame, are
         edited; the others pass through and the clip keeps its length.
     overwrite: whether a file under the destination's name may be replaced.
