@@ -31,6 +31,16 @@ class Labelled:
     boxes: list[np.ndarray]
 
 
+def only(labelled: Labelled, rows: list[int]) -> Labelled:
+    """Some of the pictures."""
+    return Labelled(
+        [labelled.names[i] for i in rows],
+        [labelled.pictures[i] for i in rows],
+        [labelled.landmarks[i] for i in rows],
+        [labelled.boxes[i] for i in rows],
+    )
+
+
 def sure_faces(labelled: Labelled, index: int) -> tuple[np.ndarray, np.ndarray]:
     """The faces of one picture, (k, 106, 2), and the scores of their detections, (k,).
 

@@ -7,6 +7,7 @@ nor blamed.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -94,6 +95,46 @@ class Composer:
         return Scene(self._background())
 
     def _background(self) -> np.ndarray:
+        """A surface without a face: one view, or many small ones side by side.
+
+        Small views matter: seen only at full size, shoes, leaves and lamps are faces to the finest
+        grid.
+        """
+        rng = self.rng
+        if rng.random() < 0.5:
+            return self._view()
+        across, down = rng.integers(1, 6, 2)
+        edges_x = _edges(rng, int(across))
+        edges_y = _edges(rng, int(down))
+        picture = np.empty((SIDE, SIDE), np.uint8)
+        for y0, y1 in itertools.pairwise(edges_y):
+            for x0, x1 in itertools.pairwise(edges_x):
+                view = self._scrambled() if rng.random() < 0.15 else self._view()
+                size = (int(x1 - x0), int(y1 - y0))
+                picture[y0:y1, x0:x1] = cv2.resize(view, size, interpolation=cv2.INTER_AREA)
+        return picture
+
+    def _scrambled(self) -> np.ndarray:
+        """A head whose pieces lie in the wrong places, which is no face."""
+        rng = self.rng
+        subject = _any(rng, self.heads)
+        matrix = self._matrix(subject.faces[0], float(rng.uniform(150, 240)), np.full(2, SIDE / 2))
+        picture = sample_crop(subject.picture, matrix, SIDE)
+        cells = int(rng.integers(3, 6))
+        step = SIDE // cells
+        pieces = [
+            picture[y * step : (y + 1) * step, x * step : (x + 1) * step]
+            for y in range(cells)
+            for x in range(cells)
+        ]
+        order = rng.permutation(len(pieces))
+        rows = [
+            np.hstack([np.rot90(pieces[i], int(rng.integers(4))) for i in order[r::cells]])
+            for r in range(cells)
+        ]
+        return np.ascontiguousarray(np.vstack(rows))
+
+    def _view(self) -> np.ndarray:
         rng = self.rng
         picture = _any(rng, self.backgrounds)
         angle = float(rng.normal(0, 20)) if rng.random() < 0.3 else 0.0
@@ -339,6 +380,13 @@ def _warped_mask(shape: tuple[int, ...], matrix: np.ndarray) -> np.ndarray:
     mask = np.zeros((SIDE, SIDE), np.uint8)
     cv2.fillConvexPoly(mask, transform_points(matrix, corners).astype(np.int32), 255)
     return mask
+
+
+def _edges(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Where `count` cells of at least 24 pixels begin and end along a side."""
+    room = SIDE - 24 * count
+    cuts = np.sort(rng.integers(0, room + 1, count - 1))
+    return np.concatenate([[0], cuts + 24 * np.arange(1, count), [SIDE]]).astype(int)
 
 
 def _about(centre: np.ndarray, scale: float, angle: float, place: np.ndarray) -> np.ndarray:
