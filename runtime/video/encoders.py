@@ -247,7 +247,7 @@ def encoder_options(
         # 1080p: 8 frames of 8 bits less are 60 MB less, 10 bits twice that.
         options["rc-lookahead"] = "5"
         if picture_bytes > 2 * _BIG_PICTURE_BYTES:
-            options.update({"rc-lookahead": "3", "bf": "1"})
+            options.update({"rc-lookahead": "3", "bf": "1", "refs": "1"})
     options.update(_quality_options(name, quality))
     if name in ("libvpx-vp9", "libvpx"):
         options.update({"b": "0", "deadline": "good"})
