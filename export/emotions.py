@@ -5,14 +5,13 @@ It is a measuring tool, trained on FER-2013 alone, and no part of the filter.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-import onnx
 import torch
 from torch import nn
 
-from mien.engines.judge import FER_CLASSES, FER_SIZE, JUDGE
+from mien.engines.judge import FER_CLASSES, JUDGE
+from mien.export.onnx_file import to_onnx
 
 STAGES = ((64, 2), (160, 2), (256, 2))  # channels and blocks at 12, 6 and 3 pixels
 
@@ -83,31 +82,10 @@ class _Probabilities(nn.Module):
         return probabilities
 
 
-def export_classifier(classifier: EmotionClassifier, path: Path, metadata: dict[str, str]) -> None:
+def export_classifier(classifier: EmotionClassifier, path: Path, facts: dict[str, str]) -> None:
     """Writes `face` (1, 1, 48, 48) to `probabilities` (1, 7) as an ONNX file of opset 18.
 
-    metadata: goes into the file's metadata_props, with the classes and the input's meaning.
+    facts: goes into the file's metadata, with the classes. Raises ModelError.
     """
-    wrapped = _Probabilities(classifier).float().eval()
-    with warnings.catch_warnings():
-        # torch 2.13's exporter asks for a LeafSpec in the way that it deprecates itself.
-        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
-        program = torch.onnx.export(
-            wrapped,
-            (torch.rand(1, 1, FER_SIZE, FER_SIZE),),
-            input_names=["face"],
-            output_names=["probabilities"],
-            opset_version=18,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    facts = {**JUDGE.metadata(), "classes": ",".join(FER_CLASSES), **metadata}
-    for key, value in facts.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
-    onnx.checker.check_model(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save_model(model, str(path))
+    classes = {"classes": ",".join(FER_CLASSES)}
+    to_onnx(_Probabilities(classifier).float(), JUDGE, path, facts={**classes, **facts})

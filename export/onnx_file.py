@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,16 +39,20 @@ def to_onnx(
     module = module.eval().cpu()
     examples = [example_of(network, seed) for seed in range(EXAMPLES)]
     part = path.with_suffix(".part.onnx")
-    program = torch.onnx.export(
-        module,
-        tuple(torch.from_numpy(examples[0][spec.name]) for spec in network.inputs),
-        input_names=[spec.name for spec in network.inputs],
-        output_names=[spec.name for spec in network.outputs],
-        opset_version=OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # torch 2.13's exporter warns of what it deprecates itself, and that there is no torchvision
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.onnx.export(
+            module,
+            tuple(torch.from_numpy(examples[0][spec.name]) for spec in network.inputs),
+            input_names=[spec.name for spec in network.inputs],
+            output_names=[spec.name for spec in network.outputs],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     if program is None:
         raise ModelError(f"torch gave no graph for the network {network.name!r}; update torch")
     program.save(str(part), external_data=False)

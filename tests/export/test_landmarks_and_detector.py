@@ -18,9 +18,6 @@ from mien.export.detector import DetectorNetwork, cell_centres
 from mien.export.landmarks import LandmarkNetwork
 from mien.export.onnx_file import OPSET, PARITY_KEY, example_of, sha256_of, to_onnx
 
-# The exporter of torch 2.13 warns of its own deprecations and of torchvision not being there.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
 
 @pytest.mark.parametrize(
     ("module", "network"),
