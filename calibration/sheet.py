@@ -61,9 +61,13 @@ def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
     """Writes the sheet of `rows` as the picture `path`; nothing where there are no rows."""
     if not rows:
         return
-    bgr = cv2.cvtColor(draw_sheet(rows), cv2.COLOR_RGB2BGR)
-    if not cv2.imwrite(str(path), bgr):
-        raise VideoError(f"cannot write the sheet {path}; check the folder and the suffix")
+    write_picture(path, draw_sheet(rows))
+
+
+def write_picture(path: Path, rgb: np.ndarray) -> None:
+    """Writes uint8 (H, W, 3) RGB as the picture `path`. Raises VideoError."""
+    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
+        raise VideoError(f"cannot write the picture {path}; check the folder and the suffix")
 
 
 def _within(picture: np.ndarray) -> np.ndarray:
