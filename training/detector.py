@@ -95,6 +95,10 @@ def card_sections(metrics: dict[str, object]) -> dict[str, str]:
             "of anything that neither FaceMesh nor its detector takes for a face.\n\n"
             + quality_table(metrics)
         ),
+        "Use": (
+            "A cell counts as a face from a score of 0.7, and the landmark network then has to "
+            "score the crop at 0.8 or more."
+        ),
         "Limits": (
             "Profiles, faces upside down and faces under about 10 pixels of the 320 are missed. "
             "Faces of animals and drawings can be taken for faces."
