@@ -96,8 +96,8 @@ def card_sections(metrics: dict[str, object]) -> dict[str, str]:
             + quality_table(metrics)
         ),
         "Use": (
-            "A cell counts as a face from a score of 0.7, and the landmark network then has to "
-            "score the crop at 0.8 or more."
+            "A cell counts as a face from a score of 0.65, and the landmark network then has to "
+            "score the crop at 0.9 or more."
         ),
         "Limits": (
             "Profiles, faces upside down and faces under about 10 pixels of the 320 are missed. "
