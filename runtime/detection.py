@@ -39,7 +39,7 @@ class Detection:
 class FaceDetector:
     """Finds faces anywhere in a picture, in the orientation it is displayed in."""
 
-    def __init__(self, engine: Engine, *, threshold: float = 0.5, overlap: float = 0.4) -> None:
+    def __init__(self, engine: Engine, *, threshold: float = 0.6, overlap: float = 0.4) -> None:
         self._engine = engine
         self._threshold = threshold
         self._overlap = overlap

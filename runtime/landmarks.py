@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,7 +55,9 @@ class LandmarkDetector:
     def from_points(self, luma: LumaSource, points: np.ndarray) -> Landmarks:
         """The landmarks of a detection, in two looks: the second is centred by the first.
 
-        points: (3, 2) of a `Detection`.
+        points: (3, 2) of a `Detection`. The score is the lower of the two looks: a blurred plant
+        scored 0.97 through the crop that its own first landmarks made of it.
         """
         first = self(luma, roi_matrix_from_points(points))
-        return self(luma, roi_matrix(first.points))
+        second = self(luma, roi_matrix(first.points))
+        return replace(second, score=min(first.score, second.score))

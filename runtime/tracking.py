@@ -49,7 +49,7 @@ class TrackerSettings:
     max_faces: int = 8
     verify_every_s: float = 0.75
     search_every_s: float = 0.15
-    found_score: float = 0.5
+    found_score: float = 0.9
     lost_score: float = 0.35
     hold_s: float = 0.2
     remember_s: float = 1.5

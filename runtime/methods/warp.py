@@ -31,10 +31,10 @@ MAX_GAIN = 0.4
 # second there is nothing left to stretch. Between them the painted mouth fades in.
 STRETCH_KEPT, STRETCH_PAINTED = 1.6, 2.8
 SMALLEST_GAP = 0.006  # crop units; below, the lips count as closed and nothing is painted
-# Colour inside a mouth relative to the lips that lie there before, at black and at white: the dark
-# is a little paler than lips, teeth much. `python -m mien.training.mouth_colour` measured medians
-# of 0.69 over all bright and 0.70 over all dark halves, and 0.42 where the bright half was teeth.
-DARK_SATURATION, WHITE_SATURATION = 0.75, 0.35
+# Colour inside a mouth relative to the lips that lay there before: it falls with brightness from the
+# dark of the mouth to teeth. `python -m mien.training.mouth_colour` measured medians of 0.70 over
+# dark halves, and 0.42 where the bright half was teeth with gums; whole teeth look blue above 0.2.
+DARK_SATURATION, SATURATION_FALL, TEETH_SATURATION = 0.85, 1.0, 0.12
 CONTENT_S = 0.08  # time constant of what is painted, so that teeth do not shimmer
 # How old an answer of a network may be. Wishes and what lies in a mouth change slowly; the flow and
 # the mouth's outline are made anew for every frame, from its own landmarks.
@@ -166,7 +166,9 @@ class MouthPainter:
         alpha = cv2.GaussianBlur(hole, (0, 0), 0.9) * np.float32(share)
         alpha[[0, -1]] = 0
         alpha[:, [0, -1]] = 0
-        saturation = DARK_SATURATION + (WHITE_SATURATION - DARK_SATURATION) * content
+        saturation = np.clip(
+            DARK_SATURATION - SATURATION_FALL * content, TEETH_SATURATION, 0.7 * DARK_SATURATION
+        )
         return Patch(content, alpha, saturation.astype(np.float32), box)
 
     def _calm(self, content: np.ndarray, time_s: float) -> np.ndarray:
