@@ -146,13 +146,14 @@ class _Canvas:
             luma = region.show(patch.luma, patch.box)
             luma = luma * np.float32(component.white - component.zero) + component.zero
         else:
-            kept = 1 - alpha * (1 - region.show(patch.saturation, patch.box))
+            saturation = region.show(patch.saturation, patch.box)
+            around = region.show(patch.around, patch.box)
         for index in component.indices:
             below = self._values(region.of(self._samples(index)))
             if component.white is not None:
                 shown = below + (luma - below) * alpha
             else:
-                shown = _scaled(below, kept, component.zero)
+                shown = _tinted(below, around, saturation, alpha, component.zero)
             self._write(index, region, shown)
 
     def _paint_rgb_patch(self, field: Field, patch: Patch) -> None:
@@ -172,6 +173,7 @@ class _Canvas:
             below,
             region.show(patch.luma, patch.box) * white,
             region.show(patch.saturation, patch.box),
+            region.show(patch.around, patch.box),
             alpha,
         )
         if is_interleaved:
@@ -246,14 +248,39 @@ def _scaled(values: np.ndarray, factor: np.ndarray, zero: float) -> np.ndarray:
     return shown
 
 
+def _tinted(
+    below: np.ndarray, around: np.ndarray, saturation: np.ndarray, alpha: np.ndarray, zero: float
+) -> np.ndarray:
+    """Chroma (h, w[, n]) replaced by a share of the mean chroma around it: float32."""
+    if below.ndim == 3:
+        parts = [
+            _tinted(part, around, saturation, alpha, zero) for part in np.moveaxis(below, 2, 0)
+        ]
+        return np.stack(parts, -1)
+    tint = (_mean(below, around) - zero) * saturation + np.float32(zero)
+    return below + (tint - below) * alpha
+
+
 def _recoloured(
-    below: list[np.ndarray], luma: np.ndarray, saturation: np.ndarray, alpha: np.ndarray
+    below: list[np.ndarray],
+    luma: np.ndarray,
+    saturation: np.ndarray,
+    around: np.ndarray,
+    alpha: np.ndarray,
 ) -> list[np.ndarray]:
-    """R, G, B with another brightness and less colour, as far as `alpha` says."""
-    grey = np.zeros(alpha.shape, np.float32)
-    for values, weight in zip(below, RGB_WEIGHTS, strict=True):
-        grey += values * np.float32(weight)
-    return [v + (luma + (v - grey) * saturation - v) * alpha for v in below]
+    """R, G, B of another brightness with a share of the mean colour around, as `alpha` says."""
+    means = [_mean(values, around) for values in below]
+    grey = sum(mean * weight for mean, weight in zip(means, RGB_WEIGHTS, strict=True))
+    return [
+        values + (luma + np.float32(mean - grey) * saturation - values) * alpha
+        for values, mean in zip(below, means, strict=True)
+    ]
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """The weighted mean; the plain one where a face at the frame's border leaves no weight."""
+    total = float(weights.sum())
+    return float((values * weights).sum()) / total if total > 0 else float(values.mean())
 
 
 def _rounded(values: np.ndarray, dtype: np.dtype[np.generic]) -> np.ndarray:

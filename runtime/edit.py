@@ -13,14 +13,15 @@ class Patch:
 
     luma: float32 (h, w) in [0, 1], what to show; 0 is black and 1 white.
     alpha: float32 (h, w) in [0, 1], how much of it; 0 in the border cells.
-    saturation: float32 (h, w) in [0, 1], the factor on the colour of what lies below, where alpha
-        is 1.
+    saturation: float32 (h, w) in [0, 1], its colour as a share of the colour around it.
+    around: float32 (h, w), weights of where that colour is taken from: skin, not lips.
     box: x0, y0, x1, y1 in crop units: the part of the aligned crop that the patch covers.
     """
 
     luma: np.ndarray
     alpha: np.ndarray
     saturation: np.ndarray
+    around: np.ndarray
     box: tuple[float, float, float, float]
 
 

@@ -31,10 +31,11 @@ MAX_GAIN = 0.4
 # second there is nothing left to stretch. Between them the painted mouth fades in.
 STRETCH_KEPT, STRETCH_PAINTED = 1.6, 2.8
 SMALLEST_GAP = 0.006  # crop units; below, the lips count as closed and nothing is painted
-# Colour inside a mouth relative to the lips that lay there before: it falls with brightness from the
-# dark of the mouth to teeth. `python -m mien.training.mouth_colour` measured medians of 0.70 over
-# dark halves, and 0.42 where the bright half was teeth with gums; whole teeth look blue above 0.2.
-DARK_SATURATION, SATURATION_FALL, TEETH_SATURATION = 0.85, 1.0, 0.12
+# Colour inside a mouth as a share of the skin's around it: it falls with brightness, from the dark
+# of the mouth to teeth. `python -m mien.training.mouth_colour` measured medians of 0.70 (of the
+# lips) over dark halves, and 0.42 where the bright half was teeth with gums.
+DARK_SATURATION, SATURATION_FALL, TEETH_SATURATION = 0.85, 0.75, 0.3
+AROUND = 0.12  # of the mouth's box, a rim along its upper and outer sides: skin, not lips
 CONTENT_S = 0.08  # time constant of what is painted, so that teeth do not shimmer
 # How old an answer of a network may be. Wishes and what lies in a mouth change slowly; the flow and
 # the mouth's outline are made anew for every frame, from its own landmarks.
@@ -167,9 +168,9 @@ class MouthPainter:
         alpha[[0, -1]] = 0
         alpha[:, [0, -1]] = 0
         saturation = np.clip(
-            DARK_SATURATION - SATURATION_FALL * content, TEETH_SATURATION, 0.7 * DARK_SATURATION
+            DARK_SATURATION - SATURATION_FALL * content, TEETH_SATURATION, DARK_SATURATION
         )
-        return Patch(content, alpha, saturation.astype(np.float32), box)
+        return Patch(content, alpha, saturation.astype(np.float32), skin_rim(), box)
 
     def _calm(self, content: np.ndarray, time_s: float) -> np.ndarray:
         if self._content is None or time_s <= self._time_s:
@@ -179,6 +180,14 @@ class MouthPainter:
             self._content = content + keep * (self._content - content)
         self._time_s = time_s
         return self._content
+
+
+def skin_rim() -> np.ndarray:
+    """Where the mouth's box shows skin: float32 (48, 96), 1 on its upper and outer rim."""
+    height, width = SIZE_HW
+    rim = np.ones(SIZE_HW, np.float32)
+    rim[round(AROUND * height) :, round(AROUND * width) : -round(AROUND * width)] = 0
+    return rim
 
 
 def painted_share(gap_before: float, gap_after: float) -> float:

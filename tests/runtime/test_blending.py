@@ -91,6 +91,7 @@ def make_edit() -> Edit:
         luma=np.full((8, 8), 0.9, np.float32),
         alpha=alpha,
         saturation=np.full((8, 8), 0.2, np.float32),
+        around=1 - np.ceil(alpha),
         box=(0.3, 0.55, 0.7, 0.85),
     )
     return Edit(np.stack([0.06 * side, -0.09 * side]), 0.3 * bump(12), patch, mask)
@@ -191,7 +192,9 @@ def slow_blend(frame: Frame, matrix: np.ndarray, edit: Edit, strength: float) ->
                     moved += (black + luma * (white - black) - moved) * alpha
                 else:
                     saturation = slow_patch(moved, step, matrix, edit.patch, "saturation")
-                    moved -= (moved - zero) * alpha * (1 - saturation)
+                    around = slow_patch(moved, step, matrix, edit.patch, "around")
+                    mean = (np.round(moved) * around).sum() / around.sum()
+                    moved += (zero + (mean - zero) * saturation - moved) * alpha
             results.append(moved)
     if edit.patch is not None and layout.kind == "rgb":
         r, g, b = (results[place] for place in layout.rgb_order)
@@ -199,8 +202,11 @@ def slow_blend(frame: Frame, matrix: np.ndarray, edit: Edit, strength: float) ->
         alpha = slow_patch(grey, (1, 1), matrix, edit.patch, "alpha") * min(1, strength)
         luma = slow_patch(grey, (1, 1), matrix, edit.patch, "luma") * peak
         saturation = slow_patch(grey, (1, 1), matrix, edit.patch, "saturation")
+        around = slow_patch(grey, (1, 1), matrix, edit.patch, "around")
+        mean_grey = (grey * around).sum() / around.sum()
         for place in layout.rgb_order:
-            shown = luma + (results[place] - grey) * saturation
+            mean = (results[place] * around).sum() / around.sum()
+            shown = luma + (mean - mean_grey) * saturation
             results[place] = results[place] + (shown - results[place]) * alpha
     return results
 
