@@ -54,7 +54,8 @@ def test_the_gap_is_in_crop_units_whatever_the_picture_and_its_roll() -> None:
 def test_batches_hold_what_the_network_takes() -> None:
     batch = Sampler(mouths(), 0)()
     assert batch.mouth.shape == batch.hole.shape == (24, 1, *SIZE_HW)
-    assert 0 <= float(batch.mouth.min()) and float(batch.mouth.max()) <= 1
+    assert float(batch.mouth.min()) >= 0
+    assert float(batch.mouth.max()) <= 1
     assert float(batch.hole.mean()) > 0.02
     assert ((batch.target > 0).sum(1) <= 1).all()
 

@@ -140,8 +140,10 @@ def test_open_lips_are_masked_and_closed_ones_are_not() -> None:
     marks[0, list(INNER_LIPS_LOWER)] = marks[0, list(INNER_LIPS_UPPER)]
     marks[1, [101, 102, 103], 1] = marks[1, [97, 98, 99], 1] + 0.08
     mask, height = lips_opening(marks, 64)
-    assert mask[0].sum() == 0 and height[0] < 0.002
-    assert mask[1].max() > 0.9 and 0.05 < height[1] < 0.1
+    assert mask[0].sum() == 0
+    assert height[0] < 0.002
+    assert mask[1].max() > 0.9
+    assert 0.05 < height[1] < 0.1
 
 
 def test_a_step_trains_the_editor_and_its_discriminator(tmp_path: Path) -> None:
@@ -154,8 +156,10 @@ def test_a_step_trains_the_editor_and_its_discriminator(tmp_path: Path) -> None:
     terms = objective(network, Sampler(crops, 0)())
     assert terms.keys() == {"follow", "guide", "fold", "shade", "alike", "adversarial"}
     torch.stack(list(terms.values())).sum().backward()
-    assert network.move.weight.grad is not None and network.move.weight.grad.abs().sum() > 0
-    assert network.gain.weight.grad is not None and network.gain.weight.grad.abs().sum() > 0
+    assert network.move.weight.grad is not None
+    assert network.move.weight.grad.abs().sum() > 0
+    assert network.gain.weight.grad is not None
+    assert network.gain.weight.grad.abs().sum() > 0
     after = objective.judge.state_dict()
     assert any(not torch.equal(after[name], value) for name, value in before.items())
 
