@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
 
 class Stopped(BaseException):
     """A signal that ends the program. status: what a shell reports for it, 128 + its number.
@@ -19,13 +21,19 @@ class Stopped(BaseException):
 
 def raise_on_signals() -> None:
     """Nothing; from now on SIGINT, SIGTERM and SIGHUP raise `Stopped` in the main thread."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+    for number in _numbers():
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise)
 
 
+def _numbers() -> list[int]:
+    """The signals of SIGNALS that this system has."""
+    return [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+
+
 def _raise(number: int, _frame: FrameType | None) -> None:
-    # a second signal must not break the clean-up that the first one began
-    signal.signal(number, signal.SIG_IGN)
+    # A second signal must not break the clean-up that the first one began, be it another one: a
+    # terminal that closes may send SIGHUP and SIGTERM together.
+    for other in _numbers():
+        signal.signal(other, signal.SIG_IGN)
     raise Stopped(number)

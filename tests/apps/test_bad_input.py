@@ -262,6 +262,25 @@ def test_a_stopped_edit_leaves_nothing(tmp_path: Path, number: int, status: int)
     assert names(tmp_path) == ["in.mp4"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_another_signal_does_not_break_the_clean_up() -> None:
+    program = """
+import os, signal
+from mien.apps.signals import Stopped, raise_on_signals
+raise_on_signals()
+try:
+    os.kill(os.getpid(), signal.SIGHUP)
+except Stopped as stopped:
+    for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(os.getpid(), other)
+    print(stopped.status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "129\n", "")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="the limit is one of POSIX")
 @pytest.mark.parametrize("suffix", [".mp4", ".png"])
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, suffix: str) -> None:
