@@ -85,7 +85,14 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         for number, line in enumerate(lines, 1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
-    return [(number, [cell.strip() for cell in next(csv.reader([line]))]) for number, line in kept]
+    return [(number, _cells(path, number, line)) for number, line in kept]
+
+
+def _cells(path: Path, number: int, line: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line]))]
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {number}: {error}") from error
 
 
 def _step(cells: list[str], default_strength: float) -> Step:

@@ -63,6 +63,12 @@ def test_an_error_names_file_and_line(tmp_path: Path, text: str, line: int, said
     assert "\n" not in str(raised.value)
 
 
+def test_a_cell_too_long_for_csv_is_said_in_one_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "0,happy\n1," + "x" * 200_000)
+    with pytest.raises(UsageError, match="line 2: field larger than field limit"):
+        read_timeline(path)
+
+
 def test_an_unreadable_timeline_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_timeline(tmp_path / "none.csv")
