@@ -31,7 +31,7 @@ def _part_of(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A new name beside `path` to write to; it takes the place of `path` where all went well."""
     if path.exists() and not overwrite:
         raise VideoError(f"the output {path} exists; add --overwrite to replace it")
-    part = path.with_name(f".{path.stem[:200]}.{secrets.token_hex(4)}.part{path.suffix}")
+    part = path.with_name(f".{path.stem[:50]}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield part
         part.replace(path)

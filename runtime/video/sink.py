@@ -83,7 +83,7 @@ class VideoSink:
         self.destination = destination
         token = secrets.token_hex(3)
         self.path = destination.with_name(
-            f"{destination.stem[:200]}.partial-{token}{destination.suffix}"
+            f".{destination.stem[:50]}.partial-{token}{destination.suffix}"
         )
         self.notes: list[str] = []
         self._source = source
@@ -149,6 +149,12 @@ class VideoSink:
                 f"{self.destination.name} does not name a kind of video file; "
                 "let the output end in .mp4, .mkv, .mov or .webm"
             ) from error
+        if int(output.format.flags) & cast("int", FormatFlags.no_file.value):
+            output.close()
+            raise VideoError(
+                f"{self.destination.name} names no video that is one whole file; "
+                "let the output end in .mp4, .mkv, .mov or .webm"
+            )
         return output
 
     def _accepts(self, encoder: str) -> bool:

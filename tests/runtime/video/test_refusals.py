@@ -99,6 +99,17 @@ def test_an_unknown_kind_of_output_is_refused(clip: Clip, tmp_path: Path) -> Non
     assert_refused(clip("in.mp4", frames=3), tmp_path / "out.nonsense", "kind of video file")
 
 
+@pytest.mark.parametrize("name", ["out.m3u8", "out.mpd", "out.png"])
+def test_an_output_of_several_files_is_refused(name: str, clip: Clip, tmp_path: Path) -> None:
+    assert_refused(clip("in.mp4", frames=3), tmp_path / name, "one whole file")
+
+
+def test_a_name_of_many_bytes_has_room_for_the_unfinished_file(clip: Clip, tmp_path: Path) -> None:
+    name = "字" * 83 + ".mp4"  # 253 of the 255 bytes a file system takes
+    edit_video(clip("in.mp4", frames=3), tmp_path / name, identity)
+    assert files_in(tmp_path) == ["in.mp4", name]
+
+
 def test_an_output_folder_that_is_missing_is_named(clip: Clip, tmp_path: Path) -> None:
     assert_refused(clip("in.mp4", frames=3), tmp_path / "no" / "out.mp4", "does not exist")
 
