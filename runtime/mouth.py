@@ -18,6 +18,10 @@ from mien.runtime.topology import (
 )
 
 SIZE_HW = (48, 96)
+# Points of the outer lip and the inner ones behind them, upper lip, then lower.
+UPPER_LIP = ((85, 97), (86, 97), (87, 98), (88, 99), (89, 99))
+LOWER_LIP = ((95, 103), (94, 103), (93, 102), (92, 101), (91, 101))
+LEAST_THICKNESS = 0.7  # of what a lip had: it may be drawn thin, and never opens through itself
 BOX_WIDTH = 1.7  # of the distance between the mouth's corners
 MIN_WIDTH = 0.22  # crop units: a puckered or turned mouth still gets its surroundings
 
@@ -56,3 +60,20 @@ def lips_gap(landmarks: np.ndarray) -> float:
     upper = landmarks[list(INNER_LIPS_UPPER[1:-1]), 1]
     lower = landmarks[list(INNER_LIPS_LOWER[1:-1]), 1]
     return max(0.0, float((lower - upper).mean()))
+
+
+def hold_lips(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+    """The displacement under which every lip keeps most of its thickness: float32 (106, 2).
+
+    landmarks, displacement: (106, 2), crop units. Only inner lip points are held back.
+    """
+    held = displacement.astype(np.float32).copy()
+    y = landmarks[:, 1] + displacement[:, 1]
+    for pairs, side in ((UPPER_LIP, 1.0), (LOWER_LIP, -1.0)):
+        for outer, inner in pairs:
+            thickness = side * (landmarks[inner, 1] - landmarks[outer, 1])
+            missing = LEAST_THICKNESS * thickness - side * (y[inner] - y[outer])
+            if missing > 0:
+                back = displacement[inner, 1] + side * missing
+                held[inner, 1] = side * max(side * held[inner, 1], side * back)
+    return held

@@ -21,7 +21,7 @@ from mien.runtime.flow import dense_flow
 from mien.runtime.frame import Frame
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods import FaceEditor, Method
-from mien.runtime.mouth import SIZE_HW, Box, lips_gap, lips_hole, mouth_box
+from mien.runtime.mouth import SIZE_HW, Box, hold_lips, lips_gap, lips_hole, mouth_box
 from mien.runtime.one_euro import OneEuro
 from mien.runtime.region import face_region
 
@@ -102,7 +102,7 @@ class WarpEditor:
             self._asked_s = time_s
         displacement = self._displacement(self._answer["displacement"][0], time_s)
         gain = self._gain(self._answer["gain"][0, 0][..., None], time_s)[..., 0]
-        moved = displacement * np.float32(strength)
+        moved = hold_lips(face.landmarks, displacement * np.float32(strength))
         flow = dense_flow(face.landmarks, moved)
         self._painter.may_wait = asks  # so that one frame does not pay for both networks
         patch = self._painter(frame, face, moved, flow, weights, time_s)

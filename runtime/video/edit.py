@@ -130,7 +130,7 @@ class _Run:
         self._options = options
         self._size_wh = (first.width, first.height)
         self._format = first.format.name
-        self._start_pts = first.pts or 0
+        self._start_pts: int | None = None
         self._resized = 0
         self._stop = Stop()
         self._decoded: Channel[_Work] = Channel(_QUEUED_PICTURES, self._stop)
@@ -213,6 +213,7 @@ class _Run:
             item = work.item
             if isinstance(item, Picture):
                 before = time.perf_counter()
+                self._sink.settle_time(item.picture)
                 item = Picture(self._edit(self._conformed(item.picture)))
                 self.filter_s += time.perf_counter() - before
             self._filtered.put(_Work(item, work.weight), work.weight)
@@ -256,6 +257,8 @@ class _Run:
         start_s, end_s = self._options.start_s, self._options.end_s
         if start_s is None and end_s is None:
             return True
-        ticks = (picture.pts or 0) - self._start_pts
-        seconds = float(ticks * self._video.time_base)
+        pts = picture.pts or 0
+        if self._start_pts is None:
+            self._start_pts = pts
+        seconds = float((pts - self._start_pts) * self._video.time_base)
         return (start_s is None or seconds >= start_s) and (end_s is None or seconds < end_s)

@@ -296,10 +296,30 @@ class VideoSink:
 
     # Writing
 
+    def settle_time(self, picture: av.VideoFrame) -> None:
+        """Gives the next picture, in display order, a time after the last one's.
+
+        Before it is filtered: raw streams have no times of their own, and a section or a timeline
+        needs them. Called in one thread, which may be another one than that of `encode`.
+        """
+        step = 1
+        if self._source.rate:
+            step = max(1, round(1 / (self._source.rate * self._source.time_base)))
+        pts = picture.pts
+        if pts is None:
+            pts = picture.dts
+        if pts is None:
+            pts = 0 if self._last_pts is None else self._last_pts + step
+        if self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1
+        self._moved_times += pts != picture.pts
+        picture.pts = pts
+        picture.time_base = self._source.time_base
+        self._last_pts = pts
+
     def encode(self, picture: av.VideoFrame) -> None:
-        """Takes the next picture, in display order. Raises: VideoError."""
+        """Takes the next picture, in display order, its time settled. Raises: VideoError."""
         picture.pict_type = 0  # the source's choice of key frames is no order for this encoder
-        self._keep_time_increasing(picture)
         self._pictures += 1
         try:
             for packet in self.video.encode(self._in_encoder_format(picture)):
@@ -361,22 +381,6 @@ class VideoSink:
         )
         converted.pict_type = 0
         return converted
-
-    def _keep_time_increasing(self, picture: av.VideoFrame) -> None:
-        step = 1
-        if self._source.rate:
-            step = max(1, round(1 / (self._source.rate * self._source.time_base)))
-        pts = picture.pts
-        if pts is None:
-            pts = picture.dts
-        if pts is None:
-            pts = 0 if self._last_pts is None else self._last_pts + step
-        if self._last_pts is not None and pts <= self._last_pts:
-            pts = self._last_pts + 1
-        self._moved_times += pts != picture.pts
-        picture.pts = pts
-        picture.time_base = self._source.time_base
-        self._last_pts = pts
 
     def _mux(self, packet: Packet[Any]) -> None:
         index = packet.stream_index

@@ -5,7 +5,15 @@ from mien.runtime.alignment import AlignedFace, invert_similarity, transform_poi
 from mien.runtime.blending import blend, crop_units_matrix
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.warp import CROP_SIZE, WarpMethod, moved_mouth, painted_share
-from mien.runtime.mouth import SIZE_HW, lips_gap, lips_hole, mouth_box
+from mien.runtime.mouth import (
+    LOWER_LIP,
+    SIZE_HW,
+    UPPER_LIP,
+    hold_lips,
+    lips_gap,
+    lips_hole,
+    mouth_box,
+)
 from tests.runtime.faces import mean_face
 
 CROP_FROM_FRAME = np.array([[0.4, 0.0, -8.0], [0.0, 0.4, -4.0]], np.float32)
@@ -132,3 +140,22 @@ def test_networks_are_asked_again_only_when_their_answers_are_old() -> None:
         assert index == 0 or len(asked) - before <= 1
     assert asked.count("warp") == 15
     assert 13 <= asked.count("mouth") <= 16
+
+
+def test_a_lip_keeps_most_of_its_thickness() -> None:
+    landmarks = mean_face()
+    displacement = np.zeros((106, 2), np.float32)
+    displacement[[97, 98, 99], 1] = -0.08
+    displacement[[101, 102, 103], 1] = 0.08
+    after = landmarks + hold_lips(landmarks, displacement)
+    for outer, inner in UPPER_LIP + LOWER_LIP:
+        before_px = abs(landmarks[inner, 1] - landmarks[outer, 1])
+        kept = (after[inner, 1] - after[outer, 1]) * np.sign(
+            landmarks[inner, 1] - landmarks[outer, 1]
+        )
+        assert kept >= 0.69 * before_px
+
+
+def test_lips_that_move_together_are_left_alone() -> None:
+    displacement = np.full((106, 2), 0.03, np.float32)
+    assert np.allclose(hold_lips(mean_face(), displacement), displacement)
