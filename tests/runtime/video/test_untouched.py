@@ -260,3 +260,17 @@ def test_a_section_leaves_the_other_frames_alone(clip: Callable[..., Path], tmp_
     pairs = zip(read_frames(source), read_frames(tmp_path / "out.mp4"), strict=True)
     changed = [not np.array_equal(a.planes[0].samples, b.planes[0].samples) for a, b in pairs]
     assert changed == [False] * 5 + [True] * 10 + [False] * 5
+
+
+def test_a_stream_without_times_is_counted_in_frames(
+    clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = clip("in.h264", options=B_FRAMES)
+    seen_s: list[float | None] = []
+
+    def look(frame: Frame) -> Frame:
+        seen_s.append(frame.time_s)
+        return frame
+
+    edit_video(source, tmp_path / "out.mkv", look, VideoOptions(start_s=0.2, end_s=0.6))
+    assert seen_s == pytest.approx([0.04 * index for index in range(5, 15)])
