@@ -125,7 +125,6 @@ class Track:
         """Nothing; what comes next is not the continuation of the movement."""
         self._filter.reset()
         self._velocity = np.zeros(2, np.float32)
-        self._presence.break_time()
         self.surprise = 0.0
 
     def return_from_loss(self) -> None:

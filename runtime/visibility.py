@@ -122,12 +122,8 @@ class Presence:
         self._time_s: float | None = None
         self._is_given = full
 
-    def break_time(self) -> None:
-        """Nothing; the next call knows no time step and moves nothing."""
-        self._time_s = None
-
     def __call__(self, wanted: float, time_s: float) -> float:
-        """The presence at `time_s`, 0..1, on its way to `wanted`."""
+        """The presence at `time_s`, 0..1, on its way to `wanted`; a step back moves nothing."""
         if self._is_given:
             self._value, self._is_given = wanted, False
         step_s = 0.0 if self._time_s is None else max(0.0, time_s - self._time_s)

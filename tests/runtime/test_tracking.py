@@ -171,6 +171,15 @@ def test_a_jump_in_time_starts_the_smoothing_anew(jump_s: float) -> None:
     assert face.presence == 1.0
 
 
+def test_a_face_that_enters_a_clip_of_few_frames_is_edited() -> None:
+    world = World()
+    first = (90, 90, 50)
+    world.show(0.0, first)
+    # two seconds a frame: every step is a break
+    faces = [world.show(2.0 * i, first, (250, 90, 25)) for i in range(1, 4)]
+    assert [[face.presence for face in each] for each in faces] == [[1, 0], [1, 1], [1, 1]]
+
+
 def test_no_more_faces_than_asked_for() -> None:
     world = World(TrackerSettings(max_faces=2))
     assert len(world.show(0.0, (50, 90, 30), (150, 90, 30), (250, 90, 30))) == 2

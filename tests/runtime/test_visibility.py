@@ -126,10 +126,9 @@ def test_presence_of_a_face_that_was_there_starts_in_full() -> None:
     assert Presence()(0.8, 4.0) == 0.0
 
 
-def test_presence_moves_nothing_over_a_break_in_time() -> None:
+def test_presence_moves_nothing_when_time_goes_back() -> None:
     presence = Presence(full=True)
-    presence(1.0, 0.0)
-    presence.break_time()
-    assert presence(0.0, 50.0) == 1.0
+    presence(1.0, 50.0)
     assert presence(0.0, 50.06) == pytest.approx(0.5)
     assert presence(0.0, 10.0) == pytest.approx(0.5)
+    assert presence(0.0, 10.03) == pytest.approx(0.25)
