@@ -159,7 +159,7 @@ class Filter:
         pixels: uint8 (H, W, 3), RGB, only read; it is returned itself where nothing changes.
         time_s: when it is shown; None counts 30 pictures a second.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise UsageError(
                 f"a picture must be uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}"
             )
@@ -177,9 +177,10 @@ class Filter:
         self.timings.start_frame()
         with self.timings.stage("track"):
             self.faces = tuple(self._tracker(frame, self._time_s))
-            chosen = self._choice(self.faces, frame)
+            chosen = {face.track_id for face in self._choice(self.faces, frame)}
         self._forget_lost()
-        edits = [edit for face in chosen if (edit := self._edit_face(frame, face)) is not None]
+        found = [self._edit_face(frame, face, face.track_id in chosen) for face in self.faces]
+        edits = [edit for edit in found if edit is not None]
         self.edited = tuple(track_id for track_id, _ in edits)
         with self.timings.stage("blend"):
             return blend_faces(frame, [edit for _, edit in edits])
@@ -188,9 +189,11 @@ class Filter:
         present = {face.track_id for face in self.faces}
         self._subjects = {key: kept for key, kept in self._subjects.items() if key in present}
 
-    def _edit_face(self, frame: Frame, face: Face) -> tuple[int, FaceEdit] | None:
+    def _edit_face(self, frame: Frame, face: Face, is_chosen: bool) -> tuple[int, FaceEdit] | None:
+        # A face that is not chosen is eased to nothing: when another becomes the largest, the one
+        # fades as the other comes.
         subject = self._subject(face)
-        wanted = self.target.strength if self.target is not None else 0.0
+        wanted = self.target.strength if is_chosen and self.target is not None else 0.0
         strength = float(subject.strength(wanted, self._time_s)) * face.presence
         weights = subject.eased_weights(self.target, self._time_s)
         if strength < LEAST_STRENGTH or weights is None:

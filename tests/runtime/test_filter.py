@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +15,10 @@ from mien.engines import LANDMARKS, Catalog, UsageError
 from mien.runtime import Filter, Frame, PixelLayout, Plane, parse_target
 from mien.runtime.alignment import crop_matrix, roi_matrix, transform_points
 from mien.runtime.landmarks import LandmarkDetector
+from mien.runtime.tracking import Face
 from mien.runtime.video import read_frames
+from tests.apps.stand_in import write_models
+from tests.runtime.faces import mean_face
 
 SAMPLE = Path(__file__).parents[2] / "apps" / "sample" / "sample.mp4"
 
@@ -133,6 +138,8 @@ def test_rgb_pictures_are_edited_and_the_input_kept(happy: Filter, frames: list[
 def test_a_picture_of_another_type_is_refused(happy: Filter) -> None:
     with pytest.raises(UsageError, match="uint8"):
         happy(np.zeros((10, 10, 3), np.float32))
+    with pytest.raises(UsageError, match=r"\(0, 10, 3\)"):
+        happy(np.zeros((0, 10, 3), np.uint8))
 
 
 def test_the_second_of_one_face_is_nobody(frames: list[Frame]) -> None:
@@ -168,3 +175,28 @@ def test_the_same_frames_give_the_same_pictures_again(frames: list[Frame]) -> No
             results.append([change.apply(frame).planes[0].samples for frame in frames[:4]])
     for first, second in zip(*results, strict=True):
         assert np.array_equal(first, second)
+
+
+def test_the_edit_moves_over_when_another_face_becomes_the_largest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sides_px = [100, 60]
+
+    def track(_frame: Frame, _time_s: float) -> list[Face]:
+        places = [(10, 40), (170, 40)]
+        return [
+            Face(number, mean_face() * np.float32(side_px) + np.float32(place), 0.9, 1.0)
+            for number, side_px, place in zip((1, 2), sides_px, places, strict=True)
+        ]
+
+    with Filter("happy", face="largest", models=write_models(tmp_path)) as change:
+        monkeypatch.setattr(change, "_tracker", track)
+        edited = []
+        for index in range(50):
+            sides_px = [100, 60] if index < 5 else [60, 100]
+            change.apply(replace(empty_frame(), pts=index, time_base=Fraction(1, 30)))
+            edited.append(change.edited)
+        monkeypatch.undo()
+    assert edited[:5] == [(1,)] * 5
+    assert set(edited[6:10]) == {(1, 2)}
+    assert edited[-1] == (2,)
