@@ -37,7 +37,11 @@ from mien.runtime.whole_file import copy_whole, write_whole
 
 DEFAULT_VIDEO_QUALITY = 80
 NO_FACE = "no face found, so it is unchanged"
-NOT_EDITED = "the face is turned away, covered, tiny or badly lit, so it is unchanged"
+NOT_EDITED = (
+    "no chosen face could be edited (not there, turned away, covered, tiny or badly lit), "
+    "so it is unchanged"
+)
+NO_FRAME = "no frame lies between --from and --to, so it is unchanged"
 EXIT_ERROR = 2
 EXIT_LOST = 3
 
@@ -207,6 +211,8 @@ def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str,
     """The note on a file in which nothing was edited, though it was asked for; else empty."""
     if changed or (isinstance(job.goal, Target) and job.goal.strength == 0):
         return ()
+    if not run.frames:
+        return (NO_FRAME,)
     if not run.frames_with_face:
         return (NO_FACE,)
     return (NOT_EDITED,) if isinstance(job.goal, Target) else ()

@@ -131,6 +131,15 @@ def test_without_a_face_the_file_is_unchanged_and_a_note_says_so(
         assert "note: no face found" in said
 
 
+def test_a_section_beyond_the_end_is_told_from_a_clip_without_a_face(
+    here: Path, capsys: Captured
+) -> None:
+    write_clip(here / "in.mp4")
+    assert run(["edit", "in.mp4", "--emotion", "happy", "--from", "10"], Makers()) == 0
+    assert "note: no frame lies between --from and --to" in capsys.readouterr().out
+    assert (here / "in_happy.mp4").read_bytes() == (here / "in.mp4").read_bytes()
+
+
 def test_a_folder_is_edited_file_by_file(here: Path, capsys: Captured) -> None:
     folder = here / "album"
     folder.mkdir()
