@@ -19,9 +19,9 @@ from mien.runtime.topology import (
 
 SIZE_HW = (48, 96)
 # Points of the outer lip and the inner ones behind them, upper lip, then lower.
-UPPER_LIP = ((85, 97), (86, 97), (87, 98), (88, 99), (89, 99))
-LOWER_LIP = ((95, 103), (94, 103), (93, 102), (92, 101), (91, 101))
-LEAST_THICKNESS = 0.7  # of what a lip had: it may be drawn thin, and never opens through itself
+UPPER_LIP = ((86, 97), (87, 98), (88, 99))
+LOWER_LIP = ((94, 103), (93, 102), (92, 101))
+LEAST_THICKNESS = 0.6  # of what a lip had: it may be drawn thin, and never opens through itself
 BOX_WIDTH = 1.7  # of the distance between the mouth's corners
 MIN_WIDTH = 0.22  # crop units: a puckered or turned mouth still gets its surroundings
 
@@ -70,10 +70,11 @@ def hold_lips(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     held = displacement.astype(np.float32).copy()
     y = landmarks[:, 1] + displacement[:, 1]
     for pairs, side in ((UPPER_LIP, 1.0), (LOWER_LIP, -1.0)):
-        for outer, inner in pairs:
-            thickness = side * (landmarks[inner, 1] - landmarks[outer, 1])
-            missing = LEAST_THICKNESS * thickness - side * (y[inner] - y[outer])
-            if missing > 0:
-                back = displacement[inner, 1] + side * missing
-                held[inner, 1] = side * max(side * held[inner, 1], side * back)
+        outer, inner = (list(points) for points in zip(*pairs, strict=True))
+        thickness = side * (landmarks[inner, 1] - landmarks[outer, 1])
+        missing = np.maximum(0, LEAST_THICKNESS * thickness - side * (y[inner] - y[outer]))
+        # The neighbours give way too, or the lip's edge would be a zigzag.
+        missing[[0, 2]] = np.maximum(missing[[0, 2]], 0.8 * missing[1])
+        missing[1] = max(missing[1], 0.9 * missing[[0, 2]].mean())
+        held[inner, 1] += side * missing
     return held

@@ -6,7 +6,8 @@ Objective, on aligned luma crops of FER-2013 (training split) and faces160 (trai
 - two frozen classifiers (`training.guide`) see the target emotion in the warped, shaded crop;
 - a projection discriminator with hinge loss (StarGAN's adversarial part; Miyato and Koyama 2018)
   finds the edited crop among real ones of that emotion;
-- the flow keeps its orientation (a penalty where its Jacobian's determinant falls below 0.3);
+- the flow keeps its orientation (a penalty where its Jacobian's determinant falls below 0.3), and
+  lips their thickness, for a classifier likes a mouth that opens through its lips;
 - shading is small and smooth; like faces get like edits (a relit, slightly moved copy must be
   edited the same way), which is what keeps a video calm.
 
@@ -30,6 +31,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from mien.engines import WARP
 from mien.export.onnx_file import sha256_of, to_onnx
 from mien.export.warp import WarpNetwork
+from mien.runtime.mouth import LOWER_LIP, UPPER_LIP
 from mien.runtime.region import face_region
 from mien.runtime.target import EMOTIONS
 from mien.runtime.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
@@ -58,10 +60,11 @@ INSIDE = (0.6, 0.95, 0.5, 0.3, 0.55, 0.7, 0.75, 0.6)
 class Weights:
     """Weights of the loss terms."""
 
-    follow: float = 1.0
+    follow: float = 1.5
     guide: float = 0.7
     adversarial: float = 0.08
     fold: float = 2.0
+    lips: float = 1.0
     shade: float = 1.0
     alike: float = 1.0
 
@@ -240,6 +243,7 @@ class Objective:
             "follow": w.follow * (displacement - wish).abs().mean() / 0.006,
             "guide": w.guide * (self._guidance(edited, target) * whole).sum() / whole.sum(),
             "fold": w.fold * self._folds(flow),
+            "lips": w.lips * self._thin_lips(marks, displacement),
             "shade": w.shade * self._shading(gain),
             "alike": w.alike
             * (F.l1_loss(again, displacement) / 0.006 + F.l1_loss(gain_again, gain) / 0.03)
@@ -307,6 +311,15 @@ class Objective:
         along_y = (flow[..., 1:, :-1] - flow[..., :-1, :-1]) * size
         area = (1 + along_x[:, 0]) * (1 + along_y[:, 1]) - along_x[:, 1] * along_y[:, 0]
         return F.relu(0.3 - area).mean() * 10 + (along_x.square() + along_y.square()).mean() * 0.2
+
+    @staticmethod
+    def _thin_lips(marks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+        """How much of a lip's thickness an edit takes, beyond a fifth."""
+        pairs = torch.tensor(UPPER_LIP + LOWER_LIP)
+        before = marks[:, pairs[:, 1], 1] - marks[:, pairs[:, 0], 1]
+        moved = marks[..., 1] + displacement[..., 1]
+        after = (moved[:, pairs[:, 1]] - moved[:, pairs[:, 0]]) * before.sign()
+        return F.relu(0.8 * before.abs() - after).mean() / 0.006
 
     @staticmethod
     def _shading(gain: torch.Tensor) -> torch.Tensor:

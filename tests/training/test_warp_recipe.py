@@ -154,7 +154,7 @@ def test_a_step_trains_the_editor_and_its_discriminator(tmp_path: Path) -> None:
     objective = Objective(tmp_path / "guides.pt", torch.device("cpu"))
     before = {name: value.clone() for name, value in objective.judge.state_dict().items()}
     terms = objective(network, Sampler(crops, 0)())
-    assert terms.keys() == {"follow", "guide", "fold", "shade", "alike", "adversarial"}
+    assert terms.keys() == {"follow", "guide", "fold", "lips", "shade", "alike", "adversarial"}
     torch.stack(list(terms.values())).sum().backward()
     assert network.move.weight.grad is not None
     assert network.move.weight.grad.abs().sum() > 0
