@@ -42,9 +42,9 @@ class PlainDisplay:
         yield lambda _progress, _faces: None
 
     def finish(self, result: Result) -> None:
-        """Prints the summary line, and what is lost of a truncated source."""
+        """Prints the summary line, and what is lost of a damaged source."""
         if result.lost:
-            tell_error(f"{result.source} is cut short: {result.lost}; edited what there is")
+            tell_error(f"{result.source} is damaged: {result.lost}; edited what there is")
         typer.echo(summary(result))
 
     def fail(self, error: MienError) -> None:

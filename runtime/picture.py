@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from mien.engines.errors import VideoError
+from mien.runtime.complaints import complaints
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.picture_container import Container, Kind
 from mien.runtime.picture_jpeg import jpeg_with_metadata, read_jpeg
@@ -38,6 +39,8 @@ READERS = {"jpeg": read_jpeg, "png": read_png, "webp": read_webp}
 SUFFIXES: dict[Kind, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 # Where a lossy picture does not tell its quality.
 DEFAULT_QUALITY = 90
+# What libjpeg says of lost data. Stray bytes before a marker do not count, for cameras write them.
+JPEG_DAMAGE = ("premature end of data segment", "bad Huffman code", "instead of RST")
 # What OpenCV takes for the chroma sampling of a JPEG, by (horizontal, vertical).
 JPEG_SAMPLING = {
     (1, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
@@ -211,7 +214,8 @@ def _decode(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
         # with an end, OpenCV gives what lies before it instead of nothing
         data = data.rstrip(b"\xff") + b"\xff\xd9"
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        with complaints() as said:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise VideoError(f"cannot be decoded: {error.err}") from error
     if pixels is None or pixels.shape[:2] != (container.height, container.width):
@@ -219,7 +223,10 @@ def _decode(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
         raise VideoError(f"cannot be decoded; the file is {state}")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise VideoError(f"has samples of an unknown kind ({pixels.dtype})")
-    return pixels, None if container.whole else _lost_rows(pixels)
+    if not container.whole:
+        return pixels, _lost_rows(pixels)
+    damaged = any(sign in line for line in said for sign in JPEG_DAMAGE)
+    return pixels, "the file is damaged: a part of it is not as it was" if damaged else None
 
 
 def _lost_rows(pixels: np.ndarray) -> str:

@@ -218,7 +218,7 @@ def test_a_truncated_video_is_edited_as_far_as_it_goes(tmp_path: Path, capsys: C
     path.write_bytes(whole[: len(whole) * 2 // 3])
     assert run(["edit", str(path), "--emotion", "happy"], Makers()) == 3
     said = capsys.readouterr()
-    assert "is cut short" in said.err
+    assert "is damaged" in said.err
     assert said.err.count("\n") == 1
     assert (tmp_path / "in_happy.mkv").exists()
 
@@ -227,7 +227,7 @@ def test_a_truncated_picture_is_edited_as_far_as_it_goes(tmp_path: Path, capsys:
     path = write_picture_file(tmp_path / "in.jpg")
     path.write_bytes(path.read_bytes()[:-10])
     assert run(["edit", str(path), "--emotion", "happy"], Makers()) == 3
-    assert "is cut short" in capsys.readouterr().err
+    assert "is damaged" in capsys.readouterr().err
     assert (tmp_path / "in_happy.jpg").exists()
 
 

@@ -44,5 +44,5 @@ def test_what_is_lost_is_told_apart_from_the_summary(capsys: pytest.CaptureFixtu
     result = Result(Path("in.mp4"), Path("out.mp4"), 3, 1, 0.1, STAGES, lost="2 of 5 s")
     PlainDisplay().finish(result)
     said = capsys.readouterr()
-    assert said.err == "mien: in.mp4 is cut short: 2 of 5 s; edited what there is\n"
+    assert said.err == "mien: in.mp4 is damaged: 2 of 5 s; edited what there is\n"
     assert said.out.startswith("out.mp4: 3 frames")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import VideoError
+from mien.runtime.complaints import complaints
 from mien.runtime.frame import Frame, Plane
 from mien.runtime.picture import (
+    Picture,
     is_picture,
     read_picture,
     side_by_side,
@@ -322,3 +326,36 @@ def test_a_picture_keeps_its_format(tmp_path: Path) -> None:
     picture = read_picture(source)
     with pytest.raises(VideoError, match=r"must end in \.jpg"):
         write_picture(tmp_path / "out.png", picture, picture.frame)
+
+
+@pytest.mark.parametrize("make", [jpeg, png])
+def test_only_mien_speaks_of_a_picture_that_is_cut_short(
+    make: Callable[[np.ndarray], bytes], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "in"
+    data = make(scene(200, 300))
+    path.write_bytes(data[: len(data) * 2 // 3])
+    with contextlib.suppress(VideoError):
+        read_picture(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_damage_amid_a_jpeg_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "in.jpg"
+    data = bytearray(jpeg(scene(200, 300)))
+    assert read_picture_of(path, data).lost is None
+    start = data.rfind(b"\xff\xda") + 200
+    data[start : start + 40] = b"\xff\xd9" + bytes(38)
+    assert "is damaged" in (read_picture_of(path, data).lost or "")
+
+
+def read_picture_of(path: Path, data: bytes) -> Picture:
+    path.write_bytes(data)
+    return read_picture(path)
+
+
+def test_what_others_print_meanwhile_is_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with complaints() as said:
+        os.write(2, b"libpng error: bad\nsomething else\n")
+    assert said == ["libpng error: bad"]
+    assert capfd.readouterr().err == "something else\n"
