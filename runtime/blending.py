@@ -258,7 +258,8 @@ def _tinted(
         ]
         return np.stack(parts, -1)
     tint = (_mean(below, around) - zero) * saturation + np.float32(zero)
-    return below + (tint - below) * alpha
+    tinted: np.ndarray = below + (tint - below) * alpha
+    return tinted
 
 
 def _recoloured(

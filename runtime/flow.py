@@ -7,7 +7,7 @@ everything else where it is.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, cast
 
 import cv2
 import numpy as np
@@ -55,7 +55,8 @@ def dense_flow(landmarks: np.ndarray, displacement: np.ndarray, size: int = 64) 
     values[: len(carriers)] = -displacement[carriers]
     weights = _weights(centres.astype(np.float64), values).astype(np.float32)
     axis = ((np.arange(size) + 0.5) / size).astype(np.float32)
-    flow = cv2.gemm(_grid_distances(axis, centres), weights[:-1], 1, None, 0) + weights[-1]
+    nothing = cast("Any", None)  # the stubs ask for a matrix to add
+    flow = cv2.gemm(_grid_distances(axis, centres), weights[:-1], 1, nothing, 0) + weights[-1]
     taper = np.clip(np.minimum(axis, 1 - axis) / 0.06 - 0.15, 0, 1).astype(np.float32)
     field = flow.reshape(size, size, 2).transpose(2, 0, 1) * (taper[:, None] * taper[None])
     return np.ascontiguousarray(field, np.float32)
@@ -81,4 +82,5 @@ def _grid_distances(axis: np.ndarray, centres: np.ndarray) -> np.ndarray:
     dx = (axis[:, None] - centres[None, :, 0]) ** 2
     dy = (axis[:, None] - centres[None, :, 1]) ** 2 + np.float32(SOFTNESS**2)
     squared = dy[:, None] + dx[None]
-    return np.sqrt(squared, out=squared).reshape(len(axis) ** 2, len(centres))
+    distances: np.ndarray = np.sqrt(squared, out=squared)
+    return distances.reshape(len(axis) ** 2, len(centres))

@@ -67,7 +67,7 @@ def hold_lips(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
 
     landmarks, displacement: (106, 2), crop units. Only inner lip points are held back.
     """
-    held = displacement.astype(np.float32).copy()
+    held: np.ndarray = displacement.astype(np.float32).copy()
     y = landmarks[:, 1] + displacement[:, 1]
     for pairs, side in ((UPPER_LIP, 1.0), (LOWER_LIP, -1.0)):
         outer, inner = (list(points) for points in zip(*pairs, strict=True))

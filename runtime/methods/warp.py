@@ -229,14 +229,15 @@ def moved_mouth(frame: Frame, face: AlignedFace, flow: np.ndarray, box: Box) -> 
     map_x = np.arange(width, dtype=np.float32) + margin + shift_px[0] * np.float32(unit_px)
     map_y = np.arange(height, dtype=np.float32)[:, None] + top + shift_px[1] * np.float32(unit_px)
     moved = cv2.remap(square, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(moved, np.float32) / np.float32(255)
+    luma: np.ndarray = np.asarray(moved, np.float32) / np.float32(255)
+    return luma
 
 
 def _square_from_frame(
     face: AlignedFace, box: Box, unit_px: float, margin: int, top: int
 ) -> np.ndarray:
     size = face.pixels.shape[0]
-    matrix = face.crop_from_frame.astype(np.float64).copy()
+    matrix: np.ndarray = face.crop_from_frame.astype(np.float64).copy()
     matrix[:, 2] += 0.5
     matrix *= unit_px / size
     matrix[:, 2] += np.array([margin, top]) - np.array(box[:2]) * unit_px - 0.5
