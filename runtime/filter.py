@@ -40,18 +40,15 @@ SETTLE_S = 0.45  # how long a change of expression takes
 class Timings:
     """How long each stage takes.
 
-    last_ms: milliseconds of the last frame by stage. total_ms: of all frames. frames: how many.
+    last_ms: milliseconds of the last frame by stage.
     """
 
     def __init__(self) -> None:
         self.last_ms = dict.fromkeys(STAGES, 0.0)
-        self.total_ms = dict.fromkeys(STAGES, 0.0)
-        self.frames = 0
 
     def start_frame(self) -> None:
         """Nothing; the stages of another frame follow."""
         self.last_ms = dict.fromkeys(STAGES, 0.0)
-        self.frames += 1
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -60,13 +57,7 @@ class Timings:
         try:
             yield
         finally:
-            spent_ms = (time.perf_counter() - began) * 1e3
-            self.last_ms[name] += spent_ms
-            self.total_ms[name] += spent_ms
-
-    def mean_ms(self) -> dict[str, float]:
-        """Milliseconds a frame by stage, over all frames so far."""
-        return {name: total / max(1, self.frames) for name, total in self.total_ms.items()}
+            self.last_ms[name] += (time.perf_counter() - began) * 1e3
 
 
 class _Subject:

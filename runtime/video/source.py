@@ -124,7 +124,6 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         rate = self.stream.average_rate or self.stream.base_rate or None
         self.rate: Fraction | None = as_fraction(rate)
         self.time_base: Fraction = as_fraction(self.stream.time_base) or Fraction(1, 90000)
-        self.notes: list[str] = []
         self._packets = 0
         self._undecodable = 0
         self._damaged = 0
