@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mien.apps.inputs import SAMPLE
-from mien.engines.errors import MienError
+from mien.engines.errors import MienError, UsageError
 from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.filter import Filter
+from mien.runtime.picture import is_picture
 from mien.runtime.profile import FilterProfile, profile_filter
 from mien.runtime.video import probe, read_frames
 
@@ -82,6 +83,8 @@ def print_bench(plan: BenchPlan, *, as_json: bool) -> None:
 
 def measure(plan: BenchPlan) -> BenchReport:
     """The measurements of a plan. Raises MienError."""
+    if plan.clip is not None and is_picture(plan.clip):
+        raise UsageError(f"{plan.clip} is a picture; give a video to measure on")
     with tempfile.TemporaryDirectory(prefix="mien-bench-") as folder:
         clip = plan.clip
         if clip is None:

@@ -175,11 +175,9 @@ def _edit_video(
         overwrite=job.overwrite,
         side_by_side=job.compare,
     )
-    run = FilterRun(opened.result(), job.goal)
-    if isinstance(job.goal, Timeline):
-        # a timeline counts from the first frame, so the run must see that and mind the section
-        run = FilterRun(opened.result(), job.goal, start_s=job.start_s, end_s=job.end_s)
-        options = replace(options, start_s=None, end_s=None)
+    options = replace(options, start_s=None, end_s=None)
+    # the run minds the section itself: it must see the frames around it to ease in and out
+    run = FilterRun(opened.result(), job.goal, start_s=job.start_s, end_s=job.end_s)
     with display.watch(source) as show:
         report = edit_video(
             source, output, run, options, progress=lambda progress: show(progress, run.faces)
@@ -266,6 +264,8 @@ def _encoded(job: EditJob, picture: Picture, edited: Frame) -> bytes:
 def _check_still(job: EditJob, source: Path) -> None:
     if isinstance(job.goal, Timeline):
         raise UsageError(f"{source} is a picture; a timeline needs a video")
+    if job.source.is_dir():
+        return  # what is asked of the videos of a folder is no fault of the pictures beside them
     if job.start_s is not None or job.end_s is not None:
         raise UsageError(f"{source} is a picture; --from and --to need a video")
     if job.codec is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -13,6 +14,9 @@ from mien.runtime.timeline import Timeline
 
 # A still is shown to the filter this often, a second apart, so that all easing has come to its end.
 STILL_PASSES = 3
+# A section begins and ends gently: the filter is at rest this long before it, and told to rest this
+# long before its end.
+LEAD_S, FADE_S = 0.2, 0.6
 
 
 class StageTimes(Protocol):
@@ -50,7 +54,8 @@ class FilterRun:
     """One file's way through a filter; called with each frame, in order.
 
     goal: an expression for the whole file, or a timeline, whose times count from the first frame.
-    start_s, end_s: frames outside, counted likewise, are given back as they are.
+    start_s, end_s: frames outside, counted likewise, are given back as they are; the edit eases in
+        from start_s on and is gone by end_s.
     """
 
     def __init__(
@@ -67,18 +72,18 @@ class FilterRun:
         self.stage_ms: dict[str, float] = {}
         self._filter = face_filter
         self._goal = goal
-        self._section = (start_s or 0.0, float("inf") if end_s is None else end_s)
+        self._start_s = start_s or 0.0
+        self._end_s = math.inf if end_s is None else end_s
+        self._rest_s = self._end_s - min(FADE_S, (self._end_s - self._start_s) / 3)
         self._zero_s: float | None = None
         face_filter.reset()
 
     def __call__(self, frame: Frame) -> Frame:
         """`frame` edited, or itself outside the section. Counts faces and time."""
         time_s = self._time_s(frame)
-        if not self._section[0] <= time_s < self._section[1]:
+        if not self._start_s - LEAD_S <= time_s < self._end_s:
             return frame
-        self._filter.target = (
-            self._goal if isinstance(self._goal, Target) else self._goal.target_at(time_s)
-        )
+        self._filter.target = self._target(time_s)
         edited = self._filter.apply(frame)
         self.frames += 1
         seen = len(self._filter.faces)
@@ -97,6 +102,11 @@ class FilterRun:
             if edited is shown:
                 edited = frame
         return edited
+
+    def _target(self, time_s: float) -> Target | None:
+        if not self._start_s <= time_s < self._rest_s:
+            return None
+        return self._goal if isinstance(self._goal, Target) else self._goal.target_at(time_s)
 
     def _time_s(self, frame: Frame) -> float:
         """Seconds since the first frame."""

@@ -19,7 +19,8 @@ class FaceChoice:
     """Picks faces by `all`, `largest`, or a number from 1 on.
 
     Faces are numbered in the order in which they first appear, those of one frame from left to
-    right as displayed. The largest stays the largest until another is clearly larger, so that two
+    right as displayed. Where nobody is left of those that were numbered, as after a cut, numbers
+    begin anew. The largest stays the largest until another is clearly larger, so that two
     people side by side do not take turns.
 
     Raises UsageError for any other text.
@@ -51,6 +52,8 @@ class FaceChoice:
     def _number(self, faces: Sequence[Face], frame: Frame) -> None:
         across = display_from_stored((frame.width, frame.height), frame.rotation)[0]
         new = [face for face in faces if face.track_id not in self._seen]
+        if new and len(new) == len(faces):
+            self._seen = []  # after a cut, or once everybody has left: numbers begin anew
         new.sort(key=lambda face: float(across[:2] @ face.landmarks.mean(0)))
         self._seen += [face.track_id for face in new]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -103,10 +103,14 @@ class Filter:
         self.target: Target | None = parse_target(target) if isinstance(target, str) else target
         catalog = Catalog.bundled() if models is None else Catalog.load(models)
         self._choice = FaceChoice(str(face))
-        self._engines = [
-            catalog.open(network, provider=provider) for network in (DETECTOR, LANDMARKS)
-        ]
-        self._method: Method = open_method(method, catalog, provider=provider)
+        with ExitStack() as opening:  # what is open is closed where the next does not open
+            self._engines = [
+                opening.enter_context(catalog.open(network, provider=provider))
+                for network in (DETECTOR, LANDMARKS)
+            ]
+            self._method: Method = open_method(method, catalog, provider=provider)
+            opening.callback(self._method.close)
+            self._opened = opening.pop_all()
         detector, landmarks = self._engines
         self._tracker = Tracker(FaceDetector(detector), LandmarkDetector(landmarks))
         self.timings = Timings()
@@ -129,9 +133,7 @@ class Filter:
 
     def close(self) -> None:
         """Nothing; gives the networks back."""
-        for engine in self._engines:
-            engine.close()
-        self._method.close()
+        self._opened.close()
 
     def __enter__(self) -> Filter:
         return self

@@ -56,12 +56,15 @@ def test_the_largest_changes_only_for_a_clearly_larger_one(frame: Frame) -> None
     assert ids(choice([face(1, 50, 100)], frame)) == [1]
 
 
-def test_reset_numbers_anew(frame: Frame) -> None:
+def test_numbers_begin_anew_when_nobody_is_left_and_after_a_reset(frame: Frame) -> None:
     choice = FaceChoice("1")
     assert ids(choice([face(4, 50)], frame)) == [4]
-    assert choice([face(5, 50)], frame) == []
+    assert ids(choice([face(4, 50), face(5, 10)], frame)) == [4]
+    assert choice([face(5, 10)], frame) == []
+    assert choice([], frame) == []
+    assert ids(choice([face(7, 90), face(6, 20)], frame)) == [6]
     choice.reset()
-    assert ids(choice([face(5, 50)], frame)) == [5]
+    assert ids(choice([face(8, 50)], frame)) == [8]
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "biggest", "1.5", "²"])
