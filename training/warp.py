@@ -61,7 +61,7 @@ class Weights:
     """Weights of the loss terms."""
 
     follow: float = 1.5
-    guide: float = 0.7
+    guide: float = 1.0
     adversarial: float = 0.08
     fold: float = 2.0
     lips: float = 1.0

@@ -39,9 +39,9 @@ class Wishes:
         target: (n, 8) weights, summing to at most 1.
         """
         asked = target.sum(1, keepdim=True)
-        # What a face shows already is mostly taken back; of the target itself only half, for a
-        # person who smiles and asks for a smile wants to see one.
-        change = target - asked * present * (0.8 - 0.3 * target)
+        # What a face shows already is mostly taken back; of the target itself only a quarter, for
+        # a person who smiles and asks for a smile wants to see one.
+        change = target - asked * present * (0.8 - 0.55 * target)
         gap = (landmarks[:, 102, 1] - landmarks[:, 98, 1]).clamp(min=0)
         closed = 1 - ((gap - REST_GAP) / (WIDE_GAP - REST_GAP)).clamp(0, 0.85)
         moved = torch.einsum("ne,epd->npd", change, self.whole - self.opening)
