@@ -267,6 +267,7 @@ def test_another_signal_does_not_break_the_clean_up() -> None:
     program = """
 import os, signal
 from mien.apps.signals import Stopped, raise_on_signals
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a test run under nohup inherits it ignored
 raise_on_signals()
 try:
     os.kill(os.getpid(), signal.SIGHUP)
