@@ -96,7 +96,7 @@ def card_sections(metrics: dict[str, object]) -> dict[str, str]:
             + quality_table(metrics)
         ),
         "Use": (
-            "A cell counts as a face from a score of 0.65, and the landmark network then has to "
+            "A cell counts as a face from a score of 0.6, and the landmark network then has to "
             "score the crop at 0.9 or more."
         ),
         "Limits": (

@@ -4,7 +4,7 @@ from mien.engines import MOUTH, WARP, FakeEngine
 from mien.runtime.alignment import AlignedFace, invert_similarity, transform_points
 from mien.runtime.blending import blend, crop_units_matrix
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.methods.warp import CROP_SIZE, WarpMethod, moved_mouth, painted_share
+from mien.runtime.methods.warp import AMOUNTS, CROP_SIZE, WarpMethod, moved_mouth, painted_share
 from mien.runtime.mouth import (
     LOWER_LIP,
     SIZE_HW,
@@ -159,3 +159,15 @@ def test_a_lip_keeps_most_of_its_thickness() -> None:
 def test_lips_that_move_together_are_left_alone() -> None:
     displacement = np.full((106, 2), 0.03, np.float32)
     assert np.allclose(hold_lips(mean_face(), displacement), displacement)
+
+
+def test_an_emotion_shows_its_own_amount_of_the_answer() -> None:
+    frame, face = frame_and_face(closed_mouth())
+    reach = {}
+    for index, emotion in ((2, "sad"), (3, "surprised")):
+        weights = np.eye(8, dtype=np.float32)[index]
+        flow = method(opening=0.03).new_face()(frame, face, weights, 1.0, 0.0).flow
+        assert flow is not None
+        reach[emotion] = float(np.abs(flow).max())
+    assert abs(reach["surprised"] / reach["sad"] - AMOUNTS[3] / AMOUNTS[2]) < 0.08
+    assert AMOUNTS[3] < AMOUNTS[2]
