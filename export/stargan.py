@@ -1,0 +1,169 @@
+"""StarGAN: the generator and the discriminator, as published and as the parts paper has them.
+
+Sources: Choi et al., "StarGAN" (CVPR 2018); Upenieks and Urtans, "Let's put a smile on your face"
+(AIxHMI 2022), section 3.2. The names of the parameters are those of the public checkpoints, so that
+`load_state_dict` takes them as they are. The paper's form differs from the public one in bilinear
+upsampling before a convolution, LeakyReLU, and, in the discriminator, layer normalisation and
+noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+LEAK = 0.01
+KERNELS = {"deconv": 4, "bilinear": 3}
+
+Upsampling = Literal["deconv", "bilinear"]
+
+
+@dataclass(frozen=True, slots=True)
+class StarGanSpec:
+    """The sizes of a generator.
+
+    labels: width of the label vector. conv_dim: channels at full size, doubled twice on the way
+    down. blocks: residual blocks. upsampling: `deconv` as published (with ReLU), `bilinear` as in
+    the paper (with LeakyReLU).
+    """
+
+    labels: int
+    conv_dim: int = 64
+    blocks: int = 5
+    upsampling: Upsampling = "bilinear"
+
+
+def instance_norm(channels: int) -> nn.InstanceNorm2d:
+    """Instance normalisation by the picture's own statistics, in training and afterwards.
+
+    The published code keeps running statistics and never uses them, for it never calls eval();
+    using them changes the picture by as much as 0.95.
+    """
+    return nn.InstanceNorm2d(channels, affine=True, track_running_stats=False)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around which the input is added."""
+
+    def __init__(self, channels: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            instance_norm(channels),
+            activation,
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            instance_norm(channels),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = x + self.main(x)
+        return out
+
+
+class StarGanGenerator(nn.Module):
+    """A picture turned into another domain.
+
+    Call it with `image` float32 (n, 3, S, S), RGB in [-1, 1], S a multiple of 4, and `label`
+    float32 (n, labels) in [0, 1]; it gives (n, 3, S, S) in [-1, 1].
+    """
+
+    def __init__(self, spec: StarGanSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        width = spec.conv_dim
+        layers: list[nn.Module] = [
+            nn.Conv2d(3 + spec.labels, width, 7, 1, 3, bias=False),
+            instance_norm(width),
+            self._activation(),
+        ]
+        for _ in range(2):
+            layers += [
+                nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False),
+                instance_norm(2 * width),
+                self._activation(),
+            ]
+            width *= 2
+        layers += [ResidualBlock(width, self._activation()) for _ in range(spec.blocks)]
+        for _ in range(2):
+            layers += [*self._up(width), instance_norm(width // 2), self._activation()]
+            width //= 2
+        layers += [nn.Conv2d(width, 3, 7, 1, 3, bias=False), nn.Tanh()]
+        self.main = nn.Sequential(*layers)
+
+    def forward(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        maps = label[:, :, None, None].expand(-1, -1, image.shape[2], image.shape[3])
+        out: torch.Tensor = self.main(torch.cat([image, maps], 1))
+        return out
+
+    def _activation(self) -> nn.Module:
+        if self.spec.upsampling == "deconv":
+            return nn.ReLU(inplace=True)
+        return nn.LeakyReLU(LEAK, inplace=True)
+
+    def _up(self, width: int) -> list[nn.Module]:
+        if self.spec.upsampling == "deconv":
+            return [nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False)]
+        return [
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+            nn.Conv2d(width, width // 2, KERNELS["bilinear"], 1, 1, bias=False),
+        ]
+
+
+class Noise(nn.Module):
+    """Gaussian noise of deviation `std` while training; the paper lets it decay to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.std = 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.std <= 0:
+            return x
+        return x + self.std * torch.randn_like(x)
+
+
+@dataclass(frozen=True, slots=True)
+class StarGanCriticSpec:
+    """The sizes of a discriminator.
+
+    labels: classes it tells apart. size: pixels a side. conv_dim: channels after the first of
+    `convs` strided convolutions, doubled by each of the others. form: `public`, or `paper` with
+    layer normalisation and noise.
+    """
+
+    labels: int
+    size: int = 64
+    conv_dim: int = 64
+    convs: int = 5
+    form: Literal["public", "paper"] = "paper"
+
+
+class StarGanCritic(nn.Module):
+    """How real each patch of a picture looks, and which domain the picture is of.
+
+    Gives patches (n, 1, s, s) without limits, and logits (n, labels).
+    """
+
+    def __init__(self, spec: StarGanCriticSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        layers: list[nn.Module] = []
+        width, before = spec.conv_dim, 3
+        for index in range(spec.convs):
+            if spec.form == "paper":
+                layers.append(Noise())
+            layers.append(nn.Conv2d(before, width, 4, 2, 1))
+            if spec.form == "paper" and index > 0:
+                layers.append(nn.GroupNorm(1, width))  # over channels and places: layer norm
+            layers.append(nn.LeakyReLU(LEAK))
+            before, width = width, 2 * width
+        self.main = nn.Sequential(*layers)
+        self.conv1 = nn.Conv2d(before, 1, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(before, spec.labels, spec.size >> spec.convs, bias=False)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.main(image)
+        return self.conv1(features), self.conv2(features).flatten(1)
