@@ -1,0 +1,136 @@
+"""DeepLabV3, the face parser of the parts paper, on ResNet or MobileNetV3 trunks.
+
+Sources: Chen et al., "Rethinking Atrous Convolution" (2017); "Let's put a smile on your face"
+(AIxHMI 2022), section 3.1, which gives neither trunk nor classes. The names of the parameters are
+those of torchvision's segmentation models, without torchvision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mien.export.mobilenet import DilatedMobileNet, MobileNetSpec
+from mien.export.resnet import DilatedResNet, ResNetSpec, Shapes
+
+RATES = (12, 24, 36)
+HEAD = 256
+MEAN = (0.485, 0.456, 0.406)  # of what the trunks were trained on, RGB in [0, 1]
+STD = (0.229, 0.224, 0.225)
+RESNET_50 = (3, 4, 6, 3)
+RESNET_101 = (3, 4, 23, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class DeepLabSpec:
+    """The sizes of a parser.
+
+    trunk: what makes the features. classes: channels of the logits. head: channels of the pyramid
+    of dilated convolutions. rates: their dilations; no checkpoint holds them.
+    """
+
+    trunk: ResNetSpec | MobileNetSpec
+    classes: int
+    head: int = HEAD
+    rates: tuple[int, ...] = RATES
+
+    @classmethod
+    def mobilenet(
+        cls,
+        classes: int,
+        *,
+        width: float = 1.0,
+        head: int = HEAD,
+        stride: int = 16,
+        rates: tuple[int, ...] = RATES,
+    ) -> DeepLabSpec:
+        """A parser on MobileNetV3-Large of `width` times the published channels.
+
+        stride 8 gives finer masks at four times the head's cost. With small maps (a 256 px picture
+        has 16 cells a side at stride 16) the published rates reach beyond the map; give lower ones.
+        """
+        return cls(MobileNetSpec.of(width, stride), classes, head, rates)
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes) -> DeepLabSpec:
+        """The sizes of a state dict's tensors. Raises KeyError for one that is not there."""
+        trunk: ResNetSpec | MobileNetSpec
+        if "backbone.conv1.weight" in shapes:
+            trunk = ResNetSpec.from_shapes(shapes, "backbone.")
+        else:
+            trunk = MobileNetSpec.from_shapes(shapes, "backbone.")
+        return cls(
+            trunk,
+            shapes["classifier.4.weight"][0],
+            shapes["classifier.0.convs.0.0.weight"][0],
+        )
+
+
+class DeepLab(nn.Module):
+    """Class scores of each pixel.
+
+    Call it with `image` float32 (n, 3, H, W), RGB by MEAN and STD; it gives logits (n, classes, H,
+    W).
+    """
+
+    def __init__(self, spec: DeepLabSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = (
+            DilatedResNet(spec.trunk)
+            if isinstance(spec.trunk, ResNetSpec)
+            else DilatedMobileNet(spec.trunk)
+        )
+        head = spec.head
+        self.classifier = nn.Sequential(
+            Pyramid(spec.trunk.out, head, spec.rates),
+            nn.Conv2d(head, head, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(head),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(head, spec.classes, 1),
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = self.classifier(self.backbone(image))
+        return nn.functional.interpolate(
+            logits, size=image.shape[2:], mode="bilinear", align_corners=False
+        )
+
+
+class Pyramid(nn.Module):
+    """The features at several reaches: of the cell, of three rings around it, of the picture."""
+
+    def __init__(self, inputs: int, head: int, rates: tuple[int, ...]) -> None:
+        super().__init__()
+        branches: list[nn.Module] = [_branch(nn.Conv2d(inputs, head, 1, bias=False))]
+        branches += [
+            _branch(nn.Conv2d(inputs, head, 3, 1, rate, rate, bias=False)) for rate in rates
+        ]
+        branches.append(WholePicture(inputs, head))
+        self.convs = nn.ModuleList(branches)
+        joined = nn.Conv2d(len(branches) * head, head, 1, bias=False)
+        self.project = nn.Sequential(*_branch(joined), nn.Dropout(0.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.project(torch.cat([branch(x) for branch in self.convs], 1))
+        return out
+
+
+class WholePicture(nn.Sequential):
+    """The mean of the map, at every cell."""
+
+    def __init__(self, inputs: int, head: int) -> None:
+        # It is the same everywhere, so that no interpolation is needed to spread it.
+        super().__init__(nn.AdaptiveAvgPool2d(1), *_branch(nn.Conv2d(inputs, head, 1, bias=False)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean: torch.Tensor = super().forward(x)
+        return mean.expand(-1, -1, x.shape[2], x.shape[3])
+
+
+def _branch(convolution: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(
+        convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
+    )

@@ -1,0 +1,202 @@
+"""MobileNetV3-Large as a trunk for segmentation, with dilated last stages.
+
+Source: Howard et al., "Searching for MobileNetV3" (ICCV 2019), in the form of torchvision's
+segmentation models. The names of the parameters are those of the public checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mien.export.resnet import Shapes
+
+BATCH_NORM_EPS = 1e-3  # all other networks here have 1e-5
+HARD_FROM = 7  # blocks from here on, counted from 1, have hard swish instead of ReLU
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One published block: kernel, channels inside and out, squeeze and excite, stride."""
+
+    kernel: int
+    inside: int
+    out: int
+    squeezed: bool
+    stride: int
+
+
+STEM, LAST = 16, 960
+TABLE = (
+    Row(3, 16, 16, squeezed=False, stride=1),
+    Row(3, 64, 24, squeezed=False, stride=2),
+    Row(3, 72, 24, squeezed=False, stride=1),
+    Row(5, 72, 40, squeezed=True, stride=2),
+    Row(5, 120, 40, squeezed=True, stride=1),
+    Row(5, 120, 40, squeezed=True, stride=1),
+    Row(3, 240, 80, squeezed=False, stride=2),
+    Row(3, 200, 80, squeezed=False, stride=1),
+    Row(3, 184, 80, squeezed=False, stride=1),
+    Row(3, 184, 80, squeezed=False, stride=1),
+    Row(3, 480, 112, squeezed=True, stride=1),
+    Row(3, 672, 112, squeezed=True, stride=1),
+    Row(5, 672, 160, squeezed=True, stride=2),
+    Row(5, 960, 160, squeezed=True, stride=1),
+    Row(5, 960, 160, squeezed=True, stride=1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MobileNetBlock:
+    """The widths of one block: inside, out, and of the squeeze (0 where there is none)."""
+
+    inside: int
+    out: int
+    squeeze: int
+
+
+@dataclass(frozen=True, slots=True)
+class MobileNetSpec:
+    """The sizes of a trunk.
+
+    stem, last: channels of the first and the last convolution. blocks: one for each row of TABLE.
+    stride: by how much the trunk shrinks a picture, 16 as published, or 8. It is in no checkpoint.
+    """
+
+    stem: int
+    blocks: tuple[MobileNetBlock, ...]
+    last: int
+    stride: int = 16
+
+    @classmethod
+    def of(cls, width: float = 1.0, stride: int = 16) -> MobileNetSpec:
+        """The published widths times `width`, in steps of eight."""
+        return cls(
+            rounded(STEM * width),
+            tuple(
+                MobileNetBlock(
+                    rounded(row.inside * width),
+                    rounded(row.out * width),
+                    rounded(rounded(row.inside * width) // 4) if row.squeezed else 0,
+                )
+                for row in TABLE
+            ),
+            rounded(LAST * width),
+            stride,
+        )
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes, prefix: str) -> MobileNetSpec:
+        """The sizes that the tensors under `prefix` have. Raises KeyError for one not there."""
+        stem = shapes[f"{prefix}0.0.weight"][0]
+        blocks = []
+        inputs = stem
+        for number, row in enumerate(TABLE, 1):
+            path = f"{prefix}{number}.block."
+            expands = len(shapes[f"{path}0.0.weight"]) == 4 and shapes[f"{path}0.0.weight"][1] > 1
+            depthwise = 1 if expands else 0
+            inside = shapes[f"{path}{depthwise}.0.weight"][0]
+            squeeze = shapes[f"{path}{depthwise + 1}.fc1.weight"][0] if row.squeezed else 0
+            end = depthwise + 1 + row.squeezed
+            blocks.append(MobileNetBlock(inside, shapes[f"{path}{end}.0.weight"][0], squeeze))
+            if not expands and inside != inputs:
+                raise KeyError(f"{path}0.0.weight")
+            inputs = blocks[-1].out
+        return cls(stem, tuple(blocks), shapes[f"{prefix}{len(TABLE) + 1}.0.weight"][0])
+
+    @property
+    def name(self) -> str:
+        """As the model is known."""
+        return "MobileNetV3-Large"
+
+    @property
+    def out(self) -> int:
+        """Channels of what the trunk gives."""
+        return self.last
+
+
+def rounded(channels: float) -> int:
+    """To the nearest eight, no less than eight, and by no more than a tenth down."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
+class Squeeze(nn.Module):
+    """Channels weighed by what the whole map holds."""
+
+    def __init__(self, channels: int, squeeze: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, squeeze, 1)
+        self.fc2 = nn.Conv2d(squeeze, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights = torch.relu(self.fc1(x.mean((2, 3), keepdim=True)))
+        return x * nn.functional.hardsigmoid(self.fc2(weights))
+
+
+class Inverted(nn.Module):
+    """A wide depthwise convolution between two narrow 1x1 ones."""
+
+    def __init__(
+        self, inputs: int, block: MobileNetBlock, row: Row, *, dilation: int, hard: bool
+    ) -> None:
+        super().__init__()
+        stride = 1 if dilation > 1 else row.stride
+        act: type[nn.Module] = nn.Hardswish if hard else nn.ReLU
+        layers: list[nn.Module] = []
+        if block.inside != inputs:
+            layers.append(_unit(nn.Conv2d(inputs, block.inside, 1, bias=False), act))
+        padding = (row.kernel - 1) // 2 * dilation
+        depthwise = nn.Conv2d(
+            block.inside,
+            block.inside,
+            row.kernel,
+            stride,
+            padding,
+            dilation,
+            groups=block.inside,
+            bias=False,
+        )
+        layers.append(_unit(depthwise, act))
+        if block.squeeze:
+            layers.append(Squeeze(block.inside, block.squeeze))
+        layers.append(_unit(nn.Conv2d(block.inside, block.out, 1, bias=False), None))
+        self.block = nn.Sequential(*layers)
+        self.adds = row.stride == 1 and inputs == block.out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.block(x)
+        return x + out if self.adds else out
+
+
+class DilatedMobileNet(nn.Sequential):
+    """(n, 3, S, S) to (n, last, S/16, S/16), or S/8 where the spec says so."""
+
+    def __init__(self, spec: MobileNetSpec) -> None:
+        layers: list[nn.Module] = [
+            _unit(nn.Conv2d(3, spec.stem, 3, 2, 1, bias=False), nn.Hardswish)
+        ]
+        inputs, shrunk, dilation = spec.stem, 2, 1
+        for number, (row, block) in enumerate(zip(TABLE, spec.blocks, strict=True), 1):
+            if row.stride > 1 and shrunk >= spec.stride:
+                dilation *= row.stride
+            else:
+                shrunk *= row.stride
+            hard = number >= HARD_FROM
+            layers.append(Inverted(inputs, block, row, dilation=dilation, hard=hard))
+            inputs = block.out
+        layers.append(_unit(nn.Conv2d(inputs, spec.last, 1, bias=False), nn.Hardswish))
+        super().__init__(*layers)
+
+
+def _unit(convolution: nn.Conv2d, activation: type[nn.Module] | None) -> nn.Sequential:
+    """Convolution, batch normalisation and, for all but a block's last, an activation."""
+    layers: list[nn.Module] = [
+        convolution,
+        nn.BatchNorm2d(convolution.out_channels, eps=BATCH_NORM_EPS, momentum=0.01),
+    ]
+    if activation is not None:
+        layers.append(activation(inplace=True))
+    return nn.Sequential(*layers)
