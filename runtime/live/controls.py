@@ -1,0 +1,134 @@
+"""What a person can change while video runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+from mien.engines.errors import UsageError
+from mien.runtime.face_choice import FaceChoice
+from mien.runtime.methods import method_names
+from mien.runtime.target import Target, parse_target
+
+
+@dataclass(frozen=True, slots=True)
+class ControlState:
+    """All settings, as of one moment.
+
+    target: what the faces are to reach; None leaves them alone. face: as of `Filter`.
+    method: of `mien.runtime.methods`; gan: which of a method's trained generators, None for its
+        own choice.
+    paused: show the original, to compare with. mark: draw `AI-edited` into a corner.
+    version: grows with every change.
+    """
+
+    target: Target | None = None
+    face: str = "all"
+    method: str = "warp"
+    gan: str | None = None
+    paused: bool = False
+    mark: bool = False
+    version: int = 0
+
+
+class Controls:
+    """The settings of a live loop; every method may be called from any thread.
+
+    Raises UsageError for settings that make no sense.
+    """
+
+    def __init__(self, **settings: object) -> None:
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[ControlState], None]] = []
+        self._state = _changed(ControlState(), settings)
+
+    def snapshot(self) -> ControlState:
+        """The settings now."""
+        with self._lock:
+            return self._state
+
+    def update(self, **changes: object) -> ControlState:
+        """The settings after the changes, all of them or none.
+
+        changes: fields of `ControlState` without `version`; `target` may be text such as
+        `happy:0.7+surprised:0.3`, `face` a number.
+        Raises: UsageError.
+        """
+        with self._lock:
+            state = _changed(self._state, changes)
+            if state == self._state:
+                return state
+            self._state = state = replace(state, version=self._state.version + 1)
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener(state)
+        return state
+
+    def listen(self, listener: Callable[[ControlState], None]) -> Callable[[], None]:
+        """A function that ends the listening; until then `listener` gets the state of each change.
+
+        It is called in the thread of the change, and must return at once.
+        """
+        with self._lock:
+            self._listeners.append(listener)
+
+        def end() -> None:
+            with self._lock:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return end
+
+
+def _changed(state: ControlState, changes: dict[str, object]) -> ControlState:
+    known = {field.name for field in fields(ControlState)} - {"version"}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise UsageError(f"there is no setting {unknown[0]!r} (known: {', '.join(sorted(known))})")
+    checked = {name: _CHECKS[name](value) for name, value in changes.items()}
+    return replace(state, **checked)  # type: ignore[arg-type]
+
+
+def _target(value: object) -> Target | None:
+    if value is None or isinstance(value, Target):
+        return value
+    if isinstance(value, str):
+        return parse_target(value)
+    raise UsageError(f"a target is an emotion, a mix or nothing, not {value!r}")
+
+
+def _face(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise UsageError(f"cannot choose the face {value!r}: give all, largest, or 1, 2, 3 ...")
+    FaceChoice(str(value))
+    return str(value).strip().lower()
+
+
+def _method(value: object) -> str:
+    if not isinstance(value, str) or value not in method_names():
+        raise UsageError(f"unknown method {value!r} (known: {', '.join(method_names())})")
+    return value
+
+
+def _gan(value: object) -> str | None:
+    # Which there are is the method's to say, when it is opened.
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"a gan is a name or nothing, not {value!r}")
+    return value
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"a switch is on or off, not {value!r}")
+    return value
+
+
+_CHECKS: dict[str, Callable[[object], object]] = {
+    "target": _target,
+    "face": _face,
+    "method": _method,
+    "gan": _gan,
+    "paused": _switch,
+    "mark": _switch,
+}

@@ -1,0 +1,145 @@
+"""What passes through live video, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from mien.runtime.frame import Frame
+from mien.runtime.tracking import Face
+
+FRAME_CLOCK = Fraction(1, 1_000_000)  # the time base of every live frame
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One frame as a camera gave it.
+
+    frame: its `time_s` is `captured_s`, in microseconds (`FRAME_CLOCK`).
+    captured_s: on the clock of time.monotonic, when the camera gave it.
+    index: the source's own count; it grows by 1 from frame to frame, and never goes back.
+    """
+
+    frame: Frame
+    captured_s: float
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFrame:
+    """One frame on its way out.
+
+    frame: what is to be shown: edited and marked, or the original while that is compared with.
+    original: what the camera gave.
+    index: of `Captured`. seq: counts what goes out, 0, 1, 2 ... without a gap.
+    captured_s: on the clock of time.monotonic.
+    faces: all faces in view, in pixels of the frame. edited: track ids of the changed ones.
+    reduced: whether the machine is too slow, so that previews should be smaller and rarer.
+    """
+
+    frame: Frame
+    original: Frame
+    index: int
+    captured_s: float
+    faces: tuple[Face, ...]
+    edited: tuple[int, ...]
+    seq: int
+    reduced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What a source really gives, read back from it.
+
+    name: for people. rate: frames a second, None where the source does not say.
+    pixel_format: what comes over the wire: `mjpeg`, `yuyv422`, or a decoder's format.
+    asked: what was asked for, for people: `1280x720 at 30, mjpeg`.
+    """
+
+    name: str
+    size_wh: tuple[int, int]
+    rate: Fraction | None
+    pixel_format: str
+    asked: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStatus:
+    """How an output is doing.
+
+    shown, dropped: frames it has put out, and frames replaced by a newer one before that.
+    message: one line for people where something is wrong, else None.
+    delay_ms: median of the last frames, from capture until they were put out; None without any.
+    """
+
+    name: str
+    shown: int
+    dropped: int
+    message: str | None
+    delay_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DelayStats:
+    """Milliseconds from capture until a frame was handed to the outputs; None without any.
+
+    median_ms, p95_ms: over the last ten seconds. all_median_ms, all_p95_ms: since the start.
+    """
+
+    last_ms: float | None = None
+    median_ms: float | None = None
+    p95_ms: float | None = None
+    all_median_ms: float | None = None
+    all_p95_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFace:
+    """A face in view.
+
+    number: what `--face` takes for it, counted from 1. box: x0, y0, x1, y1 in pixels of the frame
+    as displayed. presence: 0..1, as of `Face`. is_edited: whether it was changed in this frame.
+    """
+
+    track_id: int
+    number: int
+    box: tuple[float, float, float, float]
+    presence: float
+    is_edited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStats:
+    """How a live loop is doing, as of one moment.
+
+    state: `starting`, `running`, `idle` (nobody watches, the camera is let go) or `stopped`.
+    capture_fps, output_fps: over the last ten seconds.
+    captured, shown, dropped: frames since the start; a dropped one was replaced by a newer one
+        before the filter got to it. dropped_share: dropped by captured, 0..1.
+        recent_dropped_share: the same over the last ten seconds.
+    delay_asked_ms: how long frames are held back on purpose; it is part of `delay`.
+    providers: what really runs each network. stages_ms: of the last frame, by stage of the filter.
+    adaptations: what was given up to keep pace, a line each. messages: what is wrong now.
+    frame_size_wh: as displayed; (0, 0) before the first frame.
+    """
+
+    state: str
+    source: SourceFacts
+    frame_size_wh: tuple[int, int] = (0, 0)
+    uptime_s: float = 0.0
+    capture_fps: float = 0.0
+    output_fps: float = 0.0
+    captured: int = 0
+    shown: int = 0
+    dropped: int = 0
+    dropped_share: float = 0.0
+    recent_dropped_share: float = 0.0
+    delay: DelayStats = field(default_factory=DelayStats)
+    delay_asked_ms: float = 0.0
+    method: str = ""
+    providers: dict[str, str] = field(default_factory=dict)
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    faces: tuple[LiveFace, ...] = ()
+    adaptations: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    outputs: tuple[OutputStatus, ...] = ()
