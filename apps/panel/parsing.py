@@ -1,0 +1,155 @@
+"""The messages of pages and scripts, read and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from mien.apps.panel.protocol import (
+    ApplyPreset,
+    Change,
+    ClientMessage,
+    DeletePreset,
+    Face,
+    Ping,
+    ProtocolError,
+    SavePreset,
+)
+from mien.engines.errors import UsageError
+from mien.runtime.target import EMOTIONS, MAX_STRENGTH, emotion_name
+
+MAX_NAME: Final = 40  # characters of a preset's name
+
+
+def parse_client_message(text: str | bytes) -> ClientMessage:
+    """The message of a page or script. Raises ProtocolError, one line that says what is wrong."""
+    message = _object(text)
+    kind = message.pop("type", None)
+    parse = _PARSERS.get(kind) if isinstance(kind, str) else None
+    if parse is None:
+        raise ProtocolError(f"unknown type of message (known: {', '.join(_PARSERS)})")
+    return parse(message)
+
+
+def parse_weights(value: object) -> dict[str, float]:
+    """A mix with all eight emotions. Raises ProtocolError."""
+    if not isinstance(value, dict):
+        raise ProtocolError('target must be an object such as {"happy": 0.7}')
+    weights = dict.fromkeys(EMOTIONS, 0.0)
+    for name, weight in value.items():
+        weights[_emotion(name)] = _number("target", weight, 0.0, 1.0)
+    return weights
+
+
+def parse_intensity(value: object) -> float:
+    """A strength in 0..1.5. Raises ProtocolError."""
+    return _number("intensity", value, 0.0, MAX_STRENGTH)
+
+
+def parse_name(value: object) -> str:
+    """The name of a preset, without blanks around it. Raises ProtocolError."""
+    name = value.strip() if isinstance(value, str) else ""
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise ProtocolError(f"a preset's name must be 1 to {MAX_NAME} printable characters")
+    return name
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ProtocolError("this is not JSON") from None
+    if not isinstance(value, dict):
+        raise ProtocolError("a message must be a JSON object")
+    return value
+
+
+def _change(message: dict[str, Any]) -> Change:
+    _refuse_unknown(message, _SETTINGS)
+    return Change(**{name: _SETTINGS[name](value) for name, value in message.items()})
+
+
+def _save(message: dict[str, Any]) -> SavePreset:
+    _refuse_unknown(message, ("name", "target", "intensity"))
+    return SavePreset(
+        parse_name(message.get("name")),
+        parse_weights(message["target"]) if "target" in message else None,
+        parse_intensity(message["intensity"]) if "intensity" in message else None,
+    )
+
+
+def _delete(message: dict[str, Any]) -> DeletePreset:
+    _refuse_unknown(message, ("name",))
+    return DeletePreset(parse_name(message.get("name")))
+
+
+def _apply(message: dict[str, Any]) -> ApplyPreset:
+    _refuse_unknown(message, ("name",))
+    return ApplyPreset(parse_name(message.get("name")))
+
+
+def _ping(message: dict[str, Any]) -> Ping:
+    _refuse_unknown(message, ("t",))
+    return Ping(_number("t", message.get("t", 0.0), 0.0, 1e15))
+
+
+def _refuse_unknown(message: dict[str, Any], known: Iterable[str]) -> None:
+    for name in message:
+        if name not in known:
+            raise ProtocolError(f"unknown field {name[:MAX_NAME]!r} (known: {', '.join(known)})")
+
+
+def _emotion(name: str) -> str:
+    try:
+        return emotion_name(name[:MAX_NAME])
+    except UsageError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def _number(name: str, value: object, low: float, high: float) -> float:
+    # bool is an int to Python, not to people. NaN fails the comparison; an int too large for a
+    # float compares well.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise ProtocolError(f"{name} must be a number in {low:g}..{high:g}")
+    return float(value)
+
+
+def _face(value: object) -> Face:
+    if value == "all":
+        return "all"
+    if value == "largest":
+        return "largest"
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
+        return value
+    raise ProtocolError("face must be all, largest, or a number from 1 on")
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ProtocolError("paused and mark must be true or false")
+    return value
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
+        raise ProtocolError("method and gan must be names")
+    return value
+
+
+_SETTINGS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "target": parse_weights,
+    "intensity": parse_intensity,
+    "face": _face,
+    "method": _word,
+    "gan": _word,
+    "paused": _flag,
+    "mark": _flag,
+}
+_PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], ClientMessage]]] = {
+    "set": _change,
+    "preset_save": _save,
+    "preset_delete": _delete,
+    "preset_apply": _apply,
+    "ping": _ping,
+}

@@ -1,0 +1,262 @@
+"""What a page or a script and the panel's server say to each other on `/ws`.
+
+Every message is one JSON object with a `type`; a dataclass here is a message, its fields are the
+object's. The server speaks first, with `hello`. A message that cannot be read is answered with
+`error` and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Final, Literal, TypeAlias
+
+from mien.engines.errors import UsageError
+from mien.runtime.target import EMOTIONS, Target
+
+VERSION: Final = 1
+
+Face: TypeAlias = Literal["all", "largest"] | int
+
+
+class ProtocolError(UsageError):
+    """A message that makes no sense; its text is fit to be sent back."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How everything is set now.
+
+    target: a weight 0..1 for each of the eight emotions; all 0 leave faces as they are.
+    intensity: 0..1.5. face: `all`, `largest`, or a number from 1 on. gan: the generator of the
+    methods that have several, else None. paused: whether the original is shown. mark: whether the
+    mark `AI-edited` is drawn. browser_camera: whether a browser is the camera now.
+    """
+
+    type: ClassVar[str] = "state"
+    target: Mapping[str, float]
+    intensity: float
+    face: Face
+    method: str
+    gan: str | None
+    paused: bool
+    mark: bool
+    browser_camera: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named expression; target and intensity as in `State`."""
+
+    name: str
+    target: Mapping[str, float]
+    intensity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message of the server.
+
+    emotions: the eight, in the order of their hotkeys. methods: the names of methods by which
+    generators (`gan`) each has. hotkeys: what a key does, by key. max_intensity: the upper end.
+    """
+
+    type: ClassVar[str] = "hello"
+    version: int
+    mien: str
+    emotions: tuple[str, ...]
+    max_intensity: float
+    methods: Mapping[str, tuple[str, ...]]
+    hotkeys: Mapping[str, str]
+    presets: tuple[Preset, ...]
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Presets:
+    """All presets, sent to everybody after one was saved or deleted."""
+
+    type: ClassVar[str] = "presets"
+    presets: tuple[Preset, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Milliseconds from the camera to an output; None before there was a frame."""
+
+    median: float | None
+    p95: float | None
+    last: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the browser gets: frames a second, their size, and from camera to encoded picture."""
+
+    fps: float
+    size_wh: tuple[int, int] | None
+    delay_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The camera, as it was opened; rate in frames a second, None where unknown."""
+
+    name: str
+    size_wh: tuple[int, int]
+    rate: float | None
+    pixel_format: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputState:
+    """One place that frames go to; message: what is wrong with it, if anything."""
+
+    name: str
+    shown: int
+    dropped: int
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How it goes, twice a second.
+
+    delay_ms: over the last ten seconds. providers: what really runs each network, by network.
+    adaptations: what was reduced because the machine is too slow. messages: what people should
+    know, such as an unplugged camera.
+    """
+
+    type: ClassVar[str] = "stats"
+    uptime_s: float
+    capture_fps: float
+    output_fps: float
+    dropped: int
+    dropped_share: float
+    delay_ms: Delay
+    preview: Preview
+    source: Source
+    outputs: tuple[OutputState, ...]
+    providers: Mapping[str, str]
+    adaptations: tuple[str, ...]
+    messages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """A face in view.
+
+    number: what chooses it (`face`). box: left, top, width, height as shares of the picture as it
+    is shown, 0..1. chosen: whether it is edited.
+    """
+
+    number: int
+    box: tuple[float, float, float, float]
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The faces in view, sent when they have moved, ten times a second at most."""
+
+    type: ClassVar[str] = "faces"
+    faces: tuple[SeenFace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the last message was not done, in one line; the type is `error`."""
+
+    type: ClassVar[str] = "error"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to a ping, with its `t` given back."""
+
+    type: ClassVar[str] = "pong"
+    t: float
+
+
+ServerMessage: TypeAlias = Hello | State | Stats | Faces | Presets | Refusal | Pong
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New settings; the type is `set`. None leaves a setting as it is.
+
+    target: replaces all weights; missing emotions get 0, weights that sum to more than 1 are
+    scaled down; an empty one leaves faces as they are.
+    """
+
+    type: ClassVar[str] = "set"
+    target: Mapping[str, float] | None = None
+    intensity: float | None = None
+    face: Face | None = None
+    method: str | None = None
+    gan: str | None = None
+    paused: bool | None = None
+    mark: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavePreset:
+    """Saves the present expression under a name, or the one that is given."""
+
+    type: ClassVar[str] = "preset_save"
+    name: str
+    target: Mapping[str, float] | None = None
+    intensity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePreset:
+    """Deletes a preset."""
+
+    type: ClassVar[str] = "preset_delete"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPreset:
+    """Sets target and intensity of a preset."""
+
+    type: ClassVar[str] = "preset_apply"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asks for a pong with the same number."""
+
+    type: ClassVar[str] = "ping"
+    t: float = 0.0
+
+
+ClientMessage: TypeAlias = Change | SavePreset | DeletePreset | ApplyPreset | Ping
+
+
+def encode(message: ServerMessage | ClientMessage) -> str:
+    """A message as JSON; settings of a Change that are None are left out."""
+    fields = asdict(message)
+    if isinstance(message, Change | SavePreset):
+        fields = {name: value for name, value in fields.items() if value is not None}
+    return json.dumps({"type": message.type, **fields}, separators=(",", ":"), allow_nan=False)
+
+
+def target_of(weights: Mapping[str, float], intensity: float) -> Target | None:
+    """The target of a mix; None where no emotion has any weight."""
+    total = sum(weights.values())
+    if total <= 0:
+        return None
+    scale = 1 / total if total > 1 else 1.0
+    return Target(tuple(weights.get(emotion, 0.0) * scale for emotion in EMOTIONS), intensity)
+
+
+def weights_of(target: Target | None) -> dict[str, float]:
+    """The weight of each of the eight emotions."""
+    if target is None:
+        return dict.fromkeys(EMOTIONS, 0.0)
+    return dict(zip(EMOTIONS, target.weights, strict=True))
