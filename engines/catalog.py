@@ -96,9 +96,11 @@ class Catalog:
         )
 
     def open(
-        self, network: Network, *, provider: str = "cpu", threads: int | None = None
+        self, network: Network | str, *, provider: str = "cpu", threads: int | None = None
     ) -> Engine:
         """An engine for a network, its file checked against the catalog.
+
+        network: its declaration, or its name where the graph states the rest.
 
         Raises ModelError or DeviceError.
         """

@@ -17,11 +17,15 @@ class Engine(ABC):
 
     network: the declaration every call is checked against.
     provider: what really runs it, read back from the backend.
+    metadata: what its graph states of itself; empty where there is no graph.
     """
 
-    def __init__(self, network: Network, provider: str) -> None:
+    def __init__(
+        self, network: Network, provider: str, metadata: Mapping[str, str] | None = None
+    ) -> None:
         self.network = network
         self.provider = provider
+        self.metadata: Mapping[str, str] = dict(metadata or {})
         self._closed = False
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

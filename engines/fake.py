@@ -17,9 +17,12 @@ class FakeEngine(Engine):
     """
 
     def __init__(
-        self, network: Network, function: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+        self,
+        network: Network,
+        function: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(network, "fake")
+        super().__init__(network, "fake", metadata)
         self._function = function
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from mien.engines.errors import EngineError
+from mien.engines.errors import EngineError, ModelError
 
 METADATA_KEY = "mien.network"
 
@@ -65,6 +65,31 @@ class Network:
     def matches_metadata(self, metadata: Mapping[str, str]) -> bool:
         """Whether `metadata`, read from a graph, states this very declaration."""
         return metadata.get(METADATA_KEY) == self.metadata()[METADATA_KEY]
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Network:
+        """The declaration that a graph states of itself. Raises ModelError where it states none."""
+        try:
+            stated = json.loads(metadata[METADATA_KEY])
+            inputs, outputs = (
+                tuple(_spec(spec) for spec in stated[side]) for side in ("inputs", "outputs")
+            )
+            return cls(str(stated["name"]), inputs, outputs)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                "the graph does not state which network it is; write it with mien export"
+            ) from error
+
+
+def _spec(stated: Mapping[str, Any]) -> TensorSpec:
+    low_high = stated["range"]
+    return TensorSpec(
+        stated["name"],
+        tuple(int(side) for side in stated["shape"]),
+        np.dtype(stated["dtype"]).name,
+        None if low_high is None else (float(low_high[0]), float(low_high[1])),
+        stated["colour"],
+    )
 
 
 def _check_tensors(

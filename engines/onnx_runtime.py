@@ -46,6 +46,8 @@ class OnnxRuntimeEngine(Engine):
     """A network in an ONNX file, run by ONNX Runtime.
 
     path: the file, read once; the bytes that are hashed are the bytes that run.
+    network: its declaration, or only its name where the graph itself states the rest: networks of
+        the user's own come in sizes that nobody can declare beforehand.
     provider: a short name of `Provider`, or `auto` for the best that truly works. Single nodes a
         provider does not know run on the processor beside it, as ONNX Runtime does; a provider
         that does not start is an error and never becomes another one.
@@ -59,7 +61,7 @@ class OnnxRuntimeEngine(Engine):
     def __init__(
         self,
         path: str | Path,
-        network: Network,
+        network: Network | str,
         *,
         provider: str = "cpu",
         threads: int | None = None,
@@ -71,8 +73,10 @@ class OnnxRuntimeEngine(Engine):
             session = _open_best(model, path, threads)
         else:
             session = _open(model, path, provider_named(provider), threads)
+        metadata = session.get_modelmeta().custom_metadata_map
+        network = _stated(network, path, metadata) if isinstance(network, str) else network
         _check_session(session, path, network)
-        super().__init__(network, short_name(session.get_providers()[0]))
+        super().__init__(network, short_name(session.get_providers()[0]), metadata)
         self._session: onnxruntime.InferenceSession | None = session
         self._output_names = [spec.name for spec in network.outputs]
         self._failures = _failures()
@@ -201,6 +205,20 @@ def _session_options(runtime: ModuleType, threads: int | None) -> onnxruntime.Se
     # Spinning threads would take the cores that decoding and encoding need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _stated(name: str, path: Path, metadata: Mapping[str, str]) -> Network:
+    """The declaration in a graph's metadata, where it is that of `name`. Raises ModelError."""
+    try:
+        network = Network.from_metadata(metadata)
+    except ModelError as error:
+        raise ModelError(f"the model {path}: {error}") from error
+    if network.name != name:
+        raise ModelError(
+            f"the model {path} states that it is the network {network.name!r}, not {name!r}; "
+            "correct the catalog beside it"
+        )
+    return network
 
 
 def _check_session(session: onnxruntime.InferenceSession, path: Path, network: Network) -> None:
