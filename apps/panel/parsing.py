@@ -33,7 +33,8 @@ def parse_client_message(text: str | bytes) -> ClientMessage:
 
 
 def parse_weights(value: object) -> dict[str, float]:
-    """A mix with all eight emotions. Raises ProtocolError."""
+    """A mix with all eight emotions, all 0 for null. Raises ProtocolError."""
+    value = {} if value is None else value
     if not isinstance(value, dict):
         raise ProtocolError('target must be an object such as {"happy": 0.7}')
     weights = dict.fromkeys(EMOTIONS, 0.0)

@@ -28,7 +28,8 @@ class ProtocolError(UsageError):
 class State:
     """How everything is set now.
 
-    target: a weight 0..1 for each of the eight emotions; all 0 leave faces as they are.
+    target: a weight 0..1 for each of the eight emotions, their sum at most 1; all 0 leave faces as
+    they are.
     intensity: 0..1.5. face: `all`, `largest`, or a number from 1 on. gan: the generator of the
     methods that have several, else None. paused: whether the original is shown. mark: whether the
     mark `AI-edited` is drawn. browser_camera: whether a browser is the camera now.
@@ -123,12 +124,15 @@ class OutputState:
 class Stats:
     """How it goes, twice a second.
 
-    delay_ms: over the last ten seconds. providers: what really runs each network, by network.
+    state: `starting`, `running`, `idle` (nobody watches, the camera is let go) or `stopped`.
+    capture_fps, output_fps, dropped_share, delay_ms: over the last ten seconds; dropped: since
+    the start. providers: what really runs each network, by network.
     adaptations: what was reduced because the machine is too slow. messages: what people should
     know, such as an unplugged camera.
     """
 
     type: ClassVar[str] = "stats"
+    state: str
     uptime_s: float
     capture_fps: float
     output_fps: float
@@ -147,13 +151,13 @@ class Stats:
 class SeenFace:
     """A face in view.
 
-    number: what chooses it (`face`). box: left, top, width, height as shares of the picture as it
-    is shown, 0..1. chosen: whether it is edited.
+    number: what chooses it (`face`). box: left, top, right, bottom as shares of the picture as it
+    is shown, 0..1. edited: whether it was changed.
     """
 
     number: int
     box: tuple[float, float, float, float]
-    chosen: bool
+    edited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,7 @@ class Change:
     """New settings; the type is `set`. None leaves a setting as it is.
 
     target: replaces all weights; missing emotions get 0, weights that sum to more than 1 are
-    scaled down; an empty one leaves faces as they are.
+    scaled down; an empty one (in JSON also null) leaves faces as they are.
     """
 
     type: ClassVar[str] = "set"
