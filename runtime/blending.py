@@ -17,9 +17,18 @@ import cv2
 import numpy as np
 
 from mien.runtime.edit import Edit, Patch
-from mien.runtime.field import Box, Field, Region, make_field, region_under
+from mien.runtime.field import Box, Field, Overlay, Region, make_field, region_under
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.luma import RGB_WEIGHTS, level_range
+from mien.runtime.luma import level_range
+from mien.runtime.painting import (
+    chroma_parts,
+    chroma_range,
+    luma_part,
+    overlaid,
+    overlaid_luma,
+    recoloured,
+    tinted,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,7 @@ class FaceEdit:
     """An edit, and the face of a frame it is for.
 
     crop_from_frame: float32 (2, 3), crop units from stored frame pixels (`crop_units_matrix`).
-    strength: scales flow and gain, and up to 1 the patch; 0 leaves the face alone.
+    strength: scales flow, gain and delta, and up to 1 paste and patch; 0 leaves the face alone.
     """
 
     crop_from_frame: np.ndarray
@@ -109,11 +118,13 @@ class _Canvas:
         )
 
     def paint(self, field: Field) -> None:
-        """Nothing; flow and gain first, then the patch over them."""
+        """Nothing; flow and gain first, then overlays, then the patch over them."""
         components = _components(self._frame)
         if field.active is not None:
             for component in components:
                 self._paint_field(component, field, field.active)
+        for overlay in field.overlays:
+            self._overlay(field, overlay, components)
         if field.patch is None:
             return
         if self._layout.kind == "rgb":
@@ -153,31 +164,84 @@ class _Canvas:
             if component.white is not None:
                 shown = below + (luma - below) * alpha
             else:
-                shown = _tinted(below, around, saturation, alpha, component.zero)
+                shown = tinted(below, around, saturation, alpha, component.zero)
             self._write(index, region, shown)
 
     def _paint_rgb_patch(self, field: Field, patch: Patch) -> None:
         region = self._region(0, field, patch.box)
         if region is None:
             return
-        order = self._layout.rgb_order
-        is_interleaved = self._frame.planes[0].samples.ndim == 3
-        if is_interleaved:
-            pixels = self._values(region.of(self._samples(0)))
-            below = [pixels[..., place] for place in order]
-        else:
-            below = [self._values(region.of(self._samples(place))) for place in order]
         white = np.float32(level_range(self._layout)[1])
-        alpha = region.show(patch.alpha, patch.box) * np.float32(field.opacity)
-        shown = _recoloured(
-            below,
+        shown = recoloured(
+            self._rgb_below(region),
             region.show(patch.luma, patch.box) * white,
             region.show(patch.saturation, patch.box),
             region.show(patch.around, patch.box),
-            alpha,
+            region.show(patch.alpha, patch.box) * np.float32(field.opacity),
         )
-        if is_interleaved:
-            full = pixels.astype(np.float32)
+        self._write_rgb(region, shown)
+
+    def _overlay(self, field: Field, overlay: Overlay, components: list[_Component]) -> None:
+        if self._layout.kind == "rgb":
+            self._overlay_rgb(field, overlay)
+            return
+        for component in components:
+            if component.white is not None:
+                span = component.white - component.zero
+                grids = [luma_part(overlay.values, self._layout) * np.float32(span)]
+            elif len(overlay.values) == 3:
+                span = chroma_range(self._layout)
+                grids = [u * np.float32(span) for u in chroma_parts(overlay.values, self._layout)]
+            else:
+                continue  # luma alone leaves colour as it is
+            self._overlay_planes(component, field, overlay, grids)
+
+    def _overlay_planes(
+        self, component: _Component, field: Field, overlay: Overlay, grids: list[np.ndarray]
+    ) -> None:
+        region = self._region(component.indices[0], field, overlay.box)
+        if region is None:
+            return
+        alpha = None if overlay.alpha is None else region.show(overlay.alpha, overlay.box)
+        values = [region.show(grid, overlay.box) for grid in grids]
+        for place, index in enumerate(component.indices):
+            below = self._values(region.of(self._samples(index)))
+            if below.ndim == 3 and len(values) == 2:
+                own = np.dstack(values)  # U and V interleaved
+            elif below.ndim == 3:
+                own = np.repeat(values[0][..., None], below.shape[2], 2)  # grey with alpha
+            else:
+                own = values[place]
+            self._write(index, region, overlaid(below, own, alpha, component.zero))
+
+    def _overlay_rgb(self, field: Field, overlay: Overlay) -> None:
+        region = self._region(0, field, overlay.box)
+        if region is None:
+            return
+        white = np.float32(level_range(self._layout)[1])
+        alpha = None if overlay.alpha is None else region.show(overlay.alpha, overlay.box)
+        values = [region.show(grid, overlay.box) * white for grid in overlay.values]
+        below = self._rgb_below(region)
+        if len(values) == 1:
+            self._write_rgb(region, overlaid_luma(below, values[0], alpha))
+            return
+        shown = [
+            overlaid(part, value, alpha, 0.0) for part, value in zip(below, values, strict=True)
+        ]
+        self._write_rgb(region, shown)
+
+    def _rgb_below(self, region: Region) -> list[np.ndarray]:
+        """R, G and B of a region, each (h, w)."""
+        order = self._layout.rgb_order
+        if self._frame.planes[0].samples.ndim == 3:
+            pixels = self._values(region.of(self._samples(0)))
+            return [pixels[..., place] for place in order]
+        return [self._values(region.of(self._samples(place))) for place in order]
+
+    def _write_rgb(self, region: Region, shown: list[np.ndarray]) -> None:
+        order = self._layout.rgb_order
+        if self._frame.planes[0].samples.ndim == 3:
+            full = self._values(region.of(self._samples(0))).astype(np.float32)
             full[..., list(order)] = np.stack(shown, -1)
             self._write(0, region, full)
             return
@@ -246,42 +310,6 @@ def _scaled(values: np.ndarray, factor: np.ndarray, zero: float) -> np.ndarray:
     shown *= factor if shown.ndim == 2 else factor[..., None]
     shown += zero
     return shown
-
-
-def _tinted(
-    below: np.ndarray, around: np.ndarray, saturation: np.ndarray, alpha: np.ndarray, zero: float
-) -> np.ndarray:
-    """Chroma (h, w[, n]) replaced by a share of the mean chroma around it: float32."""
-    if below.ndim == 3:
-        parts = [
-            _tinted(part, around, saturation, alpha, zero) for part in np.moveaxis(below, 2, 0)
-        ]
-        return np.stack(parts, -1)
-    tint = (_mean(below, around) - zero) * saturation + np.float32(zero)
-    tinted: np.ndarray = below + (tint - below) * alpha
-    return tinted
-
-
-def _recoloured(
-    below: list[np.ndarray],
-    luma: np.ndarray,
-    saturation: np.ndarray,
-    around: np.ndarray,
-    alpha: np.ndarray,
-) -> list[np.ndarray]:
-    """R, G, B of another brightness with a share of the mean colour around, as `alpha` says."""
-    means = [_mean(values, around) for values in below]
-    grey = sum(mean * weight for mean, weight in zip(means, RGB_WEIGHTS, strict=True))
-    return [
-        values + (luma + np.float32(mean - grey) * saturation - values) * alpha
-        for values, mean in zip(below, means, strict=True)
-    ]
-
-
-def _mean(values: np.ndarray, weights: np.ndarray) -> float:
-    """The weighted mean; the plain one where a face at the frame's border leaves no weight."""
-    total = float(weights.sum())
-    return float((values * weights).sum()) / total if total > 0 else float(values.mean())
 
 
 def _rounded(values: np.ndarray, dtype: np.dtype[np.generic]) -> np.ndarray:

@@ -26,6 +26,35 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
+class Delta:
+    """A change of brightness or colour, added to what is there.
+
+    values: float32 (c, h, w), c = 1 for luma, 3 for R, G, B; 1 is the way from black to white.
+    mask: float32 (h, w) in [0, 1], how much of it; 0 in the border cells.
+    box: x0, y0, x1, y1 in crop units: what the grid covers. It may reach beyond the crop.
+    """
+
+    values: np.ndarray
+    mask: np.ndarray
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Paste:
+    """A picture put over what is there.
+
+    pixels: float32 (c, h, w) in [0, 1], c = 1 for luma, whose colour stays that below, or 3 for
+        R, G, B.
+    alpha: float32 (h, w) in [0, 1], how much of it; 0 in the border cells.
+    box: as of a Delta.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """What to do to one aligned face, in units of the canonical crop (`alignment.crop_matrix`).
 
@@ -35,6 +64,8 @@ class Edit:
         border cells. None where nothing moves.
     gain: float32 (h', w'): relative change of brightness after the flow, 0 for none. Exactly 0 in
         the border cells. Up to 24 cells a side the blender shows it as a smooth spline.
+    delta: added after flow and gain, or None.
+    paste: put over that, or None.
     patch: new content put on top at last, or None.
     mask: float32 (h, w) in [0, 1]: how much of flow and gain to apply; None is 1 everywhere. Of the
         size of the flow, where there is one.
@@ -44,3 +75,5 @@ class Edit:
     gain: np.ndarray | None = None
     patch: Patch | None = None
     mask: np.ndarray | None = None
+    delta: Delta | None = None
+    paste: Paste | None = None

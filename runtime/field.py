@@ -22,6 +22,20 @@ LEVEL_GAIN: Final = 1 / 1024  # a change of brightness below this is a quarter o
 
 
 @dataclass(frozen=True, slots=True)
+class Overlay:
+    """A delta or a paste made ready: strength and mask are in its values.
+
+    values: float32 (c, h, w), c = 1 luma or 3 R, G, B.
+    alpha: float32 (h, w), how much of what lies below they cover; None where they are added.
+    box: what of the crop the grid covers.
+    """
+
+    values: np.ndarray
+    alpha: np.ndarray | None
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """An edit made ready for one frame: strength and mask are in it, the flow is in pixels.
 
@@ -30,6 +44,7 @@ class Field:
     gain: float32 (h', w'), fine enough for bilinear sampling, or None.
     active: the part of the crop where flow or gain do something, None where there is none.
     opacity: of the patch, 0..1.
+    overlays: in the order in which they are put on, after flow and gain and before the patch.
     """
 
     crop_from_frame: np.ndarray
@@ -39,11 +54,12 @@ class Field:
     active: Box | None
     patch: Patch | None
     opacity: float
+    overlays: tuple[Overlay, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether it leaves the frame as it is."""
-        return self.active is None and self.patch is None
+        return self.active is None and self.patch is None and not self.overlays
 
 
 def make_field(edit: Edit, crop_from_frame: np.ndarray, strength: float) -> Field:
@@ -63,7 +79,43 @@ def make_field(edit: Edit, crop_from_frame: np.ndarray, strength: float) -> Fiel
             gain = gain * cv2.resize(edit.mask, gain.shape[::-1])
         boxes.append(_active_box(np.abs(gain) > LEVEL_GAIN))
     active = _union([box for box in boxes if box is not None])
-    return Field(matrix, flow_x, flow_y, gain, active, edit.patch, min(1.0, strength))
+    opacity = min(1.0, strength)
+    return Field(
+        matrix, flow_x, flow_y, gain, active, edit.patch, opacity, _overlays(edit, strength)
+    )
+
+
+def _overlays(edit: Edit, strength: float) -> tuple[Overlay, ...]:
+    """Delta and paste with their masks multiplied in, cut to where they do something."""
+    overlays = []
+    if edit.delta is not None:
+        mask = edit.delta.mask * np.float32(strength)
+        overlays.append(_cut(edit.delta.values * mask, mask, edit.delta.box, adds=True))
+    if edit.paste is not None:
+        alpha = edit.paste.alpha * np.float32(min(1.0, strength))
+        overlays.append(_cut(edit.paste.pixels * alpha, alpha, edit.paste.box, adds=False))
+    return tuple(overlay for overlay in overlays if overlay is not None)
+
+
+def _cut(values: np.ndarray, mask: np.ndarray, box: Box, *, adds: bool) -> Overlay | None:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    # with a cell of zeros around, over which the outermost values fade
+    top, bottom = max(0, int(rows[0]) - 1), min(mask.shape[0], int(rows[-1]) + 2)
+    left, right = max(0, int(columns[0]) - 1), min(mask.shape[1], int(columns[-1]) + 2)
+    cell_x = (box[2] - box[0]) / mask.shape[1]
+    cell_y = (box[3] - box[1]) / mask.shape[0]
+    part = (slice(top, bottom), slice(left, right))
+    covered = (
+        box[0] + left * cell_x,
+        box[1] + top * cell_y,
+        box[0] + right * cell_x,
+        box[1] + bottom * cell_y,
+    )
+    kept = np.ascontiguousarray(values[:, part[0], part[1]], np.float32)
+    alpha = None if adds else np.ascontiguousarray(mask[part], np.float32)
+    return Overlay(kept, alpha, covered)
 
 
 def spline(gain: np.ndarray) -> np.ndarray:

@@ -1,0 +1,114 @@
+"""What content put on a face makes of the samples below it, by component."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from mien.runtime.frame import PixelLayout
+from mien.runtime.luma import RGB_WEIGHTS
+
+# Kr and Kb of the YUV matrices (ITU-R BT.601, BT.709, BT.2020).
+YUV_WEIGHTS: Final = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+}
+
+
+def luma_weights(layout: PixelLayout) -> tuple[float, float, float]:
+    """How much of R, G and B a layout's luma holds."""
+    if layout.kind != "yuv":
+        return RGB_WEIGHTS
+    red, blue = YUV_WEIGHTS[layout.matrix]
+    return red, 1 - red - blue, blue
+
+
+def chroma_range(layout: PixelLayout) -> float:
+    """The sample values between chroma of -0.5 and of 0.5."""
+    if layout.full_range:
+        return float((1 << layout.depth) - 1)
+    return 224.0 * 2.0 ** (layout.depth - 8)
+
+
+def luma_part(values: np.ndarray, layout: PixelLayout) -> np.ndarray:
+    """The brightness of luma or RGB values (1 or 3, h, w): float32 (h, w)."""
+    if len(values) == 1:
+        luma: np.ndarray = values[0]
+        return luma
+    weights = np.array(luma_weights(layout), np.float32)
+    weighed: np.ndarray = np.tensordot(weights, values, 1)
+    return weighed
+
+
+def chroma_parts(values: np.ndarray, layout: PixelLayout) -> tuple[np.ndarray, np.ndarray]:
+    """U and V of RGB values (3, h, w), 0 for grey and within -0.5..0.5: two float32 (h, w)."""
+    red, _, blue = luma_weights(layout)
+    luma = luma_part(values, layout)
+    u = (values[2] - luma) * np.float32(0.5 / (1 - blue))
+    v = (values[0] - luma) * np.float32(0.5 / (1 - red))
+    return u, v
+
+
+def overlaid(
+    below: np.ndarray, values: np.ndarray, alpha: np.ndarray | None, zero: float
+) -> np.ndarray:
+    """Samples below content that covers them as `alpha` says, or is added where that is None.
+
+    below: (h, w[, n]), any dtype, only read. values: float32 of the same shape, counted from
+    `zero`, with alpha multiplied in. alpha: float32 (h, w). Gives float32.
+    """
+    shown = below.astype(np.float32)
+    if alpha is not None:
+        shown -= (shown - np.float32(zero)) * (alpha if below.ndim == 2 else alpha[..., None])
+    shown += values
+    return shown
+
+
+def overlaid_luma(
+    below: list[np.ndarray], luma: np.ndarray, alpha: np.ndarray | None
+) -> list[np.ndarray]:
+    """R, G, B of another brightness and the same colour: three float32 (h, w).
+
+    luma: float32 (h, w), with alpha multiplied in; alpha as in `overlaid`.
+    """
+    change = luma
+    if alpha is not None:
+        grey = sum(part * np.float32(w) for part, w in zip(below, RGB_WEIGHTS, strict=True))
+        change = luma - grey * alpha
+    return [part.astype(np.float32) + change for part in below]
+
+
+def tinted(
+    below: np.ndarray, around: np.ndarray, saturation: np.ndarray, alpha: np.ndarray, zero: float
+) -> np.ndarray:
+    """Chroma (h, w[, n]) replaced by a share of the mean chroma around it: float32."""
+    if below.ndim == 3:
+        parts = [tinted(part, around, saturation, alpha, zero) for part in np.moveaxis(below, 2, 0)]
+        return np.stack(parts, -1)
+    tint = (_mean(below, around) - zero) * saturation + np.float32(zero)
+    shown: np.ndarray = below + (tint - below) * alpha
+    return shown
+
+
+def recoloured(
+    below: list[np.ndarray],
+    luma: np.ndarray,
+    saturation: np.ndarray,
+    around: np.ndarray,
+    alpha: np.ndarray,
+) -> list[np.ndarray]:
+    """R, G, B of another brightness with a share of the mean colour around, as `alpha` says."""
+    means = [_mean(values, around) for values in below]
+    grey = sum(mean * weight for mean, weight in zip(means, RGB_WEIGHTS, strict=True))
+    return [
+        values + (luma + np.float32(mean - grey) * saturation - values) * alpha
+        for values, mean in zip(below, means, strict=True)
+    ]
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """The weighted mean; the plain one where a face at the frame's border leaves no weight."""
+    total = float(weights.sum())
+    return float((values * weights).sum()) / total if total > 0 else float(values.mean())
