@@ -88,8 +88,7 @@ def has_reader(device: Path, *, own_opens: int = 1, root: Path = ROOT) -> bool:
 
 
 def _visible_opens(device: Path, root: Path) -> tuple[int, int]:
-    """How often others are seen to have `device` open for reading, and to have the module open
-    otherwise."""
+    """How often other programs are seen to read the device, and to use the module otherwise."""
     known = {str(loopback.path) for loopback in loopback_devices(root)} | {str(device)}
     readers = elsewhere = 0
     own = str(os.getpid())

@@ -17,8 +17,6 @@ def corner_colours(rgb: np.ndarray) -> list[tuple[int, ...]]:
     height, width = rgb.shape[:2]
     rows, columns = (height // 4, 3 * height // 4), (width // 4, 3 * width // 4)
     places = [(row, column) for row in rows for column in columns]
-        (height // 4 + i // 2 * height // 2, width // 4 + i % 2 * width // 2) for i in range(4)
-    ]
     return [tuple(int(v) for v in rgb[place]) for place in places]
 
 
