@@ -69,10 +69,7 @@ class OnnxRuntimeEngine(Engine):
     ) -> None:
         path = Path(path)
         model = read_model(path, sha256)
-        if provider == AUTO:
-            session = _open_best(model, path, threads)
-        else:
-            session = _open(model, path, provider_named(provider), threads)
+        session = open_session(model, path, provider=provider, threads=threads)
         metadata = session.get_modelmeta().custom_metadata_map
         network = _stated(network, path, metadata) if isinstance(network, str) else network
         _check_session(session, path, network)
@@ -119,6 +116,18 @@ def available_providers() -> tuple[Provider, ...]:
     """The providers that the installed ONNX Runtime is built with; they may still not start."""
     built_in = _runtime().get_available_providers()
     return tuple(provider for provider in Provider if provider.ort_name in built_in)
+
+
+def open_session(
+    model: bytes, path: Path, *, provider: str, threads: int | None = None
+) -> onnxruntime.InferenceSession:
+    """A bare session, for a graph that is no declared network; the rest as `OnnxRuntimeEngine`.
+
+    path: for messages. Raises ModelError, DeviceError.
+    """
+    if provider == AUTO:
+        return _open_best(model, path, threads)
+    return _open(model, path, provider_named(provider), threads)
 
 
 def _open_best(model: bytes, path: Path, threads: int | None) -> onnxruntime.InferenceSession:
