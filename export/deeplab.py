@@ -7,7 +7,8 @@ those of torchvision's segmentation models, without torchvision.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from mien.export.mobilenet import DilatedMobileNet, MobileNetSpec
 from mien.export.resnet import DilatedResNet, ResNetSpec, Shapes
 
 RATES = (12, 24, 36)
+PLAN = "plan"  # the name of the tensor that holds a parser's own stride and rates
 HEAD = 256
 MEAN = (0.485, 0.456, 0.406)  # of what the trunks were trained on, RGB in [0, 1]
 STD = (0.229, 0.224, 0.225)
@@ -28,7 +30,8 @@ class DeepLabSpec:
     """The sizes of a parser.
 
     trunk: what makes the features. classes: channels of the logits. head: channels of the pyramid
-    of dilated convolutions. rates: their dilations; no checkpoint holds them.
+    of dilated convolutions. rates: their dilations. Stride and rates other than the published ones
+    are kept in the state dict as the tensor `plan`.
     """
 
     trunk: ResNetSpec | MobileNetSpec
@@ -54,8 +57,22 @@ class DeepLabSpec:
         return cls(MobileNetSpec.of(width, stride), classes, head, rates)
 
     @classmethod
+    def from_state(cls, state: Mapping[str, torch.Tensor]) -> DeepLabSpec:
+        """The sizes of a state dict. Raises KeyError for a tensor that is not there."""
+        spec = cls.from_shapes({key: tuple(tensor.shape) for key, tensor in state.items()})
+        if PLAN not in state:
+            return spec
+        stride, *rates = state[PLAN].tolist()
+        if isinstance(spec.trunk, MobileNetSpec):
+            spec = replace(spec, trunk=replace(spec.trunk, stride=stride))
+        return replace(spec, rates=tuple(rates))
+
+    @classmethod
     def from_shapes(cls, shapes: Shapes) -> DeepLabSpec:
-        """The sizes of a state dict's tensors. Raises KeyError for one that is not there."""
+        """The sizes of a state dict's tensors, with the published stride and rates.
+
+        Raises KeyError for a tensor that is not there.
+        """
         trunk: ResNetSpec | MobileNetSpec
         if "backbone.conv1.weight" in shapes:
             trunk = ResNetSpec.from_shapes(shapes, "backbone.")
@@ -67,12 +84,20 @@ class DeepLabSpec:
             shapes["classifier.0.convs.0.0.weight"][0],
         )
 
+    @property
+    def plan(self) -> list[int]:
+        """What no weight shows: the trunk's stride, then the rates. Empty where as published."""
+        mobile = isinstance(self.trunk, MobileNetSpec)
+        published = 16 if mobile else 8
+        stride = self.trunk.stride if isinstance(self.trunk, MobileNetSpec) else published
+        return [] if (stride, self.rates) == (published, RATES) else [stride, *self.rates]
+
 
 class DeepLab(nn.Module):
     """Class scores of each pixel.
 
-    Call it with `image` float32 (n, 3, H, W), RGB by MEAN and STD; it gives logits (n, classes, H,
-    W).
+    Call it with `image` float32 (n, 3, H, W), RGB by MEAN and STD; it gives logits
+    (n, classes, H, W).
     """
 
     def __init__(self, spec: DeepLabSpec) -> None:
@@ -91,6 +116,8 @@ class DeepLab(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(head, spec.classes, 1),
         )
+        if spec.plan:
+            self.register_buffer(PLAN, torch.tensor(spec.plan))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         logits = self.classifier(self.backbone(image))

@@ -62,7 +62,7 @@ class MobileNetSpec:
     """The sizes of a trunk.
 
     stem, last: channels of the first and the last convolution. blocks: one for each row of TABLE.
-    stride: by how much the trunk shrinks a picture, 16 as published, or 8. It is in no checkpoint.
+    stride: by how much the trunk shrinks a picture, 16 as published, or 8. No weight shows it.
     """
 
     stem: int
