@@ -27,11 +27,25 @@ class FaceChoice:
     """
 
     def __init__(self, text: str = "all") -> None:
+        self.text = text
+        self.reset()
+
+    @property
+    def text(self) -> str:
+        """What is picked; setting it keeps the numbers. Raises: UsageError."""
+        return self._word
+
+    @text.setter
+    def text(self, text: str) -> None:
         word = text.strip().lower()
         if word not in ("all", "largest") and not (word.isascii() and word.isdigit() and int(word)):
             raise UsageError(f"cannot choose the face {text!r}: give all, largest, or 1, 2, 3 ...")
         self._word = word
-        self.reset()
+
+    @property
+    def numbers(self) -> dict[int, int]:
+        """The number of each face that was seen, by its track id."""
+        return {track_id: place for place, track_id in enumerate(self._seen, start=1)}
 
     def reset(self) -> None:
         """Nothing; numbers begin at 1 again."""

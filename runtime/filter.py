@@ -117,6 +117,32 @@ class Filter:
         self.reset()
 
     @property
+    def face(self) -> str:
+        """Which faces are edited; setting it (a word or a number) eases from one to the other.
+
+        Raises: UsageError.
+        """
+        return self._choice.text
+
+    @face.setter
+    def face(self, face: str | int) -> None:
+        self._choice.text = str(face)
+
+    @property
+    def numbers(self) -> dict[int, int]:
+        """The number that `face` takes for each face that was seen, by its track id."""
+        return self._choice.numbers
+
+    @property
+    def detection_spacing(self) -> float:
+        """How much rarer than usual the whole picture is searched for faces; may be set."""
+        return self._tracker.spacing
+
+    @detection_spacing.setter
+    def detection_spacing(self, spacing: float) -> None:
+        self._tracker.spacing = spacing
+
+    @property
     def providers(self) -> dict[str, str]:
         """What really runs each network, read back from the engines."""
         own = {engine.network.name: engine.provider for engine in self._engines}

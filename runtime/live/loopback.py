@@ -71,37 +71,35 @@ def module_is_installed(root: Path = ROOT, release: str | None = None) -> bool:
     return f"/{MODULE}.ko" in listed
 
 
-def has_reader(device: Path, *, own_opens: int = 1, root: Path = ROOT) -> bool:
+def has_reader(device: Path, root: Path = ROOT) -> bool:
     """Whether another program has a virtual camera open to look at it.
 
     The module counts how often its devices are open. Who it is, is told only of processes that may
     be looked at, and browsers hide theirs; so whoever cannot be seen counts as a reader.
-    own_opens: how often this program has devices of the module open.
     """
-    readers, elsewhere = _visible_opens(device, root)
+    readers, others = _visible_opens(device, root)
     if readers:
         return True
     count = _read(root / "sys/module" / MODULE / "refcnt")
-    if count is None or not count.isdigit():
-        return False
-    return int(count) > own_opens + elsewhere
+    return count is not None and count.isdigit() and int(count) > others
 
 
 def _visible_opens(device: Path, root: Path) -> tuple[int, int]:
-    """How often other programs are seen to read the device, and to use the module otherwise."""
+    """How often other programs are seen to read the device, and all to use the module otherwise."""
     known = {str(loopback.path) for loopback in loopback_devices(root)} | {str(device)}
-    readers = elsewhere = 0
-    own = str(os.getpid())
+    readers = others = 0
     for process in (root / "proc").glob("[0-9]*"):
-        if process.name == own:
-            continue
+        is_own = process.name == str(os.getpid())
         for opened in _listed(process / "fd"):
             target = _link(opened)
-            if target == str(device) and not _only_writes(process / "fdinfo" / opened.name):
+            if target not in known:
+                continue
+            reads = not is_own and target == str(device)
+            if reads and not _only_writes(process / "fdinfo" / opened.name):
                 readers += 1
-            elif target in known:
-                elsewhere += 1
-    return readers, elsewhere
+            else:
+                others += 1
+    return readers, others
 
 
 def _listed(folder: Path) -> list[Path]:

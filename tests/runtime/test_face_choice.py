@@ -71,3 +71,15 @@ def test_numbers_begin_anew_when_nobody_is_left_and_after_a_reset(frame: Frame) 
 def test_any_other_choice_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="largest"):
         FaceChoice(text)
+
+
+def test_another_choice_keeps_the_numbers(frame: Frame) -> None:
+    choice = FaceChoice("all")
+    shown = [face(1, 250), face(2, 50)]
+    choice(shown, frame)
+    assert choice.numbers == {2: 1, 1: 2}
+    choice.text = "2"
+    assert ids(choice(shown, frame)) == [1]
+    with pytest.raises(UsageError, match="cannot choose"):
+        choice.text = "0"
+    assert choice.text == "2"

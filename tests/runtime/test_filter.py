@@ -148,6 +148,24 @@ def test_the_second_of_one_face_is_nobody(frames: list[Frame]) -> None:
         assert change.apply(frames[0]) is frames[0]
 
 
+def test_another_face_can_be_chosen_while_the_video_runs(frames: list[Frame]) -> None:
+    with Filter("happy", face=2) as change:
+        first = frames[0]
+        assert change.apply(replace(first, pts=0, time_base=Fraction(1, 30))).planes
+        assert not change.edited
+        assert list(change.numbers.values()) == [1]
+        change.face = 1
+        strengths = []
+        for i in range(1, 16):
+            edited = change.apply(replace(first, pts=i, time_base=Fraction(1, 30)))
+            difference = edited.planes[0].samples.astype(int) - first.planes[0].samples
+            strengths.append(np.abs(difference).sum())
+        assert change.edited == tuple(change.numbers)
+        assert 0 < strengths[1] < strengths[4] < strengths[-1]  # it eases in
+        with pytest.raises(UsageError, match="cannot choose"):
+            change.face = "left"
+
+
 def test_the_filter_says_what_runs_each_network(happy: Filter) -> None:
     assert happy.providers == dict.fromkeys(("detector", "landmarks", "warp", "mouth"), "cpu")
 

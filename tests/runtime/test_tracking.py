@@ -56,6 +56,16 @@ def test_detection_is_rare_while_all_is_well() -> None:
     assert world.landmark.calls <= 50 + 2
 
 
+def test_detection_can_be_spaced_out_while_the_video_runs() -> None:
+    usual, spaced = World(), World()
+    spaced.tracker.spacing = 3.0
+    for world in (usual, spaced):
+        for i in range(120):
+            world.show(i / 30, (160, 90, 40))
+    assert spaced.detect.calls <= 2
+    assert usual.detect.calls >= 4
+
+
 def test_detection_is_more_frequent_without_faces_but_not_on_every_frame() -> None:
     world = World()
     for i in range(50):

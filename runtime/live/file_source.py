@@ -1,0 +1,97 @@
+"""A video or picture in place of a camera: at its own pace, over and over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+from mien.engines.errors import VideoError
+from mien.runtime.frame import Frame
+from mien.runtime.live.capture import CaptureOptions, Shot
+from mien.runtime.live.pixels import live_frame
+from mien.runtime.live.values import SourceFacts
+from mien.runtime.video.source import Picture, VideoSource
+
+PICTURE_RATE: Final = Fraction(30)  # how often a picture is given
+_LATE_S: Final = 0.25  # who is later than this is not hurried along, but paced anew
+_LONGEST_STEP_S: Final = 10.0  # a longer step between two frames is taken for a fault of the file
+
+
+class FileDevice:
+    """A file that gives its frames when they are due, and begins again when it ends.
+
+    options: only named in what was asked for; a file gives what it has. The time of a frame is
+    when it was given. Raises: VideoError.
+    """
+
+    def __init__(self, path: Path, options: CaptureOptions) -> None:
+        self._path = path
+        self._interrupted = threading.Event()
+        self._source = VideoSource(path)
+        container, stream, rate = self._source.container, self._source.stream, self._source.rate
+        is_picture = container.format.name.endswith("_pipe") or container.format.name == "image2"
+        self._step_s = float(1 / rate) if rate and not is_picture else float(1 / PICTURE_RATE)
+        self._frames = self._endless()
+        try:
+            self._next = next(self._frames)
+        except BaseException:
+            self.close()
+            raise
+        self._due_s = time.monotonic()
+        first = self._next[0]
+        self.facts = SourceFacts(
+            name=path.name,
+            size_wh=(first.width, first.height),
+            rate=PICTURE_RATE if is_picture else rate,
+            pixel_format=stream.pix_fmt or "",
+            asked=str(options),
+        )
+
+    def read(self) -> Shot:
+        """The next frame, when it is due. Raises: VideoError."""
+        frame = self._next[0]
+        wait_s = self._due_s - time.monotonic()
+        if wait_s < -_LATE_S:
+            self._due_s = time.monotonic()
+        elif wait_s > 0 and self._interrupted.wait(wait_s):
+            raise VideoError(f"{self._path} is being closed")
+        shot = Shot(frame, time.monotonic())
+        self._next = next(self._frames)  # before it is due, so that it can be given in time
+        self._due_s += self._next[1]
+        return shot
+
+    def interrupt(self) -> None:
+        """Nothing; a `read` that waits raises."""
+        self._interrupted.set()
+
+    def close(self) -> None:
+        """Nothing; the file is closed."""
+        self._source.container.close()
+
+    def _endless(self) -> Iterator[tuple[Frame, float]]:
+        """Frames, and the seconds by which each comes after the one before."""
+        while True:
+            count, before_s = 0, None
+            for frame in self._decoded():
+                yield frame, self._step_between(before_s, frame.time_s)
+                count, before_s = count + 1, frame.time_s
+            if count == 0:
+                raise VideoError(f"{self._path} has no frame that can be decoded")
+            while count == 1:
+                yield frame, self._step_s
+            self.close()
+            self._source = VideoSource(self._path)
+
+    def _decoded(self) -> Iterator[Frame]:
+        for item in self._source.items(copies=False):
+            if isinstance(item, Picture):
+                yield live_frame(item.picture)
+
+    def _step_between(self, before_s: float | None, time_s: float | None) -> float:
+        if before_s is None or time_s is None or not 0 < time_s - before_s < _LONGEST_STEP_S:
+            return self._step_s
+        return time_s - before_s

@@ -1,0 +1,145 @@
+"""A camera on Linux, through PyAV and V4L2."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+from av.container import InputContainer
+from av.packet import Packet
+
+from mien.engines.errors import DeviceError
+from mien.runtime.live import v4l2
+from mien.runtime.live.capture import CaptureOptions, Shot
+from mien.runtime.live.pixels import live_frame
+from mien.runtime.live.values import SourceFacts
+from mien.runtime.video.formats import readable_format
+from mien.runtime.video.planes import as_fraction
+from mien.runtime.video.source import reason
+
+_WIRE_FORMATS = {"mjpeg": "mjpeg", "yuyv": "yuyv422"}
+
+
+class V4l2Device:
+    """An open camera. A frame's time is when it arrived, before it is decoded."""
+
+    def __init__(self, path: str, container: InputContainer, options: CaptureOptions) -> None:
+        self._path, self._container = path, container
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"  # threads would hold frames back
+        self._stream = stream
+        self._packets: Iterator[Packet[Any]] = container.demux(stream)
+        codec = stream.codec_context
+        self.facts = SourceFacts(
+            name=f"{_name_of(path)} ({path})",
+            size_wh=(codec.width, codec.height),
+            rate=as_fraction(stream.average_rate or stream.base_rate),
+            pixel_format=codec.name if codec.name != "rawvideo" else codec.pix_fmt or "",
+            asked=str(options),
+        )
+
+    def read(self) -> Shot:
+        """The next frame. Raises: DeviceError where the camera is gone."""
+        while True:
+            try:
+                packet = next(self._packets)
+            except (av.error.FFmpegError, OSError, StopIteration) as error:
+                raise DeviceError(
+                    f"{self.facts.name} was unplugged or stopped ({reason(error)}); "
+                    "the last frame is held until it is back"
+                ) from error
+            captured_s = time.monotonic()
+            picture = self._decoded(packet)
+            if picture is not None:
+                return Shot(live_frame(picture), captured_s)
+
+    def interrupt(self) -> None:
+        """Nothing; a camera that gives frames comes back within one."""
+
+    def close(self) -> None:
+        """Nothing; the camera is free."""
+        self._container.close()
+
+    def _decoded(self, packet: Packet[Any]) -> av.VideoFrame | None:
+        try:
+            pictures = packet.decode()
+        except av.error.InvalidDataError:
+            return None  # over USB a JPEG may arrive torn; the next one is whole again
+        picture = pictures[-1] if pictures else None
+        if not isinstance(picture, av.VideoFrame) or picture.is_corrupt:
+            return None
+        name = readable_format(picture.format.name)
+        if name is None:
+            raise DeviceError(
+                f"{self.facts.name} gives {picture.format.name}, which cannot be edited; "
+                "ask for --format mjpeg or yuyv"
+            )
+        return picture if name == picture.format.name else picture.reformat(format=name, threads=1)
+
+
+def open_v4l2(path: str, options: CaptureOptions) -> V4l2Device:
+    """The opened camera. Raises: DeviceError, which lists the cameras where this is none."""
+    if not Path(path).exists():
+        raise DeviceError(f"there is no camera {path}; {_there_are()}")
+    failed: Exception | None = None
+    for wire in _wires(options):
+        try:
+            return V4l2Device(path, _open(path, options, wire), options)
+        except (av.error.FFmpegError, OSError, ValueError) as error:  # noqa: PERF203 -- few tries
+            failed = error
+            if getattr(error, "errno", None) in (errno.EBUSY, errno.EACCES, errno.EPERM):
+                break  # another format would not help
+    assert failed is not None
+    raise DeviceError(_why(path, options, failed)) from failed
+
+
+def _wires(options: CaptureOptions) -> tuple[str | None, ...]:
+    # `auto` ends with what the camera does by itself: a grey or NV12 one has neither of the two.
+    if options.format == "auto":
+        return ("mjpeg", "yuyv422", None)
+    return (_WIRE_FORMATS[options.format],)
+
+
+def _open(path: str, options: CaptureOptions, wire: str | None) -> InputContainer:
+    asked = {"fflags": "nobuffer"}
+    if options.size_wh is not None:
+        asked["video_size"] = f"{options.size_wh[0]}x{options.size_wh[1]}"
+    if options.rate is not None:
+        asked["framerate"] = str(options.rate)
+    if wire is not None:
+        asked["input_format"] = wire
+    container: InputContainer = av.open(path, format="v4l2", options=asked)
+    if not container.streams.video:
+        container.close()
+        raise OSError(errno.ENODEV, "no video stream")
+    return container
+
+
+def _why(path: str, options: CaptureOptions, error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number == errno.EBUSY:
+        return f"the camera {path} is busy: another program uses it; close that program"
+    if number in (errno.EACCES, errno.EPERM):
+        return (
+            f"the camera {path} may not be opened; "
+            "add yourself to the group video: sudo usermod -aG video $USER, and log in again"
+        )
+    return f"the camera {path} does not give {options} ({reason(error)}); {_there_are()}"
+
+
+def _there_are() -> str:
+    found = [f"{node.path} ({node.name})" for node in v4l2.capture_nodes()]
+    return f"there are: {', '.join(found)}" if found else "there is no camera on this machine"
+
+
+def _name_of(path: str) -> str:
+    entry = v4l2.SYSFS / Path(path).resolve().name / "name"
+    try:
+        return entry.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return "camera"
