@@ -1,5 +1,4 @@
-"""CycleGAN: the generator and the PatchGAN discriminator, as published and as the parts paper
-has them.
+"""CycleGAN's generator and PatchGAN discriminator, as published and as the parts paper has them.
 
 Sources: Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks" (ICCV 2017); Upenieks and Urtans, "Let's put a smile on your face" (AIxHMI 2022), section
@@ -15,7 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from mien.export.stargan import LEAK, Noise, Upsampling
+from mien.export.stargan import LEAK, Noise, StridedConv2d, Upsampling
 
 PATCH_LEAK = 0.2
 
@@ -80,7 +79,7 @@ class CycleGanGenerator(nn.Module):
         ]
         for _ in range(2):
             layers += [
-                nn.Conv2d(width, 2 * width, 3, 2, 1),
+                StridedConv2d(width, 2 * width, 3, 2, 1),
                 _norm(2 * width, spec),
                 _activation(spec),
             ]

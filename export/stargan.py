@@ -36,6 +36,20 @@ class StarGanSpec:
     upsampling: Upsampling = "bilinear"
 
 
+class StridedConv2d(nn.Conv2d):
+    """A strided convolution that stays float32 under autocast on a processor.
+
+    The bfloat16 gradient of a strided convolution takes fifteen to forty times as long there
+    (torch 2.13: 167 ms against 4 ms, 32 to 64 channels at 32 pixels, batch 16).
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
 def instance_norm(channels: int) -> nn.InstanceNorm2d:
     """Instance normalisation by the picture's own statistics, in training and afterwards.
 
@@ -81,7 +95,7 @@ class StarGanGenerator(nn.Module):
         ]
         for _ in range(2):
             layers += [
-                nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False),
+                StridedConv2d(width, 2 * width, 4, 2, 1, bias=False),
                 instance_norm(2 * width),
                 self._activation(),
             ]

@@ -5,7 +5,18 @@ from __future__ import annotations
 import importlib
 import sys
 
-RECIPES = ("landmarks", "detector", "guide", "warp", "mouth", "emotions", "ship")
+RECIPES = (
+    "landmarks",
+    "detector",
+    "guide",
+    "warp",
+    "mouth",
+    "emotions",
+    "stargan",
+    "cyclegan",
+    "parser",
+    "ship",
+)
 
 
 def main(argv: list[str]) -> int:

@@ -1,0 +1,188 @@
+"""Faces for the parts paper's GANs: wide crops, and the squares of them that a generator sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from mien.runtime.alignment import roi_matrix, sample_crop, transform_points
+from mien.runtime.parts import (
+    IMAGE_BOX,
+    KIND_OF_PART,
+    PART_KINDS,
+    PARTS,
+    SIZE,
+    Box,
+    face_box,
+    part_boxes,
+)
+from mien.runtime.topology import MIRROR
+from mien.training.crops import FACES160, FER2013
+from mien.training.faces import Faces, load_faces160, load_fer2013
+
+WIDE = 128  # pixels a side of the stored wide crops: about what faces160 resolves
+MODES = ("image", "face", "parts")
+Mode = Literal["image", "face", "parts"]
+# A tracker's crop is never twice the same, and a mask's box is not that of the landmarks.
+PLACE_JITTER, SIDE_JITTER = 0.03, 0.06  # shares of the square's side
+# FER-2013 is sharp to 48 pixels only. Every emotion gets the same share of it, or a generator
+# would learn that sad people are blurred.
+FER_SHARE = 0.5
+# How often each of PARTS is shown: lips say most of an expression and move most.
+PART_SHARES = (0.18, 0.18, 0.14, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Faces in the wide crop.
+
+    pixels: uint8 (n, WIDE, WIDE), luma. landmarks: float32 (n, 106, 2), units of the wide crop.
+    emotions: int64 (n,), index into EMOTIONS. validation: bool (n,), never trained on.
+    source: int64 (n,), FACES160 or FER2013.
+    """
+
+    pixels: np.ndarray
+    landmarks: np.ndarray
+    emotions: np.ndarray
+    validation: np.ndarray
+    source: np.ndarray
+
+
+def load_pool(data: Path, cache: Path) -> Pool:
+    """All labelled faces of `data`, from `cache` when it has them."""
+    file = cache / f"wide{WIDE}.npz"
+    if not file.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        parts = [_wide(load_faces160(data)), _wide(load_fer2013(data))]
+        pixels, landmarks, emotions, validation = (
+            np.concatenate(arrays) for arrays in zip(*parts, strict=True)
+        )
+        source = np.repeat([FACES160, FER2013], [len(p[0]) for p in parts])
+        np.savez(
+            file,
+            pixels=pixels,
+            landmarks=landmarks,
+            emotions=emotions,
+            validation=validation,
+            source=source,
+        )
+    with np.load(file) as stored:
+        return Pool(**{name: stored[name] for name in Pool.__dataclass_fields__})
+
+
+def _wide(faces: Faces) -> tuple[np.ndarray, ...]:
+    pixels, landmarks = [], []
+    for picture, points in zip(faces.pictures, faces.landmarks, strict=True):
+        matrix = roi_matrix(points[:, :2], WIDE)
+        pixels.append(sample_crop(picture, matrix, WIDE))
+        landmarks.append((transform_points(matrix, points[:, :2]) + 0.5) / WIDE)
+    return np.stack(pixels), np.stack(landmarks), faces.emotions, faces.validation
+
+
+@dataclass(frozen=True, slots=True)
+class GanBatch:
+    """What one step sees.
+
+    pictures: float32 (n, SIZE, SIZE), luma in [-1, 1]. emotions: int64 (n,), index into the
+    recipe's own list. kinds: int64 (n,), index into PART_KINDS; 0 outside of parts mode.
+    """
+
+    pictures: np.ndarray
+    emotions: np.ndarray
+    kinds: np.ndarray
+
+
+class GanFaces:
+    """Draws batches of squares; every emotion of the recipe equally often."""
+
+    def __init__(self, pool: Pool, mode: Mode, emotions: tuple[int, ...], seed: int) -> None:
+        self._pool = pool
+        self._mode = mode
+        self._rng = np.random.default_rng(seed)
+        usable = ~pool.validation
+        self._indices = [
+            [
+                np.flatnonzero(usable & (pool.emotions == emotion) & (pool.source == source))
+                for source in (FACES160, FER2013)
+            ]
+            for emotion in emotions
+        ]
+
+    def counts(self) -> list[tuple[int, int]]:
+        """How many pictures of faces160 and of FER-2013 each emotion has."""
+        return [(len(press), len(fer)) for press, fer in self._indices]
+
+    def draw(self, count: int, emotion: int | None = None) -> GanBatch:
+        """`count` squares of all emotions, or of one."""
+        rng = self._rng
+        emotions = (
+            rng.integers(0, len(self._indices), count)
+            if emotion is None
+            else np.full(count, emotion)
+        )
+        pictures, kinds = [], np.zeros(count, np.int64)
+        for place, chosen in enumerate(emotions):
+            sources = self._indices[chosen]
+            source = sources[int(rng.random() < FER_SHARE)]
+            index = rng.choice(source if len(source) else sources[0])
+            part = int(rng.choice(len(PARTS), p=PART_SHARES))
+            kinds[place] = KIND_OF_PART[part] if self._mode == "parts" else 0
+            pictures.append(self._square(index, part))
+        shown = np.stack(pictures).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        return GanBatch(shown, emotions.astype(np.int64), kinds)
+
+    def _square(self, index: int, part: int) -> np.ndarray:
+        pixels, landmarks = self._pool.pixels[index], self._pool.landmarks[index]
+        if self._rng.random() < 0.5:
+            pixels = pixels[:, ::-1]
+            landmarks = landmarks[MIRROR] * np.float32([-1, 1]) + np.float32([1, 0])
+        box = self._jittered(square_of(self._mode, landmarks, part))
+        pixels = self._relit(pixels)
+        picture = show_square(pixels, box)
+        return picture[:, ::-1] if is_mirrored(self._mode, part) else picture
+
+    def _jittered(self, box: Box) -> Box:
+        x, y = self._rng.normal(0, PLACE_JITTER, 2) * box.side
+        side = box.side * float(np.exp(self._rng.normal(0, SIDE_JITTER)))
+        return Box(box.x + float(x), box.y + float(y), side)
+
+    def _relit(self, pixels: np.ndarray) -> np.ndarray:
+        gain, offset = float(np.exp(self._rng.normal(0, 0.12))), float(self._rng.normal(0, 8))
+        return cv2.convertScaleAbs(np.ascontiguousarray(pixels), alpha=gain, beta=offset)
+
+
+def square_of(mode: Mode, landmarks: np.ndarray, part: int = 0) -> Box:
+    """The square of a mode (and part) of a face: landmarks (106, 2), units of the wide crop."""
+    if mode == "image":
+        return IMAGE_BOX
+    return face_box(landmarks) if mode == "face" else part_boxes(landmarks)[PARTS[part]]
+
+
+def is_mirrored(mode: Mode, part: int) -> bool:
+    """Whether a generator sees this part mirrored: the right eye, as a left one."""
+    return mode == "parts" and PARTS[part] == "right_eye"
+
+
+def show_square(pixels: np.ndarray, box: Box) -> np.ndarray:
+    """What of a wide crop lies in `box`: (SIZE, SIZE), dtype kept. pixels: (side, side)."""
+    side = pixels.shape[0]
+    matrix = box.crop_from_wide(SIZE).astype(np.float64)
+    # units of the wide crop are (pixel + 0.5) / side
+    matrix[:, 2] += matrix[:, :2] @ np.full(2, 0.5 / side)
+    matrix[:, :2] /= side
+    return cv2.warpAffine(
+        np.ascontiguousarray(pixels),
+        matrix,
+        (SIZE, SIZE),
+        flags=cv2.INTER_AREA if box.side * side > 1.5 * SIZE else cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def label_width(mode: Mode, emotions: int) -> int:
+    """Numbers in a generator's label: its emotions, in parts mode followed by PART_KINDS."""
+    return emotions + (len(PART_KINDS) if mode == "parts" else 0)
