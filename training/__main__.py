@@ -15,6 +15,7 @@ RECIPES = (
     "stargan",
     "cyclegan",
     "parser",
+    "smile",
     "ship",
 )
 
