@@ -30,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+evaluate = typer.Typer(help="Measure the methods on data of your own.", no_args_is_help=True)
+app.add_typer(evaluate, name="evaluate")
+
 
 def _print_version(asked: bool) -> None:
     if asked:
@@ -180,6 +183,44 @@ def bench(
     parse_target(emotion)
     plan = BenchPlan(clip, runs, emotion, provider, models)
     print_bench(plan, as_json=as_json)
+
+
+@evaluate.command()
+def smile(
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder with faces160 and FER-2013.")
+    ],
+    classifier: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Another emotion classifier, as ONNX."),
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An Inception with 2,048 features, as ONNX, for the FID; without it the "
+            "distance is taken over the classifier's features.",
+        ),
+    ] = None,
+    inception_range: Annotated[
+        str | None,
+        typer.Option(metavar="LOW..HIGH", help="What its black and white are, such as -1..1."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many pictures of each emotion.")] = 2048,
+    blend: Annotated[str, typer.Option(metavar="paste|field|both", help="How to blend.")] = "both",
+    provider: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")] = "cpu",
+    models: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder with models of your own.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Measure the methods of "Let's put a smile on your face" as its tables 1 and 2 do."""
+    from mien.apps.evaluate import print_smile, smile_plan
+
+    plan = smile_plan(data, blend=blend, inception=inception, inception_range=inception_range)
+    plan = replace(plan, classifier=classifier, count=count, provider=provider, models=models)
+    print_smile(plan, as_json=as_json, as_markdown=as_markdown)
 
 
 def _goal(

@@ -1,4 +1,4 @@
-""""Let's put a smile on your face" (AIxHMI 2022): what was compared, and what it reached."""
+"""The parts paper ("Let's put a smile on your face", AIxHMI 2022): what it compared and reached."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ def _fer2013(data: Path, emotions: Sequence[str]) -> Iterator[tuple[str, np.ndar
     sheets = sorted(_members(data / "fer2013.tar"))
     for number, indices in of_sheet.items():
         if number >= len(sheets):
-            raise UsageError(f"fer2013.tar in {data} holds {len(sheets)} sheets, too few; get it again")
+            raise UsageError(
+                f"fer2013.tar in {data} holds {len(sheets)} sheets, too few; get it again"
+            )
         name, stored = sheets[number]
         sheet = _luma(stored, f"{name} of fer2013.tar")
         for index in indices:

@@ -18,7 +18,7 @@ LEAN = ("runtime", "engines", "apps")
 ARROWS = {
     "engines": set(),
     "runtime": {"engines"},
-    "apps": {"runtime", "engines"},
+    "apps": {"calibration", "runtime", "engines"},
     "export": {"engines"},
     "calibration": {"runtime", "engines"},
     "training": {"export", "runtime", "engines"},
@@ -103,8 +103,27 @@ def test_rooms_are_imported_by_their_names_in_mien(room: str) -> None:
     assert not bare
 
 
+def _measured_by_people() -> list[str]:
+    """The modules of calibration that a command imports."""
+    names = {name.rpartition(".")[0] for path in _files("apps") for name in _imports(path)}
+    return sorted(name for name in names if name.startswith("mien.calibration."))
+
+
+def test_calibration_never_imports_torch() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in _files("calibration")
+        for name in _imports(path)
+        if name.split(".")[0] in ("torch", "torchvision")
+    }
+    assert not found
+
+
 def test_everything_people_run_imports_with_the_heavy_packages_blocked() -> None:
     modules = [_module(path) for path in _files(*LEAN) if path.name != "__main__.py"]
+    measured = _measured_by_people()
+    assert measured, "a command measures with mien.calibration"
+    modules += measured
     program = (
         "import importlib, sys\n"
         f"sys.modules.update(dict.fromkeys({HEAVY!r}))\n"

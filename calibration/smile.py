@@ -1,0 +1,90 @@
+"""How often a generator's edits are named as they were meant, on a few held-out faces.
+
+`python -m mien.calibration.smile --method parts --gan stargan --data DIR --onnx-models DIR` is the
+quick look while a generator is being trained; `mien evaluate smile` measures whole tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mien.calibration.judge import EmotionJudge
+from mien.calibration.loose_models import as_catalog
+from mien.calibration.smile_measure import Sample, find_faces, judge_sample
+from mien.calibration.smile_paper import GAN_TITLES, METHOD_TITLES, TRANSFERS
+from mien.calibration.smile_pictures import held_out_pictures
+from mien.calibration.smile_rows import BLENDS, Filters, SmileRow
+from mien.engines.errors import MienError
+from mien.engines.judge import JUDGE
+
+QUICK_COUNT = 200
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="mien.calibration.smile", description=__doc__)
+    parser.add_argument("--method", choices=list(METHOD_TITLES), required=True)
+    parser.add_argument("--gan", choices=list(GAN_TITLES), required=True)
+    parser.add_argument("--blend", choices=BLENDS, default=BLENDS[0])
+    parser.add_argument("--data", type=Path, required=True, help="faces160 and FER-2013")
+    parser.add_argument(
+        "--onnx-models", type=Path, help="a folder with a catalog, or of NETWORK.onnx files"
+    )
+    parser.add_argument("--classifier", type=Path, help="by default the catalog's")
+    parser.add_argument("--count", type=int, default=QUICK_COUNT)
+    options = parser.parse_args(argv)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            models = options.onnx_models and as_catalog(options.onnx_models, Path(folder))
+            for line in quick_lines(options, Filters(models)):
+                print(line, flush=True)  # noqa: T201 - printing is what it is for
+    except MienError as error:
+        print(f"mien.calibration.smile: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def quick_lines(options: argparse.Namespace, filters: Filters) -> list[str]:
+    """A line for each transfer. Raises MienError."""
+    judge = EmotionJudge.load(options.classifier or filters.catalog.entry(JUDGE).path)
+    emotions = [emotion for t in TRANSFERS for emotion in (t.source, t.target)]
+    with filters.finder() as finder:
+        samples = {
+            emotion: find_faces(finder, emotion, pictures, options.count, _silent)
+            for emotion, pictures in held_out_pictures(options.data, emotions).items()
+        }
+    lines = []
+    for transfer in TRANSFERS:
+        row = SmileRow(transfer, options.method, options.gan, options.blend)
+        lines.append(f"{row.title}: {_told(row, filters, judge, samples)}")
+    return lines
+
+
+def _told(
+    row: SmileRow, filters: Filters, judge: EmotionJudge, samples: Mapping[str, Sample]
+) -> str:
+    missing = filters.why_missing(row)
+    if missing is not None:
+        return missing
+    source, target = samples[row.transfer.source], row.transfer.target
+    before = judge_sample(source, judge, None, tell=_silent)
+    real = judge_sample(samples[target], judge, None, tell=_silent)
+    with filters.open(row) as editor:
+        after = judge_sample(source, judge, None, editor=editor, tell=_silent)
+    return (
+        f"{after.share(target):.3f} of {source.distinct} named {target} "
+        f"(unedited {before.share(target):.3f}, real {real.share(target):.3f}; "
+        f"{after.unchanged} unchanged, {after.picture_ms:.0f} ms a picture)"
+    )
+
+
+def _silent(_done: int, _total: int) -> None:
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""How held-out faces look to a classifier before and after an edit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from mien.calibration.edits import Editor
+from mien.calibration.features import Features
+from mien.calibration.frechet import Gaussian, fit_gaussian
+from mien.calibration.judge import EmotionJudge, fer_crop
+from mien.calibration.persuade import still
+from mien.engines.judge import FER_CLASSES
+from mien.runtime.frame import Frame
+
+# A still is shown to the filter twice, so that what eases over time is at its end. The second look
+# comes before the filter searches the whole picture again (TrackerSettings.verify_every_s).
+PASSES = 2
+PASS_STEP_S = Fraction(7, 10)
+
+Tell = Callable[[int, int], None]  # pictures done, and of how many
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFace:
+    """A held-out picture, and the landmarks float32 (106, 2) that the filter finds in it."""
+
+    frame: Frame
+    landmarks: np.ndarray
+    mirrored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The pictures of one emotion that are measured.
+
+    faces: mirrored ones at the end. held_out: all that the data holds.
+    not_found: of those looked at, how many the filter finds no face in; they are left out, as the
+        paper leaves out pictures without all parts.
+    """
+
+    emotion: str
+    faces: tuple[FoundFace, ...]
+    held_out: int
+    not_found: int
+
+    @property
+    def mirrored(self) -> int:
+        """How many of `faces` are mirror images of others."""
+        return sum(face.mirrored for face in self.faces)
+
+    @property
+    def distinct(self) -> int:
+        """How many of `faces` are not."""
+        return len(self.faces) - self.mirrored
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the networks see in a sample.
+
+    named: of the pictures that are no mirror images, how many are named what, in the order of
+        FER_CLASSES. features: of all pictures; None where none were asked for.
+    unchanged: edited pictures that are the unedited ones. picture_ms: milliseconds for each edit.
+    """
+
+    named: tuple[int, ...]
+    features: Gaussian | None
+    unchanged: int = 0
+    picture_ms: float = 0.0
+
+    def share(self, emotion: str) -> float:
+        """The share of pictures that are named `emotion`."""
+        return self.named[FER_CLASSES.index(emotion)] / max(1, sum(self.named))
+
+
+def find_faces(
+    finder: Editor, emotion: str, pictures: Sequence[np.ndarray], count: int, tell: Tell
+) -> Sample:
+    """Up to `count` pictures with a face; where there are fewer, mirror images fill up.
+
+    finder: a filter without a target. pictures: uint8 (H, W) each.
+    """
+    faces: list[FoundFace] = []
+    looked_at = 0
+    for luma, mirrored in _with_mirrored(pictures):
+        if len(faces) == count:
+            break
+        tell(len(faces), count)
+        looked_at += not mirrored
+        frame = still(luma)
+        finder.reset()
+        finder.apply(frame)
+        if finder.faces:
+            faces.append(FoundFace(frame, finder.faces[0].landmarks, mirrored))
+    found = sum(not face.mirrored for face in faces)
+    return Sample(emotion, tuple(faces), len(pictures), looked_at - found)
+
+
+def judge_sample(
+    sample: Sample,
+    judge: EmotionJudge,
+    features: Features | None,
+    *,
+    editor: Editor | None = None,
+    tell: Tell,
+) -> Judged:
+    """What the networks see in a sample, as it is or after `editor` has edited it."""
+    named = [0] * len(FER_CLASSES)
+    seen = []
+    unchanged = 0
+    edit_s = 0.0
+    for done, face in enumerate(sample.faces):
+        tell(done, len(sample.faces))
+        began = time.perf_counter()
+        shown = face.frame if editor is None else edit_still(editor, face.frame)
+        edit_s += time.perf_counter() - began
+        unchanged += editor is not None and _same(shown, face.frame)
+        # Rigid points stay where they are, so one place serves the face and its edits.
+        crop = fer_crop(shown, face.landmarks)
+        if not face.mirrored:
+            named[FER_CLASSES.index(judge.name(crop))] += 1
+        if features is not None:
+            seen.append(features(crop))
+    fitted = None if features is None else fit_gaussian(np.array(seen))
+    picture_ms = 1e3 * edit_s / max(1, len(sample.faces))
+    return Judged(tuple(named), fitted, unchanged, picture_ms)
+
+
+def edit_still(editor: Editor, frame: Frame) -> Frame:
+    """The picture after `editor`, with all that eases over time at its end."""
+    editor.reset()
+    edited = frame
+    for number in range(PASSES):
+        edited = editor.apply(replace(frame, pts=number, time_base=PASS_STEP_S))
+    return edited
+
+
+def _with_mirrored(pictures: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
+    for luma in pictures:
+        yield luma, False
+    for luma in pictures:
+        yield np.ascontiguousarray(luma[:, ::-1]), True
+
+
+def _same(a: Frame, b: Frame) -> bool:
+    planes = zip(a.planes, b.planes, strict=True)
+    return all(np.array_equal(p.samples, q.samples) for p, q in planes)

@@ -1,0 +1,102 @@
+"""The rows of the parts paper's tables, and the filter that each of them stands for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mien.calibration.edits import Editor
+from mien.calibration.smile_paper import (
+    GAN_TITLES,
+    METHOD_TITLES,
+    REPORTED,
+    Reported,
+    Transfer,
+)
+from mien.engines.catalog import Catalog
+from mien.engines.generators import generator_facts, generator_name
+from mien.runtime.filter import Filter
+from mien.runtime.target import parse_target
+
+BLENDS = ("paste", "field")
+
+
+class OpenEditor(Editor, AbstractContextManager["OpenEditor"], Protocol):
+    """An editor that holds networks until it is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmileRow:
+    """One row: what is done to which faces, by which network, and how it is put back."""
+
+    transfer: Transfer
+    method: str
+    gan: str
+    blend: str
+
+    @property
+    def title(self) -> str:
+        """The row in words."""
+        method, gan = METHOD_TITLES[self.method], GAN_TITLES[self.gan]
+        return f"{method} {gan} {self.transfer.target}, {self.blend}"
+
+    @property
+    def reported(self) -> Reported:
+        """What the paper reports of it."""
+        return REPORTED[self.transfer.table, self.method, self.gan]
+
+
+def rows_of(transfer: Transfer, blends: Sequence[str]) -> list[SmileRow]:
+    """The rows of one table, in the paper's order."""
+    every = itertools.product(METHOD_TITLES, GAN_TITLES, blends)
+    return [SmileRow(transfer, method, gan, blend) for method, gan, blend in every]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The filters of the runtime, as people use them.
+
+    models: a folder of the user's own. provider: what runs the networks.
+    """
+
+    models: Path | None = None
+    provider: str = "cpu"
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models to choose from. Raises ModelError."""
+        return Catalog.bundled() if self.models is None else Catalog.load(self.models)
+
+    def finder(self) -> OpenEditor:
+        """A filter that finds the largest face and leaves it as it is."""
+        return Filter(None, face="largest", provider=self.provider, models=self.models)
+
+    def why_missing(self, row: SmileRow) -> str | None:
+        """Why there is no such filter; None where there is one. Raises ModelError."""
+        name = generator_name(row.gan, row.method)
+        catalog = self.catalog
+        if name not in {entry.network for entry in catalog.entries}:
+            return f"no {name} in the catalog"
+        with catalog.open(name, provider=self.provider) as engine:
+            facts = generator_facts(engine)
+        way = f"{row.transfer.source}->{row.transfer.target}"
+        wanted = row.transfer.target if facts.is_conditional else way
+        if wanted in facts.labels:
+            return None
+        return f"{name} has {', '.join(facts.labels)}, not {wanted}"
+
+    def open(self, row: SmileRow) -> OpenEditor:
+        """The filter of a row. Raises ModelError, DeviceError."""
+        return Filter(
+            parse_target(row.transfer.target),
+            method=row.method,
+            gan=row.gan,
+            blend=row.blend,
+            face="largest",
+            provider=self.provider,
+            models=self.models,
+        )

@@ -1,0 +1,152 @@
+"""Tables 1 and 2 of the parts paper, measured on held-out faces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mien.calibration.features import ClassifierFeatures, Features, InceptionFeatures, InputRange
+from mien.calibration.frechet import check_enough, frechet_distance
+from mien.calibration.judge import EmotionJudge
+from mien.calibration.machine import machine_line
+from mien.calibration.smile_measure import Judged, Sample, find_faces, judge_sample
+from mien.calibration.smile_paper import PICTURES, TRANSFERS, Transfer
+from mien.calibration.smile_pictures import held_out_pictures
+from mien.calibration.smile_report import RowScore, Score, SmileReport, TableScores
+from mien.calibration.smile_rows import BLENDS, Filters, OpenEditor, SmileRow, rows_of
+from mien.engines.judge import JUDGE
+
+Progress = Callable[[str, int, int], None]  # what is done, how far, of how many
+
+
+@dataclass(frozen=True, slots=True)
+class SmilePlan:
+    """What to measure, and with what.
+
+    data: the folder of faces160 and FER-2013. classifier: the emotion classifier as ONNX, None for
+    the catalog's. inception: an Inception as ONNX, None for the classifier's own features.
+    inception_range: of its pictures, None where its metadata states it. count: pictures.
+    models, provider: as `runtime.Filter` takes them. blends: of BLENDS.
+    """
+
+    data: Path
+    classifier: Path | None = None
+    inception: Path | None = None
+    inception_range: InputRange | None = None
+    count: int = PICTURES
+    models: Path | None = None
+    provider: str = "cpu"
+    blends: tuple[str, ...] = BLENDS
+
+
+class RowFilters(Protocol):
+    """What is needed of `Filters`."""
+
+    def finder(self) -> OpenEditor: ...
+
+    def why_missing(self, row: SmileRow) -> str | None: ...
+
+    def open(self, row: SmileRow) -> OpenEditor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """The networks that measure, and the filters that are measured."""
+
+    judge: EmotionJudge
+    features: Features
+    filters: RowFilters
+
+
+def measure_smile(plan: SmilePlan, progress: Progress) -> SmileReport:
+    """Both tables. Raises UsageError, ModelError, DeviceError."""
+    filters = Filters(plan.models, plan.provider)
+    classifier = plan.classifier or filters.catalog.entry(JUDGE).path
+    instruments = Instruments(EmotionJudge.load(classifier), _features(plan, classifier), filters)
+    check_enough(plan.count, instruments.features.dimensions)
+    tables = measure_tables(
+        held_out_pictures(plan.data, _emotions(TRANSFERS)), instruments, plan, progress
+    )
+    return SmileReport(
+        instruments.features.distance_name, classifier.name, machine_line(), tuple(tables)
+    )
+
+
+def measure_tables(
+    pictures: Mapping[str, Sequence[np.ndarray]],
+    instruments: Instruments,
+    plan: SmilePlan,
+    progress: Progress,
+) -> list[TableScores]:
+    """A table for each transfer of the paper; pictures: uint8 (H, W) luma by emotion."""
+    samples, seen = {}, {}
+    with instruments.filters.finder() as finder:
+        for emotion in _emotions(TRANSFERS):
+            tell = _tell(progress, f"finding {emotion} faces")
+            samples[emotion] = find_faces(finder, emotion, pictures[emotion], plan.count, tell)
+    for emotion, sample in samples.items():
+        tell = _tell(progress, f"judging {emotion} faces")
+        seen[emotion] = judge_sample(sample, instruments.judge, instruments.features, tell=tell)
+    tables = []
+    for transfer in TRANSFERS:
+        target = seen[transfer.target]
+        rows = [
+            _measure_row(row, samples[transfer.source], target, instruments, progress)
+            for row in rows_of(transfer, plan.blends)
+        ]
+        tables.append(
+            TableScores(
+                transfer,
+                samples[transfer.source],
+                samples[transfer.target],
+                unedited=_score(seen[transfer.source], target, transfer.target),
+                real=Score(None, target.share(transfer.target)),
+                rows=tuple(rows),
+            )
+        )
+    return tables
+
+
+def _measure_row(
+    row: SmileRow, sample: Sample, target: Judged, instruments: Instruments, progress: Progress
+) -> RowScore:
+    missing = instruments.filters.why_missing(row)
+    if missing is not None:
+        return RowScore(row, None, missing)
+    with instruments.filters.open(row) as editor:
+        judged = judge_sample(
+            sample,
+            instruments.judge,
+            instruments.features,
+            editor=editor,
+            tell=_tell(progress, row.title),
+        )
+    return RowScore(row, _score(judged, target, row.transfer.target))
+
+
+def _score(judged: Judged, target: Judged, emotion: str) -> Score:
+    distance = None
+    if judged.features is not None and target.features is not None:
+        distance = frechet_distance(target.features, judged.features)
+    return Score(distance, judged.share(emotion), judged.unchanged, judged.picture_ms)
+
+
+def _features(plan: SmilePlan, classifier: Path) -> Features:
+    if plan.inception is None:
+        return ClassifierFeatures(classifier)
+    return InceptionFeatures(
+        plan.inception, input_range=plan.inception_range, provider=plan.provider
+    )
+
+
+def _emotions(transfers: Sequence[Transfer]) -> list[str]:
+    every = [emotion for transfer in transfers for emotion in (transfer.source, transfer.target)]
+    return list(dict.fromkeys(every))
+
+
+def _tell(progress: Progress, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(what, done, total)
