@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from mien.export.stargan import LEAK, Noise, StridedConv2d, Upsampling
+from mien.export.stargan import Activation, Noise, StridedConv2d, Upsampling, activation_of
 
 PATCH_LEAK = 0.2
 
@@ -24,9 +24,9 @@ class CycleGanSpec:
     """The sizes of a generator.
 
     ngf: channels at full size, doubled twice on the way down. blocks: residual blocks.
-    upsampling: `deconv` as published (with ReLU), `bilinear` as in the paper (with LeakyReLU).
-    affine: whether the normalisation has weights. dropout: whether blocks have a dropout, which
-    does nothing here but shifts the names.
+    upsampling: `deconv` as published, `bilinear` as in the paper. affine: whether the normalisation
+    has weights. dropout: whether blocks have a dropout, which does nothing here but shifts the
+    names. activation: no weight shows it; by default ReLU with deconv and LeakyReLU with bilinear.
     """
 
     ngf: int = 32
@@ -34,6 +34,7 @@ class CycleGanSpec:
     upsampling: Upsampling = "bilinear"
     affine: bool = False
     dropout: bool = False
+    activation: Activation | None = None
 
 
 class CycleGanBlock(nn.Module):
@@ -101,9 +102,7 @@ def _norm(channels: int, spec: CycleGanSpec) -> nn.Module:
 
 
 def _activation(spec: CycleGanSpec) -> nn.Module:
-    if spec.upsampling == "deconv":
-        return nn.ReLU(inplace=True)
-    return nn.LeakyReLU(LEAK, inplace=True)
+    return activation_of(spec.activation, spec.upsampling)
 
 
 def _up(width: int, spec: CycleGanSpec) -> list[nn.Module]:

@@ -19,6 +19,7 @@ LEAK = 0.01
 KERNELS = {"deconv": 4, "bilinear": 3}
 
 Upsampling = Literal["deconv", "bilinear"]
+Activation = Literal["relu", "leaky"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +27,15 @@ class StarGanSpec:
     """The sizes of a generator.
 
     labels: width of the label vector. conv_dim: channels at full size, doubled twice on the way
-    down. blocks: residual blocks. upsampling: `deconv` as published (with ReLU), `bilinear` as in
-    the paper (with LeakyReLU).
+    down. blocks: residual blocks. upsampling: `deconv` as published, `bilinear` as in the paper.
+    activation: no weight shows it; by default ReLU with the one and LeakyReLU with the other.
     """
 
     labels: int
     conv_dim: int = 64
     blocks: int = 5
     upsampling: Upsampling = "bilinear"
+    activation: Activation | None = None
 
 
 class StridedConv2d(nn.Conv2d):
@@ -57,6 +59,13 @@ def instance_norm(channels: int) -> nn.InstanceNorm2d:
     using them changes the picture by as much as 0.95.
     """
     return nn.InstanceNorm2d(channels, affine=True, track_running_stats=False)
+
+
+def activation_of(asked: Activation | None, upsampling: Upsampling) -> nn.Module:
+    """The activation that was asked for, or the one that goes with the upsampling."""
+    if (asked or ("relu" if upsampling == "deconv" else "leaky")) == "relu":
+        return nn.ReLU(inplace=True)
+    return nn.LeakyReLU(LEAK, inplace=True)
 
 
 class ResidualBlock(nn.Module):
@@ -113,9 +122,7 @@ class StarGanGenerator(nn.Module):
         return out
 
     def _activation(self) -> nn.Module:
-        if self.spec.upsampling == "deconv":
-            return nn.ReLU(inplace=True)
-        return nn.LeakyReLU(LEAK, inplace=True)
+        return activation_of(self.spec.activation, self.spec.upsampling)
 
     def _up(self, width: int) -> list[nn.Module]:
         if self.spec.upsampling == "deconv":

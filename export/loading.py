@@ -1,0 +1,57 @@
+"""Weights put into a module, all of them and no others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from mien.engines.errors import ModelError
+
+Module = TypeVar("Module", bound=nn.Module)
+State = Mapping[str, torch.Tensor]
+
+SHOWN = 3  # names of a kind that a message lists
+COUNTER = "num_batches_tracked"  # of batch normalisation: old files lack it, and nothing reads it
+
+
+def without(pattern: re.Pattern[str], state: State) -> dict[str, torch.Tensor]:
+    """A state dict without the tensors whose names match."""
+    return {key: tensor for key, tensor in state.items() if not pattern.search(key)}
+
+
+def load_strictly(module: Module, state: State, where: str) -> Module:
+    """`module` with the weights of `state`, ready to be exported.
+
+    Raises ModelError that lists what is missing, what is too much and what has another shape.
+    """
+    wanted = module.state_dict()
+    given = {key: tensor for key, tensor in state.items() if not key.endswith(COUNTER)}
+    needed = {key: tensor for key, tensor in wanted.items() if not key.endswith(COUNTER)}
+    missing = [key for key in needed if key not in given]
+    extra = [key for key in given if key not in needed]
+    other = [
+        f"{key} is {tuple(given[key].shape)} and not {tuple(tensor.shape)}"
+        for key, tensor in needed.items()
+        if key in given and given[key].shape != tensor.shape
+    ]
+    faults = [
+        f"{what} {listed(names)}"
+        for what, names in (("it lacks", missing), ("it also has", extra), ("its", other))
+        if names
+    ]
+    if faults:
+        raise ModelError(
+            f"{where}, but {'; '.join(faults)}; was it made by another version of that code?"
+        )
+    module.load_state_dict({**wanted, **given})
+    return module.eval()
+
+
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
