@@ -124,8 +124,11 @@ class NewestFrame:
     def newest(self, after: int, timeout_s: float) -> Captured | None:
         """As of `Source.newest`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._index > after, timeout_s)
-            return self._captured if self._index > after else None
+            self._changed.wait_for(lambda: self._is_closed or self._is_newer(after), timeout_s)
+            return self._captured if self._is_newer(after) else None
+
+    def _is_newer(self, after: int) -> bool:
+        return self._captured is not None and self._captured.index > after
 
     def clear(self) -> None:
         """Nothing; the frame is let go of, for it will be old when somebody asks again."""
@@ -165,6 +168,7 @@ class CameraSource:
         self._slot = NewestFrame()
         self._changed = threading.Condition()
         self._is_paused = self._is_closing = False
+        self._pauses = 0
         self._trouble: str | None = None
         self._device: Device | None = opener()
         self._facts = self._device.facts
@@ -205,6 +209,7 @@ class CameraSource:
         """Nothing; the camera is let go."""
         with self._changed:
             self._is_paused = True
+            self._pauses += 1
             self._changed.notify_all()
             device = self._device
         if device is not None:
@@ -252,11 +257,14 @@ class CameraSource:
             self._since_s = time.monotonic()
 
     def _read(self, device: Device) -> None:
+        pauses = self._pauses
         try:
             shot = device.read()
         except MienError as error:
-            if not (self._is_paused or self._is_closing):
+            if self._pauses == pauses and not self._is_closing:
                 self._fail(str(error))
+            else:
+                self._let_go()
             return
         if self._is_paused or self._is_closing:
             return

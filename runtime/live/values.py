@@ -31,7 +31,8 @@ class LiveFrame:
 
     frame: what is to be shown: edited and marked, or the original while that is compared with.
     original: what the camera gave.
-    index: of `Captured`. seq: counts what goes out, 0, 1, 2 ... without a gap.
+    index: counts the frames that were captured, over all sources; a gap is a dropped frame.
+    seq: counts what goes out, 0, 1, 2 ... without a gap.
     captured_s: on the clock of time.monotonic.
     faces: all faces in view, in pixels of the frame. edited: track ids of the changed ones.
     reduced: whether the machine is too slow, so that previews should be smaller and rarer.

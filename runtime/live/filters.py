@@ -1,0 +1,188 @@
+"""The filter in use, and the next one while it is being made."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from mien.engines.errors import MienError
+from mien.runtime.frame import Frame
+from mien.runtime.live.controls import Controls, ControlState
+from mien.runtime.live.output import told
+from mien.runtime.target import Target
+from mien.runtime.tracking import Face
+
+# How long the old filter fades its edit out before the new one fades its own in: the settling
+# time of the filter's easing, and a little.
+FADE_S: Final = 0.6
+
+
+class StageTimes(Protocol):
+    """How long the stages of a filter took."""
+
+    @property
+    def last_ms(self) -> Mapping[str, float]:
+        """Milliseconds of each stage for the last frame."""
+        ...
+
+
+class LiveFilter(Protocol):
+    """What live video needs of `mien.runtime.Filter`; its docstrings hold here."""
+
+    target: Target | None
+
+    @property
+    def face(self) -> str: ...
+    @face.setter
+    def face(self, face: str | int) -> None: ...
+
+    @property
+    def detection_spacing(self) -> float: ...
+    @detection_spacing.setter
+    def detection_spacing(self, spacing: float) -> None: ...
+
+    @property
+    def faces(self) -> tuple[Face, ...]: ...
+    @property
+    def edited(self) -> tuple[int, ...]: ...
+    @property
+    def numbers(self) -> dict[int, int]: ...
+    @property
+    def providers(self) -> dict[str, str]: ...
+    @property
+    def timings(self) -> StageTimes: ...
+
+    def apply(self, frame: Frame) -> Frame: ...
+    def reset(self) -> None: ...
+    def close(self) -> None: ...
+
+
+FilterMaker = Callable[[ControlState], LiveFilter]
+_Key = tuple[str, "str | None"]
+
+
+class FilterSwap:
+    """Keeps a filter in step with the controls; another method takes over when it is ready.
+
+    It is made in a thread of its own while the old one goes on. Then the old one fades its edit
+    out, and the new one fades its own in. Where making it fails, that is the message, the
+    controls go back to the old method, and the old filter goes on.
+
+    make: makes the filter of `method` and `gan` of a state; the rest is set here.
+    Raises what `make` raises for the first one.
+    """
+
+    def __init__(self, make: FilterMaker, controls: Controls) -> None:
+        self._make, self._controls = make, controls
+        self._lock = threading.Lock()
+        state = controls.snapshot()
+        self._key = _key(state)
+        self.current = make(state)
+        self._building: threading.Thread | None = None
+        self._built: tuple[_Key, LiveFilter | Exception] | None = None
+        self._fading_since_s: float | None = None
+        self._is_fresh = False
+        self._is_closed = False
+        self._trouble: str | None = None
+
+    @property
+    def method(self) -> str:
+        """The method in use."""
+        return self._key[0]
+
+    @property
+    def message(self) -> str | None:
+        """One line where a method could not be had or a frame not be edited, else None."""
+        return self._trouble
+
+    def apply(self, frame: Frame, state: ControlState, *, spacing: float = 1.0) -> Frame:
+        """The frame, edited; itself where the filter fails on it."""
+        self._follow(frame, state)
+        current = self.current
+        if current.face != state.face:
+            current.face = state.face
+        current.detection_spacing = spacing
+        # The first frame of a new filter only takes the faces up, so that the edit eases in.
+        is_at_rest = self._is_fresh or self._fading_since_s is not None
+        current.target = None if is_at_rest else state.target
+        self._is_fresh = False
+        try:
+            return current.apply(frame)
+        except MienError as error:
+            self._trouble = f"this frame is shown as it came: {told(error)}"
+            return frame
+
+    def close(self) -> None:
+        """Nothing; gives the networks back. A filter that is still being made is closed then."""
+        with self._lock:
+            self._is_closed = True
+            built, self._built = self._built, None
+        self.current.close()
+        if built is not None and not isinstance(built[1], Exception):
+            built[1].close()
+
+    def _follow(self, frame: Frame, state: ControlState) -> None:
+        with self._lock:
+            built = self._built
+        if built is not None:
+            self._take_over(built, frame, state)
+        elif self._building is None and _key(state) != self._key:
+            self._trouble = None
+            self._building = threading.Thread(
+                target=self._build, args=(state, frame), name="mien-method", daemon=True
+            )
+            self._building.start()
+
+    def _take_over(
+        self, built: tuple[_Key, LiveFilter | Exception], frame: Frame, state: ControlState
+    ) -> None:
+        key, made = built
+        if isinstance(made, Exception):
+            self._put_away()
+            self._trouble = f"still using {self.method}: {told(made)}"
+            if _key(state) == key:
+                self._controls.update(method=self._key[0], gan=self._key[1])
+            return
+        if key != _key(state):  # yet another one is wanted by now
+            self._put_away()
+            made.close()
+            return
+        time_s = frame.time_s or 0.0
+        if self._fading_since_s is None:
+            self._fading_since_s = time_s
+        if self.current.edited and 0 <= time_s - self._fading_since_s < FADE_S:
+            return
+        self._put_away()
+        self.current.close()
+        self.current, self._key, self._is_fresh = made, key, True
+
+    def _put_away(self) -> None:
+        self._fading_since_s = None
+        with self._lock:
+            self._built = self._building = None
+
+    def _build(self, state: ControlState, frame: Frame) -> None:
+        made: LiveFilter | Exception
+        try:
+            made = self._make(state)
+            _warm_up(made, frame, state)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the old one goes on
+            made = error
+        with self._lock:
+            if not self._is_closed:
+                self._built = (_key(state), made)
+                return
+        if not isinstance(made, Exception):
+            made.close()
+
+
+def _key(state: ControlState) -> _Key:
+    return state.method, state.gan
+
+
+def _warm_up(made: LiveFilter, frame: Frame, state: ControlState) -> None:
+    """The first run of a network is slow; here nobody waits for it."""
+    made.target = state.target
+    made.apply(frame)
+    made.reset()

@@ -1,0 +1,182 @@
+"""A video file of what live video showed, with the times at which it was captured."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, cast
+
+import av
+import av.error
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from mien.engines.errors import VideoError
+from mien.runtime.live.canvas import Canvas, yuv_picture
+from mien.runtime.live.output import OutputStoppedError, ThreadedOutput
+from mien.runtime.live.values import LiveFrame
+from mien.runtime.video.encoders import (
+    EncoderChoice,
+    SourceFacts,
+    choose_encoders,
+    encoder_options,
+    frame_bytes,
+)
+
+NOTICE: Final = "AI-edited with mien"
+TIME_BASE: Final = Fraction(1, 90_000)
+QUALITY: Final = 80
+# Kinds of files that keep each frame's own time, and what they are written with.
+_CODECS: Final = {".mp4": "h264", ".m4v": "h264", ".mov": "h264", ".mkv": "h264", ".webm": "vp9"}
+_FORMATS: Final = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+# In the time of one frame, beside a filter that needs the same cores.
+_SPEED: Final = {"libx264": "ultrafast", "libvpx-vp9": "8"}
+_MATRIX: Final = {"bt709": 1, "bt601": 6, "bt2020": 9}
+_LIMITED: Final = 1
+_SECONDS_A_KEY_FRAME: Final = 2
+_FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Recording(ThreadedOutput):
+    """A recording of what goes out, each frame at the time it was captured; no sound is touched.
+
+    It is written beside `path` under another name and takes its own when it is closed. Until then
+    it can be read as far as it got, should the machine go down. Its comment says that it is edited.
+    rate: of the camera, None where unknown; for the encoder to plan with.
+
+    Raises VideoError where the file cannot be written there.
+    """
+
+    close_s = 30.0  # the rest of the encoder's frames, and the file's index
+
+    def __init__(
+        self, path: Path, rate: Fraction | None = None, *, overwrite: bool = False
+    ) -> None:
+        super().__init__(f"recording {path.name}")
+        check_recording(path, overwrite=overwrite)
+        self.path = path
+        self.part = path.with_name(f".{path.stem[:50]}.{secrets.token_hex(3)}.part{path.suffix}")
+        self._rate = rate
+        self._container: OutputContainer | None = None
+        self._is_kept = True
+
+    def _show(self, frame: LiveFrame) -> None:
+        try:
+            if self._container is None:
+                self._start(frame)
+            picture = yuv_picture(self._canvas.draw(frame.frame))
+            picture.pts, picture.time_base = self._time(frame), TIME_BASE
+            picture.color_range, picture.colorspace = _LIMITED, self._matrix
+            self._mux(picture)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._stopped(error) from error
+
+    def _start(self, frame: LiveFrame) -> None:
+        shown = frame.frame
+        size = (shown.width, shown.height)
+        self._canvas = Canvas(size if shown.rotation % 2 == 0 else size[::-1])
+        self._matrix = _MATRIX[shown.layout.matrix if shown.layout.kind == "yuv" else "bt601"]
+        self._began_s, self._last_pts = frame.captured_s, -1
+        choice = self._choice()
+        container = _opened(self.part)
+        self._container = container
+        container.metadata["comment"] = NOTICE
+        self._video = self._added(container, choice)
+
+    def _choice(self) -> EncoderChoice:
+        facts = SourceFacts(_CODECS[self.path.suffix.lower()], "yuv420p", False, TIME_BASE)
+        return choose_encoders(None, facts, self._accepts)[0]
+
+    def _accepts(self, encoder: str) -> bool:
+        return encoder.startswith("libvpx") == (self.path.suffix.lower() == ".webm")
+
+    def _added(self, container: OutputContainer, choice: EncoderChoice) -> VideoStream:
+        width, height = self._canvas.size_wh
+        options = encoder_options(
+            choice.name,
+            QUALITY,
+            _SPEED.get(choice.name),
+            threads=1,
+            picture_bytes=frame_bytes("yuv420p", (width, height)),
+        )
+        if choice.name == "libx264":
+            options |= {"tune": "zerolatency"}  # no frames held back
+        elif choice.name == "libvpx-vp9":
+            options |= {"deadline": "realtime", "lag-in-frames": "0"}
+        added = container.add_stream(
+            choice.name,
+            rate=self._rate,
+            options=options,
+            width=width,
+            height=height,
+            time_base=TIME_BASE,
+        )
+        stream = cast("VideoStream", added)
+        stream.time_base = TIME_BASE
+        stream.codec_context.pix_fmt = choice.pixel_format
+        stream.codec_context.gop_size = round(_SECONDS_A_KEY_FRAME * (self._rate or 30))
+        stream.codec_context.color_range = _LIMITED
+        stream.codec_context.colorspace = self._matrix
+        return stream
+
+    def _time(self, frame: LiveFrame) -> int:
+        """The frame's place in the file; times that do not grow are moved by the least step."""
+        pts = round((frame.captured_s - self._began_s) / TIME_BASE)
+        self._last_pts = max(pts, self._last_pts + 1)
+        return self._last_pts
+
+    def _mux(self, picture: av.VideoFrame | None) -> None:
+        assert self._container is not None
+        for packet in self._video.encode(picture):
+            self._container.mux(packet)
+
+    def _stopped(self, error: Exception) -> OutputStoppedError:
+        self._is_kept = False
+        full = getattr(error, "errno", None) in _FULL_DISK
+        why = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
+        kept = f"; what was recorded until then is in {self.part}" if self.part.exists() else ""
+        return OutputStoppedError(f"the recording {self.path} has stopped: {why}{kept}")
+
+    def _finish(self) -> None:
+        container, self._container = self._container, None
+        if container is None:
+            return
+        try:
+            if self._is_kept:
+                for packet in self._video.encode(None):
+                    container.mux(packet)
+            container.close()
+            if self._is_kept:
+                self.part.replace(self.path)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
+                container.close()
+            raise self._stopped(error) from error
+
+
+def check_recording(path: Path, *, overwrite: bool = False) -> None:
+    """Nothing, where a recording may be written to `path`. Raises VideoError."""
+    if path.suffix.lower() not in _CODECS:
+        raise VideoError(
+            f"a recording must end in {', '.join(_CODECS)}, which keep each frame's time; "
+            f"{path.name} does not"
+        )
+    if path.is_dir():
+        raise VideoError(f"the recording {path} is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise VideoError(f"the recording's folder {path.parent} does not exist")
+    if path.exists() and not overwrite:
+        raise VideoError(f"the recording {path} exists; add --overwrite to replace it")
+
+
+def _opened(part: Path) -> OutputContainer:
+    options = {"flush_packets": "1"}
+    kind = _FORMATS.get(part.suffix.lower())
+    if kind in ("mp4", "mov"):
+        # Fragments while it is written, an ordinary file once it is closed.
+        options["movflags"] = "hybrid_fragmented"
+    keywords: dict[str, Any] = {"format": kind, "container_options": options}
+    return cast("OutputContainer", av.open(f"file:{part}", "w", **keywords))
