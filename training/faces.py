@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import lzma
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +62,7 @@ def load_faces160(data: Path) -> Faces:
     """All 11,832 pictures of faces160 under `data`."""
     with (data / "faces160.csv").open() as file:
         rows = list(csv.DictReader(file))
-    with lzma.open(data / "faces160_landmarks.npy.xz") as file:
-        mesh = np.load(file).transpose(2, 1, 0).astype(np.float32) / 8
+    mesh = _meshes(data / "faces160_landmarks.npy.xz")
     stored = {Path(name).name: picture for name, picture in _pictures(data / "faces160.tar")}
     return Faces(
         [stored[row["file"]] for row in rows],
@@ -88,8 +87,7 @@ def load_fer2013(data: Path, *, with_landmarks: bool = True) -> Faces:
     landmarks = np.zeros((len(rows), 106, 2), np.float32)
     if with_landmarks:
         index = np.load(data / "fer2013_landmarks_index.npy")
-        with lzma.open(data / "fer2013_landmarks.npy.xz") as file:
-            landmarks = landmarks_106(np.load(file).transpose(2, 1, 0).astype(np.float32) / 8)
+        landmarks = landmarks_106(_meshes(data / "fer2013_landmarks.npy.xz"))
     return Faces(
         [pictures[i] for i in index],
         landmarks,
@@ -99,13 +97,42 @@ def load_fer2013(data: Path, *, with_landmarks: bool = True) -> Faces:
     )
 
 
-def _pictures(tar: Path) -> Iterator[tuple[str, np.ndarray]]:
+def faces160_meshes(data: Path) -> np.ndarray:
+    """FaceMesh's points of `load_faces160`'s pictures, in pixels: float32 (n, 478, 2)."""
+    return _meshes(data / "faces160_landmarks.npy.xz")[:, :, :2]
+
+
+def fer2013_meshes(data: Path) -> np.ndarray:
+    """FaceMesh's points of `load_fer2013`'s pictures, in pixels: float32 (m, 478, 2)."""
+    return _meshes(data / "fer2013_landmarks.npy.xz")
+
+
+def load_colour160(data: Path) -> dict[int, np.ndarray]:
+    """The few pictures of faces160 that are in colour, by row: uint8 (H, W, 3) RGB."""
+    with (data / "faces160.csv").open() as file:
+        rows = {
+            row["file"]: i for i, row in enumerate(csv.DictReader(file)) if row["colour"] == "1"
+        }
+    read = _pictures(data / "faces160.tar", cv2.IMREAD_COLOR, rows.keys())
+    return {rows[Path(name).name]: picture[:, :, ::-1].copy() for name, picture in read}
+
+
+def _meshes(path: Path) -> np.ndarray:
+    with lzma.open(path) as file:
+        stored: np.ndarray = np.load(file)
+    return stored.transpose(2, 1, 0).astype(np.float32) / 8
+
+
+def _pictures(
+    tar: Path, mode: int = cv2.IMREAD_GRAYSCALE, only: Collection[str] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
     with tarfile.open(tar) as archive:
         for member in archive:
+            if only is not None and Path(member.name).name not in only:
+                continue
             file = archive.extractfile(member)
             if file is None:
                 continue
-            data = np.frombuffer(file.read(), np.uint8)
-            picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+            picture = cv2.imdecode(np.frombuffer(file.read(), np.uint8), mode)
             if picture is not None:
                 yield member.name, picture

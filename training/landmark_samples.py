@@ -219,13 +219,15 @@ class Sampler:
         return _Shot(face, landmarks, 0.0, 0.0, 1.0, np.eye(2, 3, dtype=np.float32))
 
 
-def shaken(matrix: np.ndarray, shake: tuple[float, float, float, float]) -> np.ndarray:
-    """`matrix` followed by a shift, a scale and a turn about the middle of the crop."""
+def shaken(
+    matrix: np.ndarray, shake: tuple[float, float, float, float], side: int = SIDE
+) -> np.ndarray:
+    """`matrix` followed by a shift, a scale and a turn about the middle of a crop of `side`."""
     x, y, scale, turn = shake
-    middle = (SIDE - 1) / 2
+    middle = (side - 1) / 2
     about = np.eye(3)
     about[:2] = cv2.getRotationMatrix2D((middle, middle), turn, scale)
-    about[:2, 2] += [x * SIDE, y * SIDE]
+    about[:2, 2] += [x * side, y * side]
     whole = np.vstack([matrix, [0, 0, 1]])
     return (about @ whole)[:2].astype(np.float32)
 

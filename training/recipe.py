@@ -68,6 +68,7 @@ class Schedule:
     clip_norm: float = 5.0
     checkpoint_s: float = 150.0
     log_s: float = 20.0
+    half: bool = True  # bfloat16 autocast; on a processor it gains nothing for depthwise layers
 
     def rate_at(self, share: float) -> float:
         """The learning rate when `share` of the time is spent."""
@@ -175,7 +176,7 @@ class Trainer(Generic[Batch]):
     ) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate_at(self.spent_s / limit_s)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.half):
             terms = loss_of(self.network, batch)
         total = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
