@@ -17,7 +17,7 @@ MODEL_GRAPH = 7
 GRAPH_NODE, GRAPH_OUTPUT = 1, 12
 NODE_INPUT, NODE_TYPE = 1, 4
 VALUE_NAME, VALUE_TYPE = 1, 2
-TYPE_TENSOR, TENSOR_ELEMENT, FLOAT32 = 1, 1, 1
+TYPE_TENSOR, TENSOR_ELEMENT, TENSOR_SHAPE, SHAPE_SIDE, FLOAT32 = 1, 1, 2, 1, 1
 # Wire types of protobuf.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -41,10 +41,11 @@ def features_tensor(model: bytes, path: Path) -> str:
 
 
 def with_output(model: bytes, tensor: str) -> bytes:
-    """The file with `tensor`, float32, as its last output."""
-    element = _varint(TENSOR_ELEMENT << 3 | VARINT) + _varint(FLOAT32)
+    """The file with `tensor`, float32 of two sides of any length, as its last output."""
+    kind = _varint(TENSOR_ELEMENT << 3 | VARINT) + _varint(FLOAT32)
+    kind += _message(TENSOR_SHAPE, 2 * _message(SHAPE_SIDE, b""))
     value = _message(VALUE_NAME, tensor.encode())
-    value += _message(VALUE_TYPE, _message(TYPE_TENSOR, element))
+    value += _message(VALUE_TYPE, _message(TYPE_TENSOR, kind))
     return model + _message(MODEL_GRAPH, _message(GRAPH_OUTPUT, value))
 
 
