@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.calibration.features import ClassifierFeatures
+from mien.calibration.judge import FER_TEMPLATE, EmotionJudge
+from mien.calibration.persuade import still
+from mien.calibration.smile_measure import edit_still, find_faces, judge_sample
+from mien.calibration.smile_report import (
+    SmileReport,
+    TableScores,
+    json_report,
+    markdown_report,
+    text_report,
+)
+from mien.calibration.smile_rows import BLENDS, SmileRow
+from mien.calibration.smile_tables import Instruments, SmilePlan, measure_tables
+from mien.engines import UsageError
+from mien.runtime.frame import Frame
+from mien.runtime.topology import RIGID
+from tests.calibration.networks import write_classifier
+
+DARK, MIDDLE, BRIGHT = 30, 127, 230  # what the classifier names sad, neutral and happy
+TOO_DARK = 10  # to find a face in
+MOODS = {"neutral": MIDDLE, "happy": BRIGHT, "sad": DARK}
+
+
+@dataclass(frozen=True)
+class SomeFace:
+    landmarks: np.ndarray
+
+
+@dataclass
+class Painter:
+    """Finds a face in all but the darkest pictures, and paints it as bright as asked."""
+
+    level: int | None = None
+    faces: tuple[SomeFace, ...] = ()
+    times: list[float | None] = field(default_factory=list)
+    closed: bool = False
+
+    def apply(self, frame: Frame) -> Frame:
+        self.times.append(frame.time_s)
+        luma = frame.planes[0].samples
+        landmarks = np.zeros((106, 2), np.float32)
+        landmarks[list(RIGID)] = FER_TEMPLATE * 40 + 8
+        self.faces = (SomeFace(landmarks),) if luma.min() > TOO_DARK else ()
+        if self.level is None or not self.faces:
+            return frame
+        return still(np.full_like(luma, self.level))
+
+    def reset(self) -> None:
+        self.faces = ()
+        self.times.clear()
+
+    def __enter__(self) -> Painter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+class Painters:
+    """Filters of which only StarGAN's are there; those of `face` change nothing."""
+
+    def __init__(self) -> None:
+        self.opened: list[Painter] = []
+
+    def finder(self) -> Painter:
+        return self._open(None)
+
+    def why_missing(self, row: SmileRow) -> str | None:
+        return None if row.gan == "stargan" else f"no {row.gan}_{row.method} in the catalog"
+
+    def open(self, row: SmileRow) -> Painter:
+        return self._open(None if row.method == "face" else MOODS[row.transfer.target])
+
+    def _open(self, level: int | None) -> Painter:
+        self.opened.append(Painter(level))
+        return self.opened[-1]
+
+
+def pictures(level: int, count: int) -> list[np.ndarray]:
+    """Faces of about one brightness; each differs from the others and from its mirror image."""
+    rng = np.random.default_rng(level)
+    return [rng.integers(level - 15, level + 15, (60, 60)).astype(np.uint8) for _ in range(count)]
+
+
+def silent(_done: int, _total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> EmotionJudge:
+    return EmotionJudge.load(write_classifier(tmp_path / "judge.onnx"))
+
+
+def test_pictures_without_a_face_are_left_out_and_counted() -> None:
+    shown = [*pictures(MIDDLE, 2), np.zeros((60, 60), np.uint8), *pictures(MIDDLE, 3)]
+    sample = find_faces(Painter(), "neutral", shown, 3, silent)
+    assert (sample.distinct, sample.mirrored, sample.not_found, sample.held_out) == (3, 0, 1, 6)
+
+
+def test_mirror_images_fill_up_what_the_data_lacks() -> None:
+    shown = [*pictures(MIDDLE, 3), np.zeros((60, 60), np.uint8)]
+    sample = find_faces(Painter(), "neutral", shown, 5, silent)
+    assert (sample.distinct, sample.mirrored, sample.not_found) == (3, 2, 1)
+    first, mirrored = sample.faces[0].frame, sample.faces[3].frame
+    np.testing.assert_array_equal(first.planes[0].samples[:, ::-1], mirrored.planes[0].samples)
+
+
+def test_there_are_never_more_pictures_than_all_and_their_mirror_images() -> None:
+    sample = find_faces(Painter(), "neutral", pictures(MIDDLE, 3), 100, silent)
+    assert (sample.distinct, sample.mirrored) == (3, 3)
+
+
+def test_mirror_images_count_for_the_distance_and_not_for_the_share(
+    judge: EmotionJudge, tmp_path: Path
+) -> None:
+    sample = find_faces(Painter(), "sad", pictures(DARK, 3), 5, silent)
+    seen = judge_sample(sample, judge, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent)
+    assert sum(seen.named) == 3
+    assert seen.share("sad") == 1
+    alone = find_faces(Painter(), "sad", pictures(DARK, 3), 3, silent)
+    with_fewer = judge_sample(
+        alone, judge, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent
+    )
+    assert seen.features is not None
+    assert with_fewer.features is not None
+    assert not np.array_equal(seen.features.covariance, with_fewer.features.covariance)
+
+
+def test_a_still_is_shown_until_it_has_eased_in() -> None:
+    painter = Painter(BRIGHT)
+    edited = edit_still(painter, still(np.full((60, 60), MIDDLE, np.uint8)))
+    assert edited.planes[0].samples.mean() == BRIGHT
+    assert painter.times == [pytest.approx(0.0), pytest.approx(0.7)]
+
+
+def measured(tmp_path: Path) -> tuple[list[TableScores], Painters, list[str]]:
+    classifier = write_classifier(tmp_path / "judge.onnx")
+    painters = Painters()
+    instruments = Instruments(
+        EmotionJudge.load(classifier), ClassifierFeatures(classifier), painters
+    )
+    steps: list[str] = []
+    tables = measure_tables(
+        {emotion: pictures(level, 6) for emotion, level in MOODS.items()},
+        instruments,
+        SmilePlan(tmp_path, count=8),
+        lambda what, _done, _total: steps.append(what),
+    )
+    return tables, painters, steps
+
+
+def test_both_tables_have_the_papers_rows_for_both_blends(tmp_path: Path) -> None:
+    tables, painters, steps = measured(tmp_path)
+    assert [(t.transfer.source, t.transfer.target) for t in tables] == [
+        ("neutral", "happy"),
+        ("happy", "sad"),
+    ]
+    for table in tables:
+        names = [(e.row.method, e.row.gan, e.row.blend) for e in table.rows]
+        assert len(set(names)) == len(names) == 6 * len(BLENDS)
+        assert (table.unedited.accuracy, table.real.accuracy) == (0, 1)
+        for entry in table.rows:
+            assert (entry.score is None) == (entry.row.gan == "cyclegan")
+            if entry.score is not None:
+                left = entry.row.method == "face"
+                assert entry.score.accuracy == (0 if left else 1)
+                assert entry.score.unchanged == (8 if left else 0)
+                assert entry.score.distance is not None
+                assert table.unedited.distance is not None
+                if left:
+                    assert entry.score.distance == pytest.approx(table.unedited.distance)
+                else:
+                    assert entry.score.distance < table.unedited.distance / 10
+    assert all(painter.closed for painter in painters.opened)
+    assert len(painters.opened) == 1 + 2 * 3 * len(BLENDS)
+    assert "parts-to-parts StarGAN sad, field" in steps
+
+
+def report_of(tmp_path: Path) -> SmileReport:
+    name = ClassifierFeatures.distance_name
+    return SmileReport(name, "judge.onnx", "a machine", tuple(measured(tmp_path)[0]))
+
+
+@pytest.mark.parametrize("write", [text_report, markdown_report])
+def test_the_report_shows_the_papers_numbers_and_says_what_is_not_shipped(
+    tmp_path: Path, write
+) -> None:
+    text = write(report_of(tmp_path))
+    lines = [" ".join(line.replace("|", " ").split()) for line in text.splitlines()]
+    assert "image-to-image CycleGAN paste not shipped 42.5 not shipped 0.64" in lines
+    assert any(line.startswith("parts-to-parts StarGAN field") and "0.97" in line for line in lines)
+    assert any("face-to-face StarGAN paste" in line and "(8 unchanged)" in line for line in lines)
+    assert "6 neutral faces" in text
+    assert "and 2 of their mirror images" in text
+    assert "no cyclegan_parts in the catalog" in text
+
+
+def test_a_distance_over_the_classifiers_features_is_never_called_fid(tmp_path: Path) -> None:
+    text = text_report(report_of(tmp_path))
+    assert "Frechet distance, emotion classifier features" in text
+    # the only FID is the paper's own
+    assert text.replace("FID, paper", "").count("FID") == 0
+
+
+def test_the_report_for_json_holds_null_where_nothing_was_measured(tmp_path: Path) -> None:
+    told = json_report(report_of(tmp_path))
+    first = told["tables"][0]  # type: ignore[index]
+    by_row = {(r["method"], r["gan"], r["blend"]): r for r in first["rows"]}
+    missing = by_row["image", "cyclegan", "paste"]
+    assert missing["score"] is None
+    assert missing["missing"] == "no cyclegan_image in the catalog"
+    assert missing["paper"] == {"fid": 42.5, "accuracy": 0.64}
+    assert by_row["parts", "stargan", "field"]["score"]["accuracy"] == 1
+    assert first["source"] == {
+        "emotion": "neutral",
+        "distinct": 6,
+        "mirrored": 2,
+        "held_out": 6,
+        "not_found": 0,
+    }
+
+
+def test_too_few_faces_for_the_features_are_refused(judge: EmotionJudge, tmp_path: Path) -> None:
+    sample = find_faces(Painter(), "sad", pictures(DARK, 1), 2, silent)
+    with pytest.raises(UsageError, match="received 2 pictures.*at least 3"):
+        judge_sample(sample, judge, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent)
