@@ -49,6 +49,11 @@ class WatchedFilter:
         """The faces in the last frame."""
         return tuple(self._inner.faces)
 
+    @property
+    def left_alone(self) -> tuple[str, ...]:
+        """Parts of faces that are as they were."""
+        return tuple(self._inner.left_alone)
+
     def apply(self, frame: Frame) -> Frame:
         """`frame` edited."""
         edited = self._inner.apply(frame)

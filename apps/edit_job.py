@@ -183,10 +183,10 @@ def _edit_video(
             source, output, run, options, progress=lambda progress: show(progress, run.faces)
         )
     unchanged = _why_unchanged(job, run, changed=report.edited > 0)
-    notes = unchanged + report.notes
+    notes = unchanged + _left_alone(run) + report.notes
     if unchanged and not report.lost and _may_be_copied(job, source, output):
         copy_whole(source, output, overwrite=True)
-        notes = unchanged
+        notes = unchanged + _left_alone(run)
     frames = max(report.frames, 1)
     stages = [
         ("decode", 1000 * report.seconds.decode / frames),
@@ -214,6 +214,16 @@ def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str,
     if not run.frames_with_face:
         return (NO_FACE,)
     return (NOT_EDITED,) if isinstance(job.goal, Target) else ()
+
+
+def _left_alone(run: FilterRun) -> tuple[str, ...]:
+    """The note on parts of faces that could not be seen; empty where there are none."""
+    if not run.left_alone:
+        return ()
+    counts = ", ".join(
+        f"{part.replace('_', ' ')} {count}x" for part, count in sorted(run.left_alone.items())
+    )
+    return (f"not seen, so left alone: {counts}",)
 
 
 def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:
@@ -250,7 +260,7 @@ def _edit_picture(
             *run.stage_ms.items(),
             ("encode", 1000 * (done - filtered)),
         ),
-        notes=_why_unchanged(job, run, changed=changed),
+        notes=_why_unchanged(job, run, changed=changed) + _left_alone(run),
         lost=picture.lost,
         still=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -40,6 +41,10 @@ class FaceFilter(Protocol):
     def faces(self) -> Sequence[object]:
         """The faces in the last frame."""
 
+    @property
+    def left_alone(self) -> Sequence[str]:
+        """Parts of faces that the last frame does not show and that are as they were."""
+
     def apply(self, frame: Frame) -> Frame:
         """`frame` edited; the very same object where nothing is."""
 
@@ -70,6 +75,7 @@ class FilterRun:
         self.frames_with_face = 0
         self.faces = 0
         self.stage_ms: dict[str, float] = {}
+        self.left_alone: Counter[str] = Counter()
         self._filter = face_filter
         self._goal = goal
         self._start_s = start_s or 0.0
@@ -89,6 +95,7 @@ class FilterRun:
         seen = len(self._filter.faces)
         self.frames_with_face += seen > 0
         self.faces = max(self.faces, seen)
+        self.left_alone.update(self._filter.left_alone)
         for stage, ms in self._filter.timings.last_ms.items():
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + ms
         return edited
@@ -97,6 +104,7 @@ class FilterRun:
         """A picture edited, with all that eases over time at its end."""
         edited = frame
         for second in range(STILL_PASSES):
+            self.left_alone.clear()  # the passes show one and the same picture
             shown = replace(frame, pts=second, time_base=Fraction(1))
             edited = self(shown)
             if edited is shown:

@@ -100,6 +100,31 @@ def edit(
             metavar="FILE", help="A CSV of time, emotion, intensity, instead of --emotion."
         ),
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="warp|image|face|parts",
+            help="How: warp moves the face's own pixels; the others restyle the picture, the face "
+            "or each part of it with a GAN.",
+        ),
+    ] = "warp",
+    gan: Annotated[
+        str | None,
+        typer.Option(
+            metavar="stargan|cyclegan",
+            help="The GAN of image, face and parts; by default stargan.",
+            show_default=False,
+        ),
+    ] = None,
+    blend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="field|paste",
+            help="How a GAN's picture is put back: its change added to the frame, or the picture "
+            "pasted; by default field.",
+            show_default=False,
+        ),
+    ] = None,
     codec: Annotated[
         str | None, typer.Option(help="The video codec; by default that of IN.", metavar="NAME")
     ] = None,
@@ -141,7 +166,7 @@ def edit(
     )
     if source is None and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{SAMPLE.suffix}"))
-    settings = FilterSettings(_face(face), provider, models)
+    settings = FilterSettings(_face(face), provider, models, method, gan, blend)
     make_filter: FilterMaker = context.obj
     status = run_job(job, lambda: make_filter(settings), display_for_terminal())
     raise typer.Exit(status)
@@ -268,7 +293,15 @@ def open_filter(settings: FilterSettings) -> FaceFilter:
     """The filter of `mien.runtime`, with its networks loaded."""
     from mien.runtime.filter import Filter
 
-    return Filter(None, face=settings.face, provider=settings.provider, models=settings.models)
+    return Filter(
+        None,
+        method=settings.method,
+        gan=settings.gan,
+        blend=settings.blend,
+        face=settings.face,
+        provider=settings.provider,
+        models=settings.models,
+    )
 
 
 def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int:

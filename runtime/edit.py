@@ -77,3 +77,9 @@ class Edit:
     mask: np.ndarray | None = None
     delta: Delta | None = None
     paste: Paste | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it does nothing."""
+        parts = (self.flow, self.gain, self.patch, self.delta, self.paste)
+        return all(part is None for part in parts)

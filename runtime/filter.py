@@ -27,7 +27,7 @@ from mien.runtime.face_choice import FaceChoice
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.landmarks import LandmarkDetector
 from mien.runtime.luma import sample_luma
-from mien.runtime.methods import FaceEditor, Method, open_method
+from mien.runtime.methods import FaceEditor, Method, MethodOptions, open_method
 from mien.runtime.target import Target, parse_target
 from mien.runtime.tracking import Face, Tracker
 
@@ -83,24 +83,27 @@ class Filter:
 
     target: an emotion, a mix such as `happy:0.7+surprised:0.3`, a Target, or None for none yet.
         It may be changed at any time through the attribute; faces ease into it.
-    method: of `mien.runtime.methods`. face: `all`, `largest`, or a number from the left as faces
+    method: of `mien.runtime.methods`. gan, blend: what that method is told (`MethodOptions`), None
+        for its own choice. face: `all`, `largest`, or a number from the left as faces
         first appeared. provider: what runs the networks (`cpu`, `cuda`, ..., `auto`).
     models: a folder of models with a catalog that replaces the bundled ones by name.
 
-    After a call `faces` holds the faces of that frame and `edited` the track ids changed in it.
+    After a call `faces` holds the faces of that frame, `edited` the track ids changed in it, and
+    `left_alone` the parts of them that could not be seen and are as they were.
     Raises UsageError, ModelError, DeviceError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- all but the first are settings, by keyword only
         self,
         target: str | Target | None = "happy",
         *,
         method: str = "warp",
+        gan: str | None = None,
+        blend: str | None = None,
         face: str | int = "all",
         provider: str = "cpu",
         models: str | Path | None = None,
     ) -> None:
-        self.target: Target | None = parse_target(target) if isinstance(target, str) else target
         catalog = Catalog.bundled() if models is None else Catalog.load(models)
         self._choice = FaceChoice(str(face))
         with ExitStack() as opening:  # what is open is closed where the next does not open
@@ -108,8 +111,10 @@ class Filter:
                 opening.enter_context(catalog.open(network, provider=provider))
                 for network in (DETECTOR, LANDMARKS)
             ]
-            self._method: Method = open_method(method, catalog, provider=provider)
+            options = MethodOptions(gan, blend)
+            self._method: Method = open_method(method, catalog, provider=provider, options=options)
             opening.callback(self._method.close)
+            self.target = parse_target(target) if isinstance(target, str) else target
             self._opened = opening.pop_all()
         detector, landmarks = self._engines
         self._tracker = Tracker(FaceDetector(detector), LandmarkDetector(landmarks))
@@ -143,6 +148,17 @@ class Filter:
         self._tracker.spacing = spacing
 
     @property
+    def target(self) -> Target | None:
+        """What the faces are to reach. Setting what the method cannot reach raises UsageError."""
+        return self._target
+
+    @target.setter
+    def target(self, target: Target | None) -> None:
+        if target is not None:
+            self._method.check_target(target)
+        self._target = target
+
+    @property
     def providers(self) -> dict[str, str]:
         """What really runs each network, read back from the engines."""
         own = {engine.network.name: engine.provider for engine in self._engines}
@@ -156,6 +172,7 @@ class Filter:
         self._time_s = 0.0
         self.faces: tuple[Face, ...] = ()
         self.edited: tuple[int, ...] = ()
+        self.left_alone: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Nothing; gives the networks back."""
@@ -198,6 +215,7 @@ class Filter:
             self.faces = tuple(self._tracker(frame, self._time_s))
             chosen = {face.track_id for face in self._choice(self.faces, frame)}
         self._forget_lost()
+        self.left_alone = ()
         found = [self._edit_face(frame, face, face.track_id in chosen) for face in self.faces]
         edits = [edit for edit in found if edit is not None]
         self.edited = tuple(track_id for track_id, _ in edits)
@@ -225,6 +243,9 @@ class Filter:
             aligned = AlignedFace(pixels, matrix, landmarks.astype(np.float32))
         with self.timings.stage("edit"):
             edit = subject.editor(frame, aligned, weights, strength, self._time_s)
+        self.left_alone += subject.editor.left_alone
+        if edit.is_empty:
+            return None
         return face.track_id, FaceEdit(crop_units_matrix(matrix, size), edit)
 
     def _subject(self, face: Face) -> _Subject:

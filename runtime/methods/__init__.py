@@ -1,13 +1,14 @@
 """The methods: each module answers what to do to one aligned face.
 
-A module `mien.runtime.methods.NAME` offers `open_method(catalog, provider) -> Method`; nothing else
-has to know of it.
+A module `mien.runtime.methods.NAME` offers `open_method(catalog, provider, options) -> Method`;
+nothing else has to know of it.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,10 +18,27 @@ from mien.engines.errors import UsageError
 from mien.runtime.alignment import AlignedFace
 from mien.runtime.edit import Edit
 from mien.runtime.frame import Frame
+from mien.runtime.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """What some methods can be told; None is the method's own choice.
+
+    gan: which kind of generator, `stargan` or `cyclegan`. blend: `field` or `paste`.
+    """
+
+    gan: str | None = None
+    blend: str | None = None
 
 
 class FaceEditor(Protocol):
-    """Edits one face through a video; it holds what is remembered of that face."""
+    """Edits one face through a video; it holds what is remembered of that face.
+
+    left_alone: parts that the last frame does not show and that are therefore as they were.
+    """
+
+    left_alone: tuple[str, ...]
 
     def __call__(
         self, frame: Frame, face: AlignedFace, weights: np.ndarray, strength: float, time_s: float
@@ -46,6 +64,10 @@ class Method(Protocol):
     @property
     def providers(self) -> dict[str, str]: ...
 
+    def check_target(self, target: Target) -> None:
+        """Nothing, where the method can reach it. Raises UsageError."""
+        ...
+
     def new_face(self) -> FaceEditor:
         """An editor for a face that has just appeared."""
         ...
@@ -60,7 +82,9 @@ def method_names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
-def open_method(name: str, catalog: Catalog, *, provider: str) -> Method:
+def open_method(
+    name: str, catalog: Catalog, *, provider: str, options: MethodOptions | None = None
+) -> Method:
     """The method of that name with its networks loaded.
 
     Raises UsageError, ModelError, DeviceError.
@@ -68,5 +92,6 @@ def open_method(name: str, catalog: Catalog, *, provider: str) -> Method:
     if name not in method_names():
         raise UsageError(f"unknown method {name!r} (known: {', '.join(method_names())})")
     module = importlib.import_module(f"{__name__}.{name}")
-    method: Method = module.open_method(catalog, provider=provider)
+    options = options or MethodOptions()
+    method: Method = module.open_method(catalog, provider=provider, options=options)
     return method

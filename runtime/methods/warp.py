@@ -14,16 +14,18 @@ import cv2
 import numpy as np
 
 from mien.engines import Catalog, Engine
+from mien.engines.errors import UsageError
 from mien.engines.networks import MOUTH, WARP
 from mien.runtime.alignment import AlignedFace
 from mien.runtime.edit import Edit, Patch
 from mien.runtime.flow import dense_flow
 from mien.runtime.frame import Frame
 from mien.runtime.luma import sample_luma
-from mien.runtime.methods import FaceEditor, Method
+from mien.runtime.methods import FaceEditor, Method, MethodOptions
 from mien.runtime.mouth import SIZE_HW, Box, hold_lips, lips_gap, lips_hole, mouth_box
 from mien.runtime.one_euro import OneEuro
 from mien.runtime.region import face_region
+from mien.runtime.target import Target
 
 CROP_SIZE = 64
 # How much of the network's answer an emotion shows at intensity 1, in the order of EMOTIONS. Less
@@ -63,6 +65,9 @@ class WarpMethod(Method):
         """Which provider runs each network."""
         return {engine.network.name: engine.provider for engine in (self._warp, self._mouth)}
 
+    def check_target(self, target: Target) -> None:
+        """Nothing; it reaches every emotion."""
+
     def new_face(self) -> FaceEditor:
         """An editor for a face that has just appeared."""
         return WarpEditor(self._warp, self._mouth)
@@ -73,13 +78,22 @@ class WarpMethod(Method):
         self._mouth.close()
 
 
-def open_method(catalog: Catalog, *, provider: str) -> Method:
-    """The method with its networks from `catalog`."""
+def open_method(catalog: Catalog, *, provider: str, options: MethodOptions) -> Method:
+    """The method with its networks from `catalog`. Raises UsageError where it is told of a GAN."""
+    if options.gan is not None:
+        raise UsageError(f"the method warp has no GAN; leave out --gan {options.gan}")
+    if options.blend not in (None, "field"):
+        raise UsageError(f"the method warp has no blend {options.blend!r}; leave out --blend")
     return WarpMethod(catalog.open(WARP, provider=provider), catalog.open(MOUTH, provider=provider))
 
 
 class WarpEditor:
-    """Edits one face through a video."""
+    """Edits one face through a video.
+
+    left_alone: nothing; it needs no part to be seen by itself.
+    """
+
+    left_alone: tuple[str, ...] = ()
 
     def __init__(self, warp: Engine, mouth: Engine) -> None:
         self._warp = warp

@@ -46,6 +46,7 @@ class FakeFilter:
         self.targets: list[Target | None] = []
         self.timings = FakeTimes()
         self.faces: tuple[object, ...] = ()
+        self.left_alone: tuple[str, ...] = ()
         self.closed = False
         self.delay_s = float(os.environ.get("FAKE_DELAY_S", "0"))
 

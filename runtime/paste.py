@@ -1,0 +1,135 @@
+"""Putting generated squares back: the parts paper's paste, and masks for changes that are added.
+
+Source: "Let's put a smile on your face", section 3: the mean brightness of what was generated is
+adjusted to that of the original picture, then pixel values are interpolated linearly over each
+edge. The paper gives no widths; its figures 2 and 3 show them by example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+
+from mien.runtime.parts import Box
+
+EDGE: Final = 1 / 8  # of a square's side: how far from the border inward values are interpolated
+GRID: Final = 192  # cells a side of the wide crop: a mouth's 64 pixels are at most about 180 of it
+DARK: Final = 1 / 64  # a picture darker than this in the mean is not scaled to another brightness
+
+Brightness = Literal["offset", "gain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A square on its way back.
+
+    box: in units of the wide crop. values: float32 (c, s, s), pixels or a change of them.
+    share: how much of it, 0..1.
+    """
+
+    box: Box
+    values: np.ndarray
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Pieces on one grid over the whole wide crop.
+
+    values: float32 (c, GRID, GRID). alpha: float32 (GRID, GRID) in [0, 1]; 0 in the border cells.
+    """
+
+    values: np.ndarray
+    alpha: np.ndarray
+
+
+def match_brightness(
+    generated: np.ndarray, original: np.ndarray, how: Brightness = "offset"
+) -> np.ndarray:
+    """`generated` with the mean brightness of `original`: float32 (c, s, s).
+
+    Both float32 (c, s, s) in [0, 1]. how: `offset` adds the same to every pixel, `gain` scales.
+    """
+    wanted, found = float(original.mean()), float(generated.mean())
+    if how == "gain" and found > DARK:
+        scaled: np.ndarray = generated * np.float32(wanted / found)
+        return scaled
+    shifted: np.ndarray = generated + np.float32(wanted - found)
+    return shifted
+
+
+def edge_ramp(size: int, edge: float = EDGE) -> np.ndarray:
+    """0 on the border of a square, rising linearly to 1 inward: float32 (size, size).
+
+    edge: how far it rises, a share of the side.
+    """
+    steps = max(1.0, edge * size)
+    from_border = np.minimum(np.arange(size), np.arange(size)[::-1]) / steps
+    line = np.minimum(1.0, from_border)
+    ramp: np.ndarray = np.minimum(line[:, None], line[None]).astype(np.float32)
+    return ramp
+
+
+def laid_over(pieces: Sequence[Piece]) -> Sheet:
+    """Pieces one over the other, the later on top, each fading at its edge."""
+    channels = pieces[0].values.shape[0]
+    values = np.zeros((channels, GRID, GRID), np.float32)
+    alpha = np.zeros((GRID, GRID), np.float32)
+    for piece in pieces:
+        shown, own = _on_grid(piece)
+        values += (shown - values) * own
+        alpha += own - alpha * own
+    return Sheet(_unmixed(values, alpha), _closed(alpha))
+
+
+def added_up(pieces: Sequence[Piece], region: np.ndarray) -> Sheet:
+    """Changes next to each other; where squares overlap, their mean and not their sum.
+
+    region: float32 (side, side) over the wide crop, where a change is wanted.
+    """
+    channels = pieces[0].values.shape[0]
+    values = np.zeros((channels, GRID, GRID), np.float32)
+    alpha = np.zeros((GRID, GRID), np.float32)
+    for piece in pieces:
+        shown, own = _on_grid(piece)
+        values += shown * own
+        alpha += own
+    inside = cv2.resize(region, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
+    return Sheet(_unmixed(values, alpha), _closed(np.minimum(alpha, 1) * inside))
+
+
+def _on_grid(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+    """A piece's values (c, GRID, GRID) and its edge ramp (GRID, GRID), 0 beyond it."""
+    size = piece.values.shape[1]
+    matrix = piece.box.crop_from_wide(size).astype(np.float64)
+    # the grid's cells have their centres at (cell + 0.5) / GRID of the wide crop
+    matrix[:, 2] += matrix[:, :2] @ np.full(2, 0.5 / GRID)
+    matrix[:, :2] /= GRID
+    flags = cv2.WARP_INVERSE_MAP
+    shown = [
+        cv2.warpAffine(
+            np.ascontiguousarray(channel),
+            matrix,
+            (GRID, GRID),
+            flags=flags | cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        for channel in piece.values
+    ]
+    ramp = cv2.warpAffine(edge_ramp(size), matrix, (GRID, GRID), flags=flags | cv2.INTER_LINEAR)
+    return np.stack(shown), ramp * np.float32(piece.share)
+
+
+def _unmixed(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    unmixed: np.ndarray = values / np.maximum(alpha, np.float32(1e-4))
+    return unmixed
+
+
+def _closed(alpha: np.ndarray) -> np.ndarray:
+    inner = np.zeros_like(alpha)
+    inner[1:-1, 1:-1] = alpha[1:-1, 1:-1]
+    return inner
