@@ -12,6 +12,7 @@ from mien.apps.panel.protocol import (
     ClientMessage,
     DeletePreset,
     Face,
+    Offer,
     Ping,
     ProtocolError,
     SavePreset,
@@ -30,6 +31,15 @@ def parse_client_message(text: str | bytes) -> ClientMessage:
     if parse is None:
         raise ProtocolError(f"unknown type of message (known: {', '.join(_PARSERS)})")
     return parse(message)
+
+
+def parse_offer(text: str | bytes) -> Offer:
+    """The body of a POST to `/offer`. Raises ProtocolError."""
+    offer = _object(text)
+    sdp, camera = offer.get("sdp"), offer.get("camera", False)
+    if offer.get("type") != "offer" or not isinstance(sdp, str) or not isinstance(camera, bool):
+        raise ProtocolError("an offer must have type, sdp and camera")
+    return Offer(sdp, camera)
 
 
 def parse_weights(value: object) -> dict[str, float]:

@@ -239,10 +239,22 @@ class Ping:
     t: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The body of a POST to `/offer`, answered with `{"type": "answer", "sdp": ...}`.
+
+    camera: whether the video the offer sends is to become the camera.
+    """
+
+    type: ClassVar[str] = "offer"
+    sdp: str
+    camera: bool = False
+
+
 ClientMessage: TypeAlias = Change | SavePreset | DeletePreset | ApplyPreset | Ping
 
 
-def encode(message: ServerMessage | ClientMessage) -> str:
+def encode(message: ServerMessage | ClientMessage | Offer) -> str:
     """A message as JSON; settings of a Change that are None are left out."""
     fields = asdict(message)
     if isinstance(message, Change | SavePreset):

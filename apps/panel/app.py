@@ -1,0 +1,162 @@
+"""What the panel answers: its page and files, its picture, and its WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mien.apps.panel.browser_camera import BrowserCamera
+from mien.apps.panel.mjpeg import JpegStream, next_jpeg
+from mien.apps.panel.parsing import parse_offer
+from mien.apps.panel.presets import Presets
+from mien.apps.panel.preview import Kind, PreviewOutput
+from mien.apps.panel.protocol import Faces, Stats
+from mien.apps.panel.reporting import faces_message, stats_message
+from mien.apps.panel.settings import PanelSettings
+from mien.apps.panel.sockets import Sockets
+from mien.apps.panel.steering import Loop, Steering
+from mien.apps.panel.webrtc import Peers
+from mien.engines.errors import UsageError
+
+STATIC: Final = Path(__file__).parent / "static"
+FIRST_PICTURE_S: Final = 10.0  # a camera that was let go needs a moment
+_TYPES: Final = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
+
+
+class PanelApp:
+    """The panel as an ASGI application; made and used in the server's thread."""
+
+    def __init__(self, live: Loop, settings: PanelSettings, preview: PreviewOutput) -> None:
+        self._live, self._settings, self._preview = live, settings, preview
+        self._presets = Presets(settings.presets)
+        self._steering = Steering(live.controls, self._presets)
+        limits = settings.limits
+        self._sockets = Sockets(
+            self._steering, self._news, most=limits.sockets, send_s=limits.send_s
+        )
+        camera = BrowserCamera(live, self._on_browser_camera)
+        self._peers = Peers(preview, camera, is_loopback=settings.is_loopback)
+        self._routes = self._routed()
+        loop = asyncio.get_running_loop()
+        self._end_listening = live.controls.listen(
+            lambda _: loop.call_soon_threadsafe(self._sockets.tell_state)
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Nothing; answers one request, or talks on one WebSocket."""
+        await self._routes(scope, receive, send)
+
+    async def close(self) -> None:
+        """Nothing; everybody is told good-bye."""
+        self._end_listening()
+        self._sockets.close()
+        self._preview.end_viewing()
+        await self._peers.close()
+
+    def _routed(self) -> ASGIApp:
+        return Starlette(
+            routes=[
+                Route("/", self._page),
+                Route("/static/{token}/{name}", self._static),
+                Route("/stream.mjpg", self._stream),
+                Route("/frame.jpg", self._frame),
+                Route("/offer", self._offer, methods=["POST"]),
+                Route("/health", self._health),
+                WebSocketRoute("/ws", self._sockets.serve),
+            ]
+        )
+
+    @property
+    def _is_full(self) -> bool:
+        # A browser that is still being answered does not look yet.
+        return max(self._preview.viewers, self._peers.count) >= self._settings.limits.streams
+
+    def _on_browser_camera(self, is_used: bool) -> None:
+        self._steering.browser_camera = is_used
+        self._sockets.tell_state()
+
+    def _news(self) -> tuple[Stats, Faces]:
+        stats = self._live.stats()
+        preview = self._preview.facts()
+        return stats_message(stats, preview, self._presets.message), faces_message(stats)
+
+    async def _page(self, request: Request) -> Response:  # noqa: ARG002
+        page = (STATIC / "index.html").read_text(encoding="utf-8")
+        return HTMLResponse(page.replace("{{token}}", self._settings.token))
+
+    async def _static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        path = STATIC / name
+        if path.name != name or path.suffix not in _TYPES or not path.is_file():
+            return _refusal(HTTPStatus.NOT_FOUND, "there is no such file")
+        return FileResponse(path, media_type=_TYPES[path.suffix])
+
+    async def _stream(self, request: Request) -> Response:
+        kind = _kind(request)
+        if kind is None:
+            return _refusal(HTTPStatus.BAD_REQUEST, "view must be edited or original")
+        if self._is_full:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages show the picture")
+        return JpegStream(self._preview, kind, self._settings.limits.send_s)
+
+    async def _frame(self, request: Request) -> Response:
+        kind = _kind(request)
+        if kind is None:
+            return _refusal(HTTPStatus.BAD_REQUEST, "view must be edited or original")
+        if self._is_full:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages show the picture")
+        jpeg = await next_jpeg(self._preview, kind, FIRST_PICTURE_S)
+        if jpeg is None:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the camera gives no picture")
+        return Response(jpeg, media_type="image/jpeg")
+
+    async def _offer(self, request: Request) -> Response:
+        body = await _body(request, self._settings.limits.body_bytes)
+        if body is None:
+            return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this request is too large")
+        if self._is_full:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages show the picture")
+        client = request.client.host if request.client else "127.0.0.1"
+        try:
+            offer = parse_offer(body)
+            sdp = await self._peers.answer(offer.sdp, with_camera=offer.camera, client=client)
+        except UsageError as error:
+            return _refusal(HTTPStatus.BAD_REQUEST, str(error))
+        return JSONResponse({"type": "answer", "sdp": sdp})
+
+    async def _health(self, request: Request) -> Response:  # noqa: ARG002
+        return JSONResponse({"state": self._live.stats().state})
+
+
+def _kind(request: Request) -> Kind | None:
+    view = request.query_params.get("view", "edited")
+    if view == "edited":
+        return "edited"
+    return "original" if view == "original" else None
+
+
+async def _body(request: Request, most: int) -> bytes | None:
+    """The body of a request, None where it is larger than that."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            return None
+    return body
+
+
+def _refusal(status: HTTPStatus, text: str) -> Response:
+    return JSONResponse({"error": text}, status_code=status, headers={"Connection": "close"})

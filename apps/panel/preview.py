@@ -1,0 +1,205 @@
+"""The pictures browsers get: made once for all of them, small, the newest only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final, Literal
+
+import av
+import cv2
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from mien.apps.panel.protocol import Preview
+from mien.apps.panel.settings import PreviewSettings
+from mien.engines.errors import VideoError
+from mien.runtime.frame import Frame
+from mien.runtime.live.output import ThreadedOutput
+from mien.runtime.live.pixels import picture_of
+from mien.runtime.live.values import LiveFrame
+
+Kind = Literal["video", "edited", "original"]
+_EARLY = 0.75  # of the time between two frames: a camera's frames do not come evenly
+_RECENT_S = 5.0
+_RECENT = 150  # frames
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture for browsers.
+
+    picture: of `video` 4:2:0, BT.601, limited range; else None. jpeg: of the others.
+    captured_s: on the clock of time.monotonic.
+    """
+
+    captured_s: float
+    picture: av.VideoFrame | None = None
+    jpeg: bytes = b""
+
+
+class Viewer:
+    """Somebody who looks at one kind of picture; used in the server's thread."""
+
+    def __init__(self) -> None:
+        self._there = asyncio.Event()
+        self._newest: Shown | None = None
+
+    def put(self, shown: Shown | None) -> None:
+        """Nothing; replaces a picture that was not taken yet. None ends the viewing."""
+        self._newest = shown
+        self._there.set()
+
+    async def next(self) -> Shown | None:
+        """The newest picture that was not taken yet, None at the end."""
+        await self._there.wait()
+        if self._newest is not None:
+            self._there.clear()
+        return self._newest
+
+
+class PreviewOutput(ThreadedOutput):
+    """The output of a live loop that browsers look at.
+
+    `viewer` gives pictures to the server; they are made in this output's own thread, each kind
+    once for everybody, and only while somebody looks.
+    """
+
+    def __init__(self, settings: PreviewSettings) -> None:
+        super().__init__("panel")
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._viewers: dict[Viewer, tuple[Kind, asyncio.AbstractEventLoop]] = {}
+        self._last_s = 0.0
+        self._size_wh: tuple[int, int] | None = None
+        self._sent: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, delay in ms
+        self._made: deque[float] = deque(maxlen=_RECENT)
+
+    @property
+    def watched(self) -> bool:
+        """Whether a browser looks."""
+        return self.viewers > 0
+
+    @property
+    def viewers(self) -> int:
+        """How many look."""
+        with self._lock:
+            return len(self._viewers)
+
+    @contextlib.contextmanager
+    def viewer(self, kind: Kind) -> Iterator[Viewer]:
+        """Somebody who looks, from within a coroutine of the server."""
+        viewer = Viewer()
+        with self._lock:
+            self._viewers[viewer] = (kind, asyncio.get_running_loop())
+        try:
+            yield viewer
+        finally:
+            with self._lock:
+                self._viewers.pop(viewer, None)
+
+    def offer(self, frame: LiveFrame) -> None:
+        """Nothing; the frame replaces the one that still waits, where somebody looks."""
+        if self.watched:
+            super().offer(frame)
+
+    def note_sent(self, shown: Shown) -> None:
+        """Nothing; the picture has just left for a browser."""
+        now_s = time.monotonic()
+        with self._lock:
+            self._sent.append((now_s, (now_s - shown.captured_s) * 1e3))
+
+    def facts(self) -> Preview:
+        """What browsers get now; the delay is that of pictures that have left, encoded."""
+        since_s = time.monotonic() - _RECENT_S
+        with self._lock:
+            delays_ms = [delay_ms for when_s, delay_ms in self._sent if when_s >= since_s]
+            fps = sum(made_s >= since_s for made_s in self._made) / _RECENT_S
+            size_wh = self._size_wh
+        return Preview(round(fps, 1), size_wh, round(median(delays_ms), 1) if delays_ms else None)
+
+    def end_viewing(self) -> None:
+        """Nothing; all who look get their end."""
+        self._hand_out(None, None)
+
+    def _show(self, frame: LiveFrame) -> None:
+        now_s = time.monotonic()
+        settings = self._settings
+        rate = settings.reduced_rate if frame.reduced else settings.rate
+        if now_s - self._last_s < _EARLY / rate:
+            return
+        self._last_s = now_s
+        width = settings.reduced_width if frame.reduced else settings.width
+        with self._lock:
+            kinds = {kind for kind, _ in self._viewers.values()}
+        for kind in kinds:
+            self._hand_out(kind, self._made_for(kind, frame, width))
+        with self._lock:
+            self._made.append(now_s)
+
+    def _made_for(self, kind: Kind, frame: LiveFrame, width: int) -> Shown:
+        source = frame.original if kind == "original" else frame.frame
+        size_wh = preview_size((source.width, source.height), width)
+        with self._lock:
+            self._size_wh = size_wh
+        if kind == "video":
+            return Shown(frame.captured_s, picture=browser_picture(source, size_wh))
+        return Shown(frame.captured_s, jpeg=jpeg_of(source, size_wh, self._settings.jpeg_quality))
+
+    def _hand_out(self, kind: Kind | None, shown: Shown | None) -> None:
+        with self._lock:
+            viewers = list(self._viewers.items())
+        for viewer, (its_kind, loop) in viewers:
+            if kind in (None, its_kind):
+                with contextlib.suppress(RuntimeError):  # the server's loop has just been closed
+                    loop.call_soon_threadsafe(viewer.put, shown)
+
+
+def preview_size(size_wh: tuple[int, int], width: int) -> tuple[int, int]:
+    """The size at most `width` pixels wide, its sides even, as 4:2:0 wants them."""
+    scale = min(1.0, width / size_wh[0])
+    wide, high = (max(2, 2 * round(side * scale / 2)) for side in size_wh)
+    return wide, high
+
+
+def browser_picture(frame: Frame, size_wh: tuple[int, int]) -> av.VideoFrame:
+    """The frame as browsers take VP8 to be: 4:2:0, BT.601, limited range. Raises VideoError."""
+    return _reformatted(frame, size_wh, "yuv420p")
+
+
+def jpeg_of(frame: Frame, size_wh: tuple[int, int], quality: int) -> bytes:
+    """The frame as a JPEG. Raises VideoError."""
+    pixels = _reformatted(frame, size_wh, "bgr24").to_ndarray()
+    is_done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not is_done:
+        raise VideoError(f"a picture of {size_wh[0]}x{size_wh[1]} pixels cannot be a JPEG")
+    return data.tobytes()
+
+
+_COLORSPACE: Final = {
+    "bt601": Colorspace.ITU601,
+    "bt709": Colorspace.ITU709,
+    "bt2020": Colorspace(9),
+}
+
+
+def _reformatted(frame: Frame, size_wh: tuple[int, int], name: str) -> av.VideoFrame:
+    layout = frame.layout
+    full = layout.full_range or layout.kind == "rgb"
+    options: dict[str, Any] = {"interpolation": Interpolation.BILINEAR, "threads": 1}
+    shown: av.VideoFrame = VideoReformatter().reformat(
+        picture_of(frame),
+        *size_wh,
+        format=name,
+        src_colorspace=_COLORSPACE[layout.matrix],
+        dst_colorspace=Colorspace.ITU601,
+        src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG if name == "bgr24" else ColorRange.MPEG,
+        **options,
+    )
+    return shown

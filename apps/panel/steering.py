@@ -1,0 +1,165 @@
+"""What messages do to a live loop, and how the loop is told about."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Final, Protocol
+
+from mien.apps.panel import protocol
+from mien.apps.panel.presets import Presets
+from mien.apps.panel.protocol import (
+    ApplyPreset,
+    Change,
+    ClientMessage,
+    DeletePreset,
+    Hello,
+    Ping,
+    Pong,
+    Preset,
+    SavePreset,
+    ServerMessage,
+    State,
+    target_of,
+    weights_of,
+)
+from mien.apps.panel.protocol import Presets as PresetList
+from mien.runtime import methods
+from mien.runtime.live.capture import Source
+from mien.runtime.live.controls import Controls, ControlState
+from mien.runtime.live.output import Output
+from mien.runtime.live.values import LiveStats
+from mien.runtime.target import EMOTIONS, MAX_STRENGTH
+
+HOTKEYS: Final[Mapping[str, str]] = {
+    **{str(place): emotion for place, emotion in enumerate(EMOTIONS, start=1)},
+    "0": "none",
+    "b": "before/after",
+    "+": "more intensity",
+    "-": "less intensity",
+    "?": "help",
+}
+
+
+class Loop(Protocol):
+    """What the panel needs of a live loop; every method may be called from any thread."""
+
+    @property
+    def controls(self) -> Controls: ...
+
+    def stats(self) -> LiveStats:
+        """How it is doing."""
+        ...
+
+    def add_output(self, output: Output) -> None:
+        """Nothing; frames go there too from now on."""
+        ...
+
+    def remove_output(self, output: Output) -> None:
+        """Nothing; no frame is offered to it any more."""
+        ...
+
+    def use_source(self, source: Source) -> Source:
+        """The source until now, left open; frames come from the other one from now on."""
+        ...
+
+
+class Steering:
+    """Carries out messages; used in the server's thread.
+
+    An intensity is remembered while there is no target to carry it.
+    """
+
+    def __init__(self, controls: Controls, presets: Presets) -> None:
+        self._controls, self.presets = controls, presets
+        self._lock = threading.Lock()
+        target = controls.snapshot().target
+        self._intensity = 1.0 if target is None else target.strength
+        self.browser_camera = False
+
+    def hello(self) -> Hello:
+        """The first message to somebody who has come."""
+        return Hello(
+            version=protocol.VERSION,
+            mien=version("mien"),
+            emotions=EMOTIONS,
+            max_intensity=MAX_STRENGTH,
+            methods={name: _gans(name) for name in methods.method_names()},
+            hotkeys=HOTKEYS,
+            presets=self.presets.all(),
+            state=self.state(),
+        )
+
+    def state(self) -> State:
+        """How everything is set."""
+        now = self._controls.snapshot()
+        return State(
+            target=weights_of(now.target),
+            intensity=self._intensity_of(now),
+            face=int(now.face) if now.face.isdigit() else _word(now.face),
+            method=now.method,
+            gan=now.gan,
+            paused=now.paused,
+            mark=now.mark,
+            browser_camera=self.browser_camera,
+        )
+
+    def do(self, message: ClientMessage) -> tuple[ServerMessage | None, ServerMessage | None]:
+        """The answer to who sent it, and what everybody is told. Raises UsageError."""
+        if isinstance(message, Ping):
+            return Pong(message.t), None
+        if isinstance(message, Change):
+            self._change(message)
+            return None, self.state()
+        if isinstance(message, ApplyPreset):
+            preset = self.presets.get(message.name)
+            self._change(Change(target=preset.target, intensity=preset.intensity))
+            return None, self.state()
+        if isinstance(message, DeletePreset):
+            self.presets.delete(message.name)
+        else:
+            self.presets.save(self._preset(message))
+        return None, PresetList(self.presets.all())
+
+    def _intensity_of(self, state: ControlState) -> float:
+        with self._lock:
+            if state.target is not None:
+                self._intensity = state.target.strength
+            return self._intensity
+
+    def _change(self, change: Change) -> None:
+        now = self._controls.snapshot()
+        changes: dict[str, Any] = {
+            name: value
+            for name in ("face", "method", "gan", "paused", "mark")
+            if (value := getattr(change, name)) is not None
+        }
+        if change.method is not None and change.gan is None:
+            changes["gan"] = None  # a generator belongs to its method
+        intensity = self._intensity_of(now)
+        if change.target is not None or change.intensity is not None:
+            weights = weights_of(now.target) if change.target is None else change.target
+            intensity = intensity if change.intensity is None else change.intensity
+            changes["target"] = target_of(weights, intensity)
+        self._controls.update(**changes)
+        with self._lock:
+            self._intensity = intensity
+
+    def _preset(self, message: SavePreset) -> Preset:
+        state = self.state()
+        target = state.target if message.target is None else message.target
+        target = weights_of(target_of(target, 1.0))
+        intensity = state.intensity if message.intensity is None else message.intensity
+        return Preset(message.name, target, intensity)
+
+
+def _word(face: str) -> protocol.Face:
+    return "largest" if face == "largest" else "all"
+
+
+def _gans(method: str) -> tuple[str, ...]:
+    """The generators a method can be run with, as its module tells them."""
+    module = importlib.import_module(f"{methods.__name__}.{method}")
+    return tuple(getattr(module, "GANS", ()))
