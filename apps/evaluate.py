@@ -60,8 +60,10 @@ def print_smile(plan: SmilePlan, *, as_json: bool, as_markdown: bool) -> None:
     if as_json and as_markdown:
         raise UsageError("give either --json or --markdown, not both")
     progress = StepProgress()
-    report = measure_smile(plan, progress)
-    progress.end()
+    try:
+        report = measure_smile(plan, progress)
+    finally:
+        progress.end()
     if as_json:
         typer.echo(json.dumps(json_report(report), indent=1))
     else:

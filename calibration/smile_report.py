@@ -111,7 +111,7 @@ def _header(report: SmileReport) -> Line:
 
 
 def _lines(table: TableScores) -> list[Line]:
-    lines = [
+    lines: list[Line] = [
         ("unedited", "", "", _number(table.unedited.distance), "", _share(table.unedited), "", ""),
         (f"real {table.target.emotion}", "", "", "", "", _share(table.real), "", ""),
     ]

@@ -68,5 +68,5 @@ def test_features_of_one_dimension_have_a_covariance_too():
 
 def test_fewer_pictures_than_features_are_refused():
     fit_gaussian(np.eye(8))
-    with pytest.raises(UsageError, match="received 7 pictures.*at least 8"):
+    with pytest.raises(UsageError, match=r"received 7 pictures.*at least 8"):
         fit_gaussian(np.eye(8)[:7])

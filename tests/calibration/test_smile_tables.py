@@ -230,5 +230,5 @@ def test_the_report_for_json_holds_null_where_nothing_was_measured(tmp_path: Pat
 
 def test_too_few_faces_for_the_features_are_refused(judge: EmotionJudge, tmp_path: Path) -> None:
     sample = find_faces(Painter(), "sad", pictures(DARK, 1), 2, silent)
-    with pytest.raises(UsageError, match="received 2 pictures.*at least 3"):
+    with pytest.raises(UsageError, match=r"received 2 pictures.*at least 3"):
         judge_sample(sample, judge, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent)
