@@ -1,8 +1,8 @@
 """The CycleGAN recipes of the parts paper: image, face and parts, from one emotion to another.
 
 `python -m mien.training cyclegan --mode parts --minutes N --data DIR --out DIR`; the defaults are
-the paper's sizes and schedule, for a GPU. A student for a processor is narrower: `--ngf 16
---blocks 5 --critic-dim 16 --batch 8 --critic-steps 2 --rate 4e-4 --warm-share 0.08`.
+the paper's sizes and schedule, for a GPU. A student for a processor is narrower; `python -m
+mien.training smile --student` has its settings.
 
 Parts share one pair of generators: what a square shows tells which part it is.
 """
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec, PatchGan, PatchGanSpec
 from mien.runtime.target import EMOTIONS, parse_target
 from mien.training.gan_faces import GanFaces, Mode, load_pool
-from mien.training.gan_run import GanRun, GanSettings, gradient_penalty
+from mien.training.gan_run import GanRun, GanSettings
 from mien.training.recipe import Prefetch
 from mien.training.stargan import as_tensors, gan_parser, gan_settings
 
@@ -56,7 +56,7 @@ class CycleGanRun(GanRun):
             "critic": torch.stack(
                 [c(fake).mean() - c(real).mean() for c, real, fake in pairs]
             ).sum(),
-            "penalty": torch.stack([gradient_penalty(c, r, f) for c, r, f in pairs]).sum(),
+            "penalty": torch.stack([self.penalty(c, r, f) for c, r, f in pairs]).sum(),
         }
 
     def generator_loss(self) -> dict[str, torch.Tensor]:

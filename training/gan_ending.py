@@ -148,6 +148,7 @@ def _command(run: GanRun, args: argparse.Namespace) -> str:
     words = [f"python -m mien.training {gan} --mode {args.mode} --emotions {args.emotions}"]
     words.append(f"--minutes {settings.minutes:g} --batch {settings.batch}")
     words.append(f"--rate {settings.rate:g} --critic-steps {settings.critic_steps}")
+    words.append(f"--penalty-every {settings.penalty_every}")
     words.append(f"--average {settings.average:g} --warm-share {settings.warm_share:g}")
     sizes = ("conv_dim", "critic_dim", "class_weight", "ngf", "blocks")
     words += [f"--{s.replace('_', '-')} {getattr(args, s):g}" for s in sizes if hasattr(args, s)]

@@ -2,7 +2,7 @@
 
 `python -m mien.training stargan --mode parts --emotions neutral,happy,sad --minutes N --data DIR
 --out DIR`; the defaults are the paper's sizes and schedule, for a GPU. A student for a processor is
-narrower: `--conv-dim 16 --critic-dim 24 --batch 16 --critic-steps 2 --rate 4e-4 --warm-share 0.08`.
+narrower; `python -m mien.training smile --student` has its settings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mien.export.stargan import (
 from mien.runtime.parts import PART_KINDS, SIZE
 from mien.runtime.target import EMOTIONS, parse_target
 from mien.training.gan_faces import MODES, GanBatch, GanFaces, Mode, label_width, load_pool
-from mien.training.gan_run import GanRun, GanSettings, gradient_penalty
+from mien.training.gan_run import GanRun, GanSettings
 from mien.training.recipe import Prefetch
 
 RECONSTRUCTION = 5.0  # the paper's
@@ -59,7 +59,7 @@ class StarGanRun(GanRun):
         fake_score, _ = self._critic(fake)
         return {
             "critic": fake_score.mean() - real_score.mean(),
-            "penalty": gradient_penalty(lambda x: self._critic(x)[0], real, fake),
+            "penalty": self.penalty(lambda x: self._critic(x)[0], real, fake),
             "classes": self._class_weight * F.cross_entropy(logits, emotions),
         }
 
@@ -81,6 +81,10 @@ class StarGanRun(GanRun):
         with self.half():
             back = self._generator(real, self._label(emotions, kinds))
         return {"warm": RECONSTRUCTION * F.l1_loss(back.float(), real)}
+
+    def warm_critic_loss(self) -> dict[str, torch.Tensor]:
+        real, emotions, _ = self._next()
+        return {"classes": self._class_weight * F.cross_entropy(self._critic(real)[1], emotions)}
 
     def _next(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return as_tensors(next(self._drawn), self.device)
@@ -121,6 +125,7 @@ def gan_parser(recipe: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--critic-steps", type=int, default=5)
+    parser.add_argument("--penalty-every", type=int, default=1)
     parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--warm-share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -137,6 +142,7 @@ def gan_settings(args: argparse.Namespace) -> GanSettings:
         batch=args.batch,
         rate=args.rate,
         critic_steps=args.critic_steps,
+        penalty_every=args.penalty_every,
         average=args.average,
         warm_share=args.warm_share,
         fresh=args.fresh,
