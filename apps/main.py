@@ -185,6 +185,17 @@ def models(
     raise typer.Exit(print_models(folder))
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def export(context: typer.Context) -> None:
+    """Write a PyTorch checkpoint as a model for mien (with the extra mien[export])."""
+    from mien.apps.export_run import run_export
+
+    raise typer.Exit(run_export(context.args))
+
+
 @app.command()
 def bench(
     clip: Annotated[

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from mien.engines.judge import FER_CLASSES, JUDGE
-from mien.export.onnx_file import to_onnx
+from mien.export.half import store_half
+from mien.export.onnx_file import EXAMPLES, example_of, to_onnx
+from mien.export.parity import Allowed, Example, compare
 
 STAGES = ((64, 2), (160, 2), (256, 2))  # channels and blocks at 12, 6 and 3 pixels
 
@@ -82,10 +84,22 @@ class _Probabilities(nn.Module):
         return probabilities
 
 
-def export_classifier(classifier: EmotionClassifier, path: Path, facts: dict[str, str]) -> None:
+def export_classifier(classifier: EmotionClassifier, path: Path, facts: dict[str, str]) -> float:
     """Writes `face` (1, 1, 48, 48) to `probabilities` (1, 7) as an ONNX file of opset 18.
 
-    facts: goes into the file's metadata, with the classes. Raises ModelError.
+    facts: goes into the file's metadata, with the classes. Weights that half precision holds
+    exactly are stored so (`half.rounded_to_half` makes such a classifier). Returns the parity
+    error. Raises ModelError.
     """
     classes = {"classes": ",".join(FER_CLASSES)}
-    to_onnx(_Probabilities(classifier).float(), JUDGE, path, facts={**classes, **facts})
+    module = _Probabilities(classifier).float().eval()
+    part = path.with_suffix(".whole.onnx")
+    try:
+        to_onnx(module, JUDGE, part, facts={**classes, **facts}, tolerance=1e-4)
+        store_half(part)
+        examples = [Example(f"random input {n}", example_of(JUDGE, n)) for n in range(EXAMPLES)]
+        parity = compare(module, JUDGE, part, examples, Allowed())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return parity.difference

@@ -1,0 +1,151 @@
+"""`mien export`: from a checkpoint to a model that the filter takes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from mien.engines.catalog import CATALOG_NAME, ModelEntry, read_catalog, record_model
+from mien.engines.errors import ModelError, UsageError
+from mien.export.checkpoint import read_checkpoint
+from mien.export.declare import Declaration, declare
+from mien.export.formats import Source, recognise
+from mien.export.onnx_file import sha256_of, write_onnx
+from mien.export.options import SUFFIX, Options
+from mien.export.parity import Allowed, Parity
+from mien.export.real_inputs import generator_examples, parser_examples
+
+# Outputs lie in [-1, 1]; 1e-4 is a hundredth of a step of an 8-bit picture.
+GENERATOR_ALLOWED = Allowed(1e-4)
+PARSER_ALLOWED = Allowed(1e-4, same_class=0.9999)
+
+
+def export(options: Options) -> str:
+    """What was written, in a few lines.
+
+    Raises UsageError and ModelError; nothing is written then.
+    """
+    checkpoint = read_checkpoint(options.checkpoint)
+    source = recognise(checkpoint, options.activation)
+    declared = declare(source, options)
+    declared.facts["source_sha256"] = checkpoint.sha256
+    _check_places(options, declared)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / f"{declared.network.name}{SUFFIX}"
+        parity = _write(source, declared, made)
+        places = _put(made, options, declared, parity)
+    return _report(options, source, declared, parity, places)
+
+
+def _write(source: Source, declared: Declaration, path: Path) -> Parity:
+    """The parity of the file that is written."""
+    is_parser = source.format.kind == "face_parser"
+    examples = parser_examples if is_parser else generator_examples
+    return write_onnx(
+        source.module,
+        declared.network,
+        path,
+        facts=declared.facts,
+        allowed=PARSER_ALLOWED if is_parser else GENERATOR_ALLOWED,
+        examples=examples(declared.network, declared.facts["colour"]),
+    )
+
+
+def _check_places(options: Options, declared: Declaration) -> None:
+    """Nothing, where the results may be written; told before minutes are spent on them."""
+    for place in _places(options, declared):
+        if place.exists() and not options.overwrite:
+            raise UsageError(f"{place} exists; add --overwrite to replace it")
+        if place.is_dir():
+            raise UsageError(f"{place} is a folder, expected a file's name")
+    if options.output is not None and not options.output.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {options.output.parent} to write to")
+    if options.into is not None and (options.into / CATALOG_NAME).exists():
+        read_catalog(options.into)  # raises where it is damaged
+
+
+def _places(options: Options, declared: Declaration) -> list[Path]:
+    places = [] if options.output is None else [options.output]
+    if options.into is not None:
+        places.append(options.into / f"{declared.network.name}{SUFFIX}")
+    return places
+
+
+def _put(made: Path, options: Options, declared: Declaration, parity: Parity) -> list[Path]:
+    """The places where the file now lies, whole under each name."""
+    if options.into is not None:
+        try:
+            options.into.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelError(f"cannot make the folder {options.into}: {error.strerror}") from error
+    places = _places(options, declared)
+    for place in places:
+        part = place.with_suffix(".part")
+        try:
+            part.write_bytes(made.read_bytes())
+            part.replace(place)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise ModelError(f"cannot write {place}: {error.strerror}") from error
+    if options.into is not None:
+        _record(options, declared, parity, places[-1])
+    return places
+
+
+def _record(options: Options, declared: Declaration, parity: Parity, path: Path) -> None:
+    """Put the model into the catalog of its folder, with a card of what is known about it."""
+    name = declared.network.name
+    card = path.with_suffix(".md")
+    facts = [f"- {key}: {text}" for key, text in sorted(declared.facts.items())]
+    told = (
+        f"Exported from `{options.checkpoint.name}` by mien; largest difference from PyTorch "
+        f"{parity.difference:.2g}. Trained on: {options.trained_on}. Licence of the weights: "
+        f"{options.licence}."
+    )
+    lines = [f"# {options.checkpoint.stem} as {name}", "", told, "", *facts]
+    card.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    record_model(
+        ModelEntry(
+            name=options.checkpoint.stem,
+            network=name,
+            file=path.name,
+            sha256=sha256_of(path),
+            trained_on=options.trained_on,
+            minutes=0.0,
+            quality={"parity_error": parity.difference},
+            licence=options.licence,
+            card=card.name,
+            folder=path.parent,
+        )
+    )
+
+
+def _report(
+    options: Options,
+    source: Source,
+    declared: Declaration,
+    parity: Parity,
+    places: list[Path],
+) -> str:
+    network = declared.network
+    given = [f"{spec.name} {spec.shape}" for spec in (*network.inputs, *network.outputs)]
+    names = declared.facts.get("labels") or declared.facts.get("classes", "")
+    lines = [
+        f"{options.checkpoint}: {source.format.words}, {_millions(source)} M weights",
+        f"as {network.name}: {', '.join(given)}",
+        f"{'labels' if 'labels' in declared.facts else 'classes'}: {names}",
+        f"largest difference from PyTorch: {parity.difference:.2g}" + _classes(parity),
+        *(f"{place}: {place.stat().st_size / 1e6:.1f} MB" for place in places),
+    ]
+    return "\n".join(lines)
+
+
+def _classes(parity: Parity) -> str:
+    if parity.same_class is None:
+        return ""
+    return f"; {100 * parity.same_class:.4g} % of the pixels keep their class"
+
+
+def _millions(source: Source) -> str:
+    count = sum(parameter.numel() for parameter in source.module.parameters())
+    return f"{count / 1e6:.2f}"
