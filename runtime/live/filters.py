@@ -84,7 +84,8 @@ class FilterSwap:
         self._fading_since_s: float | None = None
         self._is_fresh = False
         self._is_closed = False
-        self._trouble: str | None = None
+        self._trouble: str | None = None  # with another method
+        self._frame_trouble: str | None = None  # with the last frame
 
     @property
     def method(self) -> str:
@@ -94,7 +95,7 @@ class FilterSwap:
     @property
     def message(self) -> str | None:
         """One line where a method could not be had or a frame not be edited, else None."""
-        return self._trouble
+        return self._frame_trouble or self._trouble
 
     def apply(self, frame: Frame, state: ControlState, *, spacing: float = 1.0) -> Frame:
         """The frame, edited; itself where the filter fails on it."""
@@ -108,10 +109,12 @@ class FilterSwap:
         current.target = None if is_at_rest else state.target
         self._is_fresh = False
         try:
-            return current.apply(frame)
+            edited = current.apply(frame)
         except MienError as error:
-            self._trouble = f"this frame is shown as it came: {told(error)}"
+            self._frame_trouble = f"this frame is shown as it came: {told(error)}"
             return frame
+        self._frame_trouble = None
+        return edited
 
     def close(self) -> None:
         """Nothing; gives the networks back. A filter that is still being made is closed then."""

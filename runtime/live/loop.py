@@ -76,6 +76,7 @@ class LiveLoop:
         self._error: BaseException | None = None
         self._last: LiveFrame | None = None
         self._numbers: dict[int, int] = {}
+        self._stages_ms: dict[str, float] = {}
         self._before: int | None = None  # the source's index of the last frame that was taken
         self._index = self._emitted_index = -1  # of `LiveFrame`
         self._seq = 0
@@ -171,7 +172,7 @@ class LiveLoop:
             delay_asked_ms=self._delay_ms,
             method=filters.method if filters else "",
             providers=filters.current.providers if filters else {},
-            stages_ms=dict(filters.current.timings.last_ms) if filters else {},
+            stages_ms=self._stages_ms,
             faces=faces_in(last, self._numbers) if last and is_running else (),
             adaptations=self._pace.texts(),
             messages=self._messages(),
@@ -251,13 +252,14 @@ class LiveLoop:
         level = self._pace.level
         edited = filters.apply(captured.frame, state, spacing=SPACING if level >= 1 else 1.0)
         self._numbers = filters.current.numbers
+        self._stages_ms = dict(filters.current.timings.last_ms)
         live = LiveFrame(
             frame=self._shown(captured.frame, edited, state),
             original=captured.frame,
             index=self._index,
             captured_s=captured.captured_s,
             faces=tuple(filters.current.faces),
-            edited=tuple(filters.current.edited),
+            edited=tuple(filters.current.edited) if edited is not captured.frame else (),
             seq=-1,  # counted where it goes out
             reduced=level >= 2,
         )

@@ -1,0 +1,180 @@
+"""One method takes over from another while frames go on."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from mien.engines.errors import EngineError, ModelError, UsageError
+from mien.runtime.frame import Frame
+from mien.runtime.live.controls import Controls, ControlState
+from mien.runtime.live.filters import FADE_S, FilterSwap
+from tests.runtime.live.stand_ins import PATIENCE_S, FakeFilter, wait_until, yuv_frame
+
+
+class Maker:
+    """Makes fake filters, when the test lets it."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeFilter] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    def __call__(self, state: ControlState) -> FakeFilter:
+        assert self.gate.wait(PATIENCE_S)
+        if self.error is not None:
+            raise self.error
+        self.made.append(FakeFilter(state.gan or "plain"))
+        return self.made[-1]
+
+
+class Stage:
+    """A swap with the clock of its frames."""
+
+    def __init__(self, maker: Maker, controls: Controls) -> None:
+        self.controls, self.swap, self.count = controls, FilterSwap(maker, controls), 0
+
+    def show(self) -> Frame:
+        frame = replace(yuv_frame(), pts=self.count, time_base=Fraction(1, 30))
+        self.count += 1
+        return self.swap.apply(frame, self.controls.snapshot())
+
+    def show_until(self, name: str) -> None:
+        def shown() -> bool:
+            self.show()
+            return self.swap.current.name == name  # type: ignore[attr-defined]
+
+        wait_until(shown)
+
+
+def test_the_old_filter_goes_on_until_the_new_one_is_ready() -> None:
+    maker, controls = Maker(), Controls(target="happy")
+    stage = Stage(maker, controls)
+    maker.gate.clear()
+    controls.update(gan="stargan")
+    for _ in range(40):
+        stage.show()
+    (old,) = maker.made
+    assert all(target is not None for _, target in old.seen)
+    maker.gate.set()
+    stage.show_until("stargan")
+    assert old.closed
+    stage.swap.close()
+    assert maker.made[1].closed
+
+
+def test_the_edit_fades_out_of_the_old_and_into_the_new() -> None:
+    maker, controls = Maker(), Controls(target="happy")
+    stage = Stage(maker, controls)
+    stage.show()
+    controls.update(gan="stargan")
+    stage.show_until("stargan")
+    for _ in range(3):
+        stage.show()
+    old, new = maker.made
+    # From when the new one is ready, the old one is told to let the faces go.
+    resting = [target is None for _, target in old.seen]
+    assert resting == sorted(resting)
+    assert resting[-1]
+    # The new one was warmed up and reset; its first frame has no target, so that it eases in.
+    assert [target is None for _, target in new.seen[:4]] == [True, False, False, False]
+
+
+def test_a_filter_that_does_not_let_go_is_taken_over_from_all_the_same() -> None:
+    maker, controls = Maker(), Controls(target="happy")
+    stage = Stage(maker, controls)
+    (old,) = maker.made
+    apply = old.apply
+
+    def stubborn(frame: Frame) -> Frame:
+        shown = apply(frame)
+        old.edited = (1,)
+        return shown
+
+    old.apply = stubborn  # type: ignore[method-assign]
+    controls.update(gan="stargan")
+    stage.show_until("stargan")
+    resting = [time_s for time_s, target in old.seen if target is None]
+    assert None not in resting
+    assert len(resting) == pytest.approx(FADE_S * 30, abs=2)
+
+
+def test_a_method_that_cannot_be_had_is_told_and_the_old_one_stays() -> None:
+    maker, controls = Maker(), Controls(target="happy")
+    stage = Stage(maker, controls)
+    maker.error = ModelError("cannot read the model stargan.onnx")
+    controls.update(gan="stargan")
+
+    def told() -> bool:
+        stage.show()
+        return stage.swap.message is not None
+
+    wait_until(told)
+    assert stage.swap.message == "still using warp: cannot read the model stargan.onnx"
+    assert controls.snapshot().gan is None  # what is shown as chosen is what runs
+    assert stage.show().planes[0].samples[0, 0] == 101
+    maker.error = None
+    controls.update(gan="cyclegan")
+    stage.show_until("cyclegan")
+    assert stage.swap.message is None
+    assert len(maker.made) == 2
+
+
+def test_whoever_changes_his_mind_gets_the_last_choice() -> None:
+    maker, controls = Maker(), Controls()
+    stage = Stage(maker, controls)
+    maker.gate.clear()
+    controls.update(gan="stargan")
+    stage.show()
+    controls.update(gan="cyclegan")
+    stage.show()
+    maker.gate.set()
+    stage.show_until("cyclegan")
+    assert [made.name for made in maker.made] == ["plain", "stargan", "cyclegan"]
+    assert [made.closed for made in maker.made] == [True, True, False]
+
+
+def test_a_filter_that_is_ready_after_the_end_is_closed() -> None:
+    maker, controls = Maker(), Controls()
+    stage = Stage(maker, controls)
+    maker.gate.clear()
+    controls.update(gan="stargan")
+    stage.show()
+    stage.swap.close()
+    maker.gate.set()
+    wait_until(lambda: len(maker.made) == 2 and maker.made[1].closed)
+
+
+def test_face_target_and_spacing_reach_the_filter() -> None:
+    maker, controls = Maker(), Controls(target="happy", face="largest")
+    stage = Stage(maker, controls)
+    stage.show()
+    (made,) = maker.made
+    assert (made.face, made.target) == ("largest", controls.snapshot().target)
+    controls.update(face=2, target=None)
+    stage.swap.apply(yuv_frame(), controls.snapshot(), spacing=3.0)
+    assert (made.face, made.target, made.detection_spacing) == ("2", None, 3.0)
+
+
+def test_a_frame_the_filter_fails_on_is_shown_as_it_came() -> None:
+    maker, controls = Maker(), Controls(target="happy")
+    stage = Stage(maker, controls)
+    (made,) = maker.made
+    made.error = EngineError("warp: the run failed on cuda: out of memory")
+    frame = yuv_frame()
+    assert stage.swap.apply(frame, controls.snapshot()) is frame
+    assert "out of memory" in (stage.swap.message or "")
+    made.error = None
+    assert stage.swap.apply(frame, controls.snapshot()) is not frame
+    assert stage.swap.message is None
+
+
+def test_the_first_filter_has_to_be_there() -> None:
+    maker = Maker()
+    maker.error = UsageError("unknown method")
+    with pytest.raises(UsageError, match="unknown method"):
+        FilterSwap(maker, Controls())

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mien.engines.errors import UsageError
+from mien.runtime.live.rate import RateLimit
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"), [(None, 300), (60, 300), (30, 300), (20, 200), (15, 150)]
+)
+def test_frames_are_left_out_evenly(rate: float | None, shown: int) -> None:
+    limit = RateLimit(rate)
+    tremble = np.random.default_rng(1).uniform(-0.003, 0.003, 300)
+    passed = [i for i in range(300) if limit.passes(i / 30 + tremble[i])]
+    assert len(passed) == pytest.approx(shown, abs=3)
+    assert max(np.diff(passed)) <= (2 if rate else 1)
+
+
+def test_after_a_gap_the_next_frame_is_shown_at_once() -> None:
+    limit = RateLimit(10)
+    assert limit.passes(0.0)
+    assert not limit.passes(0.03)
+    assert limit.passes(50.0)
+    assert not limit.passes(50.03)
+    assert limit.passes(50.1)
+
+
+@pytest.mark.parametrize("rate", [0, -5, float("nan")])
+def test_a_rate_that_makes_no_sense_is_refused(rate: float) -> None:
+    with pytest.raises(UsageError, match="makes no sense"):
+        RateLimit(rate)
