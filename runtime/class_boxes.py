@@ -19,6 +19,7 @@ CLASSES_OF_PART: Final = {
     "mouth": frozenset(("mouth", "u_lip", "l_lip")),
 }
 SEEN: Final = 0.0006  # share of the wide crop's pixels that a nose, lips, an eye and brow must have
+EYES_APART: Final = 0.1  # of the wide crop; closer centres are one eye that is called both
 SPECK: Final = 0.08  # a piece with less than this share of a part's largest is a parser's mistake
 
 
@@ -73,13 +74,14 @@ def _part_masks(
 
 def _middle(indices: np.ndarray, classes: tuple[str, ...]) -> float:
     """The x between the two eyes: midway between their classes, where both are seen."""
-    centres = []
+    width = indices.shape[1]
+    centres: list[float] = []
     for name in EYE_CLASSES:
-        x = np.flatnonzero(indices == classes.index(name)) if name in classes else []
-        if len(x):
-            centres.append(float(np.median(np.asarray(x) % indices.shape[1])))
-    if len(centres) == 2 and abs(centres[0] - centres[1]) > 0.1 * indices.shape[1]:
-        return (sum(centres) / 2 + 0.5) / indices.shape[1]
+        places = np.flatnonzero(class_mask(indices, classes, frozenset((name,))))
+        if len(places):
+            centres.append((float(np.median(places % width)) + 0.5) / width)
+    if len(centres) == 2 and abs(centres[0] - centres[1]) > EYES_APART:
+        return 0.5 * sum(centres)
     return 0.5
 
 

@@ -24,15 +24,15 @@ def sample_rgb(frame: Frame, crop_from_frame: np.ndarray, size: int) -> np.ndarr
         luma = sample_luma(frame, crop_from_frame, size).astype(np.float32) / np.float32(255)
         return np.repeat(luma[None], 3, 0)
     black, white = level_range(layout)
-    y, u, v = _sampled(frame, crop_from_frame, size)[:3]
-    y = (y - black) / (white - black)
-    middle = 1 << (layout.depth - 1)
-    u, v = ((part - middle) / chroma_range(layout) for part in (u, v))
+    samples = _sampled(frame, crop_from_frame, size)
+    luma = (samples[0] - black) / (white - black)
+    u, v = (samples[1:3] - (1 << (layout.depth - 1))) / chroma_range(layout)
     kr, kg, kb = luma_weights(layout)
-    red = y + 2 * (1 - kr) * v
-    blue = y + 2 * (1 - kb) * u
-    green = (y - kr * red - kb * blue) / kg
-    return np.clip(np.stack([red, green, blue]), 0, 1).astype(np.float32)
+    red = luma + 2 * (1 - kr) * v
+    blue = luma + 2 * (1 - kb) * u
+    green = (luma - kr * red - kb * blue) / kg
+    mixed: np.ndarray = np.clip(np.stack([red, green, blue]), 0, 1).astype(np.float32)
+    return mixed
 
 
 def _sampled(frame: Frame, crop_from_frame: np.ndarray, size: int) -> np.ndarray:

@@ -123,7 +123,8 @@ class Restyler:
         pictures = np.concatenate(edited) / 2 + np.float32(0.5)
         if squares.shape[1] == 1:
             pictures = pictures.mean(1, keepdims=True)
-        return np.clip(pictures, 0, 1).astype(np.float32)
+        shown: np.ndarray = np.clip(pictures, 0, 1).astype(np.float32)
+        return shown
 
     def close(self) -> None:
         """Nothing; gives the network back."""

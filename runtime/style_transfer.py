@@ -59,7 +59,7 @@ class Looked:
 class Look(Protocol):
     """Where a method looks on one face, through a video."""
 
-    def __call__(self, face: WideFace, time_s: float) -> Looked:
+    def __call__(self, face: WideFace, time_s: float, /) -> Looked:
         """Where it looks now; `time_s` grows from call to call."""
         ...
 
@@ -170,12 +170,15 @@ class Changes:
         if labels.source is not None:
             edited = self._restyler(squares, None)
             changes = self._pasted(edited, squares) if self._pastes else faithful(edited - squares)
-            return changes * np.float32(labels.share(weights))
+            changes *= np.float32(labels.share(weights))
+            return changes
         if self._pastes:
             edited = self._restyler(squares, labels.mixes(weights, names, labels.rest))
             return self._pasted(edited, squares)
         shown, reproduced = self._shown_emotion(squares, names)
-        return self._restyler(squares, labels.mixes(weights, names, shown)) - reproduced
+        edited = self._restyler(squares, labels.mixes(weights, names, shown))
+        edited -= reproduced
+        return edited
 
     @staticmethod
     def _pasted(edited: np.ndarray, squares: np.ndarray) -> np.ndarray:

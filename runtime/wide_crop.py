@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from mien.runtime.alignment import AlignedFace, sample_crop, transform_points
+from mien.runtime.alignment import AlignedFace, transform_points
 from mien.runtime.colour import sample_rgb
 from mien.runtime.frame import Frame
 from mien.runtime.luma import sample_luma
@@ -48,8 +48,9 @@ class WideFace:
         matrix = np.hstack([linear, shift[:, None]]).astype(np.float32)
         if colour == "rgb":
             return sample_rgb(self.frame, matrix, size)
-        luma = sample_luma(self.frame, matrix, size)
-        return luma[None].astype(np.float32) / np.float32(255)
+        luma = sample_luma(self.frame, matrix, size)[None].astype(np.float32)
+        seen: np.ndarray = luma / np.float32(255)
+        return seen
 
 
 def wide_face(frame: Frame, face: AlignedFace) -> WideFace:
@@ -72,13 +73,3 @@ def crop_box(box: Box) -> tuple[float, float, float, float]:
         for side in (-1, 1)
     )
     return float(x0), float(y0), float(x1), float(y1)
-
-
-def show_square(grid: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """What of a grid over the wide crop (side, side) lies in a square: (size, size), dtype kept."""
-    side = grid.shape[0]
-    matrix = box.crop_from_wide(size).astype(np.float64)
-    # units of the wide crop are (cell + 0.5) / side
-    matrix[:, 2] += matrix[:, :2] @ np.full(2, 0.5 / side)
-    matrix[:, :2] /= side
-    return sample_crop(grid, matrix.astype(np.float32), size)

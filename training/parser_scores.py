@@ -4,47 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import cv2
 import numpy as np
 
 from mien.runtime.alignment import roi_matrix, sample_crop, transform_points
-from mien.runtime.parts import POINTS_OF_PART, ROOM, Box, part_boxes, square_around
+from mien.runtime.class_boxes import boxes_of, part_extents
+from mien.runtime.parts import POINTS_OF_PART, part_boxes
 from mien.training.facemesh import landmarks_106
 from mien.training.landmark_samples import shaken
 from mien.training.parser_masks import CLASSES, UNSURE, class_mask
 from mien.training.parser_samples import SIZE
 
-CLASSES_OF_PART = {
-    "left_eye": ("l_brow", "l_eye"),
-    "right_eye": ("r_brow", "r_eye"),
-    "nose": ("nose",),
-    "mouth": ("mouth", "u_lip", "l_lip"),
-}
-LEAST_PIXELS = 12  # a part of fewer is not found
 # RGB uint8 (256, 256, 3) to the class of each pixel, uint8 (256, 256)
 Parse = Callable[[np.ndarray], np.ndarray]
-
-
-def boxes_of_classes(classes: np.ndarray) -> dict[str, Box]:
-    """The square of each part that a class map (S, S) shows, in units of the crop."""
-    found = {}
-    for part, names in CLASSES_OF_PART.items():
-        area = _largest_pieces(classes, [CLASSES.index(name) for name in names])
-        points = np.argwhere(area)[:, ::-1]
-        if len(points) >= LEAST_PIXELS:
-            corners = np.array([points.min(0), points.max(0) + 1]) / len(classes)
-            found[part] = square_around(corners, ROOM[part])
-    return found
-
-
-def _largest_pieces(classes: np.ndarray, wanted: list[int]) -> np.ndarray:
-    """Where `classes` is one of `wanted`, specks away from a class's largest piece left out."""
-    area = np.zeros(classes.shape, bool)
-    for index in wanted:
-        count, pieces, stats, _ = cv2.connectedComponentsWithStats((classes == index).astype("u1"))
-        if count > 1:
-            area |= pieces == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    return area
 
 
 class Scores:
@@ -68,7 +39,7 @@ class Scores:
             self.either[index] += (mine | theirs).sum()
         self.same += int(((said == truth) & sure).sum())
         self.sure += int(sure.sum())
-        boxes = boxes_of_classes(said)
+        boxes = boxes_of(part_extents(said, CLASSES))
         self.pictures += 1
         self.complete += len(boxes) == len(POINTS_OF_PART)
         for part, wanted in part_boxes((landmarks_106(mesh) + 0.5) / SIZE).items():
