@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.judge import FER_CLASSES, FER_SIZE, JUDGE
 from mien.engines.onnx_runtime import OnnxRuntimeEngine
@@ -53,10 +54,15 @@ def fer_crop(source: LumaSource, landmarks: np.ndarray) -> np.ndarray:
 
 
 class EmotionJudge:
-    """What a classifier sees in a face; `EmotionJudge.load` opens the one `training` makes."""
+    """What a classifier sees in a face."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    @classmethod
+    def bundled(cls) -> EmotionJudge:
+        """The judge that comes with mien. Raises ModelError."""
+        return cls(Catalog.bundled().open(JUDGE))
 
     @classmethod
     def load(cls, path: Path) -> EmotionJudge:

@@ -1,6 +1,6 @@
 """Whether a classifier that knows only FER-2013 names the emotion of an edit.
 
-`python -m mien.calibration.persuasion --data DIR --judge emotions.onnx [--clips DIR] --out
+`python -m mien.calibration.persuasion --data DIR [--clips DIR] [--judge FILE] --out
 report.json` edits neutral pictures of held-out people of faces160, and every tenth frame of clips.
 """
 
@@ -33,12 +33,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """See the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.persuasion", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of faces160")
-    parser.add_argument("--judge", type=Path, required=True, help="emotions.onnx")
+    parser.add_argument("--judge", type=Path, help="another judge.onnx than the bundled one")
     parser.add_argument("--clips", type=Path, help="a folder of clips, or one")
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
-    judge = EmotionJudge.load(options.judge)
+    judge = EmotionJudge.load(options.judge) if options.judge else EmotionJudge.bundled()
     editors = default_editors(EDITED)
     shots = pictures(options.data, options.count)
     told = {"held_out": persuade(shots, judge, editors).report()}

@@ -298,9 +298,9 @@ def card_sections(metrics: Mapping[str, object]) -> dict[str, str]:
             "image. Private test split, a row for each true class:\n\n" + confusion_table(private)
         ),
         "Limits": (
-            "Fear, sadness and anger are taken for one another and for neutral about as often as "
-            "people take them so. It sees 48x48 pixels: furrows as such are lost to it. It says "
-            "what a face shows, never what somebody feels; do not use it to judge people."
+            "Sad, fearful and angry faces are taken for one another and for neutral ones in four "
+            "or five cases of ten. It sees 48x48 pixels: fine furrows are lost to it. It says what "
+            "a face shows, never what somebody feels; do not use it to judge people."
         ),
         "Licence": f"Apache-2.0. SHA-256 of the file: `{metrics['sha256']}`.",
     }

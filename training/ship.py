@@ -10,7 +10,8 @@ import json
 import shutil
 from pathlib import Path
 
-from mien.engines import NETWORKS, ModelEntry, record_model
+from mien.engines import ModelEntry, record_model
+from mien.engines.shipped import SHIPPED
 from mien.export.onnx_file import sha256_of
 
 LICENCE = "Apache-2.0"
@@ -19,14 +20,18 @@ DATA = {
     "landmarks": "faces160, FER-2013, training clips and scenes; labels by FaceMesh",
     "warp": "FER-2013 (train split) and faces160 (training people); labels by FaceMesh",
     "mouth": "open mouths of faces160 (training people) and training clips; labels by FaceMesh",
+    "face_parser": "faces160 (training people), FER-2013 (train split), training clips; masks made "
+    "of FaceMesh points",
+    "judge": "FER-2013 (train split)",
 }
+DATA_OF_GENERATORS = "faces160 (training people) and FER-2013 (train split); grey pictures"
 
 
 def main(argv: list[str]) -> None:
     """Copy, and record in the catalog."""
     parser = argparse.ArgumentParser(prog="python -m mien.training ship")
     parser.add_argument("--out", type=Path, required=True, help="the recipe's output folder")
-    parser.add_argument("--network", choices=[network.name for network in NETWORKS], required=True)
+    parser.add_argument("--network", choices=[network.name for network in SHIPPED], required=True)
     parser.add_argument("--into", type=Path, required=True, help="a folder of models")
     args = parser.parse_args(argv)
     name = args.network
@@ -39,7 +44,7 @@ def main(argv: list[str]) -> None:
         network=name,
         file=path.name,
         sha256=sha256_of(path),
-        trained_on=DATA[name],
+        trained_on=DATA.get(name, DATA_OF_GENERATORS),
         minutes=float(metrics["minutes"]),
         quality=metrics["quality"],
         licence=LICENCE,

@@ -108,3 +108,13 @@ def test_only_calm_people_held_out_who_look_ahead_are_taken(tmp_path):
     faces = neutral_faces(tmp_path)
     assert [face.file for face in faces] == ["0.png"]
     assert faces[0].luma.shape == (40 + 2 * int(PADDING * 40), 30 + 2 * 14)
+
+
+def test_the_bundled_judge_takes_every_crop_for_some_emotion():
+    judge = EmotionJudge.bundled()
+    crop = np.random.default_rng(3).random((48, 48), np.float32)
+    said = judge(crop)
+    assert said.shape == (len(FER_CLASSES),)
+    assert said.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(judge(crop[:, ::-1]), said, atol=1e-6)
+    assert judge.name(crop) in FER_CLASSES

@@ -8,6 +8,7 @@ import pytest
 import mien.engines.catalog as catalog_module
 from mien.engines import NETWORKS, WARP, Catalog, ModelEntry, ModelError, record_model
 from mien.engines.catalog import CATALOG_NAME, TEXT_FIELDS, read_catalog
+from mien.engines.shipped import SHIPPED
 from tests.engines.tiny import TINY, tiny_feeds, write_tiny
 
 
@@ -133,7 +134,7 @@ def test_two_models_for_one_network_are_refused(folder: Path) -> None:
 
 
 def test_bundled_models_are_whole_declared_and_have_their_cards() -> None:
-    declared = {network.name: network for network in NETWORKS}
+    declared = {network.name: network for network in SHIPPED}
     for entry in Catalog.bundled().entries:
         assert entry.network in declared
         assert (entry.folder / entry.card).is_file()

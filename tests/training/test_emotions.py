@@ -1,13 +1,18 @@
+import json
+
+import numpy as np
 import pytest
 import torch
 
-from mien.engines.judge import FER_CLASSES
+from mien.engines import OnnxRuntimeEngine
+from mien.engines.judge import FER_CLASSES, JUDGE
 from mien.export.emotions import EmotionClassifier
 from mien.training.emotions import (
     PEAK_RATE,
     Run,
     Split,
     augment,
+    finish,
     learning_rate,
     score,
     train,
@@ -61,3 +66,21 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
         run.averaged.state_dict().values(), again.averaged.state_dict().values(), strict=True
     ):
         assert torch.equal(old, new)
+
+
+def test_a_finished_run_leaves_a_judge_whose_card_has_its_confusion(tmp_path, monkeypatch):
+    monkeypatch.setattr("mien.training.emotions.load_split", lambda data, split: some_faces(21))
+    run = Run(tmp_path, seed=1)
+    run.runs += [600.0, 1500.0]
+    finish(run, tmp_path)
+    card = (tmp_path / "judge.md").read_text()
+    told = json.loads((tmp_path / "judge.json").read_text())
+    assert told["minutes"] == 35
+    assert "600 s, then 1500 s" in card
+    for name, counts in zip(FER_CLASSES, told["private"]["confusion"], strict=True):
+        assert f"| {name} | " + " | ".join(map(str, counts)) in card
+    assert told["sha256"] in card
+    with OnnxRuntimeEngine(tmp_path / "judge.onnx", JUDGE) as engine:
+        face = np.random.default_rng(0).random((1, 1, 48, 48), np.float32)
+        assert engine.infer({"face": face})["probabilities"].sum() == pytest.approx(1, abs=1e-5)
+    assert (tmp_path / "judge.onnx").stat().st_size < 7e6
