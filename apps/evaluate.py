@@ -11,9 +11,9 @@ import typer
 
 from mien.calibration.features import InputRange
 from mien.calibration.smile_report import json_report, markdown_report, text_report
-from mien.calibration.smile_rows import BLENDS
 from mien.calibration.smile_tables import SmilePlan, measure_smile
 from mien.engines.errors import UsageError
+from mien.runtime.style_method import BLENDS
 
 STEP_S = 0.5  # between two looks of the progress on a terminal
 

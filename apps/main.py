@@ -243,7 +243,7 @@ def smile(
         typer.Option(metavar="LOW..HIGH", help="What its black and white are, such as -1..1."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many pictures of each emotion.")] = 2048,
-    blend: Annotated[str, typer.Option(metavar="paste|field|both", help="How to blend.")] = "both",
+    blend: Annotated[str, typer.Option(metavar="field|paste|both", help="How to blend.")] = "both",
     provider: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")] = "cpu",
     models: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder with models of your own.")

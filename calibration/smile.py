@@ -17,11 +17,13 @@ from mien.calibration.loose_models import as_catalog
 from mien.calibration.smile_measure import Sample, find_faces, judge_sample
 from mien.calibration.smile_paper import GAN_TITLES, METHOD_TITLES, TRANSFERS
 from mien.calibration.smile_pictures import held_out_pictures
-from mien.calibration.smile_rows import BLENDS, Filters, SmileRow
+from mien.calibration.smile_rows import Filters, SmileRow
 from mien.engines.errors import MienError
 from mien.engines.judge import JUDGE
+from mien.runtime.style_method import BLENDS
 
 QUICK_COUNT = 200
+PAPERS_BLEND = "paste"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mien.calibration.smile", description=__doc__)
     parser.add_argument("--method", choices=list(METHOD_TITLES), required=True)
     parser.add_argument("--gan", choices=list(GAN_TITLES), required=True)
-    parser.add_argument("--blend", choices=BLENDS, default=BLENDS[0])
+    parser.add_argument("--blend", choices=BLENDS, default=PAPERS_BLEND)
     parser.add_argument("--data", type=Path, required=True, help="faces160 and FER-2013")
     parser.add_argument(
         "--onnx-models", type=Path, help="a folder with a catalog, or of NETWORK.onnx files"

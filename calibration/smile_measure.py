@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 
@@ -22,15 +23,44 @@ from mien.runtime.frame import Frame
 PASSES = 2
 PASS_STEP_S = Fraction(7, 10)
 
+FULL = 0.99  # presence from which an edit counts as whole
+
 Tell = Callable[[int, int], None]  # pictures done, and of how many
+
+
+class SeenFace(Protocol):
+    """What is needed of a tracked face."""
+
+    @property
+    def landmarks(self) -> np.ndarray: ...
+
+    @property
+    def presence(self) -> float: ...
+
+
+class Finder(Protocol):
+    """What is needed of a filter without a target."""
+
+    @property
+    def faces(self) -> Sequence[SeenFace]: ...
+
+    def apply(self, frame: Frame) -> Frame: ...
+
+    def reset(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFace:
-    """A held-out picture, and the landmarks float32 (106, 2) that the filter finds in it."""
+    """A held-out picture in which the filter finds a face.
+
+    landmarks: float32 (106, 2) in its pixels. presence: the share of an edit that the filter lets
+    this face have, less than 1 where it is turned away or hard to see. mirrored: whether it is the
+    mirror image of another.
+    """
 
     frame: Frame
     landmarks: np.ndarray
+    presence: float
     mirrored: bool
 
 
@@ -52,6 +82,11 @@ class Sample:
     def mirrored(self) -> int:
         """How many of `faces` are mirror images of others."""
         return sum(face.mirrored for face in self.faces)
+
+    @property
+    def weakened(self) -> int:
+        """How many of those that are no mirror images the filter does not edit in full."""
+        return sum(face.presence < FULL for face in self.faces if not face.mirrored)
 
     @property
     def distinct(self) -> int:
@@ -79,7 +114,7 @@ class Judged:
 
 
 def find_faces(
-    finder: Editor, emotion: str, pictures: Sequence[np.ndarray], count: int, tell: Tell
+    finder: Finder, emotion: str, pictures: Sequence[np.ndarray], count: int, tell: Tell
 ) -> Sample:
     """Up to `count` pictures with a face; where there are fewer, mirror images fill up.
 
@@ -96,7 +131,8 @@ def find_faces(
         finder.reset()
         finder.apply(frame)
         if finder.faces:
-            faces.append(FoundFace(frame, finder.faces[0].landmarks, mirrored))
+            seen = finder.faces[0]
+            faces.append(FoundFace(frame, seen.landmarks, seen.presence, mirrored))
     found = sum(not face.mirrored for face in faces)
     return Sample(emotion, tuple(faces), len(pictures), looked_at - found)
 

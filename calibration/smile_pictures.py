@@ -17,14 +17,15 @@ FACES160_NAMES = {"neutral": "neutral", "happy": "happiness", "sad": "sadness"}
 FER_NAMES = {"neutral": "neutral", "happy": "happy", "sad": "sad"}
 FER_SHEET = 10  # pictures a side of a sheet
 FER_SIDE = 48
+PAPERS_SIDE = 64  # pixels, of all pictures in the paper
 
 
 def held_out_pictures(data: Path, emotions: Sequence[str]) -> dict[str, list[np.ndarray]]:
     """All pictures by emotion: luma, uint8 (H, W), the border repeated around them.
 
     Validation people of faces160 (their hash divides by ten) and the public and private splits of
-    FER-2013, whichever of the two `data` holds. Always in the same order, which is a mixed one, so
-    that the first few are a fair sample of all. Raises UsageError.
+    FER-2013, these at twice their side; whichever of the two `data` holds. Always in the same
+    order, which is a mixed one, so that the first few are a fair sample of all. Raises UsageError.
     """
     found: dict[str, list[np.ndarray]] = {emotion: [] for emotion in emotions}
     sets = [read for name, read in _SETS.items() if (data / name).exists()]
@@ -104,6 +105,12 @@ def _luma(stored: bytes, name: str) -> np.ndarray:
 
 
 def _padded(luma: np.ndarray) -> np.ndarray:
-    """The picture with room around it: both sets are cropped tighter than a detector expects."""
+    """The picture with room around it: both sets are cropped tighter than a detector expects.
+
+    One smaller than the paper's pictures is enlarged: the filter takes back its edit on faces as
+    small as those of a crowd, and that is not what is to be measured.
+    """
+    if min(luma.shape) < PAPERS_SIDE:
+        luma = cv2.resize(luma, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     y, x = (round(PADDING * side) // 2 * 2 for side in luma.shape)
     return cv2.copyMakeBorder(luma, y, y, x, x, cv2.BORDER_REPLICATE)

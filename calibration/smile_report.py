@@ -130,7 +130,8 @@ def _lines(table: TableScores) -> list[Line]:
 
 
 def _samples(table: TableScores) -> str:
-    return f"Edited: {_sample(table.source)}. Compared with: {_sample(table.target)}."
+    told = f"Edited: {_sample(table.source)}; {_weakened(table.source)}."
+    return f"{told} Compared with: {_sample(table.target)}."
 
 
 def _sample(sample: Sample) -> str:
@@ -141,6 +142,10 @@ def _sample(sample: Sample) -> str:
             "their mirror images"
         )
     return f"{faces}, {sample.not_found} others left out for want of a face found"
+
+
+def _weakened(sample: Sample) -> str:
+    return f"{sample.weakened} of the faces are turned away or hard to see, and edited in part"
 
 
 def _legend(report: SmileReport) -> str:
@@ -193,6 +198,7 @@ def _json_sample(sample: Sample) -> dict[str, object]:
         "mirrored": sample.mirrored,
         "held_out": sample.held_out,
         "not_found": sample.not_found,
+        "weakened": sample.weakened,
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mien.calibration.edits import Editor
+from mien.calibration.smile_measure import Finder
 from mien.calibration.smile_paper import (
     GAN_TITLES,
     METHOD_TITLES,
@@ -22,11 +23,13 @@ from mien.engines.generators import generator_facts, generator_name
 from mien.runtime.filter import Filter
 from mien.runtime.target import parse_target
 
-BLENDS = ("paste", "field")
-
 
 class OpenEditor(Editor, AbstractContextManager["OpenEditor"], Protocol):
     """An editor that holds networks until it is left."""
+
+
+class OpenFinder(Finder, AbstractContextManager["OpenFinder"], Protocol):
+    """A finder that holds networks until it is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Filters:
         """The models to choose from. Raises ModelError."""
         return Catalog.bundled() if self.models is None else Catalog.load(self.models)
 
-    def finder(self) -> OpenEditor:
+    def finder(self) -> OpenFinder:
         """A filter that finds the largest face and leaves it as it is."""
         return Filter(None, face="largest", provider=self.provider, models=self.models)
 

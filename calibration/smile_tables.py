@@ -17,8 +17,9 @@ from mien.calibration.smile_measure import Judged, Sample, find_faces, judge_sam
 from mien.calibration.smile_paper import PICTURES, TRANSFERS, Transfer
 from mien.calibration.smile_pictures import held_out_pictures
 from mien.calibration.smile_report import RowScore, Score, SmileReport, TableScores
-from mien.calibration.smile_rows import BLENDS, Filters, OpenEditor, SmileRow, rows_of
+from mien.calibration.smile_rows import Filters, OpenEditor, OpenFinder, SmileRow, rows_of
 from mien.engines.judge import JUDGE
+from mien.runtime.style_method import BLENDS
 
 Progress = Callable[[str, int, int], None]  # what is done, how far, of how many
 
@@ -46,7 +47,7 @@ class SmilePlan:
 class RowFilters(Protocol):
     """What is needed of `Filters`."""
 
-    def finder(self) -> OpenEditor: ...
+    def finder(self) -> OpenFinder: ...
 
     def why_missing(self, row: SmileRow) -> str | None: ...
 

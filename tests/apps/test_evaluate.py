@@ -9,6 +9,7 @@ from mien.apps.main import run
 from mien.calibration import smile
 from tests.calibration.networks import write_classifier, write_inception
 from tests.calibration.smile_data import HELD_OUT, portrait, write_faces160, write_fer2013
+from tests.runtime.style_networks import write_style_models
 
 Captured = pytest.CaptureFixture[str]
 
@@ -65,7 +66,40 @@ def test_the_tables_are_printed_as_json(data: Path, capsys: Captured) -> None:
     assert "finding neutral faces" in told.err
 
 
-def test_a_distance_over_an_inception_is_called_fid(data: Path, capsys: Captured) -> None:
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generators that make faces lighter for happy and darker for sad."""
+    return write_style_models(tmp_path_factory.mktemp("models"))
+
+
+def test_rows_whose_models_are_there_are_measured(
+    data: Path, models: Path, capsys: Captured
+) -> None:
+    options = ["--count", "4", "--blend", "field", "--json", "--models", str(models)]
+    assert run(smile_command(data, *options)) == 0
+    smiles, frowns = json.loads(capsys.readouterr().out)["tables"]
+    assert all(row["score"]["unchanged"] == 0 for row in smiles["rows"])
+    for row in frowns["rows"]:
+        if row["gan"] == "stargan":
+            # darker faces are nearer to the dark ones that stand for sadness
+            assert row["score"]["distance"] < frowns["unedited"]["distance"]
+        else:
+            assert row["missing"] == f"cyclegan_{row['method']} has neutral->happy, not happy->sad"
+
+
+def test_the_quick_look_tells_of_both_transfers(data: Path, models: Path, capsys: Captured) -> None:
+    given = ["--data", str(data), "--classifier", str(data / "judge.onnx"), "--count", "2"]
+    options = ["--method", "parts", "--gan", "cyclegan", "--onnx-models", str(models)]
+    assert smile.main([*given, *options]) == 0
+    happy, sad = capsys.readouterr().out.splitlines()
+    assert happy.startswith("parts-to-parts CycleGAN happy, paste: ")
+    assert "of 2 named happy (unedited 0.000, real 1.000; 0 unchanged, " in happy
+    assert sad.endswith("cyclegan_parts has neutral->happy, not happy->sad")
+
+
+def test_an_inception_wants_as_many_pictures_as_it_has_features(
+    data: Path, capsys: Captured
+) -> None:
     network = write_inception(data / "inception.onnx", facts={"mien.range": "0..1"})
     options = ["--inception", str(network), "--count", "2000"]
     assert run(smile_command(data, *options)) == 2
@@ -86,7 +120,7 @@ def test_data_with_too_few_faces_is_one_line(data: Path, tmp_path: Path, capsys:
     ("options", "said"),
     [
         (["--count", "2"], "received 2 pictures, but a Frechet distance over 3 features"),
-        (["--blend", "glue"], "--blend must be paste, field or both, not 'glue'"),
+        (["--blend", "glue"], "--blend must be field, paste or both, not 'glue'"),
         (["--json", "--markdown"], "give either --json or --markdown"),
         (["--inception-range", "0..1"], "--inception-range needs --inception"),
         (["--classifier", "none.onnx"], "none.onnx"),

@@ -18,7 +18,7 @@ def write_classifier(path: Path) -> Path:
     """A classifier that names bright faces happy, dark ones sad and others neutral."""
     weight = np.zeros((FEATURES, len(FER_CLASSES)), np.float32)
     bias = np.zeros(len(FER_CLASSES), np.float32)
-    weight[:, FER_CLASSES.index("happy")], bias[FER_CLASSES.index("happy")] = 4, -8
+    weight[:, FER_CLASSES.index("happy")], bias[FER_CLASSES.index("happy")] = 4, -7
     weight[:, FER_CLASSES.index("sad")], bias[FER_CLASSES.index("sad")] = -4, 4
     thirds = np.array([1, FEATURES, FER_SIZE * FER_SIZE // FEATURES], np.int64)
     nodes = [

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -54,9 +55,19 @@ def test_a_tile_of_a_sheet_is_the_picture_of_its_row(tmp_path):
     rows = [("happy", "train", grey(1))] * 37 + [("happy", "public", ramp)]
     write_fer2013(tmp_path, rows)
     (picture,) = held_out_pictures(tmp_path, ["happy"])["happy"]
-    assert picture.shape == (96, 96)
-    np.testing.assert_array_equal(picture[24:72, 24:72], ramp)
-    assert (picture[:24, 24:72] == ramp[0]).all()
+    # twice as large, and as much again around it
+    assert picture.shape == (192, 192)
+    face = picture[48:144, 48:144]
+    np.testing.assert_allclose(
+        cv2.resize(face, (48, 48), interpolation=cv2.INTER_AREA), ramp, atol=1
+    )
+    assert (picture[:48, 48:144] == face[0]).all()
+
+
+def test_pictures_of_the_papers_size_and_above_are_not_enlarged(tmp_path):
+    write_faces160(tmp_path, [("sadness", HELD_OUT, grey(9, size_wh=(80, 64)))])
+    (picture,) = held_out_pictures(tmp_path, ["sad"])["sad"]
+    assert picture.shape == (128, 160)
 
 
 def test_the_order_is_mixed_and_always_the_same(tmp_path):

@@ -8,12 +8,15 @@ import onnx
 import pytest
 
 from mien.calibration.loose_models import as_catalog
+from mien.calibration.persuade import still
 from mien.calibration.smile_paper import FROWN, REPORTED, SMILE, TRANSFERS
-from mien.calibration.smile_rows import BLENDS, Filters, SmileRow, rows_of
+from mien.calibration.smile_rows import Filters, SmileRow, rows_of
 from mien.engines import ModelError, Network, UsageError
 from mien.engines.catalog import read_catalog
 from mien.engines.generators import cyclegan_network, stargan_network
+from mien.runtime.style_method import BLENDS
 from tests.calibration.networks import write_network
+from tests.calibration.smile_data import portrait
 
 
 def write_generator(folder: Path, network: Network, labels: str) -> Path:
@@ -96,9 +99,6 @@ def test_a_folder_without_any_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_finder_leaves_a_picture_as_it_is() -> None:
-    from mien.calibration.persuade import still
-    from tests.calibration.smile_data import portrait
-
     frame = still(portrait(160))
     with Filters().finder() as finder:
         assert finder.apply(frame) is frame

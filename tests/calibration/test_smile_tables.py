@@ -17,21 +17,24 @@ from mien.calibration.smile_report import (
     markdown_report,
     text_report,
 )
-from mien.calibration.smile_rows import BLENDS, SmileRow
+from mien.calibration.smile_rows import SmileRow
 from mien.calibration.smile_tables import Instruments, SmilePlan, measure_tables
 from mien.engines import UsageError
 from mien.runtime.frame import Frame
+from mien.runtime.style_method import BLENDS
 from mien.runtime.topology import RIGID
 from tests.calibration.networks import write_classifier
 
 DARK, MIDDLE, BRIGHT = 30, 127, 230  # what the classifier names sad, neutral and happy
 TOO_DARK = 10  # to find a face in
+HALF_SEEN = 250  # in a picture whose corner is brighter
 MOODS = {"neutral": MIDDLE, "happy": BRIGHT, "sad": DARK}
 
 
 @dataclass(frozen=True)
 class SomeFace:
     landmarks: np.ndarray
+    presence: float
 
 
 @dataclass
@@ -48,7 +51,8 @@ class Painter:
         luma = frame.planes[0].samples
         landmarks = np.zeros((106, 2), np.float32)
         landmarks[list(RIGID)] = FER_TEMPLATE * 40 + 8
-        self.faces = (SomeFace(landmarks),) if luma.min() > TOO_DARK else ()
+        presence = 0.5 if luma[0, 0] > HALF_SEEN else 1.0
+        self.faces = (SomeFace(landmarks, presence),) if luma.min() > TOO_DARK else ()
         if self.level is None or not self.faces:
             return frame
         return still(np.full_like(luma, self.level))
@@ -103,6 +107,13 @@ def test_pictures_without_a_face_are_left_out_and_counted() -> None:
     shown = [*pictures(MIDDLE, 2), np.zeros((60, 60), np.uint8), *pictures(MIDDLE, 3)]
     sample = find_faces(Painter(), "neutral", shown, 3, silent)
     assert (sample.distinct, sample.mirrored, sample.not_found, sample.held_out) == (3, 0, 1, 6)
+
+
+def test_faces_that_the_filter_edits_in_part_are_counted() -> None:
+    shown = pictures(MIDDLE, 4)
+    shown[1][0, 0] = shown[2][0, 0] = 255
+    sample = find_faces(Painter(), "neutral", shown, 4, silent)
+    assert (sample.distinct, sample.weakened) == (4, 2)
 
 
 def test_mirror_images_fill_up_what_the_data_lacks() -> None:
@@ -225,6 +236,7 @@ def test_the_report_for_json_holds_null_where_nothing_was_measured(tmp_path: Pat
         "mirrored": 2,
         "held_out": 6,
         "not_found": 0,
+        "weakened": 0,
     }
 
 
