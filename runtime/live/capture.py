@@ -16,6 +16,7 @@ from mien.runtime.live.values import FRAME_CLOCK, Captured, SourceFacts
 
 RETRY_S: Final = 1.0  # between looks for a camera that is gone
 SILENT_S: Final = 2.0  # without a frame for this long, a camera is taken to be stuck
+_LOOK_S: Final = 0.02  # how often a start looks whether it has failed
 CameraFormat = Literal["auto", "mjpeg", "yuyv"]
 
 
@@ -175,11 +176,10 @@ class CameraSource:
         self._since_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="mien-capture", daemon=True)
         self._thread.start()
-        if self._slot.newest(-1, silent_s) is None:
-            trouble = self._trouble
+        if not self._has_begun():
             self.close()
             raise DeviceError(
-                trouble
+                self._trouble
                 or f"{self._facts.name} gives no frames for {silent_s:g} seconds; "
                 "plug it in again, or ask for another size or format"
             )
@@ -233,6 +233,14 @@ class CameraSource:
         self._slot.close()
         if self._thread is not threading.current_thread():
             self._thread.join(2.0)
+
+    def _has_begun(self) -> bool:
+        """Whether a first frame comes before the device fails or is silent for too long."""
+        end_s = time.monotonic() + self._silent_s
+        while self._slot.newest(-1, _LOOK_S) is None:
+            if self._trouble is not None or time.monotonic() > end_s:
+                return self._slot.last_s is not None
+        return True
 
     def _run(self) -> None:
         while not self._is_closing:

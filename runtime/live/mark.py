@@ -84,7 +84,7 @@ def _made(width: int, height: int, step_xy: tuple[int, int]) -> _Stamp:
     box_w, box_h = min(box_w, width // 4 * 4), min(box_h, height // 4 * 4)
     alpha = letters[:box_h, :box_w].astype(np.float32) / 255
     x, y = ((side - box) // 4 * 4 for side, box in ((width, box_w), (height, box_h)))
-    keep = (1 - np.float32(_GROUND)) * (1 - alpha)
     size = (box_w // step_xy[0], box_h // step_xy[1])
-    keep, alpha = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (keep, alpha))
-    return _Stamp(x // step_xy[0], y // step_xy[1], keep, alpha)
+    white = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    keep = np.float32(1 - _GROUND) * (1 - white)
+    return _Stamp(x // step_xy[0], y // step_xy[1], keep, white)
