@@ -94,7 +94,7 @@ class Segmentation:
 
     boxes: the square of each of PARTS that can be seen, units of the wide crop.
     face: the square over all parts, None where one of them is missing.
-    region: float32 (side, side) over the wide crop, 1 on the face, falling softly to 0 around it.
+    region: float32 (side, side) over the wide crop, 1 on the face, falling softly to 0 at its edge.
     is_fresh: whether the parser has just run.
     """
 
@@ -159,16 +159,18 @@ class Segmenter:
 
 
 def face_region_of(found: ClassMap) -> np.ndarray:
-    """1 on the face, falling softly to 0 around it: float32 (side, side), 0 in the border cells.
+    """1 on the face, falling softly to 0 at its edge: float32 (side, side), 0 in the border cells.
 
-    Single pixels that a parser calls otherwise amid the face are closed.
+    Single pixels that a parser calls otherwise amid the face are closed. The edge is taken in by as
+    much as it is softened, so that little falls beyond the face.
     """
     side = found.indices.shape[0]
     inside = found.mask(frozenset(found.classes) - BEYOND_FACE).astype(np.uint8)
     reach = max(1, round(SOFT * side))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     closed = cv2.morphologyEx(inside, cv2.MORPH_CLOSE, disc)
-    soft = cv2.GaussianBlur(closed.astype(np.float32), (0, 0), SOFT * side)
+    inner = cv2.erode(closed, disc)
+    soft = cv2.GaussianBlur(inner.astype(np.float32), (0, 0), SOFT * side)
     soft[[0, -1]] = 0
     soft[:, [0, -1]] = 0
     return soft

@@ -38,7 +38,7 @@ PART_LABELS = (*EMOTIONS, "eye", "nose", "mouth")
 # What a label adds to a picture in [-1, 1].
 STEPS = {"neutral": 0.0, "happy": 0.3, "sad": -0.3, "mouth": 0.0}
 POLYGONS = {
-    "skin": CONTOUR,
+    "skin": CONTOUR + LEFT_BROW + RIGHT_BROW,
     "l_brow": LEFT_BROW,
     "r_brow": RIGHT_BROW,
     "l_eye": LEFT_EYE,
