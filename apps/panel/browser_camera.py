@@ -24,8 +24,8 @@ def frame_of_browser(picture: av.VideoFrame) -> Frame:
 class BrowserCamera:
     """At most one browser's camera; the newest takes the place of the one before.
 
-    While there is one, the machine's own camera is let go; it is taken again when the browser's
-    ends. changed: called whenever a browser's camera comes or goes.
+    While there is one, the loop lets the machine's own camera go; it is taken again when the
+    browser's ends. changed: called whenever a browser's camera comes or goes.
     """
 
     def __init__(self, loop: Loop, changed: Callable[[bool], None]) -> None:
@@ -40,7 +40,6 @@ class BrowserCamera:
         before = self._loop.use_source(source)
         if self._used is None:
             self._own = before
-            before.pause()
         else:
             before.close()
         self._used = source
@@ -51,7 +50,6 @@ class BrowserCamera:
         """Nothing; the machine's own camera is back, unless another browser's came meanwhile."""
         if source is not self._used or self._own is None:
             return
-        self._own.resume()
         self._loop.use_source(self._own).close()
         self._used = self._own = None
         self._changed(False)

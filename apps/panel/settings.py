@@ -16,6 +16,8 @@ from mien.engines.errors import DeviceError, UsageError
 
 PORT: Final = 8765
 _PORTS_TRIED = 100  # above a port that is taken
+# What a slow reader has not taken yet is old: two pictures, not the megabytes the system allows.
+_SEND_BUFFER = 128 * 1024
 
 
 def new_token() -> str:
@@ -136,6 +138,7 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
     try:
         if os.name == "posix":  # on Windows it would let two programs have one port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         bound.bind(address)
         # Bound alone is not taken: another program could still listen first.
         bound.listen(128)

@@ -62,7 +62,7 @@ class Loop(Protocol):
         ...
 
     def use_source(self, source: Source) -> Source:
-        """The source until now, left open; frames come from the other one from now on."""
+        """The source until now, paused and not closed; frames come from the other one now."""
         ...
 
 

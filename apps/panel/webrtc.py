@@ -24,8 +24,10 @@ from aiortc.mediastreams import VIDEO_CLOCK_RATE, VIDEO_TIME_BASE, MediaStreamEr
 from mien.apps.panel.browser_camera import BrowserCamera, frame_of_browser
 from mien.apps.panel.preview import PreviewOutput, Shown
 from mien.engines.errors import UsageError
+from mien.runtime.live.capture import SILENT_S, PushSource
 
 CONNECT_S: Final = 15.0  # for a browser to come after its offer was answered
+_CAMERA: Final = "browser camera"
 _LOOPBACK: Final = "127.0.0.1"
 # What aiortc's parser raises where an offer is not one.
 _BAD_OFFER: Final = (
@@ -161,12 +163,10 @@ class Peers:
         source = None
         try:
             while True:
-                picture = await track.recv()
-                assert isinstance(picture, av.VideoFrame)
+                picture = await _next_picture(track, source)
                 frame = frame_of_browser(picture)
                 if source is None:
-                    size_wh = (frame.width, frame.height)
-                    source = self._camera.start("browser camera", size_wh)
+                    source = self._camera.start(_CAMERA, (frame.width, frame.height))
                 source.push(frame)
         except MediaStreamError:
             pass  # this is how a track says that it is over
@@ -182,6 +182,22 @@ class Peers:
             if sender.track is not None:
                 sender.track.stop()
         await peer.close()
+
+
+async def _next_picture(track: MediaStreamTrack, source: PushSource | None) -> av.VideoFrame:
+    """The next picture of a browser; where it takes long, `source` says so meanwhile."""
+    coming = asyncio.ensure_future(track.recv())
+    try:
+        done, _ = await asyncio.wait({coming}, timeout=SILENT_S)
+        if source is not None:
+            source.message = None if done else f"the {_CAMERA} gives no pictures; the last is held"
+        picture = await coming
+    finally:
+        coming.cancel()
+    if source is not None:
+        source.message = None
+    assert isinstance(picture, av.VideoFrame)
+    return picture
 
 
 def reachable(sdp: str, client: str) -> str:

@@ -1,0 +1,200 @@
+"""What is said on the WebSocket, and what it does to the loop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mien.apps.panel.parsing import parse_client_message
+from mien.apps.panel.protocol import (
+    ApplyPreset,
+    Change,
+    ClientMessage,
+    DeletePreset,
+    Ping,
+    ProtocolError,
+    SavePreset,
+    encode,
+    target_of,
+    weights_of,
+)
+from mien.runtime.target import EMOTIONS, parse_target
+from tests.apps.panel.stand_in import TOKEN, RunningPanel, receive, running_panel, send
+
+
+@pytest.fixture
+def panel(tmp_path: Path) -> Iterator[RunningPanel]:
+    with running_panel(tmp_path) as panel:
+        yield panel
+
+
+NO_WEIGHTS = dict.fromkeys(EMOTIONS, 0.0)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Change(target={**NO_WEIGHTS, "happy": 0.7, "surprised": 0.3}, intensity=1.5),
+        Change(face="largest"),
+        Change(face=3, method="warp", gan="stargan"),
+        Change(paused=False, mark=True),
+        SavePreset("süß"),
+        SavePreset("sad", {**NO_WEIGHTS, "sad": 1.0}, 0.0),
+        DeletePreset("x"),
+        ApplyPreset("x"),
+        Ping(12.5),
+    ],
+)
+def test_messages_are_read_as_they_were_written(message: ClientMessage) -> None:
+    assert parse_client_message(encode(message)) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"type": "set", "target": {"hapy": 1}}', "did you mean 'happy'"),
+        ('{"type": "set", "target": {"happy": 1.5}}', "target must be a number in 0..1"),
+        ('{"type": "set", "target": {"happy": true}}', "target must be a number in 0..1"),
+        ('{"type": "set", "target": "happy"}', "target must be an object"),
+        ('{"type": "set", "intensity": 1.6}', "intensity must be a number in 0..1.5"),
+        ('{"type": "set", "intensity": "1"}', "intensity must be a number in 0..1.5"),
+        ('{"type": "set", "face": 0}', "face must be all, largest, or a number"),
+        ('{"type": "set", "face": true}', "face must be all, largest, or a number"),
+        ('{"type": "set", "mark": "on"}', "must be true or false"),
+        ('{"type": "set", "color": 1}', "unknown field 'color'"),
+        ('{"type": "preset_save"}', "1 to 40 printable characters"),
+        ('{"type": "preset_save", "name": "a\\nb"}', "1 to 40 printable characters"),
+        ('{"type": "preset_save", "name": "\\ud800"}', "1 to 40 printable characters"),
+        ('{"type": "preset_apply", "name": "' + "x" * 41 + '"}', "1 to 40 printable characters"),
+        ('{"type": "ping", "t": -1}', "t must be a number"),
+        ('{"type": "hello"}', "unknown type of message (known: set, preset_save"),
+        ("7", "must be a JSON object"),
+        ("", "this is not JSON"),
+    ],
+)
+def test_messages_that_make_no_sense_say_why(text: str, told: str) -> None:
+    with pytest.raises(ProtocolError) as error:
+        parse_client_message(text)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_too_much_are_scaled_and_none_is_no_target() -> None:
+    target = target_of({"happy": 1.0, "sad": 1.0}, 0.5)
+    assert target is not None
+    assert weights_of(target) == {**NO_WEIGHTS, "happy": 0.5, "sad": 0.5}
+    assert target.strength == 0.5
+    assert target_of(NO_WEIGHTS, 1.0) is None
+    assert weights_of(None) == NO_WEIGHTS
+
+
+def test_hello_tells_what_there_is(panel: RunningPanel) -> None:
+    with panel.websocket() as websocket:
+        hello = receive(websocket, "hello")
+    assert hello["version"] == 1
+    assert hello["emotions"] == list(EMOTIONS)
+    assert "warp" in hello["methods"]
+    assert hello["hotkeys"]["2"] == "happy"
+    assert hello["state"]["target"] == NO_WEIGHTS
+
+
+def test_everybody_is_told_of_a_change_whoever_made_it(panel: RunningPanel) -> None:
+    with panel.websocket() as one, panel.websocket() as other:
+        receive(one, "hello")
+        receive(other, "hello")
+        send(one, type="set", target={"happiness": 0.8, "sad": 0.2}, intensity=1.2, face=2)
+        for websocket in (one, other):
+            state = receive(websocket, "state")
+            assert state["target"] == {**NO_WEIGHTS, "happy": 0.8, "sad": 0.2}
+            assert (state["intensity"], state["face"]) == (1.2, 2)
+        now = panel.loop.controls.snapshot()
+        assert now.target == parse_target("happy:0.8+sad:0.2", 1.2)
+        assert now.face == "2"
+        panel.loop.controls.update(mark=True)  # as another part of the program would
+        while not receive(other, "state")["mark"]:
+            pass
+
+
+def test_intensity_is_kept_while_there_is_no_target(panel: RunningPanel) -> None:
+    with panel.websocket() as websocket:
+        send(websocket, type="set", intensity=0.4)
+        assert receive(websocket, "state")["intensity"] == 0.4
+        assert panel.loop.controls.snapshot().target is None
+        send(websocket, type="set", target={"angry": 1})
+        while receive(websocket, "state")["target"]["angry"] != 1:
+            pass
+        target = panel.loop.controls.snapshot().target
+        assert target is not None
+        assert target.strength == 0.4
+        send(websocket, type="set", target=None)
+        while receive(websocket, "state")["target"]["angry"]:
+            pass
+        assert panel.loop.controls.snapshot().target is None
+
+
+def test_setting_the_loop_refuses_is_told_in_one_line(panel: RunningPanel) -> None:
+    with panel.websocket() as websocket:
+        for _ in range(5):  # these are no reason to close the line
+            send(websocket, type="set", method="no-such-method")
+            assert "unknown method 'no-such-method'" in receive(websocket, "error")["text"]
+        send(websocket, type="preset_apply", name="nobody")
+        assert "no preset 'nobody'" in receive(websocket, "error")["text"]
+
+
+def test_presets_are_kept_in_a_file_and_shown_to_all(panel: RunningPanel, tmp_path: Path) -> None:
+    with panel.websocket() as one, panel.websocket() as other:
+        receive(other, "hello")
+        send(one, type="set", target={"happy": 1}, intensity=0.7)
+        send(one, type="preset_save", name="Monday")
+        send(one, type="preset_save", name="party", target={"surprised": 1}, intensity=1.5)
+        while len(receive(other, "presets")["presets"]) < 2:
+            pass
+        send(one, type="preset_delete", name="party")
+        presets = receive(other, "presets")["presets"]
+        expected = {"name": "Monday", "target": {**NO_WEIGHTS, "happy": 1.0}, "intensity": 0.7}
+        assert presets == [expected]
+        send(one, type="set", target={}, intensity=0.1)
+        send(one, type="preset_apply", name="Monday")
+        while receive(other, "state")["intensity"] != 0.7:
+            pass
+    assert panel.loop.controls.snapshot().target == parse_target("happy", 0.7)
+    kept = json.loads((tmp_path / "config" / "presets.json").read_text(encoding="utf-8"))
+    assert kept["presets"] == [expected]
+    with running_panel(tmp_path) as next_time, next_time.websocket() as websocket:
+        assert receive(websocket, "hello")["presets"] == [expected]
+
+
+def test_damaged_presets_are_told_of_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "presets.json"
+    path.parent.mkdir()
+    path.write_text('{"version": 1, "presets": [{"name": "x", "target": {"happy": 7}}]}')
+    with running_panel(tmp_path) as panel, panel.websocket() as websocket:
+        assert receive(websocket, "hello")["presets"] == []
+        assert any(
+            "presets.json cannot be read" in m for m in receive(websocket, "stats")["messages"]
+        )
+        assert '"happy": 7' in path.read_text(encoding="utf-8")
+
+
+def test_stats_and_faces_say_how_it_goes(panel: RunningPanel) -> None:
+    with panel.websocket() as websocket:
+        assert panel.get(f"/frame.jpg?token={TOKEN}")[0] == 200
+        stats = receive(websocket, "stats")
+        while not (stats["output_fps"] and stats["delay_ms"]["median"] is not None):
+            stats = receive(websocket, "stats")
+        assert stats["providers"] == {"square": "cpu"}
+        assert stats["source"] == {
+            "name": "pattern",
+            "size_wh": [128, 96],
+            "rate": 60.0,
+            "pixel_format": "yuv420p",
+        }
+        assert [output["name"] for output in stats["outputs"]] == ["panel"]
+        send(websocket, type="set", target={"happy": 1})
+        faces = receive(websocket, "faces")["faces"]
+        while not (faces and faces[0]["edited"]):
+            faces = receive(websocket, "faces")["faces"]
+        assert faces == [{"number": 1, "box": [0.375, 0.3333, 0.625, 0.6667], "edited": True}]
