@@ -10,8 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from mien.engines.errors import DeviceError, MienError, UsageError
+from mien.engines.errors import DeviceError, UsageError
 from mien.runtime.frame import Frame
+from mien.runtime.live.output import told
 from mien.runtime.live.values import FRAME_CLOCK, Captured, SourceFacts
 
 RETRY_S: Final = 1.0  # between looks for a camera that is gone
@@ -178,11 +179,7 @@ class CameraSource:
         self._thread.start()
         if not self._has_begun():
             self.close()
-            raise DeviceError(
-                self._trouble
-                or f"{self._facts.name} gives no frames for {silent_s:g} seconds; "
-                "plug it in again, or ask for another size or format"
-            )
+            raise DeviceError(self._why_not_begun())
 
     @property
     def facts(self) -> SourceFacts:
@@ -242,6 +239,10 @@ class CameraSource:
                 return self._slot.last_s is not None
         return True
 
+    def _why_not_begun(self) -> str:
+        silence = f"{self._facts.name} gives no frames for {self._silent_s:g} seconds"
+        return self._trouble or f"{silence}; plug it in again, or ask for another size or format"
+
     def _run(self) -> None:
         while not self._is_closing:
             if self._is_paused:
@@ -257,8 +258,8 @@ class CameraSource:
     def _take(self) -> None:
         try:
             device = self._opener()
-        except MienError as error:
-            self._fail(f"{self._facts.name} is gone, the last frame is held ({error})")
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is tried again
+            self._fail(f"{self._facts.name} is gone, the last frame is held ({told(error)})")
             return
         with self._changed:
             self._device, self._facts = device, device.facts
@@ -268,9 +269,9 @@ class CameraSource:
         pauses = self._pauses
         try:
             shot = device.read()
-        except MienError as error:
+        except Exception as error:  # noqa: BLE001 -- a driver may raise anything; as above
             if self._pauses == pauses and not self._is_closing:
-                self._fail(str(error))
+                self._fail(told(error))
             else:
                 self._let_go()
             return

@@ -40,7 +40,7 @@ class Controls:
 
     def __init__(self, **settings: object) -> None:
         self._lock = threading.Lock()
-        self._listeners: list[Callable[[ControlState], None]] = []
+        self._listeners: list[Callable[[ControlState], object]] = []
         self._state = _changed(ControlState(), settings)
 
     def snapshot(self) -> ControlState:
@@ -65,7 +65,7 @@ class Controls:
             listener(state)
         return state
 
-    def listen(self, listener: Callable[[ControlState], None]) -> Callable[[], None]:
+    def listen(self, listener: Callable[[ControlState], object]) -> Callable[[], None]:
         """A function that ends the listening; until then `listener` gets the state of each change.
 
         It is called in the thread of the change, and must return at once.

@@ -37,12 +37,12 @@ class FileDevice:
         self._step_s = float(1 / rate) if rate and not is_picture else float(1 / PICTURE_RATE)
         self._frames = self._endless()
         try:
-            self._next = next(self._frames)
+            first = next(self._frames)[0]
         except BaseException:
             self.close()
             raise
+        self._first: Frame | None = first
         self._due_s = time.monotonic()
-        first = self._next[0]
         self.facts = SourceFacts(
             name=path.name,
             size_wh=(first.width, first.height),
@@ -52,17 +52,14 @@ class FileDevice:
         )
 
     def read(self) -> Shot:
-        """The next frame, when it is due. Raises: VideoError."""
-        frame = self._next[0]
+        """The next frame, decoded before it is due. Raises: VideoError."""
+        frame = self._taken()
         wait_s = self._due_s - time.monotonic()
         if wait_s < -_LATE_S:
             self._due_s = time.monotonic()
         elif wait_s > 0 and self._interrupted.wait(wait_s):
             raise VideoError(f"{self._path} is being closed")
-        shot = Shot(frame, time.monotonic())
-        self._next = next(self._frames)  # before it is due, so that it can be given in time
-        self._due_s += self._next[1]
-        return shot
+        return Shot(frame, time.monotonic())
 
     def interrupt(self) -> None:
         """Nothing; a `read` that waits raises."""
@@ -71,6 +68,14 @@ class FileDevice:
     def close(self) -> None:
         """Nothing; the file is closed."""
         self._source.container.close()
+
+    def _taken(self) -> Frame:
+        if self._first is not None:
+            frame, self._first = self._first, None
+            return frame
+        frame, step_s = next(self._frames)
+        self._due_s += step_s
+        return frame
 
     def _endless(self) -> Iterator[tuple[Frame, float]]:
         """Frames, and the seconds by which each comes after the one before."""

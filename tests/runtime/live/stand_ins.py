@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mien.engines.errors import DeviceError, MienError
+from mien.engines.errors import DeviceError
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.live.capture import PushSource, Shot
 from mien.runtime.live.output import ThreadedOutput
@@ -169,16 +169,16 @@ class FakeDevice:
 
     def __init__(self, facts: SourceFacts = FACTS) -> None:
         self.facts = facts
-        self.script: queue.Queue[Frame | MienError] = queue.Queue()
+        self.script: queue.Queue[Frame | Exception] = queue.Queue()
         self.closed = threading.Event()
 
-    def give(self, *items: Frame | MienError) -> None:
+    def give(self, *items: Frame | Exception) -> None:
         for item in items:
             self.script.put(item)
 
     def read(self) -> Shot:
         item = self.script.get(timeout=PATIENCE_S)
-        if isinstance(item, MienError):
+        if isinstance(item, Exception):
             raise item
         return Shot(item, time.monotonic())
 

@@ -97,6 +97,24 @@ def test_a_camera_that_fails_at_first_says_why() -> None:
         CameraSource(lambda: device, retry_s=60, silent_s=0.5)
 
 
+def test_a_driver_that_raises_something_of_its_own_is_tried_again() -> None:
+    devices = [device_with(10), device_with(20)]
+    opened: list[FakeDevice] = []
+
+    def opener() -> FakeDevice:
+        if len(opened) == 1:
+            opened.append(devices[1])
+            raise RuntimeError("out of buffers")
+        opened.append(devices[min(len(opened), 1)])
+        return opened[-1]
+
+    source = CameraSource(opener, retry_s=0.01, silent_s=PATIENCE_S)
+    devices[0].give(RuntimeError("a fault of the driver"))
+    assert level_of(source, after=0) == 20
+    assert len(opened) == 3
+    source.close()
+
+
 def test_a_camera_that_falls_silent_is_told_of() -> None:
     device = device_with(10)
     source = CameraSource(lambda: device, silent_s=0.3)
