@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ from mien.apps.panel.sockets import Sockets
 from mien.apps.panel.steering import Loop, Steering
 from mien.apps.panel.webrtc import Peers
 from mien.engines.errors import UsageError
+from mien.runtime.live.controls import ControlState
 
 STATIC: Final = Path(__file__).parent / "static"
 FIRST_PICTURE_S: Final = 10.0  # a camera that was let go needs a moment
@@ -50,10 +52,8 @@ class PanelApp:
         camera = BrowserCamera(live, self._on_browser_camera)
         self._peers = Peers(preview, camera, is_loopback=settings.is_loopback)
         self._routes = self._routed()
-        loop = asyncio.get_running_loop()
-        self._end_listening = live.controls.listen(
-            lambda _: loop.call_soon_threadsafe(self._sockets.tell_state)
-        )
+        self._loop = asyncio.get_running_loop()
+        self._end_listening = live.controls.listen(self._on_change)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Nothing; answers one request, or talks on one WebSocket."""
@@ -83,6 +83,10 @@ class PanelApp:
     def _is_full(self) -> bool:
         # A browser that is still being answered does not look yet.
         return max(self._preview.viewers, self._peers.count) >= self._settings.limits.streams
+
+    def _on_change(self, state: ControlState) -> None:  # noqa: ARG002 -- it may be old by then
+        with contextlib.suppress(RuntimeError):  # the server's loop has just been closed
+            self._loop.call_soon_threadsafe(self._sockets.tell_state)
 
     def _on_browser_camera(self, is_used: bool) -> None:
         self._steering.browser_camera = is_used

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from mien.apps.panel.preview import Kind, PreviewOutput, Shown, Viewer
@@ -18,13 +19,14 @@ _START: Final = {
 }
 
 
-class JpegStream:
+class JpegStream(Response):
     """An ASGI response: JPEGs until the reader leaves, each the newest when it can be sent.
 
     send_s: a reader that takes longer for one picture has gone.
     """
 
     def __init__(self, preview: PreviewOutput, kind: Kind, send_s: float) -> None:
+        super().__init__()
         self._preview, self._kind, self._send_s = preview, kind, send_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
