@@ -178,5 +178,7 @@ def _opened(part: Path) -> OutputContainer:
     if kind in ("mp4", "mov"):
         # Fragments while it is written, an ordinary file once it is closed.
         options["movflags"] = "hybrid_fragmented"
+    else:
+        options["cluster_time_limit"] = "1000"  # milliseconds; what is open is held in memory
     keywords: dict[str, Any] = {"format": kind, "container_options": options}
     return cast("OutputContainer", av.open(f"file:{part}", "w", **keywords))
