@@ -28,13 +28,47 @@ from mien.runtime.video import probe, read_frames
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """What to measure. clip: None is the bundled sample at 720p. runs: of the whole command."""
+    """What to measure. clip: None is the bundled sample at 720p. runs: of the whole command.
+
+    method, gan, blend: as of `mien.runtime.Filter`.
+    """
 
     clip: Path | None = None
     runs: int = 3
     emotion: str = "happy"
     provider: str = "cpu"
     models: Path | None = None
+    method: str = "warp"
+    gan: str | None = None
+    blend: str | None = None
+
+    def options(self) -> list[str]:
+        """How `mien edit` is told of it."""
+        told = {
+            "--emotion": self.emotion,
+            "--provider": self.provider,
+            "--method": self.method,
+            "--gan": self.gan,
+            "--blend": self.blend,
+            "--models": self.models,
+        }
+        return [
+            word
+            for option, value in told.items()
+            if value is not None
+            for word in (option, str(value))
+        ]
+
+    def open_filter(self) -> Filter:
+        """The filter it measures. Raises MienError."""
+        return Filter(
+            self.emotion,
+            method=self.method,
+            gan=self.gan,
+            blend=self.blend,
+            provider=self.provider,
+            models=self.models,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +126,14 @@ def measure(plan: BenchPlan) -> BenchReport:
             write_bench_clip(SAMPLE, clip)
         info = probe(clip)
         output = Path(folder) / f"out{clip.suffix}"
-        edit = ["edit", str(clip), "-o", str(output), "--emotion", plan.emotion, "--overwrite"]
-        edit += ["--provider", plan.provider]
-        edit += [] if plan.models is None else ["--models", str(plan.models)]
+        edit = ["edit", str(clip), "-o", str(output), "--overwrite", *plan.options()]
         edits, transcodes = [], []
         for _ in range(plan.runs):
             edits.append(time_command(edit))
             output.unlink()
             transcodes.append(time_command(["transcode", str(clip), str(output)]))
             output.unlink()
-        with Filter(plan.emotion, provider=plan.provider, models=plan.models) as face_filter:
+        with plan.open_filter() as face_filter:
             profile = profile_filter(face_filter, read_frames(clip))
             providers = dict(face_filter.providers)
     command_s = statistics.median(times.wall_s for times in edits)
@@ -158,6 +190,7 @@ def report_table(report: BenchReport) -> Table:
     for stage in (*report.profile.stages, report.profile.whole):
         name = "whole filter" if stage is report.profile.whole else stage.name
         table.add_row(f"{name}, ms a frame", f"{stage.median_ms:.2f}", f"{stage.p95_ms:.2f}")
+    table.add_row("filter without codec, fps", f"{report.profile.fps:.1f}")
     table.add_row("whole command, s", f"{report.command_s:.2f}")
     table.add_row("transcode alone, s", f"{report.transcode_s:.2f}")
     table.add_row("command / transcode", f"{report.ratio:.2f}")

@@ -206,6 +206,17 @@ def bench(
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="How often the whole command is timed.")] = 3,
     emotion: Annotated[str, typer.Option(metavar="NAME|MIX", help="What to edit.")] = "happy",
+    method: Annotated[
+        str, typer.Option(metavar="warp|image|face|parts", help="As of mien edit.")
+    ] = "warp",
+    gan: Annotated[
+        str | None,
+        typer.Option(metavar="stargan|cyclegan", help="As of mien edit.", show_default=False),
+    ] = None,
+    blend: Annotated[
+        str | None,
+        typer.Option(metavar="field|paste", help="As of mien edit.", show_default=False),
+    ] = None,
     provider: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")] = "cpu",
     models: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder with models of your own.")
@@ -217,7 +228,7 @@ def bench(
     from mien.runtime.target import parse_target
 
     parse_target(emotion)
-    plan = BenchPlan(clip, runs, emotion, provider, models)
+    plan = BenchPlan(clip, runs, emotion, provider, models, method, gan, blend)
     print_bench(plan, as_json=as_json)
 
 

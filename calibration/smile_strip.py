@@ -60,7 +60,7 @@ def _edited(
     frames: Sequence[Frame], emotion: str, models: Path | None, settings: Mapping[str, str]
 ) -> np.ndarray:
     try:
-        change = Filter(emotion, models=models, **settings)  # type: ignore[arg-type]
+        change = Filter(emotion, models=models, **settings)
     except (ModelError, UsageError) as error:
         sys.stderr.write(f"{error}\n")
         return np.full((frames[-1].height, frames[-1].width, 3), NOTHING, np.uint8)
