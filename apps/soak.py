@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -212,6 +212,14 @@ def verdict(measured: list[Minute], told: set[str]) -> dict[str, Any]:
     }
 
 
+def _has_panel() -> bool:
+    try:
+        importlib.import_module("mien.apps.panel.server")
+    except ImportError:
+        return False
+    return True
+
+
 def main(
     minutes: Annotated[float, typer.Option(min=0.05, help="How long.")] = 10.0,
     panel: Annotated[bool, typer.Option(help="With a browser that looks on.")] = True,
@@ -222,7 +230,7 @@ def main(
     if browse_url is not None:
         browse(browse_url)
         return
-    if panel and importlib.util.find_spec("uvicorn") is None:
+    if panel and not _has_panel():
         typer.echo("without a browser, for the panel is not installed: pip install 'mien[panel]'")
         panel = False
     with tempfile.TemporaryDirectory() as folder:
