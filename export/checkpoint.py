@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -88,6 +89,11 @@ def _read(path: Path) -> bytes:
             f"{path} is cut off or damaged: it begins as a checkpoint and has no end "
             f"({len(content)} bytes); download or copy it again"
         )
+    if content.startswith(ZIP_MAGIC) and _is_torchscript(path):
+        raise ModelError(
+            f"{path} is a TorchScript archive, that is a program; if you trust where it comes "
+            "from, save torch.jit.load(FILE).state_dict() with torch.save and export that"
+        )
     if not content.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
         raise ModelError(
             f"{path} is no PyTorch checkpoint: expected a file that torch.save wrote; "
@@ -102,6 +108,11 @@ def _read(path: Path) -> bytes:
     return content
 
 
+def _is_torchscript(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
 def _refusal(path: Path, reason: str) -> str:
     """What to say when torch's reader of plain data will not go on."""
     refused = REFUSED.search(reason)
@@ -114,11 +125,6 @@ def _refusal(path: Path, reason: str) -> str:
 
 
 def _damage(path: Path, reason: str) -> str:
-    if "TorchScript" in reason:
-        return (
-            f"{path} is a TorchScript archive, that is a program; if you trust where it comes "
-            "from, save torch.jit.load(FILE).state_dict() with torch.save and export that"
-        )
     words = " ".join(reason.split())[:100] or "it ends too early"
     return f"{path} is cut off or damaged ({words}); download or copy it again"
 
@@ -132,9 +138,10 @@ def _weights(path: Path, held: object) -> State:
         )
     networks = held.get("networks")
     if isinstance(networks, Mapping):  # of mien's GAN recipes
-        held = {"average": _first(networks, OWN_GENERATORS)}
-    for key in INSIDE:
-        inside = held.get(key)
+        inner = (networks.get(key) for key in OWN_GENERATORS)
+    else:
+        inner = (held.get(key) for key in INSIDE)
+    for inside in inner:
         if isinstance(inside, Mapping) and _tensors(inside):
             return _tensors(inside)
     tensors = _tensors(held) or _nested(held)
@@ -146,15 +153,11 @@ def _weights(path: Path, held: object) -> State:
     return tensors
 
 
-def _first(held: Mapping[str, object], keys: tuple[str, ...]) -> object:
-    return next((held[key] for key in keys if key in held), None)
-
-
-def _tensors(held: Mapping[object, object]) -> State:
+def _tensors(held: Mapping[Any, object]) -> State:
     return {str(key): value for key, value in held.items() if isinstance(value, torch.Tensor)}
 
 
-def _nested(held: Mapping[object, object]) -> State:
+def _nested(held: Mapping[Any, object]) -> State:
     """The tensors of several networks in one file, by the network's name and theirs."""
     return {
         f"{name}.{key}": tensor

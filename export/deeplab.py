@@ -74,7 +74,7 @@ class DeepLabSpec:
         Raises KeyError for a tensor that is not there.
         """
         trunk: ResNetSpec | MobileNetSpec
-        if "backbone.conv1.weight" in shapes:
+        if any(key.startswith("backbone.layer") for key in shapes):
             trunk = ResNetSpec.from_shapes(shapes, "backbone.")
         else:
             trunk = MobileNetSpec.from_shapes(shapes, "backbone.")
@@ -153,7 +153,9 @@ class WholePicture(nn.Sequential):
         super().__init__(nn.AdaptiveAvgPool2d(1), *_branch(nn.Conv2d(inputs, head, 1, bias=False)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mean: torch.Tensor = super().forward(x)
+        mean = x
+        for layer in self:
+            mean = layer(mean)
         return mean.expand(-1, -1, x.shape[2], x.shape[3])
 
 

@@ -46,7 +46,8 @@ def build_stargan(state: State, where: str, activation: Activation | None) -> St
     """A StarGAN generator with the weights of a state dict. Raises ModelError, KeyError."""
     state = without(RUNNING, state)
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    return load_strictly(StarGanGenerator(stargan_spec(shapes, activation)), state, where)
+    spec = stargan_spec(shapes, activation)
+    return load_strictly(lambda: StarGanGenerator(spec), state, where)
 
 
 def is_cyclegan(shapes: Shapes) -> bool:
@@ -74,7 +75,8 @@ def cyclegan_spec(shapes: Shapes, activation: Activation | None) -> CycleGanSpec
         blocks=blocks,
         upsampling="deconv" if f"model.{after}.weight" in shapes else "bilinear",
         affine=affine,
-        dropout=f"model.{CYCLEGAN_FIRST_BLOCK}.conv_block.6.weight" in shapes,
+        # With dropout the second convolution stands there, without it a norm may.
+        dropout=len(shapes.get(f"model.{CYCLEGAN_FIRST_BLOCK}.conv_block.6.weight", ())) == 4,
         activation=activation,
     )
 
@@ -83,7 +85,7 @@ def build_cyclegan(state: State, where: str, activation: Activation | None) -> C
     """A CycleGAN generator with the weights of a state dict. Raises ModelError, KeyError."""
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     spec = cyclegan_spec(shapes, activation)
-    return load_strictly(CycleGanGenerator(spec), without(RUNNING, state), where)
+    return load_strictly(lambda: CycleGanGenerator(spec), without(RUNNING, state), where)
 
 
 def _count(pattern: re.Pattern[str], shapes: Shapes, first: int, name: str) -> int:

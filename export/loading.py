@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
@@ -23,11 +24,16 @@ def without(pattern: re.Pattern[str], state: State) -> dict[str, torch.Tensor]:
     return {key: tensor for key, tensor in state.items() if not pattern.search(key)}
 
 
-def load_strictly(module: Module, state: State, where: str) -> Module:
-    """`module` with the weights of `state`, ready to be exported.
+def load_strictly(make: Callable[[], Module], state: State, where: str) -> Module:
+    """The module that `make` gives, with the weights of `state`, ready to be exported.
+
+    It takes no memory until the weights are known to fit, whatever sizes a file pretends to have.
 
     Raises ModelError that lists what is missing, what is too much and what has another shape.
     """
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors", UserWarning)
+        module = make()
     wanted = module.state_dict()
     given = {key: tensor for key, tensor in state.items() if not key.endswith(COUNTER)}
     needed = {key: tensor for key, tensor in wanted.items() if not key.endswith(COUNTER)}
@@ -47,7 +53,8 @@ def load_strictly(module: Module, state: State, where: str) -> Module:
         raise ModelError(
             f"{where}, but {'; '.join(faults)}; was it made by another version of that code?"
         )
-    module.load_state_dict({**wanted, **given})
+    counters = {key: torch.tensor(0) for key in wanted if key.endswith(COUNTER)}
+    module.load_state_dict({**counters, **given}, assign=True)
     return module.eval()
 
 

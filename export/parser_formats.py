@@ -26,7 +26,8 @@ def is_deeplab(shapes: Shapes) -> bool:
 def build_deeplab(state: State, where: str) -> DeepLab:
     """A DeepLabV3 with the weights of a state dict. Raises ModelError, KeyError."""
     state = without(AUXILIARY, state)
-    return load_strictly(DeepLab(DeepLabSpec.from_state(state)), state, where)
+    spec = DeepLabSpec.from_state(state)
+    return load_strictly(lambda: DeepLab(spec), state, where)
 
 
 def is_bisenet(shapes: Shapes) -> bool:
@@ -38,4 +39,4 @@ def build_bisenet(state: State, where: str) -> BiSeNet:
     """A BiSeNet with the weights of a state dict. Raises ModelError, KeyError."""
     state = without(AUXILIARY, state)
     spec = BiSeNetSpec.from_shapes({key: tuple(tensor.shape) for key, tensor in state.items()})
-    return load_strictly(BiSeNet(spec), state, where)
+    return load_strictly(lambda: BiSeNet(spec), state, where)
