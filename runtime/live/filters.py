@@ -106,9 +106,9 @@ class FilterSwap:
         current.detection_spacing = spacing
         # The first frame of a new filter only takes the faces up, so that the edit eases in.
         is_at_rest = self._is_fresh or self._fading_since_s is not None
-        current.target = None if is_at_rest else state.target
         self._is_fresh = False
         try:
+            current.target = None if is_at_rest else state.target
             edited = current.apply(frame)
         except MienError as error:
             self._frame_trouble = f"this frame is shown as it came: {told(error)}"

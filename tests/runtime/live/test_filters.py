@@ -12,6 +12,7 @@ from mien.engines.errors import EngineError, ModelError, UsageError
 from mien.runtime.frame import Frame
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import FADE_S, FilterSwap
+from mien.runtime.target import parse_target
 from tests.runtime.live.stand_ins import PATIENCE_S, FakeFilter, wait_until, yuv_frame
 
 
@@ -178,3 +179,33 @@ def test_the_first_filter_has_to_be_there() -> None:
     maker.error = UsageError("unknown method")
     with pytest.raises(UsageError, match="unknown method"):
         FilterSwap(maker, Controls())
+
+
+def test_a_target_that_a_method_cannot_reach_is_told_and_the_loop_goes_on() -> None:
+    class OneWay(FakeFilter):
+        """Makes faces happy, as its model has no other label."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "target" and value is not None and value != parse_target("happy"):
+                raise UsageError("the model cannot make a face angry (it can: happy)")
+            super().__setattr__(name, value)
+
+    controls = Controls(target="happy")
+    made: list[OneWay] = []
+
+    def make(state: ControlState) -> OneWay:
+        made.append(OneWay())
+        return made[-1]
+
+    swap = FilterSwap(make, controls)
+    frame = replace(yuv_frame(), pts=0, time_base=Fraction(1, 30))
+    swap.apply(frame, controls.snapshot())  # the first frame takes the faces up
+    assert swap.apply(frame, controls.snapshot()) is not frame
+    controls.update(target="angry")
+    assert swap.apply(frame, controls.snapshot()) is frame
+    assert swap.message is not None
+    assert "cannot make a face angry" in swap.message
+    controls.update(target="happy")
+    assert swap.apply(frame, controls.snapshot()) is not frame
+    assert swap.message is None
+    swap.close()
