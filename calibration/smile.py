@@ -17,9 +17,8 @@ from mien.calibration.loose_models import as_catalog
 from mien.calibration.smile_measure import Sample, find_faces, judge_sample
 from mien.calibration.smile_paper import GAN_TITLES, METHOD_TITLES, TRANSFERS
 from mien.calibration.smile_pictures import held_out_pictures
-from mien.calibration.smile_rows import Filters, SmileRow
+from mien.calibration.smile_rows import Filters, SmileRow, classifier_of
 from mien.engines.errors import MienError
-from mien.engines.judge import JUDGE
 from mien.runtime.style_method import BLENDS
 
 QUICK_COUNT = 200
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def quick_lines(options: argparse.Namespace, filters: Filters) -> list[str]:
     """A line for each transfer. Raises MienError."""
-    judge = EmotionJudge.load(options.classifier or filters.catalog.entry(JUDGE).path)
+    judge = EmotionJudge.load(options.classifier or classifier_of(filters.catalog))
     emotions = [emotion for t in TRANSFERS for emotion in (t.source, t.target)]
     with filters.finder() as finder:
         samples = {
@@ -80,7 +79,8 @@ def _told(
     return (
         f"{after.share(target):.3f} of {source.distinct} named {target} "
         f"(unedited {before.share(target):.3f}, real {real.share(target):.3f}; "
-        f"{after.unchanged} unchanged, {after.picture_ms:.0f} ms a picture)"
+        f"{after.unchanged} unchanged, {after.incomplete} in part, "
+        f"{after.picture_ms:.0f} ms a picture)"
     )
 
 

@@ -49,6 +49,14 @@ class Finder(Protocol):
     def reset(self) -> None: ...
 
 
+class StillEditor(Editor, Protocol):
+    """What is needed of a filter with a target."""
+
+    @property
+    def left_alone(self) -> Sequence[str]:
+        """Parts of the last frame's faces that could not be seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class FoundFace:
     """A held-out picture in which the filter finds a face.
@@ -100,12 +108,14 @@ class Judged:
 
     named: of the pictures that are no mirror images, how many are named what, in the order of
         FER_CLASSES. features: of all pictures; None where none were asked for.
-    unchanged: edited pictures that are the unedited ones. picture_ms: milliseconds for each edit.
+    unchanged: edited pictures that are the unedited ones. incomplete: others of which a part was
+        left alone, because it could not be seen. picture_ms: milliseconds for each edit.
     """
 
     named: tuple[int, ...]
     features: Gaussian | None
     unchanged: int = 0
+    incomplete: int = 0
     picture_ms: float = 0.0
 
     def share(self, emotion: str) -> float:
@@ -142,20 +152,23 @@ def judge_sample(
     judge: EmotionJudge,
     features: Features | None,
     *,
-    editor: Editor | None = None,
+    editor: StillEditor | None = None,
     tell: Tell,
 ) -> Judged:
     """What the networks see in a sample, as it is or after `editor` has edited it."""
     named = [0] * len(FER_CLASSES)
     seen = []
-    unchanged = 0
+    unchanged = incomplete = 0
     edit_s = 0.0
     for done, face in enumerate(sample.faces):
         tell(done, len(sample.faces))
         began = time.perf_counter()
         shown = face.frame if editor is None else edit_still(editor, face.frame)
         edit_s += time.perf_counter() - began
-        unchanged += editor is not None and _same(shown, face.frame)
+        if editor is not None:
+            left_whole = _same(shown, face.frame)
+            unchanged += left_whole
+            incomplete += not left_whole and bool(editor.left_alone)
         # Rigid points stay where they are, so one place serves the face and its edits.
         crop = fer_crop(shown, face.landmarks)
         if not face.mirrored:
@@ -164,7 +177,7 @@ def judge_sample(
             seen.append(features(crop))
     fitted = None if features is None else fit_gaussian(np.array(seen))
     picture_ms = 1e3 * edit_s / max(1, len(sample.faces))
-    return Judged(tuple(named), fitted, unchanged, picture_ms)
+    return Judged(tuple(named), fitted, unchanged, incomplete, picture_ms)
 
 
 def edit_still(editor: Editor, frame: Frame) -> Frame:

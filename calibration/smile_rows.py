@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mien.calibration.edits import Editor
-from mien.calibration.smile_measure import Finder
+from mien.calibration.smile_measure import Finder, StillEditor
 from mien.calibration.smile_paper import (
     GAN_TITLES,
     METHOD_TITLES,
@@ -20,11 +19,12 @@ from mien.calibration.smile_paper import (
 )
 from mien.engines.catalog import Catalog
 from mien.engines.generators import generator_facts, generator_name
+from mien.engines.judge import JUDGE
 from mien.runtime.filter import Filter
 from mien.runtime.target import parse_target
 
 
-class OpenEditor(Editor, AbstractContextManager["OpenEditor"], Protocol):
+class OpenEditor(StillEditor, AbstractContextManager["OpenEditor"], Protocol):
     """An editor that holds networks until it is left."""
 
 
@@ -103,3 +103,10 @@ class Filters:
             provider=self.provider,
             models=self.models,
         )
+
+
+def classifier_of(catalog: Catalog) -> Path:
+    """The file of the emotion classifier, whole. Raises ModelError."""
+    entry = catalog.entry(JUDGE)
+    entry.check_file()
+    return entry.path

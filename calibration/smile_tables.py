@@ -17,8 +17,14 @@ from mien.calibration.smile_measure import Judged, Sample, find_faces, judge_sam
 from mien.calibration.smile_paper import PICTURES, TRANSFERS, Transfer
 from mien.calibration.smile_pictures import held_out_pictures
 from mien.calibration.smile_report import RowScore, Score, SmileReport, TableScores
-from mien.calibration.smile_rows import Filters, OpenEditor, OpenFinder, SmileRow, rows_of
-from mien.engines.judge import JUDGE
+from mien.calibration.smile_rows import (
+    Filters,
+    OpenEditor,
+    OpenFinder,
+    SmileRow,
+    classifier_of,
+    rows_of,
+)
 from mien.runtime.style_method import BLENDS
 
 Progress = Callable[[str, int, int], None]  # what is done, how far, of how many
@@ -66,7 +72,7 @@ class Instruments:
 def measure_smile(plan: SmilePlan, progress: Progress) -> SmileReport:
     """Both tables. Raises UsageError, ModelError, DeviceError."""
     filters = Filters(plan.models, plan.provider)
-    classifier = plan.classifier or filters.catalog.entry(JUDGE).path
+    classifier = plan.classifier or classifier_of(filters.catalog)
     instruments = Instruments(EmotionJudge.load(classifier), _features(plan, classifier), filters)
     check_enough(plan.count, instruments.features.dimensions)
     tables = measure_tables(
@@ -106,6 +112,7 @@ def measure_tables(
                 samples[transfer.target],
                 unedited=_score(seen[transfer.source], target, transfer.target),
                 real=Score(None, target.share(transfer.target)),
+                recognised=seen[transfer.source].share(transfer.source),
                 rows=tuple(rows),
             )
         )
@@ -133,7 +140,13 @@ def _score(judged: Judged, target: Judged, emotion: str) -> Score:
     distance = None
     if judged.features is not None and target.features is not None:
         distance = frechet_distance(target.features, judged.features)
-    return Score(distance, judged.share(emotion), judged.unchanged, judged.picture_ms)
+    return Score(
+        distance,
+        judged.share(emotion),
+        unchanged=judged.unchanged,
+        incomplete=judged.incomplete,
+        picture_ms=judged.picture_ms,
+    )
 
 
 def _features(plan: SmilePlan, classifier: Path) -> Features:

@@ -93,7 +93,7 @@ def test_the_quick_look_tells_of_both_transfers(data: Path, models: Path, capsys
     assert smile.main([*given, *options]) == 0
     happy, sad = capsys.readouterr().out.splitlines()
     assert happy.startswith("parts-to-parts CycleGAN happy, paste: ")
-    assert "of 2 named happy (unedited 0.000, real 1.000; 0 unchanged, " in happy
+    assert "of 2 named happy (unedited 0.000, real 1.000; 0 unchanged, 0 in part, " in happy
     assert sad.endswith("cyclegan_parts has neutral->happy, not happy->sad")
 
 
