@@ -32,7 +32,7 @@ PACKAGES = {
 }
 
 # What the extra `panel` brings, for that folder only, and what makes pictures for browsers.
-PANEL = {"starlette", "uvicorn", "h11", "aiortc", "av", "cv2"}
+PANEL = {"starlette", "uvicorn", "h11", "websockets", "aiortc", "av", "cv2"}
 
 # Packages of the other rooms, and what they pull in.
 HEAVY = ("torch", "torchvision", "onnx", "onnxscript", "mediapipe", "pytest", "PIL")
