@@ -259,7 +259,9 @@ class CameraSource:
         try:
             device = self._opener()
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is tried again
-            self._fail(f"{self._facts.name} is gone, the last frame is held ({told(error)})")
+            self._fail(
+                f"{self._facts.name} cannot be had now, the last frame is held ({told(error)})"
+            )
             return
         with self._changed:
             self._device, self._facts = device, device.facts

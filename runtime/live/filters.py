@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
@@ -70,15 +71,21 @@ class FilterSwap:
     controls go back to the old method, and the old filter goes on.
 
     make: makes the filter of `method` and `gan` of a state; the rest is set here.
+    warm_up_on: a frame to run the first one on, so that the frames to come need not wait for it.
     Raises what `make` raises for the first one.
     """
 
-    def __init__(self, make: FilterMaker, controls: Controls) -> None:
+    def __init__(
+        self, make: FilterMaker, controls: Controls, *, warm_up_on: Frame | None = None
+    ) -> None:
         self._make, self._controls = make, controls
         self._lock = threading.Lock()
         state = controls.snapshot()
         self._key = _key(state)
         self.current = make(state)
+        if warm_up_on is not None:
+            with contextlib.suppress(MienError):  # if it fails on the next one as well, it is told
+                _warm_up(self.current, warm_up_on, state)
         self._building: threading.Thread | None = None
         self._built: tuple[_Key, LiveFilter | Exception] | None = None
         self._fading_since_s: float | None = None

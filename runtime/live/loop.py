@@ -85,7 +85,10 @@ class LiveLoop:
 
     def start(self) -> None:
         """Nothing; frames begin to flow. Raises: what `make_filter` raises."""
-        self._filters = FilterSwap(self._make_filter, self.controls)
+        first = self._source.newest(-1, 0.0)
+        self._filters = FilterSwap(
+            self._make_filter, self.controls, warm_up_on=first.frame if first else None
+        )
         self._watched_s = self._began_s = time.monotonic()
         self._thread.start()
 
@@ -218,6 +221,8 @@ class LiveLoop:
         captured = source.newest(-1 if before is None else before, _LOOK_S)
         if captured is None:
             return
+        if before is None:  # a start, a pause or another source is no slowness
+            self._pace.reset()
         came = 1 if before is None else captured.index - before
         with self._lock:
             if source is not self._source:
@@ -238,7 +243,6 @@ class LiveLoop:
             self._woken.wait(_LOOK_S)
             self._woken.clear()
         self._watched_s = time.monotonic()
-        self._pace.reset()
         with self._lock:
             self._before = None
             source = self._source

@@ -70,7 +70,7 @@ def test_a_camera_that_is_unplugged_holds_its_last_frame_and_comes_back() -> Non
     assert source.message is None
     first.give(DeviceError("the camera was unplugged"))
     assert tried.wait(PATIENCE_S)
-    wait_until(lambda: source.message and "is gone" in source.message)
+    wait_until(lambda: source.message and "cannot be had now" in source.message)
     assert first.closed.is_set()
     assert source.newest(-1, 0) is before
     assert source.newest(before.index, 0) is None  # and it is not given as new

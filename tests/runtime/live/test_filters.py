@@ -174,6 +174,15 @@ def test_a_frame_the_filter_fails_on_is_shown_as_it_came() -> None:
     assert stage.swap.message is None
 
 
+def test_the_first_filter_is_run_once_before_it_is_needed() -> None:
+    maker, frame = Maker(), yuv_frame()
+    swap = FilterSwap(maker, Controls(target="happy"), warm_up_on=frame)
+    (made,) = maker.made
+    assert made.entered.acquire(blocking=False)
+    assert made.seen == []  # and forgot what it saw
+    swap.close()
+
+
 def test_the_first_filter_has_to_be_there() -> None:
     maker = Maker()
     maker.error = UsageError("unknown method")
