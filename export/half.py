@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -16,16 +17,18 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+Module = TypeVar("Module", bound=nn.Module)
+
 SMALLEST = 64  # tensors of fewer elements stay as they are: a cast costs as much as it saves
 
 
-def rounded_to_half(module: nn.Module) -> nn.Module:
+def rounded_to_half(module: Module) -> Module:
     """A copy of `module`, for inference, whose weights half precision holds exactly.
 
     Normalisation is merged into the convolutions before it, as the exporter would do after.
     """
     made = copy.deepcopy(module).eval().float()
-    for sequence in [made, *made.modules()]:
+    for sequence in list(made.modules()):
         if isinstance(sequence, nn.Sequential):
             _merge_normalisation(sequence)
     with torch.no_grad():
