@@ -37,6 +37,11 @@ EMOTIONS = ("neutral", "happy", "sad")
 PART_LABELS = (*EMOTIONS, "eye", "nose", "mouth")
 # What a label adds to a picture in [-1, 1].
 STEPS = {"neutral": 0.0, "happy": 0.3, "sad": -0.3, "mouth": 0.0}
+# The 19 classes of CelebAMask-HQ, in the order of its own script.
+CELEBAMASK = (
+    "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
+    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
+)  # fmt: skip
 POLYGONS = {
     "skin": CONTOUR + LEFT_BROW + RIGHT_BROW,
     "l_brow": LEFT_BROW,

@@ -6,12 +6,7 @@ import pytest
 from mien.engines.generators import SHIPPED_CLASSES
 from mien.runtime.class_boxes import boxes_of, face_box_of, part_extents
 from mien.runtime.parts import PARTS, face_box, part_boxes
-from tests.runtime.style_networks import class_map, wide_landmarks
-
-CELEBAMASK = (
-    "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
-    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
-)  # fmt: skip
+from tests.runtime.style_networks import CELEBAMASK, class_map, wide_landmarks
 
 
 @pytest.mark.parametrize("classes", [SHIPPED_CLASSES, CELEBAMASK], ids=["shipped", "celebamask"])

@@ -7,13 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
+from mien.calibration.colour import rgb_picture
 from mien.engines import NETWORKS, Catalog, ModelError, UsageError
-from mien.engines.generators import SHIPPED_CLASSES
+from mien.engines.generators import SHIPPED_CLASSES, parser_network, stargan_network
 from mien.runtime import Filter, Frame, parse_target
 from mien.runtime.methods import MethodOptions, method_names, open_method
 from mien.runtime.video import read_frames
-from tests.runtime.style_networks import write_style_models
+from tests.runtime.style_networks import (
+    CELEBAMASK,
+    class_map,
+    logits_of,
+    write_network,
+    write_style_models,
+)
 
 SAMPLE = Path(__file__).parents[2] / "apps" / "sample" / "sample.mp4"
 MODES = ("image", "face", "parts")
@@ -131,3 +139,37 @@ def test_a_catalog_that_lacks_a_network_says_which(without: str, models: Path) -
     catalog = Catalog(tuple(entry for entry in whole.entries if entry.network in known - {without}))
     with pytest.raises(ModelError, match=f"has no model for the network '{without}'"):
         open_method("parts", catalog, provider="cpu", options=MethodOptions())
+
+
+def test_models_of_other_sizes_words_and_colours_run_as_they_are(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """As public checkpoints are: 128 pixels, RGB, one square at once, 19 classes at 512 pixels."""
+    names = ("Anger", "happiness", "Neutral", "contempt")
+    network = stargan_network("stargan_parts", labels=4, batch=1, size=128)
+    reddens = np.zeros((4, 3), np.float32)
+    reddens[1, 0] = 0.4
+    nodes = [
+        helper.make_node("MatMul", ["label", "reddens"], ["step"]),
+        helper.make_node("Reshape", ["step", "shape"], ["map"]),
+        helper.make_node("Add", ["image", "map"], ["edited"]),
+    ]
+    constants = {"reddens": reddens, "shape": np.array([1, 3, 1, 1], np.int64)}
+    folder = tmp_path / "own"
+    folder.mkdir()
+    write_network(folder, network, nodes, constants, {"labels": ",".join(names)})
+    parser = parser_network(classes=len(CELEBAMASK), size=512)
+    logits = logits_of(class_map(512, CELEBAMASK), len(CELEBAMASK))
+    identity = [helper.make_node("Identity", ["answer"], ["logits"])]
+    facts = {"classes": ",".join(CELEBAMASK), "colour": "rgb"}
+    write_network(folder, parser, identity, {"answer": logits}, facts)
+    with Filter("happy", method="parts", models=folder) as change:
+        edited = change.apply(frames[0])
+        assert change.left_alone == ()
+        with pytest.raises(UsageError, match=r"it can: angry, happy, neutral, contemptuous"):
+            change.target = parse_target("sad")
+    before, after = (rgb_picture(frame).astype(int) for frame in (frames[0], edited))
+    red, green, blue = (after - before)[np.abs(after - before).sum(-1) > 40].mean(0)
+    assert red > 30
+    assert abs(green) < 6
+    assert abs(blue) < 6
