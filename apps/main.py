@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.apps.boundary import exit_status
+from mien.apps.camera import camera
 from mien.apps.settings import FilterMaker, FilterSettings
 from mien.apps.signals import raise_on_signals
 from mien.engines.errors import UsageError
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 evaluate = typer.Typer(help="Measure the methods on data of your own.", no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
+app.command()(camera)
 
 
 def _print_version(asked: bool) -> None:

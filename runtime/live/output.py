@@ -80,6 +80,11 @@ class ThreadedOutput(ABC):
         """Whether anybody looks; a subclass that can tell overrides it."""
         return not self._has_stopped
 
+    @property
+    def has_stopped(self) -> bool:
+        """Whether it has ended for good; its message says why."""
+        return self._has_stopped
+
     def offer(self, frame: LiveFrame) -> None:
         """Nothing; the frame replaces the one that still waits. Never blocks."""
         with self._changed:

@@ -1,0 +1,78 @@
+"""The outputs that `mien camera` was asked for, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import cast
+
+from mien.apps.camera import OutputPlan
+from mien.engines.errors import DeviceError
+from mien.runtime.live.output import ThreadedOutput
+from mien.runtime.live.pipe import PipeFormat, RawPipe, check_pipe
+from mien.runtime.live.recording import Recording, check_recording
+from mien.runtime.live.values import SourceFacts
+from mien.runtime.live.virtual_camera import VirtualCamera
+from mien.runtime.live.window import PreviewWindow
+
+DEFAULT_RATE = Fraction(30)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOutputs:
+    """Open outputs, the virtual camera among them, and why there is none though it may be."""
+
+    outputs: tuple[ThreadedOutput, ...]
+    virtual: VirtualCamera | None
+    no_virtual: str | None
+
+
+def check_outputs(plan: OutputPlan) -> None:
+    """Nothing, where the files of a plan may be written. Raises MienError."""
+    if plan.record is not None:
+        check_recording(plan.record, overwrite=plan.overwrite)
+    if plan.pipe is not None:
+        check_pipe(plan.pipe, overwrite=plan.overwrite)
+
+
+def open_outputs(plan: OutputPlan, facts: SourceFacts, rate: Fraction | None) -> OpenOutputs:
+    """The outputs of a plan for a camera. rate: that was asked for. Raises MienError.
+
+    A virtual camera that was not asked for by name may be missing.
+    """
+    rate = rate or facts.rate
+    virtual, no_virtual = None, None
+    with ExitStack() as opening:  # what is open is closed where the next does not open
+        opened: list[ThreadedOutput] = []
+
+        def take(make: Callable[[], ThreadedOutput]) -> None:
+            output = make()
+            opening.callback(output.close)
+            opened.append(output)
+
+        if plan.record is not None:
+            record = plan.record
+            take(lambda: Recording(record, rate, overwrite=plan.overwrite))
+        if plan.pipe is not None:
+            pipe, form = plan.pipe, cast("PipeFormat", plan.pipe_format)
+            take(
+                lambda: RawPipe(
+                    pipe, facts.size_wh, pixel_format=form, rate=rate, overwrite=plan.overwrite
+                )
+            )
+        if plan.window:
+            take(PreviewWindow)
+        if plan.virtual is not False:
+            try:
+                virtual = VirtualCamera(
+                    facts.size_wh, float(rate or DEFAULT_RATE), device=plan.device
+                )
+                opened.append(virtual)
+            except DeviceError as error:
+                if plan.virtual or plan.device is not None:
+                    raise
+                no_virtual = str(error)
+        opening.pop_all()
+    return OpenOutputs(tuple(opened), virtual, no_virtual)

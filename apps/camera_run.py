@@ -1,0 +1,159 @@
+"""`mien camera` at work: a source, a filter, outputs and the panel, until it is told to stop."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, cast
+
+from mien.apps.camera import CameraPlan, PanelPlan
+from mien.apps.camera_display import Teller, summary_line
+from mien.apps.camera_outputs import OpenOutputs, check_outputs, open_outputs
+from mien.apps.settings import FilterMaker, FilterSettings
+from mien.apps.signals import Stopped
+from mien.engines.errors import DeviceError, UsageError
+from mien.runtime.live.capture import CameraFormat, CaptureOptions, Source, open_source
+from mien.runtime.live.controls import Controls, ControlState
+from mien.runtime.live.filters import LiveFilter
+from mien.runtime.live.loop import LiveLoop
+
+if TYPE_CHECKING:
+    from mien.apps.panel.server import PanelServer
+
+INSTALL_PANEL = "pip install 'mien[panel]'"
+_TELL_S = 0.5
+_SIGNAL = 128  # a shell's exit status for a signal, less its number
+
+
+def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
+    """The exit status: 0 after Ctrl-C or the time asked for. Raises MienError."""
+    check_outputs(plan.outputs)
+    has_panel = _has_panel(plan.panel)
+    if plan.target is None and not has_panel:
+        raise UsageError("which expression? add --emotion happy (or another)")
+    controls = Controls(
+        target=plan.target, face=plan.face, method=plan.method, gan=plan.gan, mark=plan.mark
+    )
+    teller = Teller()
+    with ExitStack() as opening:
+        form = cast("CameraFormat", plan.format)
+        options = CaptureOptions(size_wh=plan.size_wh, rate=plan.rate, format=form)
+        source = open_source(plan.source, options=options)
+        opening.callback(source.close)
+        opened = open_outputs(plan.outputs, source.facts, plan.rate)
+        for output in opened.outputs:
+            opening.callback(output.close)
+        if not opened.outputs and not has_panel:
+            raise DeviceError(
+                f"there is nothing to show the video in: {opened.no_virtual or 'no output'}; "
+                f"or add --record FILE, or {INSTALL_PANEL}"
+            )
+        loop = LiveLoop(
+            source,
+            lambda state: _filter(plan, make_filter, state),
+            opened.outputs,
+            controls,
+            delay_ms=plan.delay_ms,
+            adaptive=plan.adaptive,
+            rate=None if plan.rate is None else float(plan.rate),
+        )
+        panel = _panel(plan.panel, loop) if has_panel else None
+        if panel is not None:
+            opening.callback(panel.close)
+        status = _run(plan, loop, panel, opened, teller)
+        opening.pop_all()
+    return status
+
+
+def _run(
+    plan: CameraPlan,
+    loop: LiveLoop,
+    panel: PanelServer | None,
+    opened: OpenOutputs,
+    teller: Teller,
+) -> int:
+    try:
+        with ExitStack() as running:
+            running.callback(teller.end_line)
+            running.enter_context(loop)
+            if panel is not None:
+                running.enter_context(panel)
+            _introduce(loop.source, panel, opened, teller)
+            _watch(plan, loop, opened, teller, alone=panel is None)
+    except Stopped as stopped:
+        if stopped.status != _SIGNAL + signal.SIGINT:
+            raise
+    teller.say(summary_line(loop.stats()))
+    return 0
+
+
+def _introduce(
+    source: Source, panel: PanelServer | None, opened: OpenOutputs, teller: Teller
+) -> None:
+    """Nothing; says what is read, and where it can be seen."""
+    facts = source.facts
+    rate = f" at {float(facts.rate):.4g}" if facts.rate else ""
+    size = f"{facts.size_wh[0]}x{facts.size_wh[1]}"
+    teller.say(f"{facts.name}: {size}{rate}, {facts.pixel_format} (asked for: {facts.asked})")
+    if opened.virtual is not None:
+        teller.say(f"virtual camera: {opened.virtual.device}; choose it in your call program")
+        if opened.virtual.note is not None:
+            teller.say(f"note: {opened.virtual.note}")
+    elif opened.no_virtual is not None:
+        teller.say(f"note: {opened.no_virtual} (mien doctor says more); going on without it")
+    if panel is not None:
+        teller.say(f"panel: {panel.url}")
+    teller.say("Ctrl-C ends it")
+
+
+def _watch(
+    plan: CameraPlan, loop: LiveLoop, opened: OpenOutputs, teller: Teller, *, alone: bool
+) -> None:
+    """Nothing; tells how it goes until the time is over or nobody is left to show it to."""
+    ends_s = None if plan.seconds is None else time.monotonic() + plan.seconds
+    while ends_s is None or time.monotonic() < ends_s:
+        left_s = _TELL_S if ends_s is None else max(0.0, ends_s - time.monotonic())
+        if loop.join(min(_TELL_S, left_s)):
+            return
+        teller.show(loop.stats())
+        if alone and all(output.has_stopped for output in opened.outputs):
+            return
+
+
+def _filter(plan: CameraPlan, make_filter: FilterMaker, state: ControlState) -> LiveFilter:
+    face = int(state.face) if state.face.isdigit() else state.face
+    settings = FilterSettings(
+        face=face,
+        provider=plan.provider,
+        models=plan.models,
+        method=state.method,
+        gan=state.gan,
+    )
+    return cast("LiveFilter", make_filter(settings))
+
+
+def _has_panel(plan: PanelPlan) -> bool:
+    """Whether the panel is to be served. Raises DeviceError where it cannot though it was asked."""
+    if plan.wanted is False:
+        return False
+    try:
+        importlib.import_module("mien.apps.panel.server")
+    except ImportError as error:
+        if plan.wanted:
+            raise DeviceError(
+                f"the panel needs packages that are not installed ({error.name}); {INSTALL_PANEL}"
+            ) from error
+        return False
+    return True
+
+
+def _panel(plan: PanelPlan, loop: LiveLoop) -> PanelServer:
+    from mien.apps.panel.server import PanelServer  # noqa: PLC0415 -- an extra
+    from mien.apps.panel.settings import PanelSettings  # noqa: PLC0415
+
+    settings = PanelSettings(
+        port=plan.port, listen=plan.listen, certificate=plan.certificate, key=plan.key
+    )
+    return PanelServer(loop, settings)

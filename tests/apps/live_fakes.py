@@ -1,0 +1,35 @@
+"""A filter for live video without networks, and the `mien` command around it.
+
+`python -m tests.apps.live_fakes camera ...` is `mien camera ...` with this filter.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from mien.apps.main import run
+from mien.apps.settings import FilterSettings
+from mien.apps.signals import raise_on_signals
+from tests.apps.fakes import FakeFilter
+
+
+class LiveFake(FakeFilter):
+    """Takes a bright left top corner for a face, and names none."""
+
+    def __init__(self, settings: FilterSettings) -> None:
+        super().__init__(settings)
+        self.face = str(settings.face)
+        self.detection_spacing = 1.0
+        self.edited: tuple[int, ...] = ()
+        self.numbers: dict[int, int] = {}
+        self.providers = {"fake": settings.provider}
+
+    def apply(self, frame: object) -> object:
+        edited = super().apply(frame)
+        self.faces = ()
+        return edited
+
+
+if __name__ == "__main__":
+    raise_on_signals()
+    sys.exit(run(sys.argv[1:], LiveFake))

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mien.apps.camera_display import Teller, status_line
+from mien.apps.main import run
+from mien.runtime.live.recording import NOTICE
+from mien.runtime.live.values import DelayStats, LiveStats, OutputStatus, SourceFacts
+from tests.apps.fakes import EDITED, FACE, write_clip
+from tests.apps.live_fakes import LiveFake
+from tests.runtime.live.virtual import Recorder, until
+
+Captured = pytest.CaptureFixture[str]
+FACTS = SourceFacts("clip.mp4", (64, 48), None, "yuv420p", "any size, auto")
+
+
+def camera(source: Path | str, *options: str) -> int:
+    return run(["camera", "--source", str(source), *options], LiveFake)
+
+
+@pytest.fixture
+def clip_file(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "clip.mp4")
+
+
+@pytest.fixture
+def virtual(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """The only virtual camera there is, as pyvirtualcam sees it."""
+    pyvirtualcam = pytest.importorskip("pyvirtualcam")
+    recorder = Recorder("made up")
+    monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {})
+    recorder.register("recorder")
+    return recorder
+
+
+def brightness(rgb: np.ndarray) -> float:
+    return float(rgb[FACE, EDITED].mean())
+
+
+def test_a_clip_is_edited_live_into_virtual_camera_and_recording(
+    clip_file: Path, tmp_path: Path, virtual: Recorder, capsys: Captured
+) -> None:
+    record = tmp_path / "talk.mp4"
+    options = ["--emotion", "happy", "--virtual", "--no-panel", "--record", str(record)]
+    assert camera(clip_file, *options, "--seconds", "1.5") == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "virtual camera: made up" in said.err
+    assert "64x48 at 10" in said.err
+    assert re.search(r"\d+ frames in .* dropped .* on cpu", said.err)
+    assert len(virtual.sent) >= 3
+    assert virtual.closed == 1
+    luma = virtual.sent[-1][: 64 * 48].reshape(48, 64)
+    assert luma[FACE, EDITED].mean() > 140
+    with av.open(str(record)) as container:
+        assert NOTICE in container.metadata.values()
+        frames = list(container.decode(video=0))
+        gaps = np.diff([float(frame.pts * frame.time_base) for frame in frames])
+        assert all(brightness(frame.to_ndarray(format="rgb24")) > 140 for frame in frames)
+    assert len(frames) >= 3
+    assert (gaps > 0).all()
+
+
+def test_raw_video_goes_to_a_file_for_another_program(clip_file: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "video.y4m"
+    options = ["--emotion", "sad", "--no-panel", "--no-virtual", "--pipe", str(pipe)]
+    assert camera(clip_file, *options, "--seconds", "1", "--mark") == 0
+    assert pipe.read_bytes().startswith(b"YUV4MPEG2 W64 H48 F10:1")
+
+
+def test_without_a_virtual_camera_it_goes_on_where_there_is_another_way(
+    clip_file: Path, tmp_path: Path, virtual: Recorder, capsys: Captured
+) -> None:
+    virtual.error = "there is no driver"
+    record = tmp_path / "talk.mkv"
+    options = ["--emotion", "happy", "--no-panel"]
+    assert camera(clip_file, *options, "--record", str(record), "--seconds", "0.5") == 0
+    assert "going on without it" in capsys.readouterr().err
+    assert record.exists()
+    assert camera(clip_file, *options) == 2
+    assert "nothing to show the video in" in one_line(capsys)
+    assert camera(clip_file, *options, "--virtual", "--seconds", "1") == 2
+    assert "no virtual camera" in one_line(capsys)
+    assert camera(clip_file, *options, "--device", "/dev/video77", "--seconds", "1") == 2
+    assert one_line(capsys)
+
+
+def one_line(capsys: Captured) -> str:
+    said = capsys.readouterr().err
+    assert said.startswith("mien: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--size", "big"], "1280x720"),
+        (["--size", "-1x720"], "1280x720"),
+        (["--size", "4x4"], "no size of 4x4"),
+        (["--rate", "0"], "--rate"),
+        (["--delay", "-1"], "--delay"),
+        (["--intensity", "7"], "--intensity"),
+        (["--format", "h264"], "auto, mjpeg, yuyv"),
+        (["--method", "magic"], "unknown method"),
+        (["--face", "nobody"], "all, largest"),
+        (["--record", "talk.avi"], "must end in"),
+        (["--record", "none/talk.mp4"], "does not exist"),
+        (["--pipe", "none/talk"], "does not exist"),
+        (["--no-virtual", "--device", "x"], "--no-virtual"),
+        (["--emotion", "hapy"], "happy"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(
+    clip_file: Path, options: list[str], reason: str, capsys: Captured
+) -> None:
+    emotion = [] if "--emotion" in options else ["--emotion", "happy"]
+    assert camera(clip_file, *emotion, *options, "--no-panel") == 2
+    assert reason in one_line(capsys)
+
+
+def test_a_camera_that_does_not_exist_is_refused_with_those_that_do(capsys: Captured) -> None:
+    assert camera("97", "--emotion", "happy", "--no-panel") == 2
+    assert "97" in one_line(capsys)
+    assert camera("no-such.mp4", "--emotion", "happy", "--no-panel") == 2
+    assert "no-such.mp4" in one_line(capsys)
+
+
+def test_without_panel_an_expression_must_be_named(clip_file: Path, capsys: Captured) -> None:
+    assert camera(clip_file, "--no-panel") == 2
+    assert "--emotion" in one_line(capsys)
+
+
+def test_a_port_in_use_names_the_next_free_one(clip_file: Path, capsys: Captured) -> None:
+    pytest.importorskip("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert camera(clip_file, "--no-virtual", "--port", str(port)) == 2
+    said = one_line(capsys)
+    assert str(port) in said
+    assert "add --port" in said
+
+
+def test_cameras_are_listed(capsys: Captured) -> None:
+    assert run(["camera", "--list"], LiveFake) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_and_the_recording_is_whole(
+    clip_file: Path, tmp_path: Path, number: int, status: int
+) -> None:
+    record = tmp_path / "talk.mp4"
+    arguments = ["camera", "--source", str(clip_file), "--emotion", "happy", "--no-virtual"]
+    arguments += ["--no-panel", "--record", str(record)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.apps.live_fakes", *arguments],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+    assert until(lambda: list(tmp_path.glob(".*.part.mp4")), 60)
+    time.sleep(0.5)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    with av.open(str(record)) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 1
+    assert [entry.name for entry in tmp_path.iterdir() if "part" in entry.name] == []
+
+
+def stats(**changes: object) -> LiveStats:
+    settings: dict[str, object] = {
+        "state": "running",
+        "source": FACTS,
+        "output_fps": 29.6,
+        "delay": DelayStats(10.0, 12.2, 18.7, 12.0, 19.0),
+        "recent_dropped_share": 0.004,
+        "providers": {"warp": "cpu", "detector": "cpu"},
+        "outputs": (OutputStatus("window", 5, 0, None),),
+    }
+    return LiveStats(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_the_status_is_one_line_that_tells_what_is_given_up_and_what_is_wrong() -> None:
+    assert status_line(stats()) == "30 fps, delay 12 ms (p95 19), dropped 0.4%, 0 faces, on cpu"
+    worse = stats(adaptations=("smaller preview",), messages=("camera\ngone",))
+    assert status_line(worse).endswith("on cpu; smaller preview; camera gone")
+    assert "the camera is off" in status_line(stats(state="idle"))
+    assert "on nothing yet" in status_line(stats(providers={}, delay=DelayStats()))
+
+
+def test_without_a_terminal_only_what_is_new_is_told(capsys: Captured) -> None:
+    teller = Teller(is_terminal=False)
+    for messages in ((), ("gone",), ("gone",), (), ("gone",)):
+        teller.show(stats(messages=messages))
+    assert capsys.readouterr().err == "mien: gone\n" * 2
+    terminal = Teller(is_terminal=True)
+    terminal.show(stats())
+    terminal.say("done")
+    assert capsys.readouterr().err.endswith("on cpu\ndone\n")
