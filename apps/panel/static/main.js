@@ -99,22 +99,25 @@ function showCamera(isUsed) {
   button.textContent = isUsed ? "Stop this browser's camera" : "Use this browser's camera";
 }
 
-const held = byId("compare");
-held.addEventListener("pointerdown", (event) => {
-  if (event.button !== 0) return;
-  held.setPointerCapture(event.pointerId);
-  compare(true);
-});
-for (const end of ["pointerup", "pointercancel", "lostpointercapture", "blur"]) {
-  held.addEventListener(end, () => compare(false));
+// The original is shown as long as the button is held, or the picture beside its faces.
+for (const held of [byId("compare"), byId("stage")]) {
+  held.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || event.target.closest(".box")) return;
+    held.setPointerCapture(event.pointerId);
+    compare(true);
+  });
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    held.addEventListener(end, () => compare(false));
+  }
+  held.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press
 }
-held.addEventListener("keydown", (event) => {
+byId("compare").addEventListener("blur", () => compare(false));
+byId("compare").addEventListener("keydown", (event) => {
   if (event.key === " " || event.key === "Enter") compare(true);
 });
-held.addEventListener("keyup", (event) => {
+byId("compare").addEventListener("keyup", (event) => {
   if (event.key === " " || event.key === "Enter") compare(false);
 });
-held.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press on a phone
 
 byId("browser-camera").addEventListener("click", async (event) => {
   event.target.disabled = true;

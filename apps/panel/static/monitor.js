@@ -20,7 +20,7 @@ export class Monitor {
     byId("delay").textContent = median === null ? "–" : String(Math.round(median));
     byId("delay-note").textContent = p95 === null
       ? "camera to output"
-      : `median, camera to output; 95 % within ${Math.round(p95)} ms`;
+      : `to output; 95 % within ${Math.round(p95)} ms`;
     byId("rate").textContent = isRunning ? stats.output_fps.toFixed(1) : "–";
     byId("rate-note").textContent = `of ${stats.capture_fps.toFixed(1)} captured; ${dropped(stats)}`;
     this.#delay.add(isRunning ? last : null, isRunning ? p95 : null);
@@ -33,7 +33,7 @@ export class Monitor {
     listFacts("providers", Object.entries(stats.providers));
     listFacts("outputs", stats.outputs.map((output) => [output.name, output.message ?? `${output.shown} frames`]));
     this.#notices.hold("messages", stats.messages);
-    this.#notices.hold("adaptations", stats.adaptations);
+    this.#notices.hold("adaptations", stats.adaptations.length ? [stats.adaptations.join("; ")] : []);
     this.#notices.hold("outputs", stats.outputs.filter((output) => output.message)
       .map((output) => `${output.name}: ${output.message}`));
   }

@@ -154,8 +154,9 @@ export class Picture {
     this.#video.hidden = way !== "WebRTC";
     this.#jpeg.hidden = way !== "JPEG";
     byId("empty").hidden = way !== null;
-    if (way !== this.way) this.#handlers.way(way);
+    const isNew = way !== this.way;
     this.way = way;
+    if (isNew) this.#handlers.way(way);
     this.#place();
   }
 

@@ -1,0 +1,368 @@
+"""The panel's page in a real browser, on the real filter and the bundled sample."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import mien.apps
+from mien.runtime.filter import Filter
+from mien.runtime.live.capture import open_source
+from mien.runtime.live.controls import Controls
+from mien.runtime.live.loop import LiveLoop
+from tests.apps.panel.browser import SmileMeter, chromium, picture, wait_until
+
+for package in ("starlette", "uvicorn", "aiortc", "selenium"):
+    pytest.importorskip(package)
+
+from mien.apps.panel.server import PanelServer  # noqa: E402 -- needs the packages above
+from mien.apps.panel.settings import PanelSettings  # noqa: E402
+
+SAMPLE = Path(mien.apps.__file__).parent / "sample" / "sample.mp4"
+TOKEN = "a-token-for-the-page"
+CLEARLY = 0.03  # outer-eye distances by which a mouth's corners rise; happy raises them by 0.1
+MARK = np.array([0, 200, 0])  # the colour at the left of the browser's own camera
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("panel")
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path) -> Iterator[SimpleNamespace]:
+    """The live loop on the sample, the panel, and a browser with a camera of its own."""
+    with chromium(camera=_camera_clip(folder / "camera.mjpeg")) as driver:
+        controls = Controls()
+        loop = LiveLoop(open_source(str(SAMPLE)), _make_filter, [], controls)
+        with loop, PanelServer(loop, _settings(folder)) as server:
+            meter = SmileMeter()
+            yield SimpleNamespace(
+                driver=driver,
+                loop=loop,
+                controls=controls,
+                server=server,
+                folder=folder,
+                smile=lambda at: meter(picture(driver, at)),
+            )
+            meter.close()
+
+
+@pytest.fixture
+def page(running: SimpleNamespace) -> Iterator[SimpleNamespace]:
+    """The page, loaded anew, showing the picture; at the end without an error on its console."""
+    running.controls.update(target=None, face="all", paused=False, mark=False)
+    driver = running.driver
+    driver.get(running.server.url)
+    _wait_for_way(driver, "WebRTC")
+    yield running
+    assert _errors(driver) == []
+
+
+def _settings(folder: Path, port: int = 0) -> PanelSettings:
+    return PanelSettings(port=port, token=TOKEN, presets=folder / "presets.json")
+
+
+def _make_filter(state: Any) -> Filter:
+    return Filter(state.target, method=state.method)
+
+
+def _camera_clip(path: Path) -> Path:
+    """The sample with a stripe of colour at its left, as JPEGs one after the other."""
+    with av.open(str(SAMPLE)) as sample, av.open(str(path), "w", format="mjpeg") as clip:
+        source = sample.streams.video[0]
+        stream = clip.add_stream("mjpeg", rate=30)
+        stream.width, stream.height, stream.pix_fmt = source.width, source.height, "yuvj420p"
+        for index, frame in enumerate(sample.decode(source)):
+            rgb = frame.to_ndarray(format="rgb24")
+            rgb[:, :60] = MARK
+            marked = av.VideoFrame.from_ndarray(rgb, "rgb24")
+            marked.pts = index
+            clip.mux(stream.encode(marked))
+            if index == 30:
+                break
+        clip.mux(stream.encode())
+    return path
+
+
+def _errors(driver: Any) -> list[str]:
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def _wait_for_way(driver: Any, way: str) -> None:
+    wait_until(
+        lambda: _text(driver, "#link-text") == f"Live · {way}", f"the picture comes by {way}"
+    )
+
+
+def _element(driver: Any, selector: str) -> Any:
+    return driver.find_element("css selector", selector)
+
+
+def _text(driver: Any, selector: str) -> str:
+    return str(_element(driver, selector).text)
+
+
+def _click(driver: Any, emotion: str) -> None:
+    _element(driver, f"[data-emotion={emotion}]").click()
+
+
+def _wait_for_smile(
+    page: SimpleNamespace, *, above: float = -1.0, below: float = 1.0, at: str = "video"
+) -> None:
+    def is_there() -> bool:
+        found = page.smile(at)
+        return found is not None and above < found < below
+
+    wait_until(is_there, f"the mouth's corners in {at} come to lie in {above:.3f}..{below:.3f}")
+
+
+def _calm_smile(page: SimpleNamespace, at: str = "video") -> float:
+    """The mouth's corners without an edit: the median of three looks."""
+    looks = []
+    wait_until(
+        lambda: len(looks.append(page.smile(at)) or [x for x in looks if x is not None]) >= 3,
+        "a face is shown",
+    )
+    return float(np.median([look for look in looks if look is not None]))
+
+
+def _keys(driver: Any) -> Any:
+    return importlib.import_module("selenium.webdriver").ActionChains(driver)
+
+
+def test_a_click_on_happy_lifts_the_mouth_in_the_picture_and_none_lets_it_go(page):
+    before = _calm_smile(page)
+
+    _click(page.driver, "happy")
+    _wait_for_smile(page, above=before + CLEARLY)
+    assert page.controls.snapshot().target.name == "happy"
+    assert _element(page.driver, "[data-emotion=happy]").get_attribute("aria-pressed") == "true"
+
+    _click(page.driver, "none")
+    _wait_for_smile(page, below=before + CLEARLY / 2)
+    assert page.controls.snapshot().target is None
+
+
+def test_the_original_is_shown_here_as_long_as_compare_is_held_and_the_edit_goes_on(page):
+    before = _calm_smile(page)
+    _click(page.driver, "happy")
+    _wait_for_smile(page, above=before + CLEARLY)
+
+    _keys(page.driver).key_down("b").perform()
+    _wait_for_smile(page, below=before + CLEARLY / 2, at="original")
+    assert _text(page.driver, "#badge") == "Original"
+    assert not page.controls.snapshot().paused
+    _keys(page.driver).key_up("b").perform()
+    assert picture(page.driver, "original") is None
+
+    _keys(page.driver).click_and_hold(_element(page.driver, "#compare")).perform()
+    _wait_for_smile(page, below=before + CLEARLY / 2, at="original")
+    _keys(page.driver).release().perform()
+    assert not _element(page.driver, "#badge").is_displayed()
+
+    _element(page.driver, "#paused").click()  # this one is for everybody
+    _wait_for_smile(page, below=before + CLEARLY / 2)
+    assert page.controls.snapshot().paused
+
+
+def test_sliders_set_intensity_and_a_mix_that_is_never_more_than_a_whole(page):
+    slide = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+    _click(page.driver, "happy")
+    page.driver.execute_script(slide, _element(page.driver, "#intensity"), 60)
+    wait_until(lambda: _strength(page) == 0.6, "the intensity is 0.6")
+    assert _text(page.driver, "#intensity-value") == "60 %"
+
+    _element(page.driver, "#mix summary").click()
+    page.driver.execute_script(slide, _element(page.driver, "#mix-sad"), 30)
+    wait_until(lambda: _name(page) == "happy70-sad30", "happy gives way to sad")
+    assert _text(page.driver, "#mix-text") == "happy 70 %, sad 30 %"
+
+    page.controls.update(target=None)  # by somebody else: the page follows
+    wait_until(
+        lambda: _element(page.driver, "#mix-sad").get_attribute("value") == "0",
+        "the slider follows the server",
+    )
+
+
+def test_the_page_is_used_by_keys_alone_and_the_focus_is_always_seen(page):
+    keys = importlib.import_module("selenium.webdriver").Keys
+    _keys(page.driver).send_keys("2").perform()
+    wait_until(lambda: _name(page) == "happy", "the key 2 chooses happy")
+    before = _strength(page)
+    _keys(page.driver).send_keys("--").perform()
+    wait_until(lambda: abs(before - 0.2 - _strength(page)) < 1e-3, "minus lowers the intensity")
+    _keys(page.driver).send_keys("?").perform()
+    wait_until(_element(page.driver, "#help").is_displayed, "the keys are told")
+    _keys(page.driver).send_keys(keys.ESCAPE).perform()
+    assert not _element(page.driver, "#help").is_displayed()
+
+    page.driver.execute_script("document.activeElement.blur()")
+    reached = set()
+    for _ in range(40):
+        _keys(page.driver).send_keys(keys.TAB).perform()
+        name, outline = page.driver.execute_script(
+            "const e = document.activeElement, s = (x) => getComputedStyle(x).outlineStyle;"
+            "return [e.id || e.dataset.emotion || e.value || e.className,"
+            " e === document.body || [e, e.nextElementSibling].some((x) => x && s(x) === 'solid')]"
+        )
+        assert outline, f"no outline at {name}"
+        reached.add(name)
+        if name == "intensity":
+            _keys(page.driver).send_keys(keys.ARROW_RIGHT).perform()
+    wait_until(lambda: _strength(page) > before - 0.195, "an arrow moves the slider")
+    wanted = {"help-open", "none", "contemptuous", "intensity", "preset-name", "all", "method"}
+    assert wanted | {"compare", "browser-camera", "mark", "paused", "box"} <= {
+        name.split()[0] for name in reached if name
+    }
+
+
+def test_a_face_is_chosen_by_a_click_on_it_and_again_to_edit_all(page):
+    driver = page.driver
+    box = wait_until(lambda: driver.find_elements("css selector", ".box"), "a face is seen")[0]
+    shown, stage = box.rect, _element(driver, "#stage").rect
+    assert stage["x"] < shown["x"]
+    assert shown["x"] + shown["width"] < stage["x"] + stage["width"]
+    box.click()
+    wait_until(lambda: page.controls.snapshot().face == "1", "face 1 is chosen")
+    assert _element(driver, "#face-choice input[value='1']").is_selected()
+    box.click()
+    wait_until(lambda: page.controls.snapshot().face == "all", "all faces are chosen")
+
+
+def test_presets_are_saved_applied_deleted_and_brought_back(page):
+    _click(page.driver, "sad")
+    wait_until(lambda: _name(page) == "sad", "sad is chosen")
+    _element(page.driver, "#preset-name").send_keys("Monday 2")  # no hotkey while text is typed
+    _element(page.driver, "#preset-name").submit()
+    wait_until(lambda: _text(page.driver, "#presets") == "Monday 2\n×", "the preset is listed")
+    assert _name(page) == "sad"
+
+    _click(page.driver, "none")
+    _element(page.driver, ".apply").click()
+    wait_until(lambda: _name(page) == "sad", "the preset is applied")
+    _element(page.driver, ".remove").click()
+    wait_until(lambda: _text(page.driver, "#presets") == "", "the preset is gone")
+    _element(page.driver, ".notice button").click()
+    wait_until(lambda: _text(page.driver, "#presets") == "Monday 2\n×", "the preset is back")
+
+
+def test_this_browsers_camera_is_filtered_and_let_go_again(page):
+    button = _element(page.driver, "#browser-camera")
+    button.click()
+    wait_until(
+        lambda: _is_marked(picture(page.driver, "video")), "the browser's picture comes back"
+    )
+    assert page.loop.stats().source.name == "browser camera"
+    before = _calm_smile(page)
+    _click(page.driver, "happy")
+    _wait_for_smile(page, above=before + CLEARLY)
+
+    button.click()
+    wait_until(lambda: page.loop.stats().source.name != "browser camera", "the camera is let go")
+    wait_until(
+        lambda: (rgb := picture(page.driver, "video")) is not None and not _is_marked(rgb),
+        "the own camera is back",
+    )
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_page_and_text_stands_out(page, width, scheme):
+    driver = page.driver
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    size = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        _click(driver, "happy")
+        driver.execute_script("document.getElementById('mix').open = true")
+        wait_until(lambda: _name(page) == "happy", "happy is chosen")
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        assert wait_until(lambda: not driver.execute_script(FAINT), "all text stands out 4.5 to 1")
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_without_webrtc_the_picture_comes_as_jpegs(page):
+    script = "delete window.RTCPeerConnection"
+    made = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    try:
+        page.driver.refresh()
+        _wait_for_way(page.driver, "JPEG")
+        before = _calm_smile(page, "jpeg")
+        _click(page.driver, "happy")
+        _wait_for_smile(page, above=before + CLEARLY, at="jpeg")
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
+
+
+def test_the_page_comes_back_by_itself_after_the_server_did(running):
+    driver = running.driver
+    port = running.server.port
+    running.server.close()
+    try:
+        driver.refresh()
+    except importlib.import_module("selenium.common").WebDriverException:
+        pass  # nobody answers: that is what it says
+    with PanelServer(running.loop, _settings(running.folder, port)) as first:
+        driver.get(first.url)
+        _wait_for_way(driver, "WebRTC")
+    wait_until(lambda: _text(driver, "#link-text") == "Reconnecting", "the loss is told")
+    assert _element(driver, "#empty").is_displayed()
+    with PanelServer(running.loop, _settings(running.folder, port)):
+        _wait_for_way(driver, "WebRTC")
+        wait_until(lambda: picture(driver, "video") is not None, "the picture is back")
+        driver.get("about:blank")
+
+
+def _strength(page: SimpleNamespace) -> float | None:
+    target = page.controls.snapshot().target
+    return None if target is None else round(target.strength, 3)
+
+
+def _name(page: SimpleNamespace) -> str | None:
+    target = page.controls.snapshot().target
+    return None if target is None else target.name
+
+
+def _is_marked(rgb: np.ndarray | None) -> bool:
+    if rgb is None:
+        return False
+    stripe = rgb[:, : rgb.shape[1] // 20].reshape(-1, 3).mean(0)
+    return bool(np.abs(stripe - MARK).max() < 60)
+
+
+# The texts whose contrast with what is behind them is less than WCAG's 4.5 to 1.
+FAINT = """
+const parse = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);
+const linear = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+const behind = (element) => {
+  for (let e = element; e; e = e.parentElement) {
+    const colour = parse(getComputedStyle(e).backgroundColor);
+    if (colour.length === 3 || colour[3] > 0.99) return colour;
+  }
+  return [255, 255, 255];
+};
+const faint = [];
+const walker = document.createTreeWalker(document.querySelector("body"), NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const text = walker.currentNode.textContent.trim();
+  const element = walker.currentNode.parentElement;
+  if (!text || !element.checkVisibility() || element.closest(".hidden, .stage")) continue;
+  const lights = [light(parse(getComputedStyle(element).color)), light(behind(element))];
+  const [dark, bright] = lights.sort((a, b) => a - b);
+  const ratio = (bright + 0.05) / (dark + 0.05);
+  if (ratio < 4.5) faint.push(`${text}: ${ratio.toFixed(2)}`);
+}
+return faint.length ? faint.join("; ") : "";
+"""
