@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mien.engines.errors import UsageError
 
 
@@ -19,11 +21,12 @@ class RateLimit:
         if not self._step_s:
             return True
         due_s = self._due_s
-        if due_s is None or not -self._step_s < time_s - due_s < self._step_s:
-            self._due_s = time_s + self._step_s  # the first one, or after a gap
-            return due_s is None or time_s >= due_s
+        if due_s is None or time_s < due_s - 2 * self._step_s:
+            due_s = time_s  # the first one, or another clock
         # A camera's clock trembles: a frame a little early is not worth waiting for the next.
         if time_s < due_s - 0.2 * self._step_s:
             return False
-        self._due_s = due_s + self._step_s
+        # The beat is kept, also over frames that are missing or late: the one after is not early.
+        beats = math.floor((time_s - due_s) / self._step_s + 0.01) + 1
+        self._due_s = due_s + max(1, beats) * self._step_s
         return True

@@ -27,6 +27,19 @@ def test_after_a_gap_the_next_frame_is_shown_at_once() -> None:
     assert limit.passes(50.1)
 
 
+def test_a_late_frame_and_a_missing_one_cost_no_other() -> None:
+    limit = RateLimit(30)
+    times = [i / 30 + (0.02 if i % 7 == 3 else 0.0) for i in range(60) if i % 10 != 2]
+    assert all(limit.passes(time_s) for time_s in times)
+
+
+def test_a_clock_that_goes_back_begins_anew() -> None:
+    limit = RateLimit(10)
+    assert limit.passes(500.0)
+    assert limit.passes(1.0)
+    assert not limit.passes(1.05)
+
+
 @pytest.mark.parametrize("rate", [0, -5, float("nan")])
 def test_a_rate_that_makes_no_sense_is_refused(rate: float) -> None:
     with pytest.raises(UsageError, match="makes no sense"):
