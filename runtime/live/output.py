@@ -107,9 +107,11 @@ class ThreadedOutput(ABC):
     def close(self) -> None:
         """Nothing; a frame that waits is still shown, and the thread ends."""
         with self._changed:
-            self._is_closing = True
+            is_first, self._is_closing = not self._is_closing, True
             self._changed.notify_all()
             thread = self._thread
+        if thread is None and is_first:  # no frame ever came
+            self._guard(self._finish)
         if thread is not None and thread is not threading.current_thread():
             thread.join(self.close_s)
 

@@ -75,6 +75,13 @@ def test_close_leaves_a_consumer_that_hangs_behind() -> None:
     wait_until(lambda: output.calls == ["finish"])
 
 
+def test_an_output_that_never_got_a_frame_comes_to_its_end_too() -> None:
+    output = SlowOutput()
+    output.close()
+    output.close()
+    assert output.calls == ["finish"]
+
+
 def test_a_frame_that_waits_at_close_is_still_shown() -> None:
     output = SlowOutput()
     output.offer(live_frame(0))
