@@ -13,8 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal
 
-import numpy as np
-
 from mien.engines.errors import UsageError, VideoError
 from mien.runtime.live.canvas import Canvas, CanvasFormat
 from mien.runtime.live.output import OutputStoppedError, ThreadedOutput
@@ -79,7 +77,7 @@ class RawPipe(ThreadedOutput):
     def _show(self, frame: LiveFrame) -> None:
         if not self._is_open():
             raise BrokenPipeError(f"no program reads {self._target}; frames are dropped until then")
-        data = memoryview(np.ascontiguousarray(self._canvas.draw(frame.frame))).cast("B")
+        data = self._canvas.draw(frame.frame).data.cast("B")
         try:
             if self._is_y4m:
                 self._write(self._header())

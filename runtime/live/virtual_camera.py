@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import threading
 from pathlib import Path
@@ -56,8 +57,7 @@ class VirtualCamera(ThreadedOutput):
         self._rate, self._backend, self._root = rate, backend, root
         self._wanted = device
         self._camera: Any = None
-        self._open()
-        self.device: str = self._camera.device
+        self.device = self._open()
         self._has_reader = True  # until known better
         self._ended = threading.Event()
         if any(str(loopback.path) == self.device for loopback in loopback_devices(root)):
@@ -98,7 +98,8 @@ class VirtualCamera(ThreadedOutput):
         if camera is not None:
             camera.close()
 
-    def _open(self) -> None:
+    def _open(self) -> str:
+        """The device that is open now. Raises DeviceError."""
         device = self._wanted or self._chosen_loopback()
         try:
             import pyvirtualcam  # noqa: PLC0415 -- an extra, and only for this output
@@ -120,6 +121,7 @@ class VirtualCamera(ThreadedOutput):
             camera.close()
             raise
         self._camera = camera
+        return str(camera.device)
 
     def _chosen_loopback(self) -> str | None:
         """The device to take, None where the choice is left to pyvirtualcam."""
@@ -160,6 +162,11 @@ class VirtualCamera(ThreadedOutput):
             self._has_reader = has_reader(device, self._root)
 
 
+def is_installed() -> bool:
+    """Whether the package pyvirtualcam is there."""
+    return importlib.util.find_spec("pyvirtualcam") is not None
+
+
 def locked_message(loopback: Loopback, size_wh: tuple[int, int]) -> str:
     """One line on a device that another program holds at another size, and what to do."""
     held = loopback.format
@@ -174,13 +181,16 @@ def locked_message(loopback: Loopback, size_wh: tuple[int, int]) -> str:
     )
 
 
-def missing_driver(root: Path = ROOT) -> str | None:
-    """What of v4l2loopback is missing and the line that mends it; None where a device is there."""
+def missing_driver(root: Path = ROOT, release: str | None = None) -> str | None:
+    """What of v4l2loopback is missing and the line that mends it; None where a device is there.
+
+    release: of the kernel, by default of the running one.
+    """
     if loopback_devices(root):
         return None
     if module_is_loaded(root):
         return f"the driver {MODULE} has no device; sudo modprobe -r {MODULE} && {LOAD}"
-    if module_is_installed(root):
+    if module_is_installed(root, release):
         return f"the driver {MODULE} is not loaded; {LOAD}"
     return f"the driver {MODULE} is not installed; {INSTALL_DRIVER}"
 

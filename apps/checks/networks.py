@@ -1,0 +1,81 @@
+"""The networks: their files, and what runs them."""
+
+from __future__ import annotations
+
+from mien.apps.checks.finding import Finding, Machine
+from mien.engines import LANDMARKS, Catalog, DeviceError, MienError, Provider
+from mien.engines.onnx_runtime import available_providers
+from mien.engines.providers import AUTO_ORDER
+from mien.runtime.filter import Filter
+
+MEND_MODELS = "pip install --force-reinstall --no-deps mien, or check --models"
+GPU_FILES = ("proc/driver/nvidia/version", "dev/nvidia0", "etc/nv_tegra_release")
+
+
+def check_models(machine: Machine) -> list[Finding]:
+    """Whether the model files are there and whole."""
+    try:
+        catalog = _catalog(machine)
+    except MienError as error:
+        return [Finding("models", "bad", str(error), MEND_MODELS, stops_edit=True)]
+    broken = []
+    for entry in catalog.entries:
+        try:
+            entry.check_file()
+        except MienError as error:  # noqa: PERF203 -- each file is told of
+            broken.append(Finding("models", "bad", str(error), MEND_MODELS))
+    if broken:
+        return broken
+    return [Finding("models", "ok", f"{len(catalog.entries)} models, all whole")]
+
+
+def check_filter(machine: Machine) -> list[Finding]:
+    """Whether the default filter opens, which is what `mien edit` needs."""
+    try:
+        with Filter(None, models=machine.models) as opened:
+            where = ", ".join(sorted(set(opened.providers.values())))
+    except (MienError, ImportError) as error:
+        return [Finding("filter", "bad", str(error), MEND_MODELS, stops_edit=True)]
+    return [Finding("filter", "ok", f"opens, its networks on {where}")]
+
+
+def check_providers(machine: Machine) -> list[Finding]:
+    """What could run the networks, and why nothing better does."""
+    try:
+        installed = available_providers()
+        catalog = _catalog(machine)
+    except (ImportError, MienError) as error:
+        fix = "pip install --force-reinstall onnxruntime"
+        return [Finding("providers", "bad", str(error), fix)]
+    findings, works = [], []
+    for provider in AUTO_ORDER:
+        if provider not in installed:
+            continue
+        try:
+            catalog.open(LANDMARKS, provider=provider.short).close()
+            works.append(provider.short)
+        except DeviceError as error:
+            text, _, fix = str(error).rpartition("; ")
+            findings.append(Finding("providers", "warn", text, fix))
+    best = works[0] if works else "none"
+    text = f"cpu is the default, --provider auto takes {best} (work: {', '.join(works) or 'none'})"
+    return [Finding("providers", "ok" if works else "bad", text), *findings, *_unused(machine)]
+
+
+def _unused(machine: Machine) -> list[Finding]:
+    """A graphics card that the installed ONNX Runtime cannot use."""
+    has_card = any((machine.root / file).exists() for file in GPU_FILES)
+    if not has_card or Provider.CUDA in available_providers():
+        return []
+    return [
+        Finding(
+            "providers",
+            "warn",
+            "there is an NVIDIA GPU, but the installed ONNX Runtime is built without CUDA",
+            "pip uninstall -y onnxruntime && pip install 'mien[gpu]'",
+        )
+    ]
+
+
+def _catalog(machine: Machine) -> Catalog:
+    return Catalog.bundled() if machine.models is None else Catalog.load(machine.models)
