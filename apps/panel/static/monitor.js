@@ -20,7 +20,7 @@ export class Monitor {
     byId("delay").textContent = median === null ? "–" : String(Math.round(median));
     byId("delay-note").textContent = p95 === null
       ? "camera to output"
-      : `to output; 95 % within ${Math.round(p95)} ms`;
+      : `to output; 95\u00a0% within ${Math.round(p95)}\u00a0ms`;
     byId("rate").textContent = isRunning ? stats.output_fps.toFixed(1) : "–";
     byId("rate-note").textContent = `of ${stats.capture_fps.toFixed(1)} captured; ${dropped(stats)}`;
     this.#delay.add(isRunning ? last : null, isRunning ? p95 : null);
@@ -49,7 +49,7 @@ export class Monitor {
 
 function dropped(stats) {
   if (!stats.dropped) return "none dropped";
-  return `${(100 * stats.dropped_share).toFixed(1)} % dropped`;
+  return `${(100 * stats.dropped_share).toFixed(1)}\u00a0% dropped`;
 }
 
 // Pairs as a list of terms, only where they changed, so that a selection of the text stays.

@@ -34,6 +34,9 @@ export class Picture {
     this.#jpeg.addEventListener("error", () => this.#retryJpeg());
     this.#original.addEventListener("load", () => this.#compareShown());
     new ResizeObserver(() => this.#place()).observe(byId("stage"));
+    document.addEventListener("visibilitychange", () => {
+      this.#lastFrame = performance.now(); // none are told while nobody looks
+    });
     setInterval(() => this.#check(), 500);
   }
 
