@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import av
 import cv2
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mien.apps.panel.protocol import Preview
 from mien.apps.panel.settings import PreviewSettings
@@ -181,10 +181,11 @@ def jpeg_of(frame: Frame, size_wh: tuple[int, int], quality: int) -> bytes:
     return data.tobytes()
 
 
+# FFmpeg's numbers; the enumeration of PyAV 17 does not have them all.
 _COLORSPACE: Final = {
-    "bt601": Colorspace.ITU601,
-    "bt709": Colorspace.ITU709,
-    "bt2020": Colorspace(9),
+    "bt601": 5,
+    "bt709": 1,
+    "bt2020": 9,
 }
 
 
@@ -197,7 +198,7 @@ def _reformatted(frame: Frame, size_wh: tuple[int, int], name: str) -> av.VideoF
         *size_wh,
         format=name,
         src_colorspace=_COLORSPACE[layout.matrix],
-        dst_colorspace=Colorspace.ITU601,
+        dst_colorspace=_COLORSPACE["bt601"],
         src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG if name == "bgr24" else ColorRange.MPEG,
         **options,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame, PixelLayout, Plane
@@ -30,10 +30,11 @@ _PACKED_RGB: Final = {
     (4, (1, 2, 3)): "0rgb",
     (4, (3, 2, 1)): "0bgr",
 }
+# FFmpeg's numbers; the enumeration of PyAV 17 does not have them all.
 _COLORSPACE: Final = {
-    "bt601": Colorspace.ITU601,
-    "bt709": Colorspace.ITU709,
-    "bt2020": Colorspace(9),
+    "bt601": 5,
+    "bt709": 1,
+    "bt2020": 9,
 }
 
 
@@ -107,7 +108,7 @@ def picture_of(frame: Frame) -> av.VideoFrame:
         view[...] = plane.samples
     if frame.layout.kind != "rgb":
         picture.color_range = int(_range(frame.layout))
-        picture.colorspace = int(_COLORSPACE[frame.layout.matrix])
+        picture.colorspace = _COLORSPACE[frame.layout.matrix]
     if frame.pts is not None:
         picture.pts, picture.time_base = frame.pts, frame.time_base
     return picture
