@@ -15,7 +15,8 @@ import pytest
 
 from mien.engines.errors import DeviceError, EngineError, ModelError, UsageError
 from mien.runtime import Filter
-from mien.runtime.live.capture import CameraSource, open_source
+from mien.runtime.live.camera_source import CameraSource
+from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.loop import LiveLoop
 from mien.runtime.live.output import Output
