@@ -37,12 +37,15 @@ def check_outputs(plan: OutputPlan) -> None:
         check_pipe(plan.pipe, overwrite=plan.overwrite)
 
 
-def open_outputs(plan: OutputPlan, facts: SourceFacts, rate: Fraction | None) -> OpenOutputs:
-    """The outputs of a plan for a camera. rate: that was asked for. Raises MienError.
+def open_outputs(
+    plan: OutputPlan, source: str, facts: SourceFacts, rate: Fraction | None
+) -> OpenOutputs:
+    """The outputs of a plan for a camera. source, rate: that were asked for. Raises MienError.
 
     A virtual camera that was not asked for by name may be missing.
     """
     rate = rate or facts.rate
+    path = f"/dev/video{source}" if source.isdigit() else source
     virtual, no_virtual = None, None
     with ExitStack() as opening:  # what is open is closed where the next does not open
         opened: list[ThreadedOutput] = []
@@ -67,7 +70,7 @@ def open_outputs(plan: OutputPlan, facts: SourceFacts, rate: Fraction | None) ->
         if plan.virtual is not False:
             try:
                 virtual = VirtualCamera(
-                    facts.size_wh, float(rate or DEFAULT_RATE), device=plan.device
+                    facts.size_wh, float(rate or DEFAULT_RATE), device=plan.device, avoid=path
                 )
                 opened.append(virtual)
             except DeviceError as error:

@@ -42,7 +42,7 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
         options = CaptureOptions(size_wh=plan.size_wh, rate=plan.rate, format=form)
         source = open_source(plan.source, options=options)
         opening.callback(source.close)
-        opened = open_outputs(plan.outputs, source.facts, plan.rate)
+        opened = open_outputs(plan.outputs, plan.source, source.facts, plan.rate)
         for output in opened.outputs:
             opening.callback(output.close)
         if not opened.outputs and not has_panel:

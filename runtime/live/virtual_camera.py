@@ -28,6 +28,7 @@ LABEL = "mien"
 FOURCC = "YU12"  # planar 4:2:0, as Linux calls it
 INSTALL_PACKAGE = "pip install 'mien[camera]'"
 INSTALL_DRIVER = f"sudo apt install v4l2loopback-dkms && {LOAD}"
+ADD = f"sudo modprobe -r {MODULE} && {LOAD.replace('devices=1', 'devices=2')}"
 JOIN_VIDEO = "sudo usermod -a -G video $USER, then log out and in"
 INSTALL_OBS = "install OBS Studio (obsproject.com), start its virtual camera once, and stop it"
 
@@ -36,7 +37,8 @@ class VirtualCamera(ThreadedOutput):
     """A virtual camera of v4l2loopback (Linux), OBS (macOS, Windows) or Unity Capture (Windows).
 
     size_wh, rate: what the camera shows; frames of other sizes get black borders. device: one of
-    several, by its file or name. backend: of pyvirtualcam, by default whatever works.
+    several, by its file or name. avoid: the device that frames come from, which is never taken.
+    backend: of pyvirtualcam, by default whatever works.
     root: where Linux's own files lie.
 
     It shows black until the first frame, for a camera that shows nothing is none to a browser.
@@ -49,13 +51,14 @@ class VirtualCamera(ThreadedOutput):
         rate: float,
         *,
         device: str | None = None,
+        avoid: str | None = None,
         backend: str | None = None,
         root: Path = ROOT,
     ) -> None:
         super().__init__("virtual camera")
         self._canvas = Canvas(size_wh)
         self._rate, self._backend, self._root = rate, backend, root
-        self._wanted = device
+        self._wanted, self._avoid = device, avoid
         self._camera: Any = None
         self.device = self._open()
         self._has_reader = True  # until known better
@@ -87,7 +90,7 @@ class VirtualCamera(ThreadedOutput):
 
     def _show(self, frame: LiveFrame) -> None:
         if self._camera is None:
-            self._open()
+            self.device = self._open()
         self._camera.send(self._canvas.draw(frame.frame))
 
     def _recover(self) -> None:
@@ -101,6 +104,10 @@ class VirtualCamera(ThreadedOutput):
     def _open(self) -> str:
         """The device that is open now. Raises DeviceError."""
         device = self._wanted or self._chosen_loopback()
+        if device is not None and device == self._avoid:
+            raise DeviceError(
+                f"no virtual camera: {device} is the camera itself; make one more device: {ADD}"
+            )
         try:
             import pyvirtualcam  # noqa: PLC0415 -- an extra, and only for this output
         except ImportError as error:
@@ -128,7 +135,7 @@ class VirtualCamera(ThreadedOutput):
         if self._backend is not None:
             return None
         # pyvirtualcam would take the lowest number, and stop at a camera it may not open
-        devices = sorted(loopback_devices(self._root), key=_preference)
+        devices = sorted(loopback_devices(self._root), key=self._preference)
         return str(devices[0].path) if devices else None
 
     def _check_format(self, device: str) -> None:
@@ -147,7 +154,7 @@ class VirtualCamera(ThreadedOutput):
         if "could not be configured" in reason or "already in use" in reason:
             return (
                 f"the virtual camera {device or ''} is fed by another program; close that, or make "
-                f"one more device: {LOAD.replace('devices=1', 'devices=2')}"
+                f"one more device: {ADD}"
             )
         if sys.platform != "linux":
             return f"no virtual camera works ({reason}); {INSTALL_OBS}"
@@ -155,6 +162,11 @@ class VirtualCamera(ThreadedOutput):
             known = ", ".join(str(found.path) for found in loopback_devices(self._root)) or "none"
             return f"{device} is no virtual camera (there is: {known}); mien doctor says more"
         return f"no virtual camera: {missing_driver(self._root) or reason}"
+
+    def _preference(self, loopback: Loopback) -> tuple[bool, bool, bool]:
+        """Sorts our own label first, then what nobody has open, and the camera itself last."""
+        own = LABEL in loopback.label.lower()
+        return str(loopback.path) == self._avoid, not own, loopback.format is not None
 
     def _look_for_readers(self) -> None:
         device = Path(self.device)
@@ -193,8 +205,3 @@ def missing_driver(root: Path = ROOT, release: str | None = None) -> str | None:
     if module_is_installed(root, release):
         return f"the driver {MODULE} is not loaded; {LOAD}"
     return f"the driver {MODULE} is not installed; {INSTALL_DRIVER}"
-
-
-def _preference(loopback: Loopback) -> tuple[bool, bool]:
-    """Sorts our own label first, then what nobody has open."""
-    return LABEL not in loopback.label.lower(), loopback.format is not None

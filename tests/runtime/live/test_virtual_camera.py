@@ -201,6 +201,12 @@ def test_our_own_label_is_preferred_and_then_what_is_free(tmp_path: Path) -> Non
     assert [settings["device"] for settings in made.opened] == ["/dev/video2", "/dev/video7"]
 
 
+def test_the_camera_that_frames_come_from_is_never_written_to(tmp_path: Path) -> None:
+    add_loopback(tmp_path, 0, label="phone")
+    with pytest.raises(DeviceError, match=r"/dev/video0 is the camera itself.*devices=2"):
+        VirtualCamera(SIZE, 30.0, avoid="/dev/video0", root=tmp_path)
+
+
 @pytest.mark.skipif(
     not loopback_devices(), reason="this machine has no v4l2loopback device to write to"
 )
