@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mien.calibration.judge import EmotionJudge
@@ -49,28 +49,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def quick_lines(options: argparse.Namespace, filters: Filters) -> list[str]:
-    """A line for each transfer. Raises MienError."""
-    judge = EmotionJudge.load(options.classifier or classifier_of(filters.catalog))
-    emotions = [emotion for t in TRANSFERS for emotion in (t.source, t.target)]
+def quick_lines(options: argparse.Namespace, filters: Filters) -> Iterator[str]:
+    """A line for each transfer, as soon as it is measured. Raises MienError."""
+    rows = [SmileRow(t, options.method, options.gan, options.blend) for t in TRANSFERS]
+    missing = {row: filters.why_missing(row) for row in rows}
+    there = [row for row in rows if missing[row] is None]
+    samples, judge = {}, None
+    if there:
+        judge = EmotionJudge.load(options.classifier or classifier_of(filters.catalog))
+        emotions = [e for row in there for e in (row.transfer.source, row.transfer.target)]
+        samples = _samples(options, filters, list(dict.fromkeys(emotions)))
+    for row in rows:
+        told = (
+            missing[row] if judge is None or missing[row] else _told(row, filters, judge, samples)
+        )
+        yield f"{row.title}: {told}"
+
+
+def _samples(
+    options: argparse.Namespace, filters: Filters, emotions: Sequence[str]
+) -> dict[str, Sample]:
+    pictures = held_out_pictures(options.data, emotions)
     with filters.finder() as finder:
-        samples = {
-            emotion: find_faces(finder, emotion, pictures, options.count, _silent)
-            for emotion, pictures in held_out_pictures(options.data, emotions).items()
+        return {
+            emotion: find_faces(finder, emotion, pictures[emotion], options.count, _silent)
+            for emotion in emotions
         }
-    lines = []
-    for transfer in TRANSFERS:
-        row = SmileRow(transfer, options.method, options.gan, options.blend)
-        lines.append(f"{row.title}: {_told(row, filters, judge, samples)}")
-    return lines
 
 
 def _told(
     row: SmileRow, filters: Filters, judge: EmotionJudge, samples: Mapping[str, Sample]
 ) -> str:
-    missing = filters.why_missing(row)
-    if missing is not None:
-        return missing
     source, target = samples[row.transfer.source], row.transfer.target
     before = judge_sample(source, judge, None, tell=_silent)
     real = judge_sample(samples[target], judge, None, tell=_silent)

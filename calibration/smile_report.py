@@ -183,7 +183,7 @@ def _legend(report: SmileReport) -> str:
         "left out; the row of real faces says how well it knows that emotion at all. paper: "
         "AffectNet, Inception v3 and a ResNet of FERPlus, so only the order compares. left "
         "alone: faces, and parts of others, that could not be seen. ms: for each "
-        f"picture, two passes of the filter. Measured on {report.machine}."
+        f"picture. Measured on {report.machine}."
     )
 
 
