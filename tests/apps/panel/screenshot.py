@@ -42,10 +42,11 @@ def take(driver: Any, url: str) -> Image.Image:
     wait_until(lambda: driver.find_element("id", "link-text").text == "Live · WebRTC", "a picture")
     driver.find_element("css selector", "[data-emotion=happy]").click()
     time.sleep(PLOT_S)
-    height = driver.execute_script("return document.documentElement.scrollHeight")
-    size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    time.sleep(1)
+    for _ in range(2):  # the picture's own height goes by the window's
+        height = driver.execute_script("return document.querySelector('main').scrollHeight + 60")
+        size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        time.sleep(2)
     return Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
 
 
@@ -69,7 +70,7 @@ def main(path: Path, rate: float | None = None) -> None:
             PanelServer(loop, settings) as server,
         ):
             picture = take(driver, server.url)
-    picture.quantize(256, method=Image.Quantize.MEDIANCUT).save(path, optimize=True)
+    picture.quantize(256, kmeans=3).save(path, optimize=True)
     print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size // 1000} kB")
 
 
