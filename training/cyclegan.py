@@ -14,10 +14,17 @@ from torch.nn import functional as F
 
 from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec, PatchGan, PatchGanSpec
 from mien.runtime.target import EMOTIONS, parse_target
-from mien.training.gan_faces import GanFaces, Mode, load_pool
+from mien.training.gan_faces import GanFaces, Mode
 from mien.training.gan_run import GanRun, GanSettings
 from mien.training.recipe import Prefetch
-from mien.training.stargan import as_tensors, gan_parser, gan_settings
+from mien.training.stargan import (
+    as_tensors,
+    gan_faces,
+    gan_parser,
+    gan_settings,
+    lessons_as_tensors,
+    picture_distance,
+)
 
 CYCLE, IDENTITY = 10.0, 5.0  # the paper's
 
@@ -46,6 +53,12 @@ class CycleGanRun(GanRun):
             lambda: (faces.draw(settings.batch, 0), faces.draw(settings.batch, 1))
         )
         self._drawn = iter(self.batches)
+        self.lessons = None
+        if faces.has_teacher:
+            self.lessons = Prefetch(
+                lambda: tuple(faces.draw_lessons(settings.batch, goal) for goal in (0, 1))
+            )
+        self._lessons = None if self.lessons is None else iter(self.lessons)
 
     def critic_loss(self) -> dict[str, torch.Tensor]:
         source, goal = self._next()
@@ -70,9 +83,30 @@ class CycleGanRun(GanRun):
                 self._back(source).float(), source
             )
         fooled = self._goal(fake_goal.float()).mean() + self._source(fake_source.float()).mean()
-        return {"fooled": -fooled, "cycle": CYCLE * cycle, "identity": IDENTITY * same}
+        terms = {"fooled": -fooled, "cycle": CYCLE * cycle, "identity": IDENTITY * same}
+        weight = self.settings.imitation
+        return terms | {"imitated": weight * self._imitation()} if weight else terms
+
+    def _imitation(self) -> torch.Tensor:
+        """How far both generators are from their teacher."""
+        assert self._lessons is not None, "imitation needs lessons"
+        distance = torch.zeros((), device=self.device)
+        for generator, lesson in zip((self._back, self._there), next(self._lessons), strict=True):
+            before, after, _, _ = lessons_as_tensors(lesson, self.device)
+            with self.half():
+                shown = generator(before)
+            distance = distance + picture_distance(shown.float(), after)
+        return distance
+
+    def close(self) -> None:
+        """Stop drawing pictures."""
+        self.batches.close()
+        if self.lessons is not None:
+            self.lessons.close()
 
     def warm_loss(self) -> dict[str, torch.Tensor]:
+        if self._lessons is not None:
+            return {"warm": IDENTITY * self._imitation()}
         source, goal = self._next()
         with self.half():
             same = F.l1_loss(self._there(source).float(), source) + F.l1_loss(
@@ -102,11 +136,11 @@ def main(argv: list[str]) -> None:
     if len(names) != 2:
         parser.error("--emotions takes two: from, to")
     emotions = tuple(EMOTIONS.index(name) for name in names)
-    faces = GanFaces(load_pool(args.data, args.cache or args.out), args.mode, emotions, args.seed)
+    faces = gan_faces(args, emotions)
     spec = CycleGanSpec(args.ngf, args.blocks)
     run = CycleGanRun(faces, args.mode, gan_settings(args), spec=spec, critic_dim=args.critic_dim)
     try:
         run.train()
     finally:
-        run.batches.close()
+        run.close()
     finish_cyclegan(run, names, args)

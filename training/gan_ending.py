@@ -150,6 +150,7 @@ def _command(run: GanRun, args: argparse.Namespace) -> str:
     words.append(f"--rate {settings.rate:g} --critic-steps {settings.critic_steps}")
     words.append(f"--penalty-every {settings.penalty_every}")
     words.append(f"--average {settings.average:g} --warm-share {settings.warm_share:g}")
+    words.append(f"--classes-share {settings.classes_share:g}")
     sizes = ("conv_dim", "critic_dim", "class_weight", "ngf", "blocks")
     words += [f"--{s.replace('_', '-')} {getattr(args, s):g}" for s in sizes if hasattr(args, s)]
     return " ".join([*words, "--data DIR --out DIR"])

@@ -32,6 +32,7 @@ PLACE_JITTER, SIDE_JITTER = 0.03, 0.06  # shares of the square's side
 # FER-2013 is sharp to 48 pixels only. Every emotion gets the same share of it, or a generator
 # would learn that sad people are blurred.
 FER_SHARE = 0.5
+STAYS = 0.2  # of the lessons: a picture that is to stay as it is
 # How often each of PARTS is shown: lips say most of an expression and move most.
 PART_SHARES = (0.18, 0.18, 0.14, 0.5)
 
@@ -84,6 +85,19 @@ def _wide(faces: Faces) -> tuple[np.ndarray, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Lessons:
+    """Faces and what a teacher made of them.
+
+    faces: int64 (n,), index into a pool. goals: int64 (n,), index into EMOTIONS.
+    pixels: uint8 (n, WIDE, WIDE), the wide crop with that expression.
+    """
+
+    faces: np.ndarray
+    goals: np.ndarray
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
 class GanBatch:
     """What one step sees.
 
@@ -96,11 +110,37 @@ class GanBatch:
     kinds: np.ndarray
 
 
-class GanFaces:
-    """Draws batches of squares; every emotion of the recipe equally often."""
+@dataclass(frozen=True, slots=True)
+class LessonBatch:
+    """What one step of imitation sees.
 
-    def __init__(self, pool: Pool, mode: Mode, emotions: tuple[int, ...], seed: int) -> None:
+    pictures, goals: float32 (n, SIZE, SIZE), luma in [-1, 1], before and after. emotions: int64
+    (n,), which one is shown afterwards, index into the recipe's own list. kinds: as in `GanBatch`.
+    """
+
+    pictures: np.ndarray
+    goals: np.ndarray
+    emotions: np.ndarray
+    kinds: np.ndarray
+
+
+class GanFaces:
+    """Draws batches of squares; every emotion of the recipe equally often.
+
+    lessons: what a teacher made of some of them, where a student has one.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        mode: Mode,
+        emotions: tuple[int, ...],
+        seed: int,
+        lessons: Lessons | None = None,
+    ) -> None:
         self._pool = pool
+        self._lessons = lessons
+        self._emotions = emotions
         self._mode = mode
         self._rng = np.random.default_rng(seed)
         usable = ~pool.validation
@@ -111,6 +151,11 @@ class GanFaces:
             ]
             for emotion in emotions
         ]
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether there are lessons to draw."""
+        return self._lessons is not None
 
     def counts(self) -> list[tuple[int, int]]:
         """How many pictures of faces160 and of FER-2013 each emotion has."""
@@ -131,28 +176,64 @@ class GanFaces:
             index = rng.choice(source if len(source) else sources[0])
             part = int(rng.choice(len(PARTS), p=PART_SHARES))
             kinds[place] = KIND_OF_PART[part] if self._mode == "parts" else 0
-            pictures.append(self._square(index, part))
-        shown = np.stack(pictures).astype(np.float32) / np.float32(127.5) - np.float32(1)
-        return GanBatch(shown, emotions.astype(np.int64), kinds)
+            pixels = self._pool.pixels[index]
+            pictures.extend(self._squares((pixels,), self._pool.landmarks[index], part))
+        return GanBatch(_centred(pictures), emotions.astype(np.int64), kinds)
 
-    def _square(self, index: int, part: int) -> np.ndarray:
-        pixels, landmarks = self._pool.pixels[index], self._pool.landmarks[index]
-        if self._rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
+    def draw_lessons(self, count: int, goal: int | None = None) -> LessonBatch:
+        """`count` squares with what the teacher made of them; a fifth is to stay as it is.
+
+        goal: only lessons of that emotion, index into the recipe's own list.
+        """
+        lessons = self._lessons
+        assert lessons is not None, "there is no teacher"
+        rng = self._rng
+        able = np.arange(len(lessons.faces))
+        if goal is not None:
+            able = able[lessons.goals == self._emotions[goal]]
+        before, after, kinds = [], [], np.zeros(count, np.int64)
+        emotions = np.zeros(count, np.int64)
+        for place, lesson in enumerate(rng.choice(able, count)):
+            part = int(rng.choice(len(PARTS), p=PART_SHARES))
+            kinds[place] = KIND_OF_PART[part] if self._mode == "parts" else 0
+            index = lessons.faces[lesson]
+            source, shown = self._pool.pixels[index], lessons.pixels[lesson]
+            emotion = int(lessons.goals[lesson])
+            chance = rng.random()
+            if chance < STAYS / 2 or (chance < STAYS and goal is not None):
+                source = shown
+            elif chance < STAYS:
+                shown, emotion = source, int(self._pool.emotions[index])
+            emotions[place] = self._emotions.index(emotion)
+            first, second = self._squares((source, shown), self._pool.landmarks[index], part)
+            before.append(first)
+            after.append(second)
+        return LessonBatch(_centred(before), _centred(after), emotions, kinds)
+
+    def _squares(
+        self, pictures: tuple[np.ndarray, ...], landmarks: np.ndarray, part: int
+    ) -> list[np.ndarray]:
+        """The same square of each picture, moved, mirrored and lit alike by chance."""
+        is_flipped = self._rng.random() < 0.5
+        if is_flipped:
             landmarks = landmarks[MIRROR] * np.float32([-1, 1]) + np.float32([1, 0])
         box = self._jittered(square_of(self._mode, landmarks, part))
-        pixels = self._relit(pixels)
-        picture = show_square(pixels, box)
-        return picture[:, ::-1] if is_mirrored(self._mode, part) else picture
+        gain, offset = float(np.exp(self._rng.normal(0, 0.12))), float(self._rng.normal(0, 8))
+        squares = []
+        for pixels in pictures:
+            turned = np.ascontiguousarray(pixels[:, ::-1] if is_flipped else pixels)
+            square = show_square(cv2.convertScaleAbs(turned, alpha=gain, beta=offset), box)
+            squares.append(square[:, ::-1] if is_mirrored(self._mode, part) else square)
+        return squares
 
     def _jittered(self, box: Box) -> Box:
         x, y = self._rng.normal(0, PLACE_JITTER, 2) * box.side
         side = box.side * float(np.exp(self._rng.normal(0, SIDE_JITTER)))
         return Box(box.x + float(x), box.y + float(y), side)
 
-    def _relit(self, pixels: np.ndarray) -> np.ndarray:
-        gain, offset = float(np.exp(self._rng.normal(0, 0.12))), float(self._rng.normal(0, 8))
-        return cv2.convertScaleAbs(np.ascontiguousarray(pixels), alpha=gain, beta=offset)
+
+def _centred(pictures: list[np.ndarray]) -> np.ndarray:
+    return np.stack(pictures).astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def square_of(mode: Mode, landmarks: np.ndarray, part: int = 0) -> Box:

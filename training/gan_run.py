@@ -33,9 +33,10 @@ class GanSettings:
     penalty_every: critic steps from one gradient penalty to the next, which then weighs as much
     more (the lazy regularisation of Karras et al., 2020): its second backward pass is half the
     cost of a critic's step.
-    warm_share: of the time, in which the generator only learns to give back what it was shown, and
-    the critic what real pictures are. The paper has hours for that; with minutes it is the
-    quickest way to there.
+    classes_share: of the time, at its begin, in which the critic only learns to tell real pictures'
+    classes apart, for it sees few of them beside a generator. warm_share: of the time, thereafter,
+    in which the generator only learns to give back what it was shown. The paper has hours for both;
+    with minutes this is the quickest way to there.
     """
 
     minutes: float
@@ -46,8 +47,10 @@ class GanSettings:
     critic_steps: int = 5
     penalty_every: int = 1
     average: float = 0.999
+    classes_share: float = 0.0
     warm_share: float = 0.0
     warm_rate: float = 1e-3
+    imitation: float = 0.0
     fresh: bool = False
 
 
@@ -90,10 +93,10 @@ class GanRun(ABC):
 
     @abstractmethod
     def warm_loss(self) -> dict[str, torch.Tensor]:
-        """How badly the generators give back what they were shown."""
+        """How badly the generators do as their teacher, or give back what they were shown."""
 
-    def warm_critic_loss(self) -> dict[str, torch.Tensor]:
-        """What a critic can learn before there are fakes; nothing where it only tells fakes."""
+    def classes_loss(self) -> dict[str, torch.Tensor]:
+        """How badly a critic tells real pictures' classes apart; no terms where it has none."""
         return {}
 
     def penalty(
@@ -132,9 +135,12 @@ class GanRun(ABC):
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def _one_step(self, share: float) -> dict[str, float]:
-        if share < self.settings.warm_share:
-            terms = self._apply("generators", self.warm_loss, self.settings.warm_rate)
-            return terms | self._apply("critics", self.warm_critic_loss, self.settings.warm_rate)
+        classes, warm = self.settings.classes_share, self.settings.warm_share
+        if share < classes:
+            rate = self.settings.warm_rate * (1.1 - share / classes)
+            return self._apply("critics", self.classes_loss, rate)
+        if share < classes + warm:
+            return self._apply("generators", self.warm_loss, self.settings.warm_rate)
         # Weights that have learned nothing new for long are worth their last share of the rate.
         rate = self.settings.rate * min(1.0, 2.5 * (1 - share) + 0.02)
         self._set_noise(NOISE_STD * NOISE_KEPT ** (100 * share))

@@ -17,7 +17,8 @@ import torch
 from mien.training.gan_faces import MODES
 
 STUDENT = {
-    "stargan": "--conv-dim 16 --critic-dim 24 --class-weight 2 --batch 8 --critic-steps 1",
+    "stargan": "--conv-dim 16 --critic-dim 24 --class-weight 2 --batch 8 --critic-steps 1 "
+    "--classes-share 0.22",
     "cyclegan": "--ngf 16 --blocks 5 --critic-dim 16 --batch 4 --critic-steps 1",
 }
 STUDENT_PACE = "--rate 4e-4 --penalty-every 4 --warm-share 0.08 --average 0.995"

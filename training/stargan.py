@@ -21,11 +21,21 @@ from mien.export.stargan import (
 )
 from mien.runtime.parts import PART_KINDS, SIZE
 from mien.runtime.target import EMOTIONS, parse_target
-from mien.training.gan_faces import MODES, GanBatch, GanFaces, Mode, label_width, load_pool
+from mien.training.gan_faces import (
+    MODES,
+    GanBatch,
+    GanFaces,
+    LessonBatch,
+    Mode,
+    label_width,
+    load_pool,
+)
 from mien.training.gan_run import GanRun, GanSettings
+from mien.training.gan_teacher import load_lessons
 from mien.training.recipe import Prefetch
 
 RECONSTRUCTION = 5.0  # the paper's
+CLASSES_BATCH = 64  # of real pictures, while the critic learns their classes only
 CLASSES = 1.0  # StarGAN's own weight of the classification; the paper names none
 
 
@@ -50,6 +60,19 @@ class StarGanRun(GanRun):
         self._generator, self._critic = self.generators["generator"], self.critics["critic"]
         self.batches = Prefetch(lambda: faces.draw(settings.batch))
         self._drawn = iter(self.batches)
+        self.lessons = None
+        if faces.has_teacher:
+            self.lessons = Prefetch(lambda: faces.draw_lessons(settings.batch))
+        self._lessons = None if self.lessons is None else iter(self.lessons)
+        self.many = Prefetch(lambda: faces.draw(CLASSES_BATCH), depth=2)
+        self._many_drawn = iter(self.many)
+
+    def close(self) -> None:
+        """Stop drawing pictures."""
+        self.batches.close()
+        self.many.close()
+        if self.lessons is not None:
+            self.lessons.close()
 
     def critic_loss(self) -> dict[str, torch.Tensor]:
         real, emotions, kinds = self._next()
@@ -70,20 +93,32 @@ class StarGanRun(GanRun):
             fake = self._generator(real, self._label(goals, kinds))
             back = self._generator(fake, self._label(emotions, kinds))
         score, logits = self._critic(fake.float())
-        return {
+        terms = {
             "fooled": -score.mean(),
             "reached": self._class_weight * F.cross_entropy(logits, goals),
             "back": RECONSTRUCTION * F.l1_loss(back.float(), real),
         }
+        weight = self.settings.imitation
+        return terms | {"imitated": weight * self._imitation()} if weight else terms
 
     def warm_loss(self) -> dict[str, torch.Tensor]:
+        if self._lessons is not None:
+            return {"warm": RECONSTRUCTION * self._imitation()}
         real, emotions, kinds = self._next()
         with self.half():
             back = self._generator(real, self._label(emotions, kinds))
         return {"warm": RECONSTRUCTION * F.l1_loss(back.float(), real)}
 
-    def warm_critic_loss(self) -> dict[str, torch.Tensor]:
-        real, emotions, _ = self._next()
+    def _imitation(self) -> torch.Tensor:
+        """How far the generator is from its teacher, in values and in edges."""
+        assert self._lessons is not None, "imitation needs lessons"
+        before, after, emotions, kinds = lessons_as_tensors(next(self._lessons), self.device)
+        with self.half():
+            shown = self._generator(before, self._label(emotions, kinds))
+        return picture_distance(shown.float(), after)
+
+    def classes_loss(self) -> dict[str, torch.Tensor]:
+        real, emotions, _ = as_tensors(next(self._many_drawn), self.device)
         return {"classes": self._class_weight * F.cross_entropy(self._critic(real)[1], emotions)}
 
     def _next(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -97,6 +132,24 @@ class StarGanRun(GanRun):
         if self._mode != "parts":
             return label
         return torch.cat([label, F.one_hot(kinds, len(PART_KINDS)).float()], 1)
+
+
+def picture_distance(shown: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """The mean difference of pictures (n, 3, S, S), with that of their slopes: blur costs."""
+    return F.l1_loss(shown, wanted) + sum(
+        F.l1_loss(shown.diff(dim=axis), wanted.diff(dim=axis)) for axis in (2, 3)
+    )
+
+
+def lessons_as_tensors(
+    batch: LessonBatch, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures before and after (n, 3, SIZE, SIZE); emotions (n,); kinds (n,)."""
+    before, emotions, kinds = as_tensors(
+        GanBatch(batch.pictures, batch.emotions, batch.kinds), device
+    )
+    after, _, _ = as_tensors(GanBatch(batch.goals, batch.emotions, batch.kinds), device)
+    return before, after, emotions, kinds
 
 
 def as_tensors(
@@ -127,10 +180,21 @@ def gan_parser(recipe: str) -> argparse.ArgumentParser:
     parser.add_argument("--critic-steps", type=int, default=5)
     parser.add_argument("--penalty-every", type=int, default=1)
     parser.add_argument("--average", type=float, default=0.999)
+    parser.add_argument("--classes-share", type=float, default=0.0)
     parser.add_argument("--warm-share", type=float, default=0.0)
+    parser.add_argument("--teacher", action="store_true", help="imitate the warp editor first")
+    parser.add_argument("--imitation", type=float, default=0.0, help="its weight after that")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="ignore an earlier checkpoint")
     return parser
+
+
+def gan_faces(args: argparse.Namespace, emotions: tuple[int, ...]) -> GanFaces:
+    """The faces that `gan_parser` understood; emotions: index into EMOTIONS."""
+    cache = args.cache or args.out
+    pool = load_pool(args.data, cache)
+    lessons = load_lessons(pool, emotions, cache) if args.teacher else None
+    return GanFaces(pool, args.mode, emotions, args.seed, lessons)
 
 
 def gan_settings(args: argparse.Namespace) -> GanSettings:
@@ -144,7 +208,9 @@ def gan_settings(args: argparse.Namespace) -> GanSettings:
         critic_steps=args.critic_steps,
         penalty_every=args.penalty_every,
         average=args.average,
+        classes_share=args.classes_share,
         warm_share=args.warm_share,
+        imitation=args.imitation,
         fresh=args.fresh,
     )
 
@@ -162,7 +228,7 @@ def main(argv: list[str]) -> None:
     torch.manual_seed(args.seed)
     names = EMOTIONS[:7] if args.emotions == "all" else tuple(args.emotions.split(","))
     emotions = tuple(int(parse_target(name).vector().argmax()) for name in names)
-    faces = GanFaces(load_pool(args.data, args.cache or args.out), args.mode, emotions, args.seed)
+    faces = gan_faces(args, emotions)
     run = StarGanRun(
         faces,
         args.mode,
@@ -175,5 +241,5 @@ def main(argv: list[str]) -> None:
     try:
         run.train()
     finally:
-        run.batches.close()
+        run.close()
     finish_stargan(run, names, args)
