@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -26,6 +25,7 @@ from mien.apps.panel.protocol import (
     weights_of,
 )
 from mien.apps.panel.protocol import Presets as PresetList
+from mien.engines.generators import GANS, MODES
 from mien.runtime import methods
 from mien.runtime.live.capture import Source
 from mien.runtime.live.controls import Controls, ControlState
@@ -160,6 +160,5 @@ def _word(face: str) -> protocol.Face:
 
 
 def _gans(method: str) -> tuple[str, ...]:
-    """The generators a method can be run with, as its module tells them."""
-    module = importlib.import_module(f"{methods.__name__}.{method}")
-    return tuple(getattr(module, "GANS", ()))
+    """The generators a method can be run with; the first is the one it takes by itself."""
+    return GANS if method in MODES else ()

@@ -96,7 +96,8 @@ def test_hello_tells_what_there_is(panel: RunningPanel) -> None:
         hello = receive(websocket, "hello")
     assert hello["version"] == 1
     assert hello["emotions"] == list(EMOTIONS)
-    assert "warp" in hello["methods"]
+    assert hello["methods"]["warp"] == []
+    assert hello["methods"]["parts"] == ["stargan", "cyclegan"]
     assert hello["hotkeys"]["2"] == "happy"
     assert hello["state"]["target"] == NO_WEIGHTS
 
