@@ -151,6 +151,8 @@ def _command(run: GanRun, args: argparse.Namespace) -> str:
     words.append(f"--penalty-every {settings.penalty_every}")
     words.append(f"--average {settings.average:g} --warm-share {settings.warm_share:g}")
     words.append(f"--classes-share {settings.classes_share:g}")
+    if args.teacher:
+        words.append(f"--teacher --imitation {settings.imitation:g}")
     sizes = ("conv_dim", "critic_dim", "class_weight", "ngf", "blocks")
     words += [f"--{s.replace('_', '-')} {getattr(args, s):g}" for s in sizes if hasattr(args, s)]
     return " ".join([*words, "--data DIR --out DIR"])
@@ -164,6 +166,12 @@ def write_gan_card(folder: Path, name: str) -> None:
     """
     metrics = json.loads((folder / f"{name}.json").read_text())
     gan, _, mode = name.partition("_")
+    taught = (
+        "First it imitated mien's own warp editor (on 6,718 pairs made of the training people), "
+        "then it went on with the paper's objective and that imitation beside it. "
+        if "--teacher" in metrics["command"]
+        else ""
+    )
     wait = (
         "The paper trained 7.2 M weights for 5,000 epochs on graphics processors with AffectNet in "
         "colour; this is a student for a processor, trained on grey pictures. The full size waits "
@@ -182,7 +190,7 @@ def write_gan_card(folder: Path, name: str) -> None:
             "Data": data_text(("faces160", "fer2013")),
             "Training": f"`{metrics['command']}`, {metrics['minutes']} minutes on "
             f"{'two processor cores' if metrics['device'] == 'cpu' else metrics['device']}: "
-            f"{metrics['updates']} updates of the generator. {wait}",
+            f"{metrics['updates']} updates of the generator. {taught}{wait}",
             "Measured": (told or "Not evaluated yet: run `mien evaluate smile`.")
             + f"\n- parity of the graph with PyTorch: {metrics['quality']['parity_error']:.2g} "
             "(largest difference on [-1, 1])",
