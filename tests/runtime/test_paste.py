@@ -77,6 +77,17 @@ def test_changes_do_not_add_up_where_squares_overlap() -> None:
     assert shown[cell(0.5), cell(0.5)] == pytest.approx(0.2, abs=1e-3)
 
 
+def test_where_squares_overlap_the_nearer_middle_counts_more() -> None:
+    nose, mouth = piece(Box(0.5, 0.4, 0.4), 0.0), piece(Box(0.5, 0.65, 0.5), 0.3)
+    sheet = added_up([nose, mouth], EVERYWHERE)
+    shown = sheet.values[0] * sheet.alpha
+    assert shown[cell(0.65), cell(0.5)] == pytest.approx(0.3, abs=0.01)
+    assert shown[cell(0.57), cell(0.5)] > 0.28  # within the nose's square, near its border
+    assert shown[cell(0.4), cell(0.5)] < 0.01
+    line = shown[cell(0.25) : cell(0.85), cell(0.5)]
+    assert np.abs(np.diff(line)).max() < 0.03  # without a seam
+
+
 def test_changes_are_wanted_on_the_face_only() -> None:
     region = np.zeros((64, 64), np.float32)
     region[:32] = 1

@@ -171,6 +171,28 @@ def test_the_shown_emotion_is_compared_now_and_then_and_does_not_flip() -> None:
     assert generator.calls == 3 + 8 + 2
 
 
+def test_a_face_is_neutral_until_another_label_is_clearly_better() -> None:
+    def reproduces(shares: tuple[float, float, float]) -> str:
+        def answer(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            steps = feeds["label"] @ np.array(shares, np.float32)
+            return {"edited": feeds["image"] + steps[:, None, None, None]}
+
+        network = stargan_network("stargan_face", labels=3)
+        facts = metadata({"labels": ",".join(EMOTIONS), "colour": "luma"})
+        shows = ShownEmotion(Restyler(FakeEngine(network, answer, facts)))
+        return shows(np.full((1, 1, 64, 64), 0.5, np.float32), ("face",))[0]
+
+    assert reproduces((0.20, 0.18, 0.4)) == "neutral"
+    assert reproduces((0.20, 0.10, 0.4)) == "happy"
+
+
+def test_without_a_neutral_label_the_best_one_counts() -> None:
+    generator = CountedGenerator(("sad", "happy"))
+    shows = ShownEmotion(Restyler(generator.engine()))
+    squares = np.full((1, 1, 64, 64), 0.9, np.float32)  # where happy is too bright to be shown
+    assert shows(squares, ("face",))[0] == "happy"
+
+
 def test_the_generator_is_not_asked_for_every_frame() -> None:
     generator = CountedGenerator()
     edit = editor(generator)
@@ -253,14 +275,14 @@ def test_the_right_eye_is_shown_mirrored_and_comes_back_as_it_lies() -> None:
     network = stargan_network("stargan_parts", labels=6, batch=4)
     facts = {"labels": ",".join(PART_LABELS), "colour": "luma"}
     engine = FakeEngine(network, brightens_the_left, metadata(facts))
-    boxes = part_boxes(wide_landmarks())
+    boxes = {"left_eye": Box(0.35, 0.4, 0.25), "right_eye": Box(0.65, 0.4, 0.25)}
     edit = StyleEditor(Restyler(engine), FixedLook(boxes), pastes=False)
     change = shown(edit(*shot(), HAPPY, 1.0, 0.0))
     frame, face = shot()
     wide = wide_face(frame, face)
     left, right = boxes["left_eye"], boxes["right_eye"]
     np.testing.assert_allclose(
-        given[0][PARTS.index("right_eye"), 0],
+        given[0][1, 0],
         2 * wide.look(right, 64, "luma")[0, :, ::-1] - 1,
         atol=1e-5,
     )
@@ -279,7 +301,8 @@ def test_parts_that_are_missing_are_left_alone_and_named() -> None:
     change = shown(edit(*shot(), HAPPY, 1.0, 0.0))
     boxes = part_boxes(wide_landmarks())
     assert edit.left_alone == ("right_eye",)
-    assert change[place(boxes["right_eye"].x + 0.05, boxes["right_eye"].y)] == 0
+    unseen = boxes["right_eye"]
+    assert change[place(unseen.x + 0.2 * unseen.side, unseen.y)] == 0
     for part in ("left_eye", "nose", "mouth"):
         assert change[place(boxes[part].x, boxes[part].y)] > 30
 
