@@ -14,7 +14,7 @@ from tests.runtime.style_networks import write_style_models
 def test_the_strip_shows_every_method_in_both_blends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mien.calibration.smile_strip.FRAME", 2)
+    monkeypatch.setattr("mien.calibration.smile_strip.FRAME", 0)
     models = write_style_models(tmp_path / "models")
     main([str(SAMPLE), str(tmp_path / "strip.png"), "--models", str(models)])
     strip = cv2.imread(str(tmp_path / "strip.png"))
