@@ -4,7 +4,7 @@ import { address, refusal } from "./server.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
-const SILENCE_MS = 6000; // stats come twice a second; a line that is silent this long is dead
+const SILENCE_MS = 15_000; // stats come twice a second; a line that is silent this long is dead
 
 export class Link {
   #handlers;
