@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 
@@ -66,13 +67,19 @@ class Teller:
             typer.echo(f"\r\033[K{status_line(stats)[:width]}", err=True, nl=False)
             self._has_line = True
             return
-        for text in (*stats.adaptations, *stats.messages):
-            if text not in self._told:
+        texts = (*stats.adaptations, *stats.messages)
+        for text in texts:
+            if _kind(text) not in self._told:
                 typer.echo(f"mien: {one_line(text)}", err=True)
-        self._told = (*stats.adaptations, *stats.messages)
+        self._told = tuple(_kind(text) for text in texts)
 
     def end_line(self) -> None:
         """Nothing; what follows begins on a line of its own."""
         if self._has_line:
             typer.echo("", err=True)
             self._has_line = False
+
+
+def _kind(text: str) -> str:
+    """The text without its numbers, which change all the time."""
+    return re.sub(r"\d+", "#", text)

@@ -76,7 +76,7 @@ class RawPipe(ThreadedOutput):
 
     def _show(self, frame: LiveFrame) -> None:
         if not self._is_open():
-            raise BrokenPipeError(f"no program reads {self._target}; frames are dropped until then")
+            raise VideoError(f"no program reads {self._target}; frames are dropped until then")
         data = self._canvas.draw(frame.frame).data.cast("B")
         try:
             if self._is_y4m:

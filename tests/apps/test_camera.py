@@ -204,9 +204,9 @@ def test_the_status_is_one_line_that_tells_what_is_given_up_and_what_is_wrong() 
 
 def test_without_a_terminal_only_what_is_new_is_told(capsys: Captured) -> None:
     teller = Teller(is_terminal=False)
-    for messages in ((), ("gone",), ("gone",), (), ("gone",)):
+    for messages in ((), ("gone for 1 s",), ("gone for 2 s",), (), ("gone for 1 s",)):
         teller.show(stats(messages=messages))
-    assert capsys.readouterr().err == "mien: gone\n" * 2
+    assert capsys.readouterr().err == "mien: gone for 1 s\n" * 2
     terminal = Teller(is_terminal=True)
     terminal.show(stats())
     terminal.say("done")
