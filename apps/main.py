@@ -199,6 +199,22 @@ def export(context: typer.Context) -> None:
 
 
 @app.command()
+def doctor(
+    models: Annotated[
+        Path | None,
+        typer.Option("--models", metavar="DIR", help="A folder with models of your own."),
+    ] = None,
+    port: Annotated[int, typer.Option(metavar="N", help="The panel's port.")] = 8765,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at what this machine has, and print the line that mends what it lacks."""
+    from mien.apps.checks.finding import Machine
+    from mien.apps.doctor import print_doctor
+
+    raise typer.Exit(print_doctor(Machine(models=models, port=port), as_json=as_json))
+
+
+@app.command()
 def bench(
     clip: Annotated[
         Path | None,

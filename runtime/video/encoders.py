@@ -102,6 +102,15 @@ def encoder_formats(name: str) -> list[str] | None:
     return [video_format.name for video_format in codec.video_formats or []]
 
 
+def has_decoder(name: str) -> bool:
+    """Whether FFmpeg's decoder of that name is there."""
+    try:
+        av.codec.Codec(name, "r")
+    except UnknownCodecError:
+        return False
+    return True
+
+
 def choose_encoders(
     requested: str | None, source: SourceFacts, accepts: Callable[[str], bool]
 ) -> list[EncoderChoice]:

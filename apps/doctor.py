@@ -1,0 +1,65 @@
+"""`mien doctor`: what of this machine is ready, and the line that mends what is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mien.apps.boundary import EXIT_ERROR, one_line
+from mien.apps.checks.cameras import check_cameras, check_permissions
+from mien.apps.checks.codecs import check_codecs
+from mien.apps.checks.finding import Check, Finding, Machine
+from mien.apps.checks.networks import check_filter, check_models, check_providers
+from mien.apps.checks.panel import check_panel_packages, check_port
+from mien.apps.checks.virtual import (
+    check_driver,
+    check_exclusive_caps,
+    check_lock,
+    check_package,
+)
+
+CHECKS: tuple[Check, ...] = (
+    check_models,
+    check_filter,
+    check_providers,
+    check_codecs,
+    check_cameras,
+    check_permissions,
+    check_package,
+    check_driver,
+    check_exclusive_caps,
+    check_lock,
+    check_panel_packages,
+    check_port,
+)
+COLOURS = {"ok": "green", "warn": "yellow", "bad": "red"}
+
+
+def examine(machine: Machine) -> list[Finding]:
+    """All that was found, check by check."""
+    return [finding for check in CHECKS for finding in check(machine)]
+
+
+def print_doctor(machine: Machine, *, as_json: bool) -> int:
+    """The exit status, 2 where `mien edit` would not run; prints what was found."""
+    findings = examine(machine)
+    would_run = not any(finding.stops_edit for finding in findings)
+    if as_json:
+        report = {"edit_would_run": would_run, "findings": [asdict(found) for found in findings]}
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _print_lines(findings)
+    return 0 if would_run else EXIT_ERROR
+
+
+def _print_lines(findings: list[Finding]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for found in findings:
+        colour, text = COLOURS[found.state], escape(one_line(found.text))
+        console.print(f"[{colour}]{found.state:4}[/{colour}]  {found.subject}: {text}")
+        if found.fix:
+            console.print(f"      -> {escape(one_line(found.fix))}")
