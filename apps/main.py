@@ -215,6 +215,24 @@ def doctor(
 
 
 @app.command()
+def audit(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="MODEL...",
+            help="ONNX files, or folders of them; by default the models that come with mien.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check that TensorRT takes a graph, without a device (with the extra mien[export])."""
+    from mien.apps.audit import print_audit
+
+    raise typer.Exit(print_audit(models or [], as_json=as_json))
+
+
+@app.command()
 def bench(
     clip: Annotated[
         Path | None,

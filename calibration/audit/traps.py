@@ -1,0 +1,136 @@
+"""What TensorRT imports and then computes wrongly, slowly or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mien.calibration.audit.finding import VERSIONS, Finding
+from mien.calibration.audit.graph import RANDOM, Node
+
+MAX_RANK = 8  # Dims.MAX_DIMS
+MAX_ELEMENTS = 2**31 - 1
+BRANCHES = ("If", "Loop", "Scan")
+DATA_DEPENDENT = ("NonZero", "Compress", "Unique", "NonMaxSuppression")
+SHAPE_INPUTS = {
+    "Reshape": (1,),
+    "Expand": (1,),
+    "Tile": (1,),
+    "Slice": (1, 2, 3, 4),
+    "ConstantOfShape": (0,),
+    "Range": (0, 1, 2),
+    "Resize": (1, 2, 3),
+    "Upsample": (1,),
+    "Pad": (1, 3),
+    "TopK": (1,),
+    "Split": (1,),
+}
+INTEGER_ARITHMETIC = {
+    "Abs", "Add", "CumSum", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Neg", "Pow", "ReduceL1",
+    "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare", "Relu", "Sign", "Sub", "Sum",
+}  # fmt: skip
+
+
+def check_traps(node: Node) -> Iterator[Finding]:
+    """The traps that a node steps into."""
+    for check in (
+        _grid_modes,
+        _group_norm,
+        _random,
+        _branches,
+        _shapes,
+        _integers,
+        _sizes,
+        _weights,
+    ):
+        yield from check(node)
+
+
+def _trap(node: Node, rule: str, text: str, fix: str) -> Finding:
+    return Finding(rule, "error", text, fix, (node.name,), VERSIONS)
+
+
+def _grid_modes(node: Node) -> Iterator[Finding]:
+    """The importer compares with the names of opset 16 only (onnx-tensorrt pull request 1060)."""
+    if node.kind != "GridSample":
+        return
+    mode = node.attribute("mode", "linear" if node.graph.opset >= 20 else "bilinear")
+    if mode not in ("bilinear", "bicubic", "nearest"):
+        text = f"GridSample with mode {mode!r} becomes nearest, without a word"
+        yield _trap(node, "grid-sample", text, "export with opset 18, where it is 'bilinear'")
+
+
+def _group_norm(node: Node) -> Iterator[Finding]:
+    if node.kind == "GroupNormalization":
+        text = (
+            "GroupNormalization: per-group scales up to 10.8, and one group becomes instance norm"
+        )
+        fix = "export with opset 18 as Reshape, InstanceNormalization, Reshape, Mul, Add"
+        yield _trap(node, "group-norm", text, fix)
+
+
+def _random(node: Node) -> Iterator[Finding]:
+    if node.kind in RANDOM:
+        text = f"{node.kind}: the seed is ignored, so no two runs can be compared"
+        yield _trap(node, "random", text, "make the noise an input")
+
+
+def _branches(node: Node) -> Iterator[Finding]:
+    if node.kind in BRANCHES:
+        text = f"{node.kind}: how long it runs depends on the data, and no CUDA graph captures it"
+        yield _trap(node, "branch", text, "unroll it, or leave that part to the processor")
+
+
+def _shapes(node: Node) -> Iterator[Finding]:
+    fixed = "export fixed sizes: one engine for each size"
+    if node.kind in DATA_DEPENDENT:
+        text = f"{node.kind}: how much comes out depends on the data"
+        yield _trap(node, "shape", text, "choose among fixed rows outside the graph")
+    for index in SHAPE_INPUTS.get(node.kind, ()):
+        if not node.is_constant(index):
+            text = f"{node.kind}: input {index}, a shape, is computed from the graph's inputs"
+            yield _trap(node, "shape", text, fixed)
+
+
+def _integers(node: Node) -> Iterator[Finding]:
+    dtype = node.main_tensors()[0].dtype
+    if (
+        node.kind in INTEGER_ARITHMETIC
+        and dtype in ("INT32", "INT64")
+        and not node.gives_constant()
+    ):
+        text = f"{node.kind} on {dtype} in every run, which nothing fuses"
+        yield _trap(node, "integers", text, "compute it before the export, or in float")
+
+
+def _sizes(node: Node) -> Iterator[Finding]:
+    for index, name in enumerate(node.proto.output):
+        tensor = node.output(index)
+        if name == "" or tensor.shape is None:
+            continue
+        if len(tensor.shape) > MAX_RANK:
+            text = f"{node.kind} gives {len(tensor.shape)} sides; TensorRT has {MAX_RANK}"
+            yield _trap(node, "rank", text, "split the reshape into two of fewer sides")
+        elements = 1
+        for side in tensor.shape:
+            elements *= side if side is not None else 1
+        if elements > MAX_ELEMENTS:
+            text = f"{node.kind} gives {elements} elements; a tensor has less than 2**31"
+            yield _trap(node, "huge", text, "do not run this graph")
+
+
+def _weights(node: Node) -> Iterator[Finding]:
+    """Weights that are not in the file are taken as a second input, by another path."""
+    if node.kind not in ("Conv", "ConvTranspose") or node.is_weight(1):
+        return
+    maker = node.maker(1)
+    if maker is not None and maker.kind == "DequantizeLinear":
+        return  # the way of INT8
+    if not node.is_constant(1):
+        text = f"{node.kind} with weights computed in every run: nothing is prepared or fused"
+        yield _trap(node, "weights", text, "scale the activations instead of the weights")
+        return
+    kind = "computed" if maker is None else f"made by {maker.kind}"
+    text = f"{node.kind} with weights {kind} from constants: TensorRT must fold them itself"
+    fix = "where the build shows it does not, store the weights as they are used"
+    yield Finding("weights", "note", text, fix, (node.name,), VERSIONS)
