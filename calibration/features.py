@@ -13,7 +13,8 @@ import numpy as np
 from mien.calibration.graph_tap import features_tensor, with_output
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.judge import FER_SIZE
-from mien.engines.onnx_runtime import open_session, read_model
+from mien.engines.model_file import read_model
+from mien.engines.onnx_runtime import open_session
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError
+from mien.engines.model_file import read_model
 from mien.engines.network import Network
-from mien.engines.onnx_runtime import OnnxRuntimeEngine, read_model
+from mien.engines.opening import open_engine
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -100,12 +101,13 @@ class Catalog:
     ) -> Engine:
         """An engine for a network, its file checked against the catalog.
 
-        network: its declaration, or its name where the graph states the rest.
+        network: its declaration, or its name where the graph states the rest. provider: as
+        `mien.engines.opening.open_engine` takes it.
 
-        Raises ModelError or DeviceError.
+        Raises ModelError, DeviceError or EngineError.
         """
         entry = self.entry(network)
-        return OnnxRuntimeEngine(
+        return open_engine(
             entry.path, network, provider=provider, threads=threads, sha256=entry.sha256
         )
 

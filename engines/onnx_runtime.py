@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import importlib
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -18,8 +18,19 @@ import numpy as np
 
 from mien.engines.engine import Engine
 from mien.engines.errors import DeviceError, EngineError, ModelError
+from mien.engines.model_file import read_model
 from mien.engines.network import Network, TensorSpec
-from mien.engines.providers import AUTO, AUTO_ORDER, Provider, provider_named, short_name
+from mien.engines.onnx_metadata import declared_network
+from mien.engines.ort_binding import DeviceBinding
+from mien.engines.provider_options import ProviderOptions
+from mien.engines.providers import (
+    AUTO,
+    AUTO_ORDER,
+    Provider,
+    provider_named,
+    short_name,
+    split_device,
+)
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -48,7 +59,8 @@ class OnnxRuntimeEngine(Engine):
     path: the file, read once; the bytes that are hashed are the bytes that run.
     network: its declaration, or only its name where the graph itself states the rest: networks of
         the user's own come in sizes that nobody can declare beforehand.
-    provider: a short name of `Provider`, or `auto` for the best that truly works. Single nodes a
+    provider: a short name of `Provider`, or `auto` for the best that truly works; `cuda:1` is the
+        second of several devices. Single nodes a
         provider does not know run on the processor beside it, as ONNX Runtime does; a provider
         that does not start is an error and never becomes another one.
     threads: of one call; by default one, which leaves the other cores to the codecs.
@@ -71,18 +83,24 @@ class OnnxRuntimeEngine(Engine):
         model = read_model(path, sha256)
         session = open_session(model, path, provider=provider, threads=threads)
         metadata = session.get_modelmeta().custom_metadata_map
-        network = _stated(network, path, metadata) if isinstance(network, str) else network
+        if isinstance(network, str):
+            network = declared_network(network, path, metadata)
         _check_session(session, path, network)
-        super().__init__(network, short_name(session.get_providers()[0]), metadata)
+        declared_network(network, path, metadata)
+        super().__init__(network, _what_runs(session), metadata)
         self._session: onnxruntime.InferenceSession | None = session
         self._output_names = [spec.name for spec in network.outputs]
         self._failures = _failures()
+        self._binding = _bind(session, network)
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._session is None:
             raise EngineError(f"{self.network.name}: the session is closed; open it again")
         try:
-            results = self._session.run(self._output_names, dict(feeds))
+            if self._binding is not None:
+                results = self._binding.run(feeds)
+            else:
+                results = self._session.run(self._output_names, dict(feeds))
         except self._failures as error:
             raise EngineError(
                 f"{self.network.name}: the run failed on {self.provider}: {_one_line(error)}"
@@ -90,26 +108,8 @@ class OnnxRuntimeEngine(Engine):
         return dict(zip(self._output_names, results, strict=True))
 
     def _release(self) -> None:
+        self._binding = None
         self._session = None
-
-
-def read_model(path: Path, sha256: str | None = None) -> bytes:
-    """The bytes of a model file, checked against `sha256` where given. Raises ModelError."""
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"cannot read the model {path}: {error.strerror}; install mien again, or check --models"
-        ) from error
-    if sha256 is None:
-        return model
-    found = hashlib.sha256(model).hexdigest()
-    if found != sha256:
-        raise ModelError(
-            f"the model {path} is damaged: its sha256 is {found[:12]}..., expected "
-            f"{sha256[:12]}...; install mien again, or correct the catalog beside it"
-        )
-    return model
 
 
 def available_providers() -> tuple[Provider, ...]:
@@ -125,9 +125,10 @@ def open_session(
 
     path: for messages. Raises ModelError, DeviceError.
     """
-    if provider == AUTO:
+    name, index = split_device(provider)
+    if name == AUTO:
         return _open_best(model, path, threads)
-    return _open(model, path, provider_named(provider), threads)
+    return _open(model, path, ProviderOptions(provider_named(name), index), threads)
 
 
 def _open_best(model: bytes, path: Path, threads: int | None) -> onnxruntime.InferenceSession:
@@ -137,17 +138,18 @@ def _open_best(model: bytes, path: Path, threads: int | None) -> onnxruntime.Inf
         if provider not in installed:
             continue
         try:
-            return _open(model, path, provider, threads)
+            return _open(model, path, ProviderOptions(provider), threads)
         except DeviceError as error:
             reasons.append(str(error))
     raise DeviceError(f"no provider of ONNX Runtime works here: {'; '.join(reasons) or 'none'}")
 
 
 def _open(
-    model: bytes, path: Path, provider: Provider, threads: int | None
+    model: bytes, path: Path, asked: ProviderOptions, threads: int | None
 ) -> onnxruntime.InferenceSession:
-    """A session whose first provider is `provider`."""
+    """A session whose first provider is the one asked for, and which has run once there."""
     runtime = _runtime()
+    provider = asked.provider
     installed = available_providers()
     if provider not in installed:
         names = ", ".join(p.short for p in installed) or "none"
@@ -156,7 +158,7 @@ def _open(
             f"pip install {provider.package}"
         )
     try:
-        session = _create(runtime, model, _session_options(runtime, threads), provider)
+        session = _create(runtime, model, _session_options(runtime, threads), asked)
     except _failures() as error:
         reason = _one_line(error)
         if provider is Provider.CPU or type(error).__name__ in ("InvalidProtobuf", "InvalidGraph"):
@@ -169,21 +171,86 @@ def _open(
             f"{_missing_library(runtime, provider) or 'ONNX Runtime cannot say why'}; "
             f"install its driver and libraries, or use --provider {short_name(started[0])}"
         )
+    if provider is not Provider.CPU:
+        _try(session, provider)
     return session
 
 
+def _try(session: onnxruntime.InferenceSession, provider: Provider) -> None:
+    """Nothing, where the session runs: a provider may be built without code for this device.
+
+    Raises DeviceError.
+    """
+    inputs = session.get_inputs()
+    if any(node.type not in ORT_TYPES or _is_free(node.shape) for node in inputs):
+        return
+    feeds = {node.name: np.zeros(node.shape, ORT_TYPES[node.type]) for node in inputs}
+    try:
+        session.run(None, feeds)
+    except _failures() as error:
+        raise DeviceError(
+            f"the provider {provider.short!r} does not run here: {_one_line(error)}; "
+            "use --provider cpu"
+        ) from error
+    nodes = _nodes_by_provider(session)
+    if nodes and not nodes.get(provider.ort_name):
+        raise DeviceError(
+            f"the provider {provider.short!r} runs no part of the network; use --provider cpu"
+        )
+
+
+def _is_free(shape: Sequence[object]) -> bool:
+    return any(not isinstance(side, int) for side in shape)
+
+
+def _what_runs(session: onnxruntime.InferenceSession) -> str:
+    """The provider of a session; where ONNX Runtime tells, all that have nodes: `cuda+cpu`."""
+    asked = session.get_providers()[0]
+    nodes = _nodes_by_provider(session)
+    others = [name for name in nodes if name != asked]
+    label = "+".join(short_name(name) for name in (asked, *others))
+    # mien's own backend is called `tensorrt`.
+    return f"onnxruntime {label}" if asked == Provider.TENSORRT.ort_name else label
+
+
+def _nodes_by_provider(session: onnxruntime.InferenceSession) -> dict[str, int]:
+    """How many nodes each provider has; empty where this ONNX Runtime does not tell."""
+    tell = getattr(session, "get_provider_graph_assignment_info", None)
+    if tell is None or session.get_providers() == [Provider.CPU.ort_name]:
+        return {}
+    counts: Counter[str] = Counter()
+    for subgraph in tell():
+        counts[subgraph.ep_name] += len(subgraph.get_nodes())
+    return dict(counts)
+
+
+def _bind(session: onnxruntime.InferenceSession, network: Network) -> DeviceBinding | None:
+    """Fixed tensors on the device, where the session runs on one with memory of its own."""
+    provider = session.get_providers()[0]
+    if provider not in (Provider.CUDA.ort_name, Provider.TENSORRT.ort_name):
+        return None
+    index = int(session.get_provider_options()[provider].get("device_id", "0"))
+    return DeviceBinding(session, network, device="cuda", index=index)
+
+
 def _create(
-    runtime: ModuleType, model: bytes, options: onnxruntime.SessionOptions, provider: Provider
+    runtime: ModuleType,
+    model: bytes,
+    options: onnxruntime.SessionOptions,
+    asked: ProviderOptions,
 ) -> onnxruntime.InferenceSession:
-    if provider is Provider.CPU:
-        return runtime.InferenceSession(model, options, providers=[provider.ort_name])
+    name = asked.provider.ort_name
+    if asked.provider is Provider.CPU:
+        return runtime.InferenceSession(model, options, providers=[name])
+    if hasattr(runtime.InferenceSession, "get_provider_graph_assignment_info"):
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # Loading a provider's library prints through the process-wide logger, whatever `options` say.
     runtime.set_default_logger_severity(FATAL_ONLY)
     try:
         return runtime.InferenceSession(
             model,
             options,
-            providers=[provider.ort_name, Provider.CPU.ort_name],
+            providers=[(name, asked.options()), Provider.CPU.ort_name],
             enable_fallback=0,
         )
     finally:
@@ -216,30 +283,10 @@ def _session_options(runtime: ModuleType, threads: int | None) -> onnxruntime.Se
     return options
 
 
-def _stated(name: str, path: Path, metadata: Mapping[str, str]) -> Network:
-    """The declaration in a graph's metadata, where it is that of `name`. Raises ModelError."""
-    try:
-        network = Network.from_metadata(metadata)
-    except ModelError as error:
-        raise ModelError(f"the model {path}: {error}") from error
-    if network.name != name:
-        raise ModelError(
-            f"the model {path} states that it is the network {network.name!r}, not {name!r}; "
-            "correct the catalog beside it"
-        )
-    return network
-
-
 def _check_session(session: onnxruntime.InferenceSession, path: Path, network: Network) -> None:
     """Nothing, where the graph is what `network` declares. Raises ModelError."""
     _check_graph(f"input of {path}", session.get_inputs(), network, network.inputs)
     _check_graph(f"output of {path}", session.get_outputs(), network, network.outputs)
-    metadata = session.get_modelmeta().custom_metadata_map
-    if not network.matches_metadata(metadata):
-        raise ModelError(
-            f"the model {path} does not state that it is the network {network.name!r}; "
-            "export it again, so that its metadata is Network.metadata() of the declaration"
-        )
 
 
 def _check_graph(
@@ -258,7 +305,13 @@ def _check_graph(
 
 
 def _runtime() -> ModuleType:
-    return importlib.import_module("onnxruntime")
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise DeviceError(
+            f"ONNX Runtime does not start: {_one_line(error)}; pip install onnxruntime, or use "
+            "--provider tensorrt where TensorRT is installed"
+        ) from error
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -23,9 +23,28 @@ class Provider(Enum):
         self.package = package
 
 
-# `auto` leaves out TensorRT, which compiles for minutes on first use: it has to be asked for.
+# What `auto` tries with ONNX Runtime, the fastest first. Its TensorRT provider, which compiles for
+# minutes on first use, has to be asked for; mien's own TensorRT backend is tried before all of
+# them where its plan is built already (`mien.engines.opening`).
 AUTO_ORDER = (Provider.CUDA, Provider.OPENVINO, Provider.COREML, Provider.DIRECTML, Provider.CPU)
 AUTO = "auto"
+WITH_DEVICES = frozenset({"cuda", "tensorrt", "directml"})
+
+
+def split_device(name: str) -> tuple[str, int]:
+    """A provider's name and the device to use: `cuda:1` is the second one, `cuda` the first.
+
+    Raises DeviceError.
+    """
+    provider, colon, index = name.partition(":")
+    if not colon:
+        return provider.lower(), 0
+    if not (index.isascii() and index.isdigit()) or len(index) > 3:
+        raise DeviceError(f"the device in {name!r} must be a number, as in {provider}:0")
+    if provider.lower() not in WITH_DEVICES:
+        known = ", ".join(sorted(WITH_DEVICES))
+        raise DeviceError(f"{provider} has no numbered devices (those that have: {known})")
+    return provider.lower(), int(index)
 
 
 def provider_named(name: str) -> Provider:

@@ -1,0 +1,143 @@
+"""What turns graphs into plans and runs them, as the plan cache sees it: a small protocol.
+
+TensorRT stands behind it (`mien.engines.tensorrt_backend`), and a fake one, with which everything
+else can be tested on a machine without a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mien.engines.errors import MienError
+from mien.engines.network import TensorSpec
+from mien.engines.plan_sidecar import DeviceFacts
+
+MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
+# Half of the free memory of a card of its own; a quarter where the processor's memory is the
+# card's (Jetson), for there the desktop, the camera and ONNX Runtime live in it too.
+OWN_SHARE, SHARED_SHARE = 0.5, 0.25
+OWN_MOST, SHARED_MOST = 4 * GIBIBYTE, GIBIBYTE
+LEAST = 64 * MEBIBYTE
+
+Report = Callable[["BuildProgress"], None]
+
+
+class PlanRefusedError(MienError):
+    """The backend does not take a plan: it was made by another version, or for another device."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """The memory a build may use: bytes free, and whether it is the processor's own memory."""
+
+    free: int
+    is_shared: bool
+
+    @property
+    def workspace(self) -> int:
+        """How much scratch memory a build is allowed, in bytes."""
+        share = SHARED_SHARE if self.is_shared else OWN_SHARE
+        most = SHARED_MOST if self.is_shared else OWN_MOST
+        return max(LEAST, min(most, int(self.free * share)))
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How plans are built.
+
+    level: TensorRT's optimization level, 3 its default. tf32: whether 32-bit convolutions may
+    round their inputs to 19 bits; not, because the graph says what precision it wants.
+    """
+
+    level: int = 3
+    tf32: bool = False
+
+    @property
+    def tag(self) -> str:
+        """What of it makes another plan."""
+        return f"level {self.level}, tf32 {'on' if self.tf32 else 'off'}"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """One graph to build: the bytes of its ONNX file, its network's name, and how."""
+
+    network: str
+    model: bytes
+    options: BuildOptions
+    timing_cache: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPlan:
+    """A plan, and what the build learned of the speed of kernels, for the next one."""
+
+    plan: bytes
+    timing_cache: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BuildProgress:
+    """How far a build is: the share done in [0, 1], and seconds since it began."""
+
+    network: str
+    done: float
+    elapsed_s: float
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to go, None while too little is done to tell."""
+        if self.done < 0.05:
+            return None
+        return self.elapsed_s * (1 - self.done) / self.done
+
+
+class PlanRunner(Protocol):
+    """A plan ready to run.
+
+    inputs, outputs: its tensors, in no certain order; ranges and colours are not known.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """New arrays for checked inputs. Raises EngineError."""
+        ...
+
+    def close(self) -> None:
+        """Nothing; gives the device back."""
+        ...
+
+
+class PlanBuilder(Protocol):
+    """Builds plans on one device and runs them.
+
+    name: what an engine on it says runs it.
+    """
+
+    name: str
+
+    def device(self) -> DeviceFacts:
+        """What its plans are bound to. Raises DeviceError where the device does not work."""
+        ...
+
+    def build(
+        self, request: BuildRequest, report: Report, gave_up: Callable[[], bool]
+    ) -> BuiltPlan:
+        """A plan. Raises EngineError where the graph cannot be built, or `gave_up` said so."""
+        ...
+
+    def load(self, plan: bytes) -> PlanRunner:
+        """What runs a plan. Raises PlanRefusedError, DeviceError."""
+        ...
+
+
+def ignore_progress(progress: BuildProgress) -> None:
+    """Nothing; a `Report` for who does not show it."""
+    del progress

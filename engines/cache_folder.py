@@ -1,0 +1,126 @@
+"""The folder where mien keeps what it made on this machine: nobody else may write there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import sys
+from pathlib import Path
+
+from mien.engines.errors import EngineError
+
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+PART = ".part"
+KEY_NAME, KEY_BYTES = "key", 32
+
+
+def user_cache() -> Path:
+    """Where this user's caches lie, by the custom of the system."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "mien"
+
+
+class CacheFolder:
+    """A private folder: made with mode 0700, its files 0600.
+
+    Raises EngineError where the folder belongs to somebody else, or cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            found = path.stat()
+            self._check_owner(path, found)
+            if sys.platform != "win32" and stat.S_IMODE(found.st_mode) != FOLDER_MODE:
+                path.chmod(FOLDER_MODE)
+        except OSError as error:
+            raise EngineError(
+                f"cannot use the cache folder {path}: {error.strerror}; mend it, or set "
+                "XDG_CACHE_HOME to a folder you may write to"
+            ) from error
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file, None where there is none that only this user can write."""
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            descriptor = os.open(self.path / name, flags)
+        except OSError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or not _is_private(found):
+                return None
+            try:
+                return file.read()
+            except OSError:
+                return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Nothing; the file has all of `data`, or is as it was. Raises EngineError."""
+        part = self.path / f".{name}.{secrets.token_hex(4)}{PART}"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            with os.fdopen(os.open(part, flags, FILE_MODE), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path / name)
+        except OSError as error:
+            raise EngineError(
+                f"cannot write {self.path / name}: {error.strerror}; make room, or set "
+                "XDG_CACHE_HOME to another folder"
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+    def remove(self, name: str) -> None:
+        """Nothing; the file is gone."""
+        with contextlib.suppress(OSError):
+            (self.path / name).unlink()
+
+    def names(self, suffix: str) -> list[str]:
+        """The files that end so, sorted."""
+        return sorted(path.name for path in self.path.glob(f"[!.]*{suffix}"))
+
+    def remove_parts(self) -> list[str]:
+        """What killed writers left, removed. Only for who holds the folder's lock."""
+        parts = sorted(self.path.glob(f".*{PART}"))
+        for part in parts:
+            self.remove(part.name)
+        return [part.name for part in parts]
+
+    def key(self, *, create: bool = False) -> bytes | None:
+        """The secret that this folder's own files are signed with; None where there is none yet.
+
+        create: make one where it is missing or damaged; only for who holds the folder's lock.
+        """
+        key = self.read(KEY_NAME)
+        if key is not None and len(key) == KEY_BYTES:
+            return key
+        if not create:
+            return None
+        key = secrets.token_bytes(KEY_BYTES)
+        self.write(KEY_NAME, key)
+        return key
+
+    def _check_owner(self, path: Path, found: os.stat_result) -> None:
+        if sys.platform != "win32" and found.st_uid != os.getuid():
+            raise EngineError(
+                f"the cache folder {path} belongs to another user, and a plan is code; set "
+                "XDG_CACHE_HOME to a folder of your own"
+            )
+
+
+def _is_private(found: os.stat_result) -> bool:
+    if sys.platform == "win32":
+        return True
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,0 +1,81 @@
+"""An engine that another one carries until its plan is built."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mien.engines.engine import Engine
+from mien.engines.errors import EngineError, MienError
+
+log = logging.getLogger(__name__)
+GIVE_UP_S = 10.0  # how long closing waits for a build that was called off
+
+GaveUp = Callable[[], bool]
+
+
+class LazyEngine(Engine):
+    """Runs on `carrier` while `build` makes what was asked for, then on that.
+
+    build: called once in a thread of its own, with a function that says whether to stop.
+    `provider` says what runs it now. Raises, from `infer`, what the build failed with: nothing
+    takes the place of what was asked for.
+    """
+
+    def __init__(self, carrier: Engine, build: Callable[[GaveUp], Engine]) -> None:
+        super().__init__(carrier.network, carrier.provider, carrier.metadata)
+        self._now = carrier
+        self._next: Engine | None = None
+        self._error: MienError | None = None
+        self._lock = threading.Lock()
+        self._given_up = threading.Event()
+        self._build = build
+        self._thread = threading.Thread(
+            target=self._make, name=f"build {carrier.network.name}", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Whether the build ended, well or not, within a time."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _make(self) -> None:
+        try:
+            built = self._build(self._given_up.is_set)
+        except MienError as error:
+            with self._lock:
+                self._error = error
+            return
+        with self._lock:
+            if not self._given_up.is_set():
+                self._next = built
+                return
+        built.close()
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with self._lock:
+            built, error = self._next, self._error
+            self._next = None
+        if error is not None:
+            raise EngineError(f"{self.network.name}: its plan cannot be built: {error}") from error
+        if built is not None:
+            self._now.close()
+            self._now = built
+            self.provider = built.provider
+            log.warning(
+                "%s: the plan is built; it runs on %s now", self.network.name, built.provider
+            )
+        return self._now.infer(feeds)
+
+    def _release(self) -> None:
+        self._given_up.set()
+        self._thread.join(GIVE_UP_S)
+        with self._lock:
+            built, self._next = self._next, None
+        if built is not None:
+            built.close()
+        self._now.close()

@@ -1,0 +1,139 @@
+"""Which backend runs a model for a provider that was asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from mien.engines.builder import BuildOptions
+from mien.engines.engine import Engine
+from mien.engines.errors import DeviceError, MienError
+from mien.engines.lazy_engine import GaveUp, LazyEngine
+from mien.engines.network import Network
+from mien.engines.onnx_runtime import OnnxRuntimeEngine, available_providers
+from mien.engines.plan_cache import BuildWatch, PlanCache
+from mien.engines.plan_engine import PlanModel, PlanSource
+from mien.engines.providers import AUTO, Provider, split_device
+from mien.engines.tensorrt_backend import TensorRTBuilder
+from mien.engines.tensorrt_device import missing_packages
+
+log = logging.getLogger(__name__)
+PACKAGES = {
+    "tensorrt": "tensorrt (pip install tensorrt; on Jetson: sudo apt install python3-libnvinfer)",
+    "pycuda": "pycuda (pip install pycuda)",
+}
+
+
+def open_engine(
+    path: Path,
+    network: Network | str,
+    *,
+    provider: str,
+    threads: int | None = None,
+    sha256: str | None = None,
+) -> Engine:
+    """An engine for a model file on a provider, which may name a device: `cuda:1`.
+
+    `tensorrt` is mien's own backend where the packages it takes are installed, else ONNX Runtime's
+    provider of that name. Where its plan is not built yet, the best provider of ONNX Runtime
+    carries the frames meanwhile, and a line says so. `auto` takes TensorRT where the plan is
+    built, else the best provider that works.
+
+    Raises ModelError, DeviceError, EngineError.
+    """
+    name, index = split_device(provider)
+    if name not in (AUTO, Provider.TENSORRT.short):
+        return _on_onnx_runtime(path, network, provider, threads, sha256)
+    missing = missing_packages()
+    if name == AUTO:
+        built = None if missing else _built_plan(path, network, sha256)
+        return built or _on_onnx_runtime(path, network, AUTO, threads, sha256)
+    if not missing:
+        source = PlanSource(TensorRTBuilder(index), PlanCache(), BuildOptions())
+        model = PlanModel.read(path, network, sha256)
+        return open_plan(source, model, threads=threads)
+    if has_onnx_runtime() and Provider.TENSORRT in available_providers():
+        return _on_onnx_runtime(path, network, provider, threads, sha256)
+    wanted = " and ".join(PACKAGES[package] for package in missing)
+    raise DeviceError(
+        f"the provider 'tensorrt' is not installed: it takes {wanted}, or an ONNX Runtime built "
+        "with TensorRT (pip install onnxruntime-gpu)"
+    )
+
+
+def open_plan(source: PlanSource, model: PlanModel, *, threads: int | None = None) -> Engine:
+    """An engine for a model from its plan, carried by ONNX Runtime while that is built.
+
+    Without ONNX Runtime it waits for the build. Raises ModelError, DeviceError, EngineError.
+    """
+    name = model.network.name
+    watch = BuildWatch(on_wait=lambda: log.warning("%s: another program builds plans", name))
+    if source.is_built(model):
+        return source.open(model, watch)
+    carrier = _carrier(model, threads)
+    if carrier is None:
+        log.warning(
+            "%s: there is no %s plan yet; building it, which takes minutes (mien build does it "
+            "ahead)",
+            name,
+            source.builder.name,
+        )
+        return source.open(model, watch)
+    log.warning(
+        "%s: there is no %s plan yet; %s carries the frames while it is built (mien build does it "
+        "ahead)",
+        name,
+        source.builder.name,
+        carrier.provider,
+    )
+
+    def build(gave_up: GaveUp) -> Engine:
+        return source.open(model, replace(watch, gave_up=gave_up))
+
+    return LazyEngine(carrier, build)
+
+
+def has_onnx_runtime() -> bool:
+    """Whether ONNX Runtime is installed."""
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def _carrier(model: PlanModel, threads: int | None) -> Engine | None:
+    """The network on the best provider of ONNX Runtime that works, None without ONNX Runtime."""
+    if not has_onnx_runtime():
+        return None
+    try:
+        return OnnxRuntimeEngine(model.path, model.network, provider=AUTO, threads=threads)
+    except DeviceError:
+        return None
+
+
+def _built_plan(path: Path, network: Network | str, sha256: str | None) -> Engine | None:
+    """The network on TensorRT, None where it does not work here or its plan is not built.
+
+    Without ONNX Runtime there is nothing else, so the plan is built then.
+    """
+    model = PlanModel.read(path, network, sha256)
+    try:
+        source = PlanSource(TensorRTBuilder(), PlanCache(), BuildOptions())
+        if source.is_built(model) or not has_onnx_runtime():
+            return open_plan(source, model)
+    except MienError as error:
+        if not has_onnx_runtime():
+            raise
+        log.warning("%s: TensorRT does not work: %s", model.network.name, error)
+        return None
+    log.warning("%s: run mien build, and auto takes TensorRT", model.network.name)
+    return None
+
+
+def _on_onnx_runtime(
+    path: Path,
+    network: Network | str,
+    provider: str,
+    threads: int | None,
+    sha256: str | None,
+) -> Engine:
+    return OnnxRuntimeEngine(path, network, provider=provider, threads=threads, sha256=sha256)

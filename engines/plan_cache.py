@@ -1,0 +1,255 @@
+"""Plans kept from one start to the next, built once however many programs start at once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.engines.builder import (
+    BuildOptions,
+    BuildRequest,
+    PlanBuilder,
+    Report,
+    ignore_progress,
+)
+from mien.engines.cache_folder import CacheFolder, user_cache
+from mien.engines.errors import ModelError
+from mien.engines.file_lock import file_lock
+from mien.engines.plan_sidecar import DeviceFacts, PlanIdentity, PlanSidecar, read_sidecar
+
+PLAN, SIDECAR, TIMING = ".plan", ".json", ".timing"
+LOCK_NAME = "lock"
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A plan of the cache: its bytes, or why there are none to use."""
+
+    plan: bytes | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A plan to run, whether it was built just now, and why."""
+
+    plan: bytes
+    was_built: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanState:
+    """A plan file of the cache. sidecar: None where it cannot be used, and `reason` says why."""
+
+    name: str
+    sidecar: PlanSidecar | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildWatch:
+    """Who follows a build.
+
+    report: takes the progress. on_build: is told why one begins. on_wait: is called where another
+    program builds. gave_up: says whether nobody waits for it any more.
+    """
+
+    report: Report = ignore_progress
+    on_build: Callable[[str], None] = lambda _reason: None
+    on_wait: Callable[[], None] = lambda: None
+    gave_up: Callable[[], bool] = lambda: False
+
+
+class PlanCache:
+    """The plans in a private folder, each with its sidecar, and what was learned of kernels' speed.
+
+    One lock serves the whole folder: builds time kernels, and two at once would disturb each other.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = CacheFolder(folder or user_cache() / "plans")
+        self.path = self._folder.path
+
+    def find(self, identity: PlanIdentity) -> Found:
+        """The plan of an identity, where it is there, whole, and was written here."""
+        state = self._state(identity.stem)
+        if isinstance(state, str):
+            return Found(None, state)
+        sidecar, plan = state
+        if sidecar.identity != identity:
+            return Found(None, "its sidecar states another plan")
+        return Found(plan)
+
+    def load_or_build(
+        self,
+        identity: PlanIdentity,
+        builder: PlanBuilder,
+        model: bytes,
+        *,
+        options: BuildOptions,
+        watch: BuildWatch | None = None,
+    ) -> Loaded:
+        """The plan of an identity, built where the cache has none that can be used.
+
+        Raises EngineError, DeviceError.
+        """
+        found = self.find(identity)
+        if found.plan is not None:
+            return Loaded(found.plan, was_built=False)
+        watch = watch or BuildWatch()
+        with self._locked(watch):
+            found = self.find(identity)  # another program may have built it meanwhile
+            if found.plan is not None:
+                return Loaded(found.plan, was_built=False)
+            watch.on_build(found.reason)
+            self._folder.remove_parts()
+            return Loaded(self._build(identity, builder, model, options, watch), True, found.reason)
+
+    def discard(self, identity: PlanIdentity) -> None:
+        """Nothing; the plan is gone, because the device did not take it."""
+        for ending in (PLAN, SIDECAR):
+            self._folder.remove(identity.stem + ending)
+
+    def adopt(self, file: Path, identity: PlanIdentity) -> None:
+        """Nothing; takes in a plan from elsewhere, which a person says is to be trusted.
+
+        Its sidecar has to lie beside it. Raises ModelError where they do not belong together, or
+        are not of `identity`.
+        """
+        plan, sidecar = read_foreign(file)
+        if sidecar.identity != identity:
+            wrong = ", ".join(differences(sidecar.identity, identity))
+            raise ModelError(
+                f"the plan {file} does not fit: {wrong}; build it here with mien build"
+            )
+        with self._locked(BuildWatch()):
+            self._write(identity, plan, sidecar.built_s)
+
+    def states(self) -> tuple[PlanState, ...]:
+        """Every plan in the folder, in the order of the names."""
+        stems = {Path(name).stem for name in self._folder.names(PLAN)}
+        stems |= {Path(name).stem for name in self._folder.names(SIDECAR)}
+        states = []
+        for stem in sorted(stems):
+            state = self._state(stem)
+            if isinstance(state, str):
+                states.append(PlanState(stem, None, state))
+            else:
+                states.append(PlanState(stem, state[0]))
+        return tuple(states)
+
+    def prune(self, is_wanted: Callable[[PlanSidecar], bool]) -> tuple[str, ...]:
+        """The names of what was removed: plans that cannot be used or are not wanted, leftovers.
+
+        The timing caches of devices that have no plan left go with them.
+        """
+        with self._locked(BuildWatch()):
+            removed = self._folder.remove_parts()
+            kept: set[str] = set()
+            for state in self.states():
+                if state.sidecar is not None and is_wanted(state.sidecar):
+                    kept.add(state.sidecar.identity.device.tag)
+                    continue
+                removed += [state.name + PLAN]
+                for ending in (PLAN, SIDECAR):
+                    self._folder.remove(state.name + ending)
+            for name in self._folder.names(TIMING):
+                if Path(name).stem not in kept:
+                    removed.append(name)
+                    self._folder.remove(name)
+        return tuple(removed)
+
+    def timing_cache(self, device: DeviceFacts) -> bytes:
+        """What earlier builds learned on a device; empty where that is missing or damaged."""
+        data = self._folder.read(device.tag + TIMING) or b""
+        digest, content = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+        return content if hashlib.sha256(content).digest() == digest else b""
+
+    def _build(
+        self,
+        identity: PlanIdentity,
+        builder: PlanBuilder,
+        model: bytes,
+        options: BuildOptions,
+        watch: BuildWatch,
+    ) -> bytes:
+        before = self.timing_cache(identity.device)
+        started = time.monotonic()
+        request = BuildRequest(identity.network, model, options, before)
+        built = builder.build(request, watch.report, watch.gave_up)
+        self._write(identity, built.plan, time.monotonic() - started)
+        if built.timing_cache and built.timing_cache != before:
+            digest = hashlib.sha256(built.timing_cache).digest()
+            self._folder.write(identity.device.tag + TIMING, digest + built.timing_cache)
+        return built.plan
+
+    def _write(self, identity: PlanIdentity, plan: bytes, built_s: float) -> None:
+        key = self._folder.key(create=True)
+        assert key is not None
+        sidecar = PlanSidecar.of(identity, plan, built_s).write(key)
+        # Between the two, whoever reads finds that they do not belong together, and waits here.
+        self._folder.write(identity.stem + PLAN, plan)
+        self._folder.write(identity.stem + SIDECAR, sidecar)
+
+    def _state(self, stem: str) -> tuple[PlanSidecar, bytes] | str:
+        """A plan with its sidecar, or why it cannot be used."""
+        data = self._folder.read(stem + SIDECAR)
+        plan = self._folder.read(stem + PLAN)
+        if data is None and plan is None:
+            return "there is no plan yet"
+        if data is None or plan is None:
+            return f"its {'sidecar' if data is None else 'plan'} is missing or not private"
+        try:
+            sidecar = read_sidecar(data, self._folder.key() or b"")
+        except ValueError as error:
+            return str(error)
+        if sidecar.identity.stem != stem:
+            return "its sidecar states another plan"
+        return (sidecar, plan) if sidecar.fits(plan) else "the plan is damaged"
+
+    def _locked(self, watch: BuildWatch) -> AbstractContextManager[None]:
+        return file_lock(self.path / LOCK_NAME, on_wait=watch.on_wait, gave_up=watch.gave_up)
+
+
+def read_foreign(file: Path) -> tuple[bytes, PlanSidecar]:
+    """A plan from elsewhere with its sidecar, whole but signed by whomever. Raises ModelError."""
+    beside = file.with_suffix(SIDECAR)
+    try:
+        plan, data = file.read_bytes(), beside.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"cannot read {error.filename}: {error.strerror}; a plan comes with its sidecar, "
+            f"{beside.name}, beside it"
+        ) from error
+    try:
+        sidecar = read_sidecar(data, None)
+    except ValueError as error:
+        raise ModelError(f"the plan {file} cannot be used: {error}") from error
+    if not sidecar.fits(plan):
+        raise ModelError(f"the plan {file} is damaged: it is not the one its sidecar states")
+    return plan, sidecar
+
+
+def differences(stated: PlanIdentity, expected: PlanIdentity) -> list[str]:
+    """What two identities do not share, each as `name: stated, here expected`."""
+    found = []
+    for name in ("network", "graph_sha256", "precision", "profile", "options"):
+        mine, other = getattr(expected, name), getattr(stated, name)
+        if mine != other:
+            found.append(f"{name} {_short(other)}, here {_short(mine)}")
+    for name in ("tensorrt", "cuda_major", "sm", "gpu", "system", "architecture"):
+        mine, other = getattr(expected.device, name), getattr(stated.device, name)
+        if mine != other:
+            found.append(f"{name} {_short(other)}, here {_short(mine)}")
+    return found
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:24]}..."

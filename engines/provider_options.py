@@ -1,0 +1,59 @@
+"""How ONNX Runtime's providers are started: one value that yields their options and a line."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+
+from mien.engines.providers import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderOptions:
+    """Settings of a provider.
+
+    device: which of several. tf32: whether 32-bit convolutions may round their inputs to 19 bits;
+    not, because the graph says what precision it wants. workspace: bytes of scratch memory a
+    TensorRT build may take, 0 for what it takes by itself. level: of its optimization.
+    """
+
+    provider: Provider
+    device: int = 0
+    tf32: bool = False
+    workspace: int = 0
+    level: int = 3
+
+    def options(self) -> dict[str, str]:
+        """What ONNX Runtime is told, by its own names."""
+        if self.provider is Provider.CUDA:
+            return {
+                "device_id": str(self.device),
+                # Grows by what is asked for; its default doubles, and the filter shares the card.
+                "arena_extend_strategy": "kSameAsRequested",
+                # The default tries every algorithm at the first run, for seconds.
+                "cudnn_conv_algo_search": "HEURISTIC",
+                "use_tf32": str(int(self.tf32)),
+            }
+        if self.provider is Provider.TENSORRT:
+            # Its own cache of plans is off: it would run a damaged plan, or one from elsewhere.
+            # No precision flag is set, so it builds what the graph says.
+            options = {
+                "device_id": str(self.device),
+                "trt_builder_optimization_level": str(self.level),
+            }
+            if self.workspace:
+                options["trt_max_workspace_size"] = str(self.workspace)
+            return options
+        if self.provider is Provider.DIRECTML:
+            return {"device_id": str(self.device)}
+        return {}
+
+    def log_fields(self) -> dict[str, str]:
+        """The same for a log or a report, with the provider's name first."""
+        return {"provider": self.provider.short, **self.options()}
+
+    def cache_tag(self) -> str:
+        """A short text that differs where any of it does."""
+        fields = {**asdict(self), "provider": self.provider.short}
+        text = ";".join(f"{name}={value}" for name, value in sorted(fields.items()))
+        return f"{self.provider.short}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
