@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mien.engines.generators import parser_network
 from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.checkpoint import read_checkpoint
 from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec
 from mien.export.deeplab import DeepLab, DeepLabSpec
 from mien.export.formats import recognise
-from mien.export.resnet import ResNetSpec
+from mien.export.real_inputs import parser_examples
+from mien.export.resnet import Bottleneck, ResNetSpec
 from mien.export.stargan import StarGanGenerator, StarGanSpec
 
 State = dict[str, torch.Tensor]
@@ -54,16 +56,24 @@ def module_of(spec: object, seed: int = 0) -> nn.Module:
 def _normalise(module: nn.Module) -> None:
     """Statistics as training would leave them: with others a deep network gives one class only.
 
-    The picture is smooth, as photographs are, and each class is as likely as another on it.
+    The picture is smooth, as photographs are; on the portrait no class is likelier than another.
     """
     for part in module.modules():
+        if isinstance(part, Bottleneck):
+            # As in trained ones, a block adds less than passes by it. Otherwise a hundred layers
+            # amplify rounding: torch itself was 3.5e-4 off what it says in double precision.
+            part.bn3.weight *= 0.3
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = None  # the plain mean, in place of a running one
-    picture = nn.functional.interpolate(torch.randn(2, 3, 8, 8), size=(128, 128), mode="bicubic")
-    logits = module.train()(picture)
+    smooth = nn.functional.interpolate(torch.randn(2, 3, 8, 8), size=(128, 128), mode="bicubic")
+    module.train()(smooth)
     last = [part for part in module.modules() if isinstance(part, nn.Conv2d)][-1]
     if last.bias is not None:
-        last.bias -= logits.mean((0, 2, 3))
+        portrait = parser_examples(parser_network(classes=2, size=128), "rgb")[0].feeds["image"]
+        logits = module.eval()(torch.from_numpy(portrait))
+        spread = logits.std((0, 2, 3))
+        last.weight /= spread[:, None, None, None]
+        last.bias.copy_((last.bias - logits.mean((0, 2, 3))) / spread)
 
 
 def state_of(spec: object, seed: int = 0) -> State:
