@@ -7,6 +7,7 @@ declaration, and facts under `mien.<key>`, which the exporter writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -28,6 +29,7 @@ SHIPPED_CLASSES = (
 FACE_PARSER_NAME = "face_parser"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIGNED = (-1.0, 1.0)
+MAX_AMOUNT = 4.0
 
 Colour = Literal["luma", "rgb"]
 
@@ -84,6 +86,8 @@ class GeneratorFacts:
     size: pixels a side. batch: pictures at once. labels: what the numbers of its label mean, or
     the one `source->target` of a network without a label. is_conditional: whether it has one.
     colour: `luma` where it was trained on grey pictures and takes luma three times.
+    amount: how much of its change to show at full strength. A student that learned to be right on
+    average changes less than it should, and says here by how much.
     """
 
     size: int
@@ -91,6 +95,7 @@ class GeneratorFacts:
     labels: tuple[str, ...]
     is_conditional: bool
     colour: Colour
+    amount: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,8 @@ def generator_facts(engine: Engine) -> GeneratorFacts:
             "export it again with mien export --labels"
         )
     colour = _colour(network.name, engine.metadata)
-    return GeneratorFacts(image[2], image[0], labels, "label" in inputs, colour)
+    amount = _amount(network.name, engine.metadata)
+    return GeneratorFacts(image[2], image[0], labels, "label" in inputs, colour, amount)
 
 
 def parser_facts(engine: Engine) -> ParserFacts:
@@ -185,6 +191,19 @@ def _colour(name: str, metadata: Mapping[str, str]) -> Colour:
     if colour == "rgb":
         return "rgb"
     raise ModelError(f"{name}: its colour is stated as {colour!r}, expected luma or rgb")
+
+
+def _amount(name: str, metadata: Mapping[str, str]) -> float:
+    text = metadata.get("mien.amount", "1")
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount <= MAX_AMOUNT:
+        raise ModelError(
+            f"{name}: its amount is stated as {text!r}, expected a number up to {MAX_AMOUNT:g}"
+        )
+    return amount
 
 
 def _three(

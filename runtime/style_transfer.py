@@ -104,7 +104,8 @@ class StyleEditor(FaceEditor):
     def _piece(self, wide: WideFace, name: str, change: np.ndarray, strength: float) -> Piece:
         box, share = self._boxes[name], self._shares[name]
         if not self._pastes:
-            return Piece(box, change * np.float32(strength), share)
+            amount = self._restyler.facts.amount
+            return Piece(box, change * np.float32(amount * strength), share)
         below = wide.look(box, change.shape[1], self._restyler.facts.colour)
         # Up to full strength the picture is put on more and more; beyond, it is made to say more.
         pixels = below + change * np.float32(max(1.0, strength))

@@ -36,6 +36,9 @@ PAPER = "Let's put a smile on your face (Upenieks and Urtans, AIxHMI 2022)"
 HELD_OUT = 400  # neutral faces of people that were not trained on
 SHEET = 12
 LICENCE = "Apache-2.0"
+# How much of a student's change the filter shows. Of 80 held-out faces, `face` made 0.71 happy with
+# what it says and 0.89 with half as much again; `parts` 0.54 and 0.85.
+AMOUNT = "1.5"
 
 # pictures (n, 3, S, S), part kinds (n,) and the place of the wanted emotion in the recipe's list
 Apply = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
@@ -94,6 +97,8 @@ def _finish(
         "labels": labels,
         "norm": "instance",
     }
+    if args.teacher:
+        facts["amount"] = AMOUNT
     path = args.out / f"{run.name}.onnx"
     parity = to_onnx(generator, network, path, facts=facts, tolerance=1e-4)
     quality = {"parity_error": parity} | {

@@ -6,6 +6,7 @@ first, and then goes on with the paper's own objective. The runtime's own method
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,16 @@ from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods import Method, open_method
 from mien.runtime.target import EMOTIONS
-from mien.training.crops import FACES160
+from mien.training.crops import FACES160, FER2013
 from mien.training.gan_faces import Lessons, Pool
 
-FACES = 1600  # of each emotion, where there are so many
+# How many of each emotion are taught, where there are so many: sharp ones, and small blurred ones.
+FACES = {FACES160: 1600, FER2013: 900}
 STRENGTH = 1.4  # a student shows less than what it was taught
 
 
 def load_lessons(pool: Pool, emotions: tuple[int, ...], cache: Path, seed: int = 0) -> Lessons:
-    """Every emotion to every other, from `cache` when it has them; press pictures only.
+    """Every emotion to every other, from `cache` when it has them.
 
     emotions: index into EMOTIONS.
     """
@@ -43,9 +45,9 @@ def _make(pool: Pool, emotions: tuple[int, ...], rng: np.random.Generator) -> Le
     goals: list[int] = []
     pixels: list[np.ndarray] = []
     method = open_method("warp", Catalog.bundled(), provider="cpu")
-    for emotion in emotions:
-        usable = ~pool.validation & (pool.emotions == emotion) & (pool.source == FACES160)
-        for index in rng.permutation(np.flatnonzero(usable))[:FACES]:
+    for emotion, source in itertools.product(emotions, FACES):
+        usable = ~pool.validation & (pool.emotions == emotion) & (pool.source == source)
+        for index in rng.permutation(np.flatnonzero(usable))[: FACES[source]]:
             for goal in emotions:
                 if goal != emotion:
                     faces.append(int(index))

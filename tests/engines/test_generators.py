@@ -115,6 +115,12 @@ def test_a_generator_without_a_label_states_its_direction() -> None:
     assert facts.colour == "rgb"  # what public checkpoints are, where nothing is stated
 
 
+def test_a_graph_may_state_how_much_of_its_change_to_show() -> None:
+    network = cyclegan_network("cyclegan_face")
+    assert generator_facts(fake(network, labels="a->b")).amount == 1
+    assert generator_facts(fake(network, labels="a->b", amount="1.5")).amount == 1.5
+
+
 def test_a_parsers_own_normalisation_is_read() -> None:
     engine = fake(parser_network(classes=2), classes="a, b", mean="0.5,0.4,0.3", std="1,2,3")
     facts = parser_facts(engine)
@@ -163,6 +169,18 @@ WRONG: dict[str, tuple[Callable[[Engine], object], Network, dict[str, str], str]
         cyclegan_network("g"),
         {"labels": "a->b", "colour": "bgr"},
         "colour is stated as 'bgr', expected luma or rgb",
+    ),
+    "no number": (
+        generator_facts,
+        cyclegan_network("g"),
+        {"labels": "a->b", "amount": "much"},
+        "amount is stated as 'much', expected a number up to 4",
+    ),
+    "nothing": (
+        generator_facts,
+        cyclegan_network("g"),
+        {"labels": "a->b", "amount": "0"},
+        "amount is stated as '0'",
     ),
     "classes": (parser_facts, PARSER, {"classes": "skin"}, "received 1 class names, expected 2"),
     "mean": (

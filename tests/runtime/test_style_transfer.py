@@ -135,6 +135,18 @@ def test_strength_scales_the_field() -> None:
     np.testing.assert_allclose(changes, 255 * 0.15 * np.array([0.5, 1, 1.5]), atol=1.5)
 
 
+def test_the_amount_that_a_graph_states_scales_the_field() -> None:
+    network = stargan_network("stargan_face", labels=3)
+
+    def change(**stated: str) -> float:
+        facts = {"labels": ",".join(EMOTIONS), "colour": "luma"} | stated
+        engine = FakeEngine(network, CountedGenerator(), metadata(facts))
+        edit = StyleEditor(Restyler(engine), FixedLook({"face": SQUARE}), pastes=False)
+        return float(shown(edit(*shot(), HAPPY, 1.0, 0.0))[place(0.5, 0.6)])
+
+    assert change(amount="1.5") == pytest.approx(1.5 * change(), abs=1.5)
+
+
 def test_strength_fades_a_paste_in_and_beyond_one_makes_it_say_more() -> None:
     def size(strength: float) -> float:
         edit = StyleEditor(Restyler(one_way_engine()), FixedLook({"face": SQUARE}), pastes=True)
