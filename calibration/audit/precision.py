@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mien.calibration.audit.finding import VERSIONS, Finding
+from mien.calibration.audit.finding import VERSIONS, Finding, Severity
 from mien.calibration.audit.graph import Node
 
 HALF = ("FP16", "BF16")
@@ -38,9 +38,8 @@ def check_precision(node: Node) -> Iterator[Finding]:
         yield _found(node, "note", text, "keep it in FP32 where they can be")
 
 
-def _found(node: Node, severity: str, text: str, fix: str) -> Finding:
-    kind = "error" if severity == "error" else "note"
-    return Finding("precision", kind, text, fix, (node.name,), VERSIONS)
+def _found(node: Node, severity: Severity, text: str, fix: str) -> Finding:
+    return Finding("precision", severity, text, fix, (node.name,), VERSIONS)
 
 
 def _sums_squares(node: Node) -> bool:

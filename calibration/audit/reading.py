@@ -21,7 +21,7 @@ MAX_BYTES = 512 << 20  # the largest network planned here, a StyleGAN2 of 1024 p
 MAX_NODES = 20_000  # the largest graph of this kind, a diffusion UNet, has about 5,000
 MAX_TENSORS = 40_000
 # Elements of one byte and less stand in raw_data alone.
-WIDTHS = {
+WIDTHS: dict[int, int] = {
     TensorProto.FLOAT: 4,
     TensorProto.FLOAT16: 2,
     TensorProto.BFLOAT16: 2,
