@@ -7,7 +7,6 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from mien.engines.builder import BuildOptions
 from mien.engines.engine import Engine
 from mien.engines.errors import DeviceError, MienError
 from mien.engines.lazy_engine import GaveUp, LazyEngine
@@ -50,17 +49,25 @@ def open_engine(
     if name == AUTO:
         built = None if missing else _built_plan(path, network, sha256)
         return built or _on_onnx_runtime(path, network, AUTO, threads, sha256)
-    if not missing:
-        source = PlanSource(TensorRTBuilder(index), PlanCache(), BuildOptions())
-        model = PlanModel.read(path, network, sha256)
-        return open_plan(source, model, threads=threads)
-    if has_onnx_runtime() and Provider.TENSORRT in available_providers():
+    if missing and has_onnx_runtime() and Provider.TENSORRT in available_providers():
         return _on_onnx_runtime(path, network, provider, threads, sha256)
-    wanted = " and ".join(PACKAGES[package] for package in missing)
-    raise DeviceError(
-        f"the provider 'tensorrt' is not installed: it takes {wanted}, or an ONNX Runtime built "
-        "with TensorRT (pip install onnxruntime-gpu)"
-    )
+    source = tensorrt_source(index)
+    return open_plan(source, PlanModel.read(path, network, sha256), threads=threads)
+
+
+def tensorrt_source(device_index: int = 0) -> PlanSource:
+    """The plans of mien's own TensorRT backend on a device, in this user's cache.
+
+    Raises DeviceError, which says what is missing where it does not start.
+    """
+    missing = missing_packages()
+    if missing:
+        wanted = " and ".join(PACKAGES[package] for package in missing)
+        raise DeviceError(
+            f"the provider 'tensorrt' is not installed: it takes {wanted}, or an ONNX Runtime "
+            "built with TensorRT (pip install onnxruntime-gpu)"
+        )
+    return PlanSource(TensorRTBuilder(device_index), PlanCache())
 
 
 def open_plan(source: PlanSource, model: PlanModel, *, threads: int | None = None) -> Engine:
@@ -117,7 +124,7 @@ def _built_plan(path: Path, network: Network | str, sha256: str | None) -> Engin
     """
     model = PlanModel.read(path, network, sha256)
     try:
-        source = PlanSource(TensorRTBuilder(), PlanCache(), BuildOptions())
+        source = tensorrt_source()
         if source.is_built(model) or not has_onnx_runtime():
             return open_plan(source, model)
     except MienError as error:
