@@ -44,9 +44,10 @@ def print_audit(models: Sequence[Path], *, as_json: bool) -> int:
 
 def _table(reports: Sequence[Report]) -> Table:
     table = Table(box=None)
-    table.add_column("model", no_wrap=True)
+    for heading in ("model", "network"):
+        table.add_column(heading, no_wrap=True)
     versions = [f"TRT {version}" for version in VERSIONS]
-    for heading in ("network", "nodes", "opset", *versions, "errors", "notes"):
+    for heading in ("nodes", "opset", *versions, "errors", "notes"):
         table.add_column(heading, overflow="fold")
     for report in reports:
         table.add_row(

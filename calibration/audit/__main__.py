@@ -12,7 +12,7 @@ from pathlib import Path
 from mien.calibration.audit.examine import audit
 from mien.calibration.audit.finding import refused
 
-ROOM = 1 << 30  # bytes beside the file's own; the package onnx copies a model some times
+ROOM = 384 << 20  # bytes beside the file's own; the package onnx copies a model some times
 COPIES = 8
 
 

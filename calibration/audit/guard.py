@@ -39,7 +39,7 @@ def audit_guarded(path: Path, *, seconds: float = SECONDS) -> Report:
     except ValueError as error:  # a NUL in the name
         raise UsageError(f"{str(path)!r} is no name of a file") from error
     if done.returncode:
-        return refused(str(path), f"{path} ends its reader: {_last_line(done.stderr)}", "")
+        return refused(str(path), f"{path} ends its reader: {_reason(done)}", "do not use it")
     return Report.from_json(json.loads(done.stdout))
 
 
@@ -58,6 +58,8 @@ def onnx_files(sources: Iterable[Path]) -> Iterator[Path]:
         yield from found
 
 
-def _last_line(text: bytes) -> str:
-    lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it was ended from outside, as when memory runs out"
+def _reason(done: subprocess.CompletedProcess[bytes]) -> str:
+    if done.returncode < 0:
+        return f"signal {-done.returncode}, as of damaged files and of memory that runs out"
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit status {done.returncode}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from mien.engines.errors import ModelError
@@ -61,6 +61,8 @@ def parse(content: bytes, path: Path) -> ModelProto:
     if not model.graph.node and not model.graph.output:
         raise ModelError(f"{path} holds no graph: not an ONNX file, or truncated; get it again")
     _check_count(model, path)
+    if not _is_text(model):
+        raise ModelError(f"{path} has names that are not text; it is damaged, get it again")
     if len(model.functions):
         raise ModelError(f"{path} has functions of its own; export it again with them inlined")
     _check_tensors(model.graph, path)
@@ -108,6 +110,20 @@ def _all_graphs(graph: GraphProto) -> Iterator[GraphProto]:
     for node in graph.node:
         for within in _graphs(node):
             yield from _all_graphs(within)
+
+
+def _is_text(message: Message) -> bool:
+    """Whether every text of a message, however deep, is Unicode; protobuf gives others as bytes."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            texts = [value] if isinstance(value, (str, bytes)) else value
+            if any(isinstance(text, bytes) for text in texts):
+                return False
+        elif field.type == field.TYPE_MESSAGE:
+            parts = [value] if isinstance(value, Message) else value
+            if not all(_is_text(part) for part in parts):
+                return False
+    return True
 
 
 def _check_tensors(graph: GraphProto, path: Path) -> None:

@@ -90,7 +90,7 @@ def test_million_nodes_are_refused(tmp_path: Path) -> None:
 
 
 def test_message_that_unfolds_to_gigabytes_ends_in_a_refusal(tmp_path: Path) -> None:
-    size = 48 << 20  # of empty nodes, two bytes each, some hundred bytes each once read
+    size = 16 << 20  # of empty nodes, two bytes each, some hundred bytes each once read
     length = bytearray()
     left = size
     while left > 127:
@@ -150,6 +150,23 @@ def test_what_takes_too_long_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "m.onnx", make_model([node("Relu", ["x"], ["y"])]))
     (found,) = audit_guarded(path, seconds=0.001).findings
     assert "takes more than 0.001 s" in found.text
+
+
+def test_reader_that_is_killed_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -6 $$\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(guard.sys, "executable", str(program))
+    assert "ends its reader: signal 6" in refusal(tmp_path / "m.onnx", audit_guarded)
+
+
+def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    model = make_model([node("Relu", ["x"], ["y"], name="plain")])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"plain", b"\xff\xfe\xff\xfe\xff"))
+    assert "not text" in refusal(path)
 
 
 def test_report_comes_back_whole_from_the_other_process(tmp_path: Path) -> None:
