@@ -26,6 +26,7 @@ from mien.engines.plan_sidecar import DeviceFacts
 FAKE_DEVICE = DeviceFacts("10.3.0", 12, "8.7", "Fake", "Linux", "aarch64")
 MAGIC = b"fake plan of "
 STEPS = 20
+SLICE_S = 0.05  # how soon it sees that it was called off
 
 Function = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -56,7 +57,9 @@ class FakePlanBuilder:
         self._note(f"began {request.network}")
         started = time.monotonic()
         for step in range(STEPS):
-            time.sleep(self.build_s / STEPS)
+            until = started + self.build_s * (step + 1) / STEPS
+            while not gave_up() and (left := until - time.monotonic()) > 0:
+                time.sleep(min(left, SLICE_S))
             if gave_up():
                 raise EngineError(f"{request.network}: the build was called off")
             elapsed = time.monotonic() - started

@@ -10,19 +10,77 @@ import numpy as np
 import pytest
 
 from mien.engines import Engine, EngineError, FakeEngine, OnnxRuntimeEngine
+from mien.engines.fake_builder import FakePlanBuilder
+from mien.engines.lazy_engine import LazyEngine
+from mien.engines.ort_binding import DeviceBinding
+from mien.engines.plan_cache import BuildWatch, PlanCache
+from mien.engines.plan_engine import PlanModel, PlanSource
+from mien.engines.tensorrt_backend import TensorRTBuilder
+from tests.engines.stub_tensorrt import Stub
 from tests.engines.tiny import TINY, tiny_feeds, tiny_function, write_tiny
 
 
-def _fake(_: Path) -> Engine:
+def _fake(_folder: Path, _patch: pytest.MonkeyPatch) -> Engine:
     return FakeEngine(TINY, tiny_function)
 
 
-def _onnx_runtime(folder: Path) -> Engine:
+def _onnx_runtime(folder: Path, _patch: pytest.MonkeyPatch) -> Engine:
     write_tiny(folder / "tiny.onnx")
     return OnnxRuntimeEngine(folder / "tiny.onnx", TINY)
 
 
-BACKENDS: dict[str, Callable[[Path], Engine]] = {"fake": _fake, "onnxruntime": _onnx_runtime}
+def _bound(folder: Path, patch: pytest.MonkeyPatch) -> Engine:
+    """ONNX Runtime with bound tensors, as on a device; here the processor is the device."""
+    patch.setattr(
+        "mien.engines.onnx_runtime._bind",
+        lambda session, network: DeviceBinding(session, network, device="cpu"),
+    )
+    return _onnx_runtime(folder, patch)
+
+
+def _plan(folder: Path, _patch: pytest.MonkeyPatch) -> Engine:
+    write_tiny(folder / "tiny.onnx")
+    source = PlanSource(FakePlanBuilder(function=tiny_function), PlanCache(folder / "plans"))
+    return source.open(PlanModel.read(folder / "tiny.onnx", TINY))
+
+
+def _tensorrt(folder: Path, patch: pytest.MonkeyPatch) -> Engine:
+    """The backend's own lines, with stand-ins for the packages it drives."""
+    Stub().install(patch)
+    write_tiny(folder / "tiny.onnx")
+    source = PlanSource(TensorRTBuilder(), PlanCache(folder / "plans"))
+    return source.open(PlanModel.read(folder / "tiny.onnx", TINY))
+
+
+def _carried(folder: Path, patch: pytest.MonkeyPatch) -> Engine:
+    """A lazy engine that is carried for the whole test."""
+    return LazyEngine(_fake(folder, patch), lambda gave_up: _never(folder, gave_up))
+
+
+def _never(folder: Path, gave_up: Callable[[], bool]) -> Engine:
+    write_tiny(folder / "tiny.onnx")
+    source = PlanSource(FakePlanBuilder(build_s=600), PlanCache(folder / "plans"))
+    watch = BuildWatch(gave_up=gave_up)
+    return source.open(PlanModel.read(folder / "tiny.onnx", TINY), watch)
+
+
+def _swapped(folder: Path, patch: pytest.MonkeyPatch) -> Engine:
+    """A lazy engine whose plan is there."""
+    zeros = FakeEngine(TINY, lambda feeds: {n: 0 * a for n, a in tiny_function(feeds).items()})
+    engine = LazyEngine(zeros, lambda _: _plan(folder, patch))
+    assert engine.wait(60)
+    return engine
+
+
+BACKENDS: dict[str, Callable[[Path, pytest.MonkeyPatch], Engine]] = {
+    "fake": _fake,
+    "onnxruntime": _onnx_runtime,
+    "onnxruntime, bound": _bound,
+    "plan": _plan,
+    "tensorrt, stand-ins": _tensorrt,
+    "lazy, carried": _carried,
+    "lazy, built": _swapped,
+}
 
 # What is changed in good inputs (None: left out), and what the message says of it.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -51,8 +109,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.fixture(params=BACKENDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    with BACKENDS[request.param](tmp_path) as opened:
+def engine(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Engine]:
+    with BACKENDS[request.param](tmp_path, monkeypatch) as opened:
         yield opened
 
 
@@ -66,7 +126,8 @@ def test_infer_gives_the_declared_outputs(engine: Engine) -> None:
 
 def test_engine_says_what_it_runs_and_on_what(engine: Engine) -> None:
     assert engine.network == TINY
-    assert engine.provider in ("fake", "cpu")
+    engine.infer(tiny_feeds())
+    assert engine.provider in ("fake", "cpu", "fake-plan", "tensorrt")
 
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)

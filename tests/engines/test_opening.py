@@ -1,0 +1,249 @@
+"""Which backend runs what, for the provider that was asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from mien.engines import DeviceError, EngineError, FakeEngine, ModelError
+from mien.engines.builder import BuildRequest, BuiltPlan, Report
+from mien.engines.fake_builder import FakePlanBuilder
+from mien.engines.lazy_engine import GaveUp, LazyEngine
+from mien.engines.opening import open_engine, open_plan
+from mien.engines.plan_cache import BuildWatch, PlanCache
+from mien.engines.plan_engine import PlanEngine, PlanModel, PlanSource
+from mien.engines.providers import split_device
+from tests.engines.stub_tensorrt import Stub
+from tests.engines.tiny import TINY, tiny_feeds, tiny_function, write_tiny
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    write_tiny(tmp_path / "tiny.onnx")
+    return tmp_path / "tiny.onnx"
+
+
+@pytest.fixture
+def source() -> PlanSource:
+    return PlanSource(FakePlanBuilder(function=tiny_function), PlanCache())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("cpu", ("cpu", 0)), ("CUDA:1", ("cuda", 1)), ("tensorrt:0", ("tensorrt", 0))],
+)
+def test_provider_may_name_a_device(text: str, expected: tuple[str, int]) -> None:
+    assert split_device(text) == expected
+
+
+@pytest.mark.parametrize("text", ["cuda:", "cuda:x", "cuda:-1", "cuda:1234", "cpu:1", "auto:0"])
+def test_device_that_makes_no_sense_is_one_line(text: str) -> None:
+    with pytest.raises(DeviceError, match=r"must be a number|has no numbered devices"):
+        split_device(text)
+
+
+def test_tensorrt_without_its_packages_says_what_is_missing(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    with pytest.raises(DeviceError, match=r"not installed: it takes tensorrt .* and pycuda .*\)$"):
+        open_engine(file, TINY, provider="tensorrt")
+
+
+def test_tensorrt_is_onnx_runtimes_where_only_that_is_there(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    built_in = ["TensorrtExecutionProvider", "CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: built_in)
+    # It is built in by what it says, and its library is not there.
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda model, options, **_: session(model, options, providers=built_in[1:]),
+    )
+    with pytest.raises(DeviceError, match="the provider 'tensorrt' does not start"):
+        open_engine(file, TINY, provider="tensorrt")
+
+
+def test_tensorrt_is_miens_own_where_its_packages_are_there(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Stub().install(monkeypatch)
+    with open_engine(file, TINY, provider="tensorrt") as engine:
+        assert isinstance(engine, LazyEngine)
+        assert engine.wait(60)
+        assert engine.infer(tiny_feeds())["total"] == 5
+        assert engine.provider == "tensorrt"
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith("tiny: there is no tensorrt plan yet; cpu carries the frames")
+    with open_engine(file, TINY, provider="tensorrt") as engine:
+        assert isinstance(engine, PlanEngine)
+        assert engine.infer(tiny_feeds())["total"] == 5
+
+
+def test_device_of_tensorrt_that_does_not_exist_is_one_line(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Stub(devices=2).install(monkeypatch)
+    with pytest.raises(DeviceError, match="there is no CUDA device 5; this machine has 0 to 1"):
+        open_engine(file, TINY, provider="tensorrt:5")
+
+
+def test_auto_takes_tensorrt_where_its_plan_is_built_and_else_says_how(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Stub().install(monkeypatch)
+    with open_engine(file, TINY, provider="auto") as engine:
+        assert engine.provider == "cpu"
+    assert "tiny: run mien build, and auto takes TensorRT" in caplog.text
+    with open_engine(file, TINY, provider="tensorrt") as engine:
+        assert isinstance(engine, LazyEngine)
+        assert engine.wait(60)
+    with open_engine(file, TINY, provider="auto") as engine:
+        assert engine.provider == "tensorrt"
+
+
+def test_auto_goes_on_where_tensorrt_does_not_work(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Stub(devices=0).install(monkeypatch)
+    with open_engine(file, TINY, provider="auto") as engine:
+        assert engine.provider == "cpu"
+    assert "TensorRT does not work: there is no CUDA device 0" in caplog.text
+
+
+def test_missing_onnx_runtime_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(DeviceError, match=r"ONNX Runtime does not start: .*pip install"):
+        open_engine(file, TINY, provider="cpu")
+
+
+def test_plans_run_with_onnx_runtime_blocked(file: Path) -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.modules["onnxruntime"] = None
+sys.modules["onnx"] = None
+from pathlib import Path
+import numpy as np
+import mien.engines.opening as opening
+from mien.engines import Catalog, WARP
+from mien.engines.fake_builder import FakePlanBuilder
+from mien.engines.plan_cache import PlanCache
+from mien.engines.plan_engine import PlanSource
+opening.tensorrt_source = lambda index=0: PlanSource(FakePlanBuilder(), PlanCache())
+opening.missing_packages = lambda: ()
+for provider in ("tensorrt", "auto"):
+    with Catalog.bundled().open(WARP, provider=provider) as engine:
+        feeds = {{s.name: np.zeros(s.shape, s.dtype) for s in WARP.inputs}}
+        print(engine.provider, *engine.infer(feeds))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == ["fake-plan displacement gain"] * 2, done.stderr
+    assert done.stderr.startswith("warp: there is no fake-plan plan yet; building it")
+    assert done.stderr.count("\n") == 1
+
+
+# What a lazy engine promises.
+
+
+def test_carrier_runs_until_the_plan_is_there(file: Path, source: PlanSource) -> None:
+    let_go = threading.Event()
+
+    def build(_: GaveUp) -> PlanEngine:
+        let_go.wait()
+        return source.open(PlanModel.read(file, TINY))
+
+    carrier = FakeEngine(TINY, lambda _: {n: np.full_like(a, 9) for n, a in zeros().items()})
+    with LazyEngine(carrier, build) as engine:
+        assert engine.infer(tiny_feeds())["total"] == 9
+        assert engine.provider == "fake"
+        let_go.set()
+        assert engine.wait(60)
+        assert engine.infer(tiny_feeds())["total"] == 5
+        assert engine.provider == "fake-plan"
+    with pytest.raises(EngineError, match="after close"):
+        carrier.infer(tiny_feeds())
+
+
+def zeros() -> dict[str, np.ndarray]:
+    return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in TINY.outputs}
+
+
+def test_failed_build_is_told_and_nothing_takes_its_place() -> None:
+    def build(_: GaveUp) -> PlanEngine:
+        raise ModelError("no such operator")
+
+    with LazyEngine(FakeEngine(TINY, lambda _: zeros()), build) as engine:
+        assert engine.wait(60)
+        with pytest.raises(EngineError, match="tiny: its plan cannot be built: no such operator"):
+            engine.infer(tiny_feeds())
+
+
+def test_closing_calls_the_build_off(file: Path) -> None:
+    cache = PlanCache()
+    engine = open_plan(PlanSource(_Endless(), cache), PlanModel.read(file, TINY))
+    assert isinstance(engine, LazyEngine)
+    engine.close()
+    assert engine.wait(60)
+    assert not list(cache.path.glob("*.plan"))
+
+
+class _Endless(FakePlanBuilder):
+    """Builds until it is called off."""
+
+    def build(self, request: BuildRequest, report: Report, gave_up: GaveUp) -> BuiltPlan:
+        while not gave_up():
+            threading.Event().wait(0.01)
+        return super().build(request, report, gave_up)
+
+
+# What a plan source promises.
+
+
+def test_plan_that_the_device_refuses_is_built_again(file: Path, source: PlanSource) -> None:
+    model = PlanModel.read(file, TINY)
+    identity = model.identity(source.builder.device(), source.options)
+    source.cache._write(identity, b"fake plan of another device\n{}", 0.0)
+    reasons: list[str] = []
+    with source.open(model, BuildWatch(on_build=reasons.append)) as engine:
+        assert engine.infer(tiny_feeds())["total"] == 5
+    assert reasons == ["there is no plan yet"]
+
+
+def test_plan_that_is_refused_just_after_its_build_is_an_error(file: Path) -> None:
+    class Broken(FakePlanBuilder):
+        def build(self, request: BuildRequest, report: Report, gave_up: GaveUp) -> BuiltPlan:
+            super().build(request, report, gave_up)
+            return BuiltPlan(b"nothing\n", b"")
+
+    source = PlanSource(Broken(), PlanCache())
+    with pytest.raises(EngineError, match="tiny: the plan built just now does not load"):
+        source.open(PlanModel.read(file, TINY))
+
+
+def test_plan_with_other_tensors_is_not_the_declared_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Stub().install(monkeypatch)
+    write_tiny(tmp_path / "wide.onnx", side=5)
+    from mien.engines.opening import tensorrt_source
+
+    with pytest.raises(ModelError, match=r"inputs of the plan are x float32 \(1, 5\)"):
+        tensorrt_source().open(PlanModel.read(tmp_path / "wide.onnx", TINY))
