@@ -27,7 +27,7 @@ from mien.calibration.audit.traps import check_traps
 from mien.engines.errors import ModelError
 
 OPSET = 18  # GridSample's modes change at 20, and all that mien needs is there
-NEWEST_IR = 10
+NEWEST_IR = 10  # of ONNX Runtime 1.18, the oldest that mien runs with
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 EXPORT_AGAIN = "export it again with opset 18"
 
@@ -84,7 +84,7 @@ def _check_versions(model: ModelProto) -> Iterator[Finding]:
         text = f"opset {opset}; the graphs of mien are opset {OPSET}"
         yield Finding("opset", "error", text, EXPORT_AGAIN, versions=too_new)
     if model.ir_version > NEWEST_IR:
-        text = f"ONNX format {model.ir_version}; {NEWEST_IR} is the newest that every reader has"
+        text = f"ONNX format {model.ir_version}; {NEWEST_IR} is the newest that mien runs"
         yield Finding("opset", "error", text, EXPORT_AGAIN)
     for other in model.opset_import:
         if other.domain not in ("", "ai.onnx"):
