@@ -383,10 +383,11 @@ def _time(text: str | None, option: str) -> float | None:
 
 
 def open_filter(settings: FilterSettings) -> FaceFilter:
-    """The filter of `mien.runtime`, with its networks loaded."""
+    """The filter of `mien.runtime`, with its networks loaded; says what `auto` chose."""
+    from mien.engines.providers import AUTO
     from mien.runtime.filter import Filter
 
-    return Filter(
+    opened = Filter(
         None,
         method=settings.method,
         gan=settings.gan,
@@ -395,6 +396,10 @@ def open_filter(settings: FilterSettings) -> FaceFilter:
         provider=settings.provider,
         models=settings.models,
     )
+    if settings.provider.lower() == AUTO:
+        where = ", ".join(sorted(set(opened.providers.values())))
+        typer.echo(f"mien: auto runs the networks on {where}", err=True)
+    return opened
 
 
 def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int:

@@ -94,15 +94,19 @@ class Labels:
 class Restyler:
     """The stage: squares of a face in, restyled squares out.
 
-    facts: what its generator takes. labels: what it can give. provider: what runs it.
+    facts: what its generator takes. labels: what it can give.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name = engine.network.name
-        self.provider = engine.provider
         self.facts = generator_facts(engine)
         self.labels = Labels(self.name, self.facts)
+
+    @property
+    def provider(self) -> str:
+        """What runs the generator now; it changes where a plan was built meanwhile."""
+        return self._engine.provider
 
     def __call__(self, squares: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         """Restyled squares: float32 (n, c, s, s) in [0, 1], c and s as in `squares`.

@@ -55,12 +55,9 @@ class Pace:
         return self.level
 
     def texts(self) -> tuple[str, ...]:
-        """What is given up now, a line each."""
-        lines = (
-            "faces are looked for less often, for the machine is too slow",
-            "previews are smaller and rarer, for the machine is too slow",
-        )
-        return lines[: self.level]
+        """What is given up now, in one line; none where nothing is."""
+        given_up = ("faces are looked for less often", "previews are smaller")[: self.level]
+        return (f"the machine is too slow: {', '.join(given_up)}",) if given_up else ()
 
     def message(self) -> str | None:
         """One line where the machine is too slow in spite of it all, else None."""

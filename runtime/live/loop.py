@@ -78,6 +78,7 @@ class LiveLoop:
         self._numbers: dict[int, int] = {}
         self._stages_ms: dict[str, float] = {}
         self._before: int | None = None  # the source's index of the last frame that was taken
+        self._came = 0  # frames since the last one that was edited
         self._index = self._emitted_index = -1  # of `LiveFrame`
         self._seq = 0
         self._watched_s = self._began_s = time.monotonic()
@@ -223,17 +224,20 @@ class LiveLoop:
             return
         if before is None:  # a start, a pause or another source is no slowness
             self._pace.reset()
-        came = 1 if before is None else captured.index - before
+            self._came = 0
+        self._came += 1 if before is None else captured.index - before
         with self._lock:
             if source is not self._source:
                 return
             self._before = captured.index
         self._state = "running"
-        if self._rate.passes(captured.captured_s):
-            self._index += came
-            self._process(captured, came)
-        else:
-            self._index += came - 1  # this one is left out on purpose, so it is not dropped
+        beats = self._rate.beats(captured.captured_s)
+        if not beats:
+            return
+        # What the rate would have left out in any case is not dropped.
+        came, self._came = int(min(self._came, beats)), 0
+        self._index += came
+        self._process(captured, came)
 
     def _idle(self) -> None:
         """Nobody watches: the camera is let go, and the processor rests until somebody does."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from mien.engines.errors import UsageError
+
+# Of a beat. A camera's clock trembles: a frame this early is not worth waiting for the next.
+_EARLY: Final = 0.2
 
 
 class RateLimit:
@@ -16,17 +20,20 @@ class RateLimit:
         self._step_s = 0.0 if rate is None else 1 / rate
         self._due_s: float | None = None
 
-    def passes(self, time_s: float) -> bool:
-        """Whether the frame of this time is to be shown."""
+    def beats(self, time_s: float) -> float:
+        """0 where the frame of this time is left out, else how many frames the rate had room for.
+
+        That is since the last one that was let through, this one included; more than 1 means that
+        frames are missing, as far as the camera gave any. Without a rate there is room for all.
+        """
         if not self._step_s:
-            return True
+            return math.inf
         due_s = self._due_s
         if due_s is None or time_s < due_s - 2 * self._step_s:
             due_s = time_s  # the first one, or another clock
-        # A camera's clock trembles: a frame a little early is not worth waiting for the next.
-        if time_s < due_s - 0.2 * self._step_s:
-            return False
+        late = (time_s - due_s) / self._step_s
+        if late < -_EARLY:
+            return 0
         # The beat is kept, also over frames that are missing or late: the one after is not early.
-        beats = math.floor((time_s - due_s) / self._step_s + 0.01) + 1
-        self._due_s = due_s + max(1, beats) * self._step_s
-        return True
+        self._due_s = due_s + (max(0, math.floor(late + 0.01)) + 1) * self._step_s
+        return math.floor(late + _EARLY) + 1

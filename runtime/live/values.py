@@ -115,12 +115,13 @@ class LiveStats:
 
     state: `starting`, `running`, `idle` (nobody watches, the camera is let go) or `stopped`.
     capture_fps, output_fps: over the last ten seconds.
-    captured, shown, dropped: frames since the start; a dropped one was replaced by a newer one
-        before the filter got to it. dropped_share: dropped by captured, 0..1.
+    captured, shown, dropped: frames since the start, without those that a rate leaves out; a
+        dropped one was replaced by a newer one before the filter got to it.
+    dropped_share: dropped by captured, 0..1.
         recent_dropped_share: the same over the last ten seconds.
     delay_asked_ms: how long frames are held back on purpose; it is part of `delay`.
     providers: what really runs each network. stages_ms: of the last frame, by stage of the filter.
-    adaptations: what was given up to keep pace, a line each. messages: what is wrong now.
+    adaptations: what was given up to keep pace, in a line. messages: what is wrong now.
     frame_size_wh: as displayed; (0, 0) before the first frame.
     """
 

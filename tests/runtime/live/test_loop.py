@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -247,6 +248,30 @@ def test_a_lower_rate_leaves_frames_out_that_are_not_counted_as_dropped() -> Non
         stats = made.loop.stats()
     assert [luma(frame) - 1 for frame in made.out.frames] == list(range(0, 31, 3))
     assert (stats.shown, stats.dropped) == (11, 0)
+
+
+def test_what_a_slow_filter_misses_counts_only_where_the_rate_had_room_for_it() -> None:
+    made, go_on = Set(rate=10), threading.Semaphore(0)
+    made.filter.gate.wait = lambda timeout: go_on.acquire(timeout=timeout)  # type: ignore[method-assign, assignment]
+
+    def push_while_busy(*indices: int) -> None:
+        assert made.filter.entered.acquire(timeout=PATIENCE_S)
+        for index in indices:
+            made.source.push(yuv_frame(index), 1000 + index / 30)
+        go_on.release()
+
+    with made.loop:
+        made.source.push(yuv_frame(0), 1000.0)
+        push_while_busy(1, 2)
+        wait_until(lambda: made.loop._before == 2)  # looked at, and left out
+        made.source.push(yuv_frame(3), 1000.1)
+        push_while_busy(4, 5, 6)
+        push_while_busy(7, 8, 9, 10, 11, 12)
+        push_while_busy()
+        wait_until(lambda: len(made.out.frames) == 4)
+        stats = made.loop.stats()
+    assert [luma(frame) - 1 for frame in made.out.frames] == [0, 3, 6, 12]
+    assert (stats.captured, stats.shown, stats.dropped) == (5, 4, 1)
 
 
 def test_another_source_takes_over_and_back() -> None:

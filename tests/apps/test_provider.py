@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import pytest
+
+from mien.apps.main import open_filter
+from mien.apps.settings import FilterSettings
+
+
+def test_auto_says_what_it_chose(capsys: pytest.CaptureFixture[str]) -> None:
+    opened = open_filter(FilterSettings(provider="auto"))
+    where = ", ".join(sorted(set(opened.providers.values())))
+    assert capsys.readouterr().err == f"mien: auto runs the networks on {where}\n"
+
+
+def test_what_was_asked_for_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    opened = open_filter(FilterSettings(provider="cpu"))
+    assert set(opened.providers.values()) == {"cpu"}
+    assert capsys.readouterr().err == ""

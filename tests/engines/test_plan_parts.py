@@ -1,0 +1,201 @@
+"""The small pieces around plans: metadata, progress, memory, options, recordings, time left."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from mien.engines import Catalog, ModelError, Provider
+from mien.engines.build_progress import PhaseProgress
+from mien.engines.builder import GIBIBYTE, LEAST, BuildProgress, DeviceMemory
+from mien.engines.cuda_graph import capture, open_driver
+from mien.engines.model_file import read_model
+from mien.engines.onnx_metadata import declared_network, read_metadata
+from mien.engines.provider_options import ProviderOptions
+from tests.engines.tiny import TINY, write_tiny
+
+
+@pytest.mark.parametrize("entry", Catalog.bundled().entries, ids=lambda entry: entry.network)
+def test_metadata_of_shipped_models_is_what_onnx_reads(entry: Any) -> None:
+    model = read_model(entry.path, entry.sha256)
+    stated = {prop.key: prop.value for prop in onnx.load(str(entry.path)).metadata_props}
+    assert read_metadata(model, entry.path) == stated
+    assert declared_network(entry.network, entry.path, stated).name == entry.network
+
+
+def test_damaged_models_are_model_errors_and_nothing_else(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "tiny.onnx")
+    whole = (tmp_path / "tiny.onnx").read_bytes()
+    chance = random.Random(0)
+    damaged = [whole[:size] for size in range(len(whole))]
+    for _ in range(500):
+        changed = bytearray(whole)
+        changed[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        damaged.append(bytes(changed))
+    damaged += [chance.randbytes(size) for size in range(200)]
+    messages = [message for model in damaged if (message := complaint(model))]
+    assert len(messages) > len(damaged) // 2
+    assert not [message for message in messages if "\n" in message]
+
+
+def complaint(model: bytes) -> str:
+    try:
+        read_metadata(model, Path("tiny.onnx"))
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+def test_two_gigabytes_that_are_only_announced_are_refused_at_once() -> None:
+    with pytest.raises(ModelError, match="it ends within a field"):
+        read_metadata(b"\x3a\xff\xff\xff\xff\x07", Path("big.onnx"))
+
+
+def test_weights_in_other_files_are_refused(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "tiny.onnx")
+    model = onnx.load(str(tmp_path / "tiny.onnx"))
+    weights = numpy_helper.from_array(np.zeros(400, np.float32), "w")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.ClearField("raw_data")
+    weights.external_data.append(onnx.StringStringEntryProto(key="location", value="/etc/passwd"))
+    model.graph.initializer.append(weights)
+    with pytest.raises(ModelError, match="keeps weights in other files"):
+        read_metadata(model.SerializeToString(), tmp_path / "tiny.onnx")
+
+
+def test_graph_of_another_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="states that it is the network 'tiny', not 'warp'"):
+        declared_network("warp", tmp_path, TINY.metadata())
+    with pytest.raises(ModelError, match="does not state that it is the network 'tiny'"):
+        declared_network(TINY, tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("free", "is_shared", "workspace"),
+    [
+        (2 * GIBIBYTE, False, GIBIBYTE),
+        (80 * GIBIBYTE, False, 4 * GIBIBYTE),
+        (2 * GIBIBYTE, True, GIBIBYTE // 2),
+        (30 * GIBIBYTE, True, GIBIBYTE),
+        (0, True, LEAST),
+    ],
+)
+def test_workspace_is_a_share_of_what_is_free(free: int, is_shared: bool, workspace: int) -> None:
+    assert DeviceMemory(free, is_shared).workspace == workspace
+
+
+def test_nested_phases_make_one_share_that_never_goes_back() -> None:
+    told: list[BuildProgress] = []
+    now = iter(range(1000))
+    watch = PhaseProgress("warp", told.append, clock=lambda: float(next(now)))
+    watch.start("build", None, 2)
+    watch.start("first", "build", 4)
+    for step in range(4):
+        watch.step("first", step)
+    watch.finish("first")
+    watch.step("build", 0)
+    watch.step("unknown", 0)
+    watch.start("second", "build", 1)
+    watch.step("second", 0)
+    watch.step("build", 1)
+    watch.finish("second")
+    watch.finish("build")
+    shares = [progress.done for progress in told]
+    assert shares == sorted(shares)
+    assert shares[:5] == [0.125, 0.25, 0.375, 0.5, 0.5]
+    assert shares[-1] == 1
+
+
+def test_time_left_follows_from_the_share_that_is_done() -> None:
+    assert BuildProgress("warp", 0.25, 10).left_s == 30
+    assert BuildProgress("warp", 1, 10).left_s == 0
+    assert BuildProgress("warp", 0.01, 10).left_s is None
+
+
+def test_options_log_and_tag_of_a_provider_come_from_the_same_fields() -> None:
+    first = ProviderOptions(Provider.CUDA)
+    second = ProviderOptions(Provider.CUDA, device=1)
+    assert first.options()["device_id"] == "0"
+    assert first.options()["use_tf32"] == "0"
+    assert second.log_fields() == {"provider": "cuda", **second.options()}
+    assert first.cache_tag() != second.cache_tag()
+    assert first.cache_tag() == ProviderOptions(Provider.CUDA).cache_tag()
+    assert ProviderOptions(Provider.CPU).options() == {}
+
+
+def test_tensorrt_by_onnx_runtime_sets_no_precision_and_no_cache_of_its_own() -> None:
+    options = ProviderOptions(Provider.TENSORRT, workspace=GIBIBYTE).options()
+    assert options["trt_max_workspace_size"] == str(GIBIBYTE)
+    assert not [name for name in options if "enable" in name or "cache" in name]
+
+
+def driver(**returns: int) -> tuple[SimpleNamespace, list[str]]:
+    """A driver whose calls return 0, or what is given, and the calls it got."""
+    calls: list[str] = []
+
+    def made(name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            calls.append(name)
+            if name in ("cuStreamEndCapture", "cuGraphInstantiateWithFlags"):
+                place = arguments[1 if name == "cuStreamEndCapture" else 0]
+                place._obj.value = 5
+            return returns.get(name, 0)
+
+        return call
+
+    names = (
+        "cuStreamBeginCapture_v2",
+        "cuStreamEndCapture",
+        "cuGraphInstantiateWithFlags",
+        "cuGraphLaunch",
+        "cuGraphExecDestroy",
+        "cuGraphDestroy",
+    )
+    return SimpleNamespace(**{name: made(name) for name in names}), calls
+
+
+def test_recording_is_launched_and_given_back() -> None:
+    library, calls = driver()
+    graph = capture(library, 77, lambda: True)
+    assert graph is not None
+    assert graph.launch(77)
+    graph.close()
+    assert calls[-3:] == ["cuGraphLaunch", "cuGraphExecDestroy", "cuGraphDestroy"]
+
+
+@pytest.mark.parametrize(
+    "failing", ["cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"]
+)
+def test_stream_that_cannot_be_recorded_gives_none(failing: str) -> None:
+    library, _ = driver(**{failing: 901})
+    assert capture(library, 77, lambda: True) is None
+
+
+def test_recording_of_work_that_fails_is_ended_and_given_back() -> None:
+    library, calls = driver()
+    assert capture(library, 77, lambda: False) is None
+    assert calls == ["cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphDestroy"]
+
+    def fails() -> bool:
+        raise ValueError("copy")
+
+    library, calls = driver()
+    with pytest.raises(ValueError, match="copy"):
+        capture(library, 77, fails)
+    assert calls == ["cuStreamBeginCapture_v2", "cuStreamEndCapture"]
+
+
+def test_machine_without_the_driver_has_no_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> None:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert open_driver() is None
