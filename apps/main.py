@@ -292,15 +292,41 @@ def bench(
     models: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder with models of your own.")
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROVIDER[:DIR]",
+            help="Measure this provider, with the models of DIR, in turn with the other; "
+            "may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    networks: Annotated[
+        bool,
+        typer.Option(
+            "--networks",
+            help="Also each network, against the machine's peak and PyTorch where it is there.",
+        ),
+    ] = False,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Also 1 to 8 faces, and 480p to 2160p.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw it.", show_default=False)
+    ] = None,
 ) -> None:
     """Measure the filter stage by stage, and the whole command against a plain transcode."""
-    from mien.apps.bench import BenchPlan, print_bench
+    from mien.apps.bench import BenchOutput, BenchPlan, print_bench
+    from mien.apps.bench_variants import Variant
     from mien.runtime.target import parse_target
 
     parse_target(emotion)
     plan = BenchPlan(clip, runs, emotion, provider, models, method, gan, blend)
-    print_bench(plan, as_json=as_json)
+    variants = tuple(Variant.parse(text) for text in beside or ())
+    plan = replace(plan, beside=variants, networks=networks, scaling=scaling)
+    print_bench(plan, BenchOutput(as_json=as_json, as_markdown=as_markdown, plot=plot))
 
 
 @evaluate.command()

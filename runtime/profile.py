@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from mien.runtime.frame import Frame
 
 # The first frames find the face, and touch memory and code for the first time.
 WARM_UP_FRAMES = 10
+LEAST_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +41,68 @@ class FilterProfile:
     fps: float
 
 
-def profile_filter(face_filter: Filter, frames: Iterable[Frame]) -> FilterProfile:
-    """The times of `face_filter` over `frames`; decoding them is not counted."""
-    whole_ms: list[float] = []
-    stages_ms: dict[str, list[float]] = {}
-    faces = 0
-    for index, frame in enumerate(frames):
+class _Times:
+    """What was measured of one filter, frame by frame."""
+
+    def __init__(self) -> None:
+        self._whole_ms: list[float] = []
+        self._stages_ms: dict[str, list[float]] = {}
+        self._faces = 0
+
+    def call(self, face_filter: Filter, frame: Frame, *, counts: bool) -> None:
+        """Nothing; applies the filter, and notes how long it took where that counts."""
         started = time.perf_counter()
         face_filter.apply(frame)
         spent_ms = 1000 * (time.perf_counter() - started)
-        faces = max(faces, len(face_filter.faces))
-        if index < WARM_UP_FRAMES:
-            continue
-        whole_ms.append(spent_ms)
+        self._faces = max(self._faces, len(face_filter.faces))
+        if not counts:
+            return
+        self._whole_ms.append(spent_ms)
         for name, stage_ms in face_filter.timings.last_ms.items():
-            stages_ms.setdefault(name, []).append(stage_ms)
-    stages = tuple(stage_time(name, times_ms) for name, times_ms in stages_ms.items())
-    fps = 1000 * len(whole_ms) / sum(whole_ms) if whole_ms else 0.0
-    return FilterProfile(stages, stage_time("filter", whole_ms), len(whole_ms), faces, fps)
+            self._stages_ms.setdefault(name, []).append(stage_ms)
+
+    def profile(self) -> FilterProfile:
+        """The times as they stand."""
+        whole_ms = self._whole_ms
+        stages = tuple(stage_time(name, times_ms) for name, times_ms in self._stages_ms.items())
+        fps = 1000 * len(whole_ms) / sum(whole_ms) if whole_ms else 0.0
+        return FilterProfile(
+            stages, stage_time("filter", whole_ms), len(whole_ms), self._faces, fps
+        )
+
+
+def profile_filter(face_filter: Filter, frames: Iterable[Frame]) -> FilterProfile:
+    """The times of `face_filter` over `frames`; decoding them is not counted."""
+    (profile,) = profile_in_turn([face_filter], frames)
+    return profile
+
+
+def profile_in_turn(filters: Sequence[Filter], frames: Iterable[Frame]) -> list[FilterProfile]:
+    """The times of several filters, each of which gets every frame in turn.
+
+    So whatever else the machine does slows all of them alike.
+    """
+    times = [_Times() for _ in filters]
+    for index, frame in enumerate(frames):
+        for face_filter, its_times in zip(filters, times, strict=True):
+            its_times.call(face_filter, frame, counts=index >= WARM_UP_FRAMES)
+    return [its_times.profile() for its_times in times]
+
+
+def time_in_turn(
+    calls: Sequence[Callable[[], object]], seconds: float, name: str
+) -> list[StageTime]:
+    """The times of several calls, made one after the other for `seconds`, at least five of each."""
+    times_ms: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times_ms[0]) < LEAST_ROUNDS:
+        for call, spent_ms in zip(calls, times_ms, strict=True):
+            started = time.perf_counter()
+            call()
+            spent_ms.append(1000 * (time.perf_counter() - started))
+    return [stage_time(name, spent_ms) for spent_ms in times_ms]
 
 
 def stage_time(name: str, times_ms: list[float]) -> StageTime:

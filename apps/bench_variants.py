@@ -1,0 +1,205 @@
+"""What `mien bench` holds against each other: providers and folders of models, in one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.apps.inputs import SAMPLE
+from mien.engines import Catalog, EngineError
+from mien.engines.examples import example_inputs
+from mien.engines.networks import NETWORKS
+from mien.engines.onnx_runtime import DEFAULT_THREADS
+from mien.engines.peak import Peak, measure_peak
+from mien.engines.work import Work, work_of
+from mien.runtime.bench_scenes import SIZES_WH, scene_frames
+from mien.runtime.filter import Filter
+from mien.runtime.frame import Frame
+from mien.runtime.profile import (
+    WARM_UP_FRAMES,
+    FilterProfile,
+    StageTime,
+    profile_in_turn,
+    time_in_turn,
+)
+
+NETWORK_SECONDS = 1.0
+SCENE_FRAMES = 60
+FACE_COUNTS = (1, 2, 4, 8)
+FACES_SIZE = "720p"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A provider with the models it runs; None are the bundled ones."""
+
+    provider: str = "cpu"
+    models: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Variant:
+        """The variant of `PROVIDER` or `PROVIDER:DIR`."""
+        provider, _, folder = text.partition(":")
+        return cls(provider, Path(folder) if folder else None)
+
+    @property
+    def name(self) -> str:
+        """As it is typed."""
+        return self.provider if self.models is None else f"{self.provider}:{self.models}"
+
+    def catalog(self) -> Catalog:
+        """Its models. Raises ModelError."""
+        return Catalog.bundled() if self.models is None else Catalog.load(self.models)
+
+
+FilterOpener = Callable[[Variant], Filter]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRow:
+    """One network in one variant.
+
+    provider: what really ran it. per_s: calls a second at the median. peak_percent: of the
+    operations a second of the large matrix product, which is in float32: INT8 may pass 100.
+    copy_percent: of the bytes a second of the large copy, None where it
+    runs elsewhere.
+    """
+
+    network: str
+    variant: str
+    provider: str
+    median_ms: float
+    p95_ms: float
+    per_s: float
+    operations: float
+    peak_percent: float
+    copy_percent: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    """The whole filter in one variant, over the same frames as the others.
+
+    warm_start_s: from opening the filter to its first edited frame, in a process where another
+    was open before. first_frame_s, peak_mb: of `mien edit`, in a process of its own.
+    """
+
+    variant: str
+    profile: FilterProfile
+    warm_start_s: float | None
+    first_frame_s: float | None
+    peak_mb: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SceneRow:
+    """The whole filter on one scene. kind: `faces` or `size`, which of them is scaled."""
+
+    kind: str
+    size: str
+    faces: int
+    variant: str
+    median_ms: float
+    p95_ms: float
+    fps: float
+
+
+def measure_networks(
+    variants: Sequence[Variant], peaks: dict[str, Peak], seconds: float = NETWORK_SECONDS
+) -> list[NetworkRow]:
+    """The default filter's networks in every variant, call by call in turn.
+
+    peaks: by provider. Raises MienError.
+    """
+    rows = []
+    for network in NETWORKS:
+        with ExitStack() as opened:
+            entries = [variant.catalog().entry(network) for variant in variants]
+            engines = [
+                opened.enter_context(variant.catalog().open(network, provider=variant.provider))
+                for variant in variants
+            ]
+            feeds = example_inputs(network)
+            calls = [_call(engine.infer, feeds) for engine in engines]
+            times = time_in_turn(calls, seconds * len(variants), network.name)
+            for variant, entry, engine, spent in zip(
+                variants, entries, engines, times, strict=True
+            ):
+                work = work_of(entry.path, network)
+                rows.append(_row(variant, engine.provider, spent, work, peaks[variant.provider]))
+    return rows
+
+
+def _call(infer: Callable[..., object], feeds: object) -> Callable[[], object]:
+    return lambda: infer(feeds)
+
+
+def _row(variant: Variant, provider: str, spent: StageTime, work: Work, peak: Peak) -> NetworkRow:
+    seconds = spent.median_ms / 1000
+    copy_s = peak.bytes_s
+    return NetworkRow(
+        network=spent.name,
+        variant=variant.name,
+        provider=provider,
+        median_ms=spent.median_ms,
+        p95_ms=spent.p95_ms,
+        per_s=1 / seconds,
+        operations=work.operations,
+        peak_percent=100 * work.operations / seconds / peak.operations_s,
+        copy_percent=None if copy_s is None else 100 * work.bytes_moved / seconds / copy_s,
+    )
+
+
+def measure_peaks(variants: Sequence[Variant]) -> dict[str, Peak]:
+    """The peak of every provider, with as many threads as the networks have."""
+    providers = sorted({variant.provider for variant in variants})
+    return {provider: measure_peak(provider, DEFAULT_THREADS) for provider in providers}
+
+
+def profile_variants(
+    variants: Sequence[Variant], open_filter: FilterOpener, frames: Iterable[Frame]
+) -> list[FilterProfile]:
+    """The whole filter in every variant, frame by frame in turn. Raises MienError."""
+    with ExitStack() as opened:
+        filters = [opened.enter_context(open_filter(variant)) for variant in variants]
+        return profile_in_turn(filters, frames)
+
+
+def warm_start_s(variant: Variant, open_filter: FilterOpener, frame: Frame) -> float | None:
+    """Seconds from opening a filter to its first edited frame; None where it edits none."""
+    started = time.perf_counter()
+    with open_filter(variant) as opened:
+        for _ in range(WARM_UP_FRAMES):
+            if opened.apply(frame) is not frame:
+                return time.perf_counter() - started
+    return None
+
+
+def measure_scenes(
+    variants: Sequence[Variant], open_filter: FilterOpener, count: int = SCENE_FRAMES
+) -> list[SceneRow]:
+    """The filter with 1 to 8 faces at 720p, and with one face from 480p to 2160p."""
+    scenes: list[tuple[str, str, int | None]] = [
+        ("faces", FACES_SIZE, faces) for faces in FACE_COUNTS
+    ]
+    scenes += [("size", size, None) for size in SIZES_WH]
+    rows = []
+    for kind, size, faces in scenes:
+        frames = scene_frames(SAMPLE, SIZES_WH[size], WARM_UP_FRAMES + count, faces)
+        profiles = profile_variants(variants, open_filter, frames)
+        for variant, found in zip(variants, profiles, strict=True):
+            if found.faces != (faces or 1):
+                raise EngineError(
+                    f"the models of {variant.name} found {found.faces} faces in a scene of "
+                    f"{faces or 1}; leave out --scaling"
+                )
+            whole = found.whole
+            rows.append(
+                SceneRow(
+                    kind, size, found.faces, variant.name, whole.median_ms, whole.p95_ms, found.fps
+                )
+            )
+    return rows
