@@ -234,6 +234,82 @@ def build(
 
 
 @app.command()
+def calibrate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="An ONNX file, or a network's name: warp, ...")
+    ],
+    precision: Annotated[str, typer.Option(metavar="fp16|int8", help="Into which precision.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pictures or clips of faces to measure on; by default the bundled sample.",
+            show_default=False,
+        ),
+    ] = None,
+    rules: Annotated[
+        str, typer.Option(metavar="cpu|tensorrt", help="What the INT8 model is to run on.")
+    ] = "cpu",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            help="The folder for the model, its card and a catalog; by default mien-PRECISION.",
+            show_default=False,
+        ),
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder with models of your own.")
+    ] = None,
+) -> None:
+    """Write a model in FP16 or INT8, where the edit stays as good (with mien[export])."""
+    from mien.calibration.calibrate import CalibratePlan, calibrate
+
+    made = calibrate(CalibratePlan(model, precision, data, rules, output, models))
+    typer.echo(made.text)
+    if made.path is None:
+        raise UsageError(f"{model} was not accepted in {precision}; {made.card} has the numbers")
+    typer.echo(f"Wrote {made.path}; use it with --models {made.path.parent}")
+
+
+@app.command()
+def build(
+    networks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NETWORK...]",
+            help="Whose plans; by default the default filter's, all for every model's.",
+            show_default=False,
+        ),
+    ] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="List the plans there are.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove plans that this machine cannot use.")
+    ] = False,
+    trust_plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take in a plan from elsewhere, its sidecar beside it. A plan is code: it runs "
+            "with your rights.",
+        ),
+    ] = None,
+    device: Annotated[int, typer.Option(metavar="N", min=0, help="Which CUDA device.")] = 0,
+    models: Annotated[
+        Path | None, typer.Option("--models", metavar="DIR", help="Models of your own.")
+    ] = None,
+) -> None:
+    """Compile the networks for this machine's GPU with TensorRT, ahead of their first use."""
+    from mien.apps.build import BuildJob, run_build
+
+    job = BuildJob(tuple(networks or ()), models, device)
+    status = run_build(job, show_list=show_list, prune=prune, trust=trust_plan)
+    raise typer.Exit(status)
+
+
+@app.command()
 def doctor(
     models: Annotated[
         Path | None,

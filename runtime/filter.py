@@ -60,6 +60,10 @@ class Timings:
             self.last_ms[name] += (time.perf_counter() - began) * 1e3
 
 
+def _catalog(folder: str | Path | None) -> Catalog:
+    return Catalog.bundled() if folder is None else Catalog.load(folder)
+
+
 class _Subject:
     """What is remembered of one face that is being edited."""
 
@@ -86,7 +90,7 @@ class Filter:
     method: of `mien.runtime.methods`. gan, blend: what that method is told (`MethodOptions`), None
         for its own choice. face: `all`, `largest`, or a number from the left as faces
         first appeared. provider: what runs the networks (`cpu`, `cuda`, ..., `auto`).
-    models: a folder of models with a catalog that replaces the bundled ones by name.
+    models: a folder of models with a catalog that replaces the bundled ones by name, or a Catalog.
 
     After a call `faces` holds the faces of that frame, `edited` the track ids changed in it, and
     `left_alone` the parts of them that could not be seen and are as they were.
@@ -102,9 +106,9 @@ class Filter:
         blend: str | None = None,
         face: str | int = "all",
         provider: str = "cpu",
-        models: str | Path | None = None,
+        models: str | Path | Catalog | None = None,
     ) -> None:
-        catalog = Catalog.bundled() if models is None else Catalog.load(models)
+        catalog = models if isinstance(models, Catalog) else _catalog(models)
         self._choice = FaceChoice(str(face))
         with ExitStack() as opening:  # what is open is closed where the next does not open
             self._engines = [

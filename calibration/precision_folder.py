@@ -1,0 +1,83 @@
+"""A folder of models in FP16 or INT8, each with its card, as `--models` takes it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from mien.calibration.calibrate import Calibrated
+from mien.calibration.graph import read_graph
+from mien.calibration.precision_int8 import Rules
+from mien.calibration.precision_run import Calibration, Twin, save_model
+from mien.calibration.representative import shots_of
+from mien.engines.catalog import Catalog, ModelEntry, record_model
+from mien.engines.errors import ModelError
+from mien.engines.network import Network
+
+if TYPE_CHECKING:
+    from mien.calibration.calibrate import CalibratePlan
+
+UNTOLD = "not told"
+
+
+def calibrate_into(plan: CalibratePlan, catalog: Catalog, network: str) -> Calibrated:
+    """The network of a catalog as a plan wants it, in the plan's folder. Raises MienError."""
+    calibration = Calibration(network, catalog, shots_of(plan.data), data=data_name(plan.data))
+    if plan.precision == "fp16":
+        twin = calibration.fp16()
+    else:
+        twin = calibration.int8(cast("Rules", plan.rules))
+    return keep(twin, catalog.entry(network), plan.folder)
+
+
+def keep(twin: Twin, source: ModelEntry, folder: Path) -> Calibrated:
+    """A twin and its card written into a folder and its catalog; a refused one's card only.
+
+    Raises ModelError where the folder cannot be written to, or holds the FP32 model itself.
+    """
+    if folder.resolve() == source.folder.resolve():
+        raise ModelError(f"{folder} holds the FP32 model itself; give another folder with -o")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        card, path = folder / f"{source.network}.md", None
+        card.write_text(twin.card.markdown(), encoding="utf-8")
+        card.with_suffix(".json").write_text(twin.card.json(), encoding="utf-8")
+        if twin.model is not None:
+            entry = save_model(twin.model, source, folder)
+            name = f"{source.name}-{twin.card.precision}"
+            record_model(replace(entry, name=name, quality=_numbers(twin)))
+            path = entry.path
+    except OSError as error:
+        raise ModelError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return Calibrated(path, card, twin.card.markdown())
+
+
+def entry_of(path: Path) -> ModelEntry:
+    """A model file without a catalog, as an entry of one. Raises ModelError."""
+    network = Network.from_metadata(read_graph(path).metadata)
+    return ModelEntry(
+        name=path.stem,
+        network=network.name,
+        file=path.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        trained_on=UNTOLD,
+        minutes=0.0,
+        quality={},
+        licence=UNTOLD,
+        card=UNTOLD,
+        folder=path.parent,
+    )
+
+
+def data_name(data: Path | None) -> str:
+    """What is shown to the networks, for people."""
+    return "the bundled sample" if data is None else f"the pictures and clips of {data.name}"
+
+
+def _numbers(twin: Twin) -> dict[str, float]:
+    numbers = {f"error_of_{e.output}_against_fp32": e.relative for e in twin.card.errors}
+    if twin.card.quality is not None:
+        numbers["lowest_psnr_db_of_edited_frames"] = twin.card.quality.psnr_db
+    return {name: round(value, 6) for name, value in numbers.items()}

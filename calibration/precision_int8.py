@@ -1,0 +1,155 @@
+"""A graph in INT8 with explicit Q/DQ: weights per channel, activations per tensor.
+
+One calibration, two spellings. TensorRT takes signed activations without a zero point only.
+Processors multiply unsigned by signed (VNNI): there signed activations bring nothing, so that a
+graph for the processor has unsigned ones with a zero point.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from mien.calibration.graph import Graph
+from mien.calibration.representative import Feeds
+
+Rules = Literal["cpu", "tensorrt"]
+LAYERS = ("Conv", "Gemm")
+MOST = 127
+QUANTISED = {
+    "cpu": ("Conv", "Gemm", "Add", "Mul", "Sigmoid", "Concat", "Resize", "Relu", "MaxPool",
+            "AveragePool", "Reshape", "Transpose"),
+    "tensorrt": ("Conv", "Gemm"),
+}  # fmt: skip
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc] # it comes without types
+    def __init__(self, feeds: Sequence[Feeds]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> Feeds | None:
+        return next(self._feeds, None)
+
+
+def int8_model(
+    graph: Graph, feeds: Sequence[Feeds], left_out: Collection[str], rules: Rules
+) -> ModelProto:
+    """The graph in INT8, except the nodes named in `left_out`, its ranges measured on `feeds`."""
+    symmetric = rules == "tensorrt"
+    others = {node.name for node in graph.nodes if _is_statistic(node)}
+    source = ModelProto()
+    source.CopyFrom(graph.model)  # quantize_static moves the weights of what it is given into files
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            source,
+            str(path),
+            _Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            op_types_to_quantize=list(QUANTISED[rules]),
+            nodes_to_exclude=sorted({*left_out, *others}),
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={
+                "ActivationSymmetric": symmetric,
+                "WeightSymmetric": True,
+                # TensorRT knows no INT32 bias; ONNX Runtime makes one itself when it loads.
+                "QuantizeBias": not symmetric,
+            },
+        )
+        return onnx.load(str(path))
+
+
+def layers_of(graph: Graph) -> list[NodeProto]:
+    """The layers that could be in INT8: convolutions and products with constant weights."""
+    return [
+        node for node in graph.nodes if node.op_type in LAYERS and node.input[1] in graph.weights
+    ]
+
+
+def ends_of(graph: Graph) -> set[str]:
+    """The layers that take what comes from outside, or make what goes there: they stay out."""
+    sources = {value.name for value in graph.model.graph.input}
+    names = set()
+    for node in graph.nodes:
+        if not any(name in sources for name in node.input):
+            continue
+        if node.op_type in LAYERS:
+            names.add(node.name)
+        else:
+            sources.update(node.output)
+    wanted = {value.name for value in graph.model.graph.output}
+    for node in reversed(graph.nodes):
+        if not any(name in wanted for name in node.output):
+            continue
+        if node.op_type in LAYERS:
+            names.add(node.name)
+        else:
+            wanted.update(node.input)
+    return names
+
+
+def alone_model(graph: Graph, layer: str, largest: float) -> ModelProto:
+    """The graph with one layer's weights and input rounded to INT8, to see what that costs.
+
+    largest: the largest absolute value of its input.
+    """
+    made = ModelProto()
+    made.CopyFrom(graph.model)
+    nodes = list(made.graph.node)
+    node = next(node for node in nodes if node.name == layer)
+    weight = graph.weights[node.input[1]]
+    is_rows = node.op_type == "Gemm" and not any(a.name == "transB" and a.i for a in node.attribute)
+    rounded = _per_channel(weight, 1 if is_rows else 0)
+    scale = np.array(max(largest, 1e-9) / MOST, np.float32)
+    zero = helper.make_tensor("alone.zero", TensorProto.INT8, [], [0])
+    made.graph.initializer.extend(
+        [
+            numpy_helper.from_array(rounded, "alone.weight"),
+            numpy_helper.from_array(scale, "alone.scale"),
+            zero,
+        ]
+    )
+    step = ["alone.scale", "alone.zero"]
+    pair = [
+        helper.make_node("QuantizeLinear", [node.input[0], *step], ["alone.q"], name="alone.q"),
+        helper.make_node("DequantizeLinear", ["alone.q", *step], ["alone.x"], name="alone.dq"),
+    ]
+    place = nodes.index(node)
+    node.input[0], node.input[1] = "alone.x", "alone.weight"
+    del made.graph.node[:]
+    made.graph.node.extend([*nodes[:place], *pair, *nodes[place:]])
+    return made
+
+
+def _per_channel(weight: np.ndarray, axis: int) -> np.ndarray:
+    others = tuple(n for n in range(weight.ndim) if n != axis)
+    scale = np.maximum(np.abs(weight).max(others, keepdims=True) / MOST, 1e-12)
+    rounded: np.ndarray = (np.round(weight / scale) * scale).astype(np.float32)
+    return rounded
+
+
+def _is_statistic(node: NodeProto) -> bool:
+    return node.op_type.startswith("Reduce") or node.op_type.endswith("Normalization")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without ONNX Runtime's advice to run its preprocessing, which finds nothing to do here."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

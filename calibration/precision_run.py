@@ -1,0 +1,197 @@
+"""From an FP32 graph to its twin in FP16 or INT8, checked, with its card."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+
+from mien.calibration.floors import FP16_PSNR_FLOOR_DB
+from mien.calibration.graph import Graph, read_graph, with_metadata
+from mien.calibration.machine import machine_line
+from mien.calibration.precision_card import PrecisionCard
+from mien.calibration.precision_errors import largest_values, output_errors, run_model, worst
+from mien.calibration.precision_fp16 import half_model, rehearsal_model
+from mien.calibration.precision_int8 import Rules, alone_model, ends_of, int8_model, layers_of
+from mien.calibration.precision_quality import EditQuality, compare_edits
+from mien.calibration.precision_reasons import reasons_to_keep
+from mien.calibration.precision_search import Search
+from mien.calibration.precision_verdict import int8_refusal
+from mien.calibration.representative import Feeds, Shot, Way, representative_inputs, way_of
+from mien.engines.catalog import Catalog, ModelEntry
+from mien.engines.errors import EngineError, ModelError
+from mien.engines.judge import JUDGE
+from mien.engines.network import Network
+from mien.engines.onnx_runtime import open_session
+from mien.runtime.filter import Filter
+
+TOLERANCE = 5e-3  # of an output's rms error, by how much the output varies
+TIGHTER = 0.5  # where the picture is not near enough, outputs must come nearer by this
+RUNS = 40
+END = "the first and the last layer stay as they are"
+SENSITIVE = "found by trying: alone in INT8 it costs {:.1e}"
+INT8_AT_LEAST = 0.5  # of the layers; a graph with fewer in INT8 is not worth its error
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A graph in another precision and its card. model: None where it was refused."""
+
+    model: ModelProto | None
+    card: PrecisionCard
+
+
+class Calibration:
+    """One network of a catalog, with what it is shown.
+
+    data: what `shots` are, for people. Raises ModelError, UsageError.
+    """
+
+    def __init__(
+        self, network: str, catalog: Catalog, shots: Sequence[Shot], *, data: str, inputs: int = 32
+    ) -> None:
+        self._entry = catalog.entry(network)
+        self._catalog = catalog
+        self._shots = shots
+        self._data = data
+        self._graph: Graph = read_graph(self._entry.path)
+        self._network = Network.from_metadata(self._graph.metadata)
+        self._feeds = representative_inputs(network, shots, catalog, inputs)
+        self._largest = largest_values(self._graph, self._feeds)
+        self._kept = reasons_to_keep(self._graph, self._network, self._largest)
+        self._way = _way_to_pictures(network, catalog)
+
+    def fp16(self, tolerance: float = TOLERANCE, floor_db: float = FP16_PSNR_FLOOR_DB) -> Twin:
+        """The twin in FP16. Raises EngineError where the picture is not near enough at any cost."""
+        search = Search(self._graph, self._network, self._feeds)
+        kept: Mapping[str, str] = self._kept
+        while True:
+            plan = search.settle(kept, tolerance)
+            quality = self._quality(rehearsal_model(self._graph, plan.kept.keys()))
+            if quality is None or quality.psnr_db >= floor_db:
+                break
+            if len(plan.kept) == len(self._graph.float_nodes()):
+                raise EngineError(
+                    f"{self._network.name}: edited frames are {quality.psnr_db:.1f} dB from those "
+                    f"in FP32, below {floor_db:g}, with every node in FP32"
+                )
+            kept, tolerance = plan.kept, min(tolerance, plan.worst) * TIGHTER
+        card = replace(self._card("fp16"), kept=plan.kept, errors=plan.errors, quality=quality)
+        return self._twin(half_model(self._graph, plan.kept.keys()), card)
+
+    def int8(self, rules: Rules) -> Twin:
+        """The twin in INT8 that keeps the edit's quality, or a card that says why there is none."""
+        layers = [node.name for node in layers_of(self._graph)]
+        kept = self._kept | dict.fromkeys(ends_of(self._graph), END)
+        costs = self._costs([name for name in layers if name not in kept])
+        count = 2
+        while True:
+            model, card = self._int8_try(kept, rules)
+            if not card.refusal:
+                return self._twin(model, card)
+            if self._way is None or len(costs) - count < INT8_AT_LEAST * len(layers):
+                return Twin(None, card)
+            for name in sorted(costs, key=lambda name: -costs[name])[:count]:
+                kept[name] = SENSITIVE.format(costs.pop(name))
+            count *= 2
+
+    def _int8_try(self, kept: dict[str, str], rules: Rules) -> tuple[ModelProto, PrecisionCard]:
+        model = int8_model(self._graph, self._feeds, kept.keys(), rules)
+        expected, received = (run_model(m, self._feeds) for m in (self._graph.model, model))
+        errors = output_errors(expected, received, self._network)
+        quality = self._quality(model)
+        fp32_ms, ms = speeds(self._graph.model, model, self._feeds)
+        blank = replace(self._card("int8"), rules=rules, kept=dict(kept), errors=errors)
+        card = replace(blank, quality=quality, fp32_ms=fp32_ms, ms=ms)
+        if not np.isfinite(worst(errors)):
+            return model, replace(card, refusal="its outputs are not finite")
+        return model, replace(card, refusal=int8_refusal(quality))
+
+    def _costs(self, layers: Sequence[str]) -> dict[str, float]:
+        """The relative error that each layer brings alone."""
+        feeds = self._feeds[:4]
+        expected = run_model(self._graph.model, feeds)
+        inputs = {node.name: node.input[0] for node in self._graph.nodes}
+        costs = {}
+        for name in layers:
+            alone = alone_model(self._graph, name, self._largest.get(inputs[name], 1.0))
+            costs[name] = worst(output_errors(expected, run_model(alone, feeds), self._network))
+        return costs
+
+    def _quality(self, model: ModelProto) -> EditQuality | None:
+        """What the filter's frames become with `model` in the place of the network."""
+        if self._way is None:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            entry = save_model(
+                with_metadata(model, self._graph.metadata), self._entry, Path(folder)
+            )
+            others = tuple(e for e in self._catalog.entries if e.network != entry.network)
+            return compare_edits(self._shots, self._way, self._catalog, Catalog((entry, *others)))
+
+    def _card(self, precision: str) -> PrecisionCard:
+        return PrecisionCard(
+            network=self._network.name,
+            precision=precision,
+            rules="",
+            source_sha256=self._entry.sha256,
+            data=self._data,
+            inputs=len(self._feeds),
+            nodes=len(self._graph.float_nodes()),
+            kept={},
+            errors=(),
+            quality=None,
+            fp32_ms=None,
+            ms=None,
+            machine=machine_line(),
+        )
+
+    def _twin(self, model: ModelProto, card: PrecisionCard) -> Twin:
+        return Twin(with_metadata(model, self._graph.metadata | card.metadata()), card)
+
+
+def _way_to_pictures(network: str, catalog: Catalog) -> Way | None:
+    """How a network comes to change pictures; None for one that does not, with these models."""
+    if network == JUDGE.name:
+        return None
+    way = way_of(network)
+    try:
+        Filter(None, method=way.method, gan=way.gan, models=catalog).close()
+    except ModelError:  # a parser while there is no generator for the parts it finds
+        return None
+    return way
+
+
+def save_model(model: ModelProto, source: ModelEntry, folder: Path) -> ModelEntry:
+    """The entry of `model`, written into a folder, as a model like `source`."""
+    data = model.SerializeToString()
+    (folder / f"{source.network}.onnx").write_bytes(data)
+    return replace(
+        source,
+        file=f"{source.network}.onnx",
+        sha256=hashlib.sha256(data).hexdigest(),
+        card=f"{source.network}.md",
+        folder=folder,
+    )
+
+
+def speeds(a: ModelProto, b: ModelProto, feeds: Sequence[Feeds]) -> tuple[float, float]:
+    """Median milliseconds of a run of each graph on one thread of the processor, in turns."""
+    sessions = [
+        open_session(model.SerializeToString(), Path("(in memory)"), provider="cpu")
+        for model in (a, b)
+    ]
+    times_ms: list[list[float]] = [[], []]
+    for run in range(RUNS):
+        for session, spent in zip(sessions, times_ms, strict=True):
+            started = time.perf_counter()
+            session.run(None, feeds[run % len(feeds)])
+            spent.append(1e3 * (time.perf_counter() - started))
+    first, second = (float(np.median(spent[2:])) for spent in times_ms)
+    return first, second

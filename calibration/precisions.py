@@ -1,0 +1,53 @@
+"""Every model of a catalog in FP16 or INT8, into a folder that `--models` takes, and a table.
+
+`python -m mien.calibration.precisions --out DIR [--precision fp16|int8] [--rules cpu|tensorrt]
+[--data DIR] [--models DIR] [--networks NAME,NAME]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mien.calibration.calibrate import PRECISIONS, RULES
+from mien.calibration.machine import machine_line
+from mien.calibration.precision_card import ROW
+from mien.calibration.precision_folder import data_name, keep
+from mien.calibration.precision_run import Calibration
+from mien.calibration.representative import shots_of
+from mien.calibration.table import markdown
+from mien.engines.catalog import Catalog
+from mien.engines.errors import MienError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="mien.calibration.precisions", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp16")
+    parser.add_argument("--rules", choices=RULES, default="cpu")
+    parser.add_argument("--data", type=Path, help="pictures or clips; by default the sample")
+    parser.add_argument("--models", type=Path, help="a folder with models of your own")
+    parser.add_argument("--networks", help="only these, by commas")
+    options = parser.parse_args(argv)
+    catalog = Catalog.load(options.models) if options.models else Catalog.bundled()
+    names = (options.networks or ",".join(e.network for e in catalog.entries)).split(",")
+    shots, rows = shots_of(options.data), []
+    for name in names:
+        try:
+            made = Calibration(name, catalog, shots, data=data_name(options.data))
+            twin = made.fp16() if options.precision == "fp16" else made.int8(options.rules)
+            keep(twin, catalog.entry(name), options.out)
+        except MienError as error:
+            rows.append((name, *["-"] * (len(ROW) - 2), f"no: {error}"))
+            continue
+        rows.append(twin.card.row())
+        print(twin.card.row(), file=sys.stderr, flush=True)  # noqa: T201 - progress
+    print(markdown(ROW, rows))  # noqa: T201 - printing is what it is for
+    print(f"\nMeasured on {machine_line()}.")  # noqa: T201 - as above
+
+
+if __name__ == "__main__":
+    main()

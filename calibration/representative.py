@@ -1,0 +1,203 @@
+"""What the networks are shown when the filter works on pictures or clips of faces.
+
+The filter itself runs, with catalogs whose engines remember what they were given: calibration sees
+exactly what the runtime's own preprocessing makes. Without a folder the bundled sample is used.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from mien.calibration.clips import CLIP_SUFFIXES
+from mien.calibration.floors import EDITED
+from mien.calibration.judge import EmotionJudge, fer_crop
+from mien.engines.catalog import Catalog
+from mien.engines.engine import Engine
+from mien.engines.errors import ModelError, UsageError
+from mien.engines.generators import FACE_PARSER_NAME, GANS, MODES, generator_name
+from mien.engines.judge import JUDGE
+from mien.engines.network import Network
+from mien.engines.networks import NETWORKS
+from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
+from mien.runtime.filter import SETTLE_S, Filter
+from mien.runtime.frame import Frame
+from mien.runtime.luma import sample_luma
+from mien.runtime.picture import PICTURE_SUFFIXES, read_picture
+from mien.runtime.segmentation import FaceParser
+from mien.runtime.target import Target, parse_target
+from mien.runtime.tracking import Face
+from mien.runtime.video import read_frames
+from mien.runtime.wide_crop import wide_face
+
+SAMPLE = Path(__file__).parent.parent / "apps" / "sample"
+INPUTS = 32  # representative inputs of a network
+CLIP_STEP, CLIP_FRAMES = 2, 60  # every second frame of a clip, and no more of them than that
+STILL_PASSES = 3  # a picture is shown this often, a second apart, so that all easing ends
+FRAMES_AN_EMOTION = 15
+MOST_FRAMES = 900
+Feeds = dict[str, np.ndarray]
+Shot = list[Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the filter is told to use a network: its method, and the GAN of that."""
+
+    method: str
+    gan: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A frame, its edit, what was asked for, and the faces that the filter saw in it.
+
+    is_settled: whether that was asked for so long that the face has come to show it.
+    """
+
+    source: Frame
+    edited: Frame
+    emotion: str
+    faces: tuple[Face, ...]
+    is_settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RememberingCatalog(Catalog):
+    """A catalog whose engines keep what they are given, in `seen`, by network."""
+
+    seen: dict[str, list[Feeds]] = field(default_factory=dict)
+
+    def open(
+        self, network: Network | str, *, provider: str = "cpu", threads: int | None = None
+    ) -> Engine:
+        """An engine, as of `Catalog`."""
+        engine = Catalog.open(self, network, provider=provider, threads=threads)
+        return _RememberingEngine(engine, self.seen.setdefault(engine.network.name, []))
+
+
+class _RememberingEngine(Engine):
+    def __init__(self, engine: Engine, seen: list[Feeds]) -> None:
+        super().__init__(engine.network, engine.provider, engine.metadata)
+        self._engine = engine
+        self._seen = seen
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        self._seen.append({name: value.copy() for name, value in feeds.items()})
+        return self._engine.infer(feeds)
+
+    def _release(self) -> None:
+        self._engine.close()
+
+
+def shots_of(data: Path | None) -> list[Shot]:
+    """The clips and pictures of a folder (or the one file) as frames; None is the bundled sample.
+
+    Raises UsageError where there are none, VideoError for one that cannot be read.
+    """
+    folder = SAMPLE if data is None else data
+    if not folder.exists():
+        raise UsageError(f"no such folder: {folder}; give one with pictures or clips of faces")
+    files = [folder] if folder.is_file() else sorted(p for p in folder.iterdir() if p.is_file())
+    shots: list[Shot] = []
+    for file in files:
+        if file.suffix.lower() in CLIP_SUFFIXES:
+            shots.append(
+                list(itertools.islice(read_frames(file), 0, None, CLIP_STEP))[:CLIP_FRAMES]
+            )
+        elif file.suffix.lower() in PICTURE_SUFFIXES:
+            still = read_picture(file).frame
+            passes = range(STILL_PASSES)
+            shots.append([replace(still, pts=n, time_base=Fraction(1)) for n in passes])
+        if sum(map(len, shots)) > MOST_FRAMES:
+            break
+    if not shots:
+        raise UsageError(f"{folder} holds no picture or clip; give a folder with faces")
+    return shots
+
+
+def way_of(network: str) -> Way:
+    """How the filter comes to use a network. Raises ModelError where it does not."""
+    if network in {known.name for known in (*NETWORKS, JUDGE)}:
+        return Way("warp")
+    if network == FACE_PARSER_NAME:
+        return Way("parts", GANS[0])
+    for gan, mode in itertools.product(GANS, MODES):
+        if network == generator_name(gan, mode):
+            return Way(mode, gan)
+    raise ModelError(f"no part of the filter uses a network {network!r}; nothing can be measured")
+
+
+def edits(shots: Sequence[Shot], way: Way, catalog: Catalog) -> Iterator[Edited]:
+    """Every frame of every shot, edited; what is asked for changes every few frames."""
+    with Filter(None, method=way.method, gan=way.gan, models=catalog) as face_filter:
+        targets = reachable(face_filter)
+        turns = itertools.cycle(targets)
+        for shot in shots:
+            face_filter.reset()
+            for index, frame in enumerate(shot):
+                if index % FRAMES_AN_EMOTION == 0:
+                    emotion = next(turns)
+                    face_filter.target = targets[emotion]
+                    asked_s = frame.time_s or 0.0
+                edited = face_filter.apply(frame)
+                is_settled = (frame.time_s or 0.0) - asked_s >= SETTLE_S
+                yield Edited(frame, edited, emotion, face_filter.faces, is_settled)
+
+
+def reachable(face_filter: Filter) -> dict[str, Target]:
+    """The emotions that a filter's method can reach."""
+    found = {}
+    for emotion in EDITED:
+        with suppress(UsageError):
+            face_filter.target = parse_target(emotion)
+            found[emotion] = parse_target(emotion)
+    if not found:
+        raise UsageError("the generator reaches none of the emotions; check its labels")
+    return found
+
+
+def representative_inputs(
+    network: str, shots: Sequence[Shot], catalog: Catalog, count: int = INPUTS
+) -> list[Feeds]:
+    """Inputs of a network, evenly from all it is given while `shots` are edited.
+
+    Raises ModelError, UsageError where the shots show it nothing: they hold no face.
+    """
+    way = way_of(network)
+    remembering = RememberingCatalog(catalog.entries)
+    if network == JUDGE.name:
+        judge = EmotionJudge(remembering.open(JUDGE))
+        for edit in edits(shots, way, catalog):
+            for face in edit.faces:
+                judge(fer_crop(edit.edited, face.landmarks))
+    elif network == FACE_PARSER_NAME:
+        parser = FaceParser(remembering.open(FACE_PARSER_NAME))
+        for edit in edits(shots, Way("warp"), catalog):
+            for face in edit.faces:
+                parser(wide_face(edit.source, aligned(edit.source, face)))
+    else:
+        for _ in edits(shots, way, remembering):
+            pass
+    seen = remembering.seen.get(network, [])
+    if not seen:
+        raise UsageError(
+            f"nothing in the pictures and clips makes the filter use {network!r}; "
+            "give a folder with faces that can be seen plainly"
+        )
+    step = max(1, len(seen) // count)
+    return seen[::step][:count]
+
+
+def aligned(frame: Frame, face: Face, size: int = 64) -> AlignedFace:
+    """A face as the filter hands it to a method."""
+    matrix = crop_matrix(face.landmarks, size)
+    pixels = sample_luma(frame, matrix, size).astype(np.float32) / 255
+    landmarks = (transform_points(matrix, face.landmarks) + 0.5) / size
+    return AlignedFace(pixels, matrix, landmarks.astype(np.float32))

@@ -1,0 +1,110 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from mien.apps.main import run
+from mien.calibration.precision_quality import IDENTICAL_DB, psnr_db
+from mien.calibration.representative import (
+    SAMPLE,
+    representative_inputs,
+    shots_of,
+    way_of,
+)
+from mien.engines import NETWORKS
+from mien.engines.catalog import Catalog
+from mien.engines.errors import ModelError, UsageError
+from mien.engines.shipped import SHIPPED
+from mien.runtime.filter import Filter
+from mien.runtime.frame import Frame, PixelLayout, Plane
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    shutil.copy(SAMPLE / "portrait.jpg", folder)
+    return folder
+
+
+def test_a_network_becomes_fp16_in_a_folder_that_the_filter_takes(
+    tmp_path: Path, faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "half"
+    words = ["calibrate", "landmarks", "--precision", "fp16", "--data", str(faces), "-o", str(out)]
+    assert run(words) == 0
+    assert "stay in FP32" in capsys.readouterr().out
+    card = json.loads((out / "landmarks.json").read_text())
+    assert card["quality"]["psnr_db"] > 45
+    assert {"node_softmax", "node_matmul"} <= card["kept"].keys()
+    entry = Catalog.load(out).entry("landmarks")
+    assert entry.folder == out
+    model = onnx.load(str(entry.path))
+    stated = {p.key: p.value for p in model.metadata_props}
+    assert stated["mien.precision"] == "fp16"
+    source = Catalog.bundled().entry("landmarks")
+    assert stated["mien.precision_source_sha256"] == source.sha256
+    assert TensorProto.FLOAT16 in {t.data_type for t in model.graph.initializer}
+    assert entry.path.stat().st_size < 0.6 * source.path.stat().st_size
+    with Filter("happy", models=out) as face_filter:
+        picture = shots_of(faces)[0][0]
+        assert len(face_filter.apply(picture).planes) == 1
+        assert len(face_filter.faces) == 1
+
+
+def test_networks_are_shown_what_the_filter_shows_them(faces: Path) -> None:
+    shots = shots_of(faces)
+    for network in NETWORKS[:3]:
+        seen = representative_inputs(network.name, shots, Catalog.bundled())
+        assert 1 <= len(seen) <= 32
+        network.check_inputs(seen[0])
+    face = seen[-1]["face"]
+    assert face.min() >= 0
+    assert 0.6 < face.max() <= 1
+
+
+def test_every_shipped_network_has_a_way_into_the_filter() -> None:
+    for network in SHIPPED:
+        assert way_of(network.name).method
+    with pytest.raises(ModelError, match="no part of the filter"):
+        way_of("nobody")
+
+
+def test_a_folder_without_faces_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no picture"):
+        shots_of(tmp_path)
+    with pytest.raises(UsageError, match="no such folder"):
+        shots_of(tmp_path / "none")
+    frame = Frame((Plane(np.zeros((64, 64), np.uint8), (1, 1)),), PixelLayout("gray"), 64, 64)
+    with pytest.raises(UsageError, match="faces that can be seen plainly"):
+        representative_inputs("landmarks", [[frame] * 2], Catalog.bundled())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["warp", "--precision", "fp8"], "must be fp16 or int8"),
+        (["warp", "--precision", "int8", "--rules", "gpu"], "must be cpu or tensorrt"),
+        (["nobody", "--precision", "fp16"], "no model for the network"),
+        (["none.onnx", "--precision", "fp16"], "cannot read the model none.onnx"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_said_in_one_line(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(["calibrate", *words, "-o", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_psnr_is_that_of_its_definition() -> None:
+    black = Frame((Plane(np.zeros((4, 4), np.uint8), (1, 1)),), PixelLayout("gray"), 4, 4)
+    grey = Frame((Plane(np.full((4, 4), 5, np.uint8), (1, 1)),), PixelLayout("gray"), 4, 4)
+    assert psnr_db(black, black) == IDENTICAL_DB
+    assert psnr_db(black, grey) == pytest.approx(20 * np.log10(255 / 5))
