@@ -199,41 +199,6 @@ def export(context: typer.Context) -> None:
 
 
 @app.command()
-def build(
-    networks: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NETWORK...]",
-            help="Whose plans; by default the default filter's, all for every model's.",
-            show_default=False,
-        ),
-    ] = None,
-    show_list: Annotated[bool, typer.Option("--list", help="List the plans there are.")] = False,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Remove plans that this machine cannot use.")
-    ] = False,
-    trust_plan: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Take in a plan from elsewhere, its sidecar beside it. A plan is code: it runs "
-            "with your rights.",
-        ),
-    ] = None,
-    device: Annotated[int, typer.Option(metavar="N", min=0, help="Which CUDA device.")] = 0,
-    models: Annotated[
-        Path | None, typer.Option("--models", metavar="DIR", help="Models of your own.")
-    ] = None,
-) -> None:
-    """Compile the networks for this machine's GPU with TensorRT, ahead of their first use."""
-    from mien.apps.build import BuildJob, run_build
-
-    job = BuildJob(tuple(networks or ()), models, device)
-    status = run_build(job, show_list=show_list, prune=prune, trust=trust_plan)
-    raise typer.Exit(status)
-
-
-@app.command()
 def calibrate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="An ONNX file, or a network's name: warp, ...")
