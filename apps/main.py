@@ -274,6 +274,20 @@ def build(
     raise typer.Exit(status)
 
 
+@app.command("export-triton")
+def export_triton(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    models: Annotated[
+        Path | None, typer.Option("--models", metavar="DIR", help="A folder of your own models.")
+    ] = None,
+) -> None:
+    """Write the default filter as a model repository of Triton Inference Server."""
+    from mien.apps.triton_repository import export_triton
+
+    names = export_triton(folder, models)
+    typer.echo(f"Wrote {', '.join(names)}; tritonserver --model-repository={folder}")
+
+
 @app.command()
 def doctor(
     models: Annotated[
