@@ -51,7 +51,13 @@ def open_engine(
         return built or _on_onnx_runtime(path, network, AUTO, threads, sha256)
     if missing and has_onnx_runtime() and Provider.TENSORRT in available_providers():
         return _on_onnx_runtime(path, network, provider, threads, sha256)
-    source = tensorrt_source(index)
+    try:
+        source = tensorrt_source(index)
+    except DeviceError as error:
+        if not missing:
+            raise
+        other = "or an ONNX Runtime built with TensorRT (pip install onnxruntime-gpu)"
+        raise DeviceError(f"{error}, {other}") from error
     return open_plan(source, PlanModel.read(path, network, sha256), threads=threads)
 
 
@@ -63,10 +69,7 @@ def tensorrt_source(device_index: int = 0) -> PlanSource:
     missing = missing_packages()
     if missing:
         wanted = " and ".join(PACKAGES[package] for package in missing)
-        raise DeviceError(
-            f"the provider 'tensorrt' is not installed: it takes {wanted}, or an ONNX Runtime "
-            "built with TensorRT (pip install onnxruntime-gpu)"
-        )
+        raise DeviceError(f"the provider 'tensorrt' is not installed: it takes {wanted}")
     return PlanSource(TensorRTBuilder(device_index), PlanCache())
 
 

@@ -62,7 +62,9 @@ class TensorRTBuilder:
         monitor = _Watch(PhaseProgress(request.network, report), lambda: stop.is_set() or gave_up())
         made: list[BuiltPlan | EngineError] = []
         worker = threading.Thread(
-            target=lambda: made.append(self._build(request, monitor)), name="tensorrt build"
+            target=lambda: made.append(self._build(request, monitor)),
+            name="tensorrt build",
+            daemon=True,  # a program that ends without closing its engines does not wait for it
         )
         worker.start()
         try:
