@@ -183,6 +183,8 @@ def _as_float(path: Path, state: State) -> State:
                 f"{path}: {key} is sparse or quantised, expected plain weights; save the network "
                 "before it is converted"
             )
+        if dense.is_complex():
+            raise ModelError(f"{path}: {key} holds complex numbers, expected real ones")
         if dense.is_floating_point():
             dense = dense.float()
             if not torch.isfinite(dense).all():

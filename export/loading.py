@@ -39,14 +39,14 @@ def load_strictly(make: Callable[[], Module], state: State, where: str) -> Modul
     needed = {key: tensor for key, tensor in wanted.items() if not key.endswith(COUNTER)}
     missing = [key for key in needed if key not in given]
     extra = [key for key in given if key not in needed]
-    other = [
-        f"{key} is {tuple(given[key].shape)} and not {tuple(tensor.shape)}"
-        for key, tensor in needed.items()
-        if key in given and given[key].shape != tensor.shape
-    ]
+    unlike = [_unlike(key, given[key], needed[key]) for key in needed if key in given]
     faults = [
         f"{what} {listed(names)}"
-        for what, names in (("it lacks", missing), ("it also has", extra), ("its", other))
+        for what, names in (
+            ("it lacks", missing),
+            ("it also has", extra),
+            ("its", [words for words in unlike if words]),
+        )
         if names
     ]
     if faults:
@@ -56,6 +56,15 @@ def load_strictly(make: Callable[[], Module], state: State, where: str) -> Modul
     counters = {key: torch.tensor(0) for key in wanted if key.endswith(COUNTER)}
     module.load_state_dict({**counters, **given}, assign=True)
     return module.eval()
+
+
+def _unlike(key: str, given: torch.Tensor, wanted: torch.Tensor) -> str:
+    """What a tensor has otherwise than its place, empty where it fits."""
+    if given.shape != wanted.shape:
+        return f"{key} is {tuple(given.shape)} and not {tuple(wanted.shape)}"
+    if given.is_floating_point() != wanted.is_floating_point():
+        return f"{key} holds {given.dtype} and not {wanted.dtype}"
+    return ""
 
 
 def listed(names: list[str]) -> str:

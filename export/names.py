@@ -53,7 +53,13 @@ def label_names(given: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
         return PUBLIC_LABELS[count]
     if len(given) != count:
         raise UsageError(f"--labels has {len(given)} names, but the checkpoint has {count} labels")
-    return tuple(map(emotion_word, given))
+    names = tuple(map(emotion_word, given))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"--labels says {twice[0]} more than once ({','.join(given)}); name each label once"
+        )
+    return names
 
 
 def direction(given: tuple[str, ...] | None) -> str:

@@ -135,6 +135,7 @@ def refusal(arguments: list[str], capsys) -> str:
         (TINY_STARGAN, [], "has 6 labels and no names for them"),
         (TINY_STARGAN, ["--labels", "a,b"], "--labels has 2 names"),
         (TINY_STARGAN, ["--labels", "a,a,b,c,d,e"], "expected different names"),
+        (TINY_STARGAN, ["--labels", "happy,happiness,c,d,e,f"], "says happy more than once"),
         (TINY_STARGAN, ["--labels", "a,b,c,d,e,f", "--size", "30"], "multiples of 4"),
         (TINY_STARGAN, ["--labels", "a,b,c,d,e,f", "--size", "0"], "above 0"),
         (TINY_STARGAN, ["--labels", "a,b,c,d,e,f", "--batch", "999"], "must lie in 1..64"),

@@ -186,6 +186,19 @@ def test_tensors_of_other_dimensions_are_refused(name: str, tmp_path: Path) -> N
     refusal_of(state, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "told"), [(torch.int32, "int32"), (torch.bool, "bool"), (torch.complex64, "complex")]
+)
+def test_weights_that_are_no_real_numbers_are_refused(
+    dtype: torch.dtype, told: str, tmp_path: Path
+) -> None:
+    state = state_of(SMALL_STARGAN)
+    state["main.3.weight"] = state["main.3.weight"].to(dtype)
+    message = refusal_of(state, tmp_path)
+    assert "main.3.weight holds" in message
+    assert told in message
+
+
 def test_a_batch_norm_cyclegan_is_refused_with_its_reason(tmp_path: Path) -> None:
     state = state_of(CycleGanSpec(8, 2, "deconv", affine=True))
     state = with_running_statistics(state, ["model.2"])
