@@ -51,7 +51,7 @@ def network_grid(rows: Sequence[NetworkRow]) -> Grid:
             (
                 *(row.network, row.variant, row.provider),
                 *(f"{row.median_ms:.2f}", f"{row.p95_ms:.2f}", f"{row.per_s:.0f}"),
-                *(f"{row.operations / 1e6:.0f}", f"{row.peak_percent:.0f}"),
+                *(f"{row.operations / 1e6:.0f}", _known(row.peak_percent, ".0f")),
                 _known(row.copy_percent, ".0f"),
             )
             for row in rows

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mien.apps.inputs import SAMPLE
-from mien.engines import Catalog, EngineError
+from mien.engines import LANDMARKS, Catalog, DeviceError, EngineError, Provider
 from mien.engines.examples import example_inputs
 from mien.engines.networks import NETWORKS
 from mien.engines.onnx_runtime import DEFAULT_THREADS
@@ -41,8 +41,12 @@ class Variant:
 
     @classmethod
     def parse(cls, text: str) -> Variant:
-        """The variant of `PROVIDER` or `PROVIDER:DIR`."""
-        provider, _, folder = text.partition(":")
+        """The variant of `PROVIDER[:DEVICE][:DIR]`; a folder of digits is written `./1`."""
+        parts = text.split(":", 2)
+        if len(parts) > 1 and parts[1].isdigit():
+            provider, folder = ":".join(parts[:2]), ":".join(parts[2:])
+        else:
+            provider, folder = parts[0], ":".join(parts[1:])
         return cls(provider, Path(folder) if folder else None)
 
     @property
@@ -75,7 +79,7 @@ class NetworkRow:
     p95_ms: float
     per_s: float
     operations: float
-    peak_percent: float
+    peak_percent: float | None
     copy_percent: float | None
 
 
@@ -129,7 +133,9 @@ def measure_networks(
                 variants, entries, engines, times, strict=True
             ):
                 work = work_of(entry.path, network)
-                rows.append(_row(variant, engine.provider, spent, work, peaks[variant.provider]))
+                rows.append(
+                    _row(variant, engine.provider, spent, work, peaks.get(variant.provider))
+                )
     return rows
 
 
@@ -137,9 +143,12 @@ def _call(infer: Callable[..., object], feeds: object) -> Callable[[], object]:
     return lambda: infer(feeds)
 
 
-def _row(variant: Variant, provider: str, spent: StageTime, work: Work, peak: Peak) -> NetworkRow:
+def _row(
+    variant: Variant, provider: str, spent: StageTime, work: Work, peak: Peak | None
+) -> NetworkRow:
     seconds = spent.median_ms / 1000
-    copy_s = peak.bytes_s
+    operations_s = None if peak is None else peak.operations_s
+    copy_s = None if peak is None else peak.bytes_s
     return NetworkRow(
         network=spent.name,
         variant=variant.name,
@@ -148,15 +157,28 @@ def _row(variant: Variant, provider: str, spent: StageTime, work: Work, peak: Pe
         p95_ms=spent.p95_ms,
         per_s=1 / seconds,
         operations=work.operations,
-        peak_percent=100 * work.operations / seconds / peak.operations_s,
-        copy_percent=None if copy_s is None else 100 * work.bytes_moved / seconds / copy_s,
+        peak_percent=_percent(work.operations / seconds, operations_s),
+        copy_percent=_percent(work.bytes_moved / seconds, copy_s),
     )
 
 
+def _percent(value: float, whole: float | None) -> float | None:
+    return None if whole is None else 100 * value / whole
+
+
 def measure_peaks(variants: Sequence[Variant]) -> dict[str, Peak]:
-    """The peak of every provider, with as many threads as the networks have."""
-    providers = sorted({variant.provider for variant in variants})
-    return {provider: measure_peak(provider, DEFAULT_THREADS) for provider in providers}
+    """The peak of every provider, with as many threads as the networks have.
+
+    A provider that ONNX Runtime does not run, such as mien's own TensorRT backend, has none.
+    """
+    peaks: dict[str, Peak] = {}
+    for variant in variants:
+        with variant.catalog().open(LANDMARKS, provider=variant.provider) as engine:
+            on_processor = engine.provider == Provider.CPU.short
+        provider = Provider.CPU.short if on_processor else variant.provider
+        with suppress(DeviceError):
+            peaks[variant.provider] = measure_peak(provider, DEFAULT_THREADS)
+    return peaks
 
 
 def profile_variants(

@@ -65,6 +65,8 @@ def test_what_cannot_be_written_or_opened_is_told_before_anything_is_measured(
 def test_a_variant_is_a_provider_and_perhaps_a_folder() -> None:
     assert Variant.parse("cuda") == Variant("cuda", None)
     assert Variant.parse("cpu:models/int8") == Variant("cpu", Path("models/int8"))
+    assert Variant.parse("cuda:1") == Variant("cuda:1", None)
+    assert Variant.parse("cuda:1:models") == Variant("cuda:1", Path("models"))
     assert Variant.parse("cpu:models/int8").name == "cpu:models/int8"
 
 
