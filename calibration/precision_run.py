@@ -34,6 +34,10 @@ from mien.runtime.filter import Filter
 TOLERANCE = 5e-3  # of an output's rms error, by how much the output varies
 TIGHTER = 0.5  # where the picture is not near enough, outputs must come nearer by this
 RUNS = 40
+SAME_DATA = (
+    "The frames it is measured on are those it was calibrated with; with more people in --data "
+    "both say more."
+)
 END = "the first and the last layer stay as they are"
 SENSITIVE = "found by trying: alone in INT8 it costs {:.1e}"
 INT8_AT_LEAST = 0.5  # of the layers; a graph with fewer in INT8 is not worth its error
@@ -150,6 +154,7 @@ class Calibration:
             fp32_ms=None,
             ms=None,
             machine=machine_line(),
+            notes=(SAME_DATA,),
         )
 
     def _twin(self, model: ModelProto, card: PrecisionCard) -> Twin:
