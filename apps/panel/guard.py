@@ -48,7 +48,7 @@ class Guard:
         self._token = settings.token.encode()
         self._scheme = settings.scheme
         self._is_loopback = settings.is_loopback
-        self._listen = settings.listen
+        self._listen = settings.listen.lower()  # as the Host header is read
         self._port = port
         self._max_body = settings.limits.body_bytes
 

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import secrets
 import socket
+import ssl
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +104,8 @@ class PanelSettings:
                 "so it asks for --certificate and --key (PEM); the default listens to this machine "
                 "only"
             )
+        if self.certificate is not None:
+            _check_pair(self.certificate, self.key)
 
     @property
     def is_loopback(self) -> bool:
@@ -118,6 +121,19 @@ class PanelSettings:
     def scheme(self) -> str:
         """`http`, or `https` with a certificate."""
         return "http" if self.certificate is None else "https"
+
+
+def _check_pair(certificate: Path, key: Path | None) -> None:
+    """Raises UsageError where they cannot be used together."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # without a password there is no question on the terminal
+        context.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, OSError) as error:
+        raise UsageError(
+            f"--certificate {certificate} and --key {key} cannot be used; give a certificate and "
+            "its own key, both in PEM and without a password"
+        ) from error
 
 
 def listening_socket(settings: PanelSettings) -> socket.socket:

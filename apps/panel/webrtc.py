@@ -39,6 +39,7 @@ _BAD_OFFER: Final = (
     InvalidAccessError,
     InvalidStateError,
     OperationError,
+    RuntimeError,  # what becomes of StopIteration in a coroutine
 )
 
 
@@ -102,6 +103,12 @@ class Peers:
         self._open.add(peer)
         try:
             return await self._negotiate(peer, reachable(sdp, client), with_camera)
+        except UsageError:
+            await self._close(peer)
+            raise
+        except _BAD_OFFER as error:
+            await self._close(peer)
+            raise UsageError("this is not an offer for WebRTC") from error
         except BaseException:
             await self._close(peer)
             raise
@@ -118,17 +125,7 @@ class Peers:
         peer.on("connectionstatechange", functools.partial(self._on_state, peer))
         if with_camera:
             peer.on("track", self._on_track)
-        try:
-            await peer.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
-        except (
-            ValueError,
-            KeyError,
-            IndexError,
-            AttributeError,
-            TypeError,
-            AssertionError,
-        ) as error:
-            raise UsageError("this is not an offer for WebRTC") from error
+        await peer.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
         videos = [line for line in peer.getTransceivers() if line.kind == "video"]
         if not videos:
             raise UsageError("the offer has no video")

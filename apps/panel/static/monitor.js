@@ -33,9 +33,7 @@ export class Monitor {
     listFacts("providers", Object.entries(stats.providers));
     listFacts("outputs", stats.outputs.map((output) => [output.name, output.message ?? `${output.shown} frames`]));
     this.#notices.hold("messages", stats.messages);
-    this.#notices.hold("adaptations", stats.adaptations.length ? [stats.adaptations.join("; ")] : []);
-    this.#notices.hold("outputs", stats.outputs.filter((output) => output.message)
-      .map((output) => `${output.name}: ${output.message}`));
+    this.#notices.hold("adaptations", stats.adaptations);
   }
 
   // Without a server nothing is known.
@@ -43,7 +41,7 @@ export class Monitor {
     byId("delay").textContent = byId("rate").textContent = "–";
     this.#delay.add(null);
     this.#rate.add(null);
-    for (const sender of ["messages", "adaptations", "outputs"]) this.#notices.hold(sender, []);
+    for (const sender of ["messages", "adaptations"]) this.#notices.hold(sender, []);
   }
 }
 

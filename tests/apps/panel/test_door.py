@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
+from aiortc import RTCPeerConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -343,6 +346,28 @@ def test_offers_that_make_no_sense_are_refused(panel: RunningPanel, offer: bytes
     status, body = panel.request("POST", f"/offer?token={TOKEN}", offer)
     assert status == 400
     assert json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "instead"),
+    [("a=sendrecv", "a=x"), ("(VP8|H264)/90000", "XX/90000"), ("a=rtpmap:99 H264/90000", "a=x")],
+)
+def test_offers_that_aiortc_stumbles_over_are_refused(
+    panel: RunningPanel, pattern: str, instead: str
+) -> None:
+    async def offered() -> str:
+        peer = RTCPeerConnection()
+        peer.addTransceiver("video")
+        await peer.setLocalDescription(await peer.createOffer())
+        sdp = str(peer.localDescription.sdp)
+        await peer.close()
+        return sdp
+
+    sdp, count = re.subn(pattern, instead, asyncio.run(offered()))
+    assert count
+    offer = json.dumps({"type": "offer", "sdp": sdp}).encode()
+    status, body = panel.request("POST", f"/offer?token={TOKEN}", offer)
+    assert (status, json.loads(body)) == (400, {"error": "this is not an offer for WebRTC"})
 
 
 @pytest.mark.parametrize("name", ["..%2Fsettings.py", "%2e%2e%2fserver.py", "server.py", "..", ""])

@@ -153,13 +153,18 @@ def test_certificate_and_key_belong_together_and_must_be_there(tmp_path: Path) -
         PanelSettings(certificate=tmp_path / "a.pem", key=tmp_path / "b.pem")
 
 
-def test_certificate_that_is_none_is_one_line(tmp_path: Path) -> None:
+def test_certificate_that_is_none_is_refused_with_what_is_wanted(tmp_path: Path) -> None:
     pem = tmp_path / "a.pem"
     pem.write_text("not a certificate")
+    with pytest.raises(UsageError, match=r"a\.pem cannot be used; .* in PEM"):
+        PanelSettings(port=0, certificate=pem, key=pem)
+
+
+def test_server_that_does_not_start_says_so_and_leaves_no_thread(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    camera = PatternCamera()
-    loop = LiveLoop(camera, SquareFilter, [], Controls())
-    server = PanelServer(loop, PanelSettings(port=0, certificate=pem, key=pem))
+    loop = LiveLoop(PatternCamera(), SquareFilter, [], Controls())
+    server = PanelServer(loop, PanelSettings(port=0, presets=tmp_path / "presets.json"))
+    server._socket.close()
     with pytest.raises(DeviceError, match="the panel does not start"):
         server.start()
     loop.join()
