@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -78,6 +79,7 @@ class LiveLoop:
         self._numbers: dict[int, int] = {}
         self._stages_ms: dict[str, float] = {}
         self._before: int | None = None  # the source's index of the last frame that was taken
+        self._newest_s = -math.inf  # when the last frame that was taken was captured
         self._came = 0  # frames since the last one that was edited
         self._index = self._emitted_index = -1  # of `LiveFrame`
         self._seq = 0
@@ -134,11 +136,14 @@ class LiveLoop:
 
     def use_source(self, source: Source) -> Source:
         """The source used until now, paused and not closed; frames come from `source` now."""
-        with self._lock:
+        with self._lock:  # to the end, lest the loop takes the one that is let go again
             before, self._source = self._source, source
             self._before = None
-        before.pause()
-        source.resume()
+            before.pause()
+            if self._state == "idle":
+                source.pause()
+            else:
+                source.resume()
         self._woken.set()
         return before
 
@@ -230,6 +235,9 @@ class LiveLoop:
             if source is not self._source:
                 return
             self._before = captured.index
+        if captured.captured_s < self._newest_s:  # of a source that took it before the other's last
+            return
+        self._newest_s = captured.captured_s
         self._state = "running"
         beats = self._rate.beats(captured.captured_s)
         if not beats:
@@ -241,17 +249,17 @@ class LiveLoop:
 
     def _idle(self) -> None:
         """Nobody watches: the camera is let go, and the processor rests until somebody does."""
-        self._state = "idle"
-        self._source.pause()
+        with self._lock:
+            self._state = "idle"
+            self._source.pause()
         while not self._is_stopping and not self._outputs.watched:
             self._woken.wait(_LOOK_S)
             self._woken.clear()
         self._watched_s = time.monotonic()
         with self._lock:
-            self._before = None
-            source = self._source
-        if not self._is_stopping:
-            source.resume()
+            self._before, self._state = None, "starting"
+            if not self._is_stopping:
+                self._source.resume()
 
     def _process(self, captured: Captured, came: int) -> None:
         began_s = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -272,6 +273,30 @@ def test_what_a_slow_filter_misses_counts_only_where_the_rate_had_room_for_it() 
         stats = made.loop.stats()
     assert [luma(frame) - 1 for frame in made.out.frames] == [0, 3, 6, 12]
     assert (stats.captured, stats.shown, stats.dropped) == (5, 4, 1)
+
+
+def test_a_frame_that_another_source_took_before_is_not_shown_after() -> None:
+    other, now_s = CountedSource(), time.monotonic()
+    other.push(yuv_frame(20), now_s - 1)
+    with running() as made:
+        made.push(10)
+        made.loop.use_source(other)
+        wait_until(lambda: made.loop._before == 0)
+        other.push(yuv_frame(30))
+        wait_until(lambda: len(made.out.frames) == 2)
+    assert [luma(frame) for frame in made.out.frames] == [11, 31]
+    assert_in_order(made.out.frames)
+
+
+def test_another_source_while_nobody_watches_is_not_switched_on() -> None:
+    made, other = Set(idle_after_s=0.01), CountedSource()
+    made.out.watched = False
+    with made.loop:
+        wait_until(lambda: made.loop.stats().state == "idle")
+        made.loop.use_source(other)
+        assert other.calls == ["pause"]
+        made.out.watched = True
+        wait_until(lambda: other.calls == ["pause", "resume"])
 
 
 def test_another_source_takes_over_and_back() -> None:
