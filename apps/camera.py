@@ -45,7 +45,8 @@ class PanelPlan:
 class CameraPlan:
     """What `mien camera` is to do. target: None leaves faces alone until the panel says more.
 
-    seconds: end after that long, None for never.
+    size_wh, rate: None asks a camera for what a call wants. seconds: end after that long, None for
+    never.
     """
 
     source: str
@@ -88,10 +89,12 @@ def camera(
         str | None, typer.Option(metavar="NAME", help="Which of a method's generators.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="What the camera is asked for: 1280x720.")
+        str | None,
+        typer.Option(metavar="WxH", help="What a camera is asked for; by default 1280x720."),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Frames a second the camera is asked for.")
+        float | None,
+        typer.Option(metavar="HZ", help="Frames a second at most; a camera is asked for 30."),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="auto|mjpeg|yuyv", help="As the camera sends them.")

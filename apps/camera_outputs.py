@@ -6,10 +6,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import cast
 
 from mien.apps.camera import OutputPlan
-from mien.engines.errors import DeviceError
+from mien.engines.errors import DeviceError, UsageError
 from mien.runtime.live.output import ThreadedOutput
 from mien.runtime.live.pipe import PipeFormat, RawPipe, check_pipe
 from mien.runtime.live.recording import Recording, check_recording
@@ -29,12 +30,22 @@ class OpenOutputs:
     no_virtual: str | None
 
 
-def check_outputs(plan: OutputPlan) -> None:
+def check_outputs(plan: OutputPlan, source: str) -> None:
     """Nothing, where the files of a plan may be written. Raises MienError."""
+    for path in (plan.record, plan.pipe):
+        if path is not None and _is_same_file(Path(path), Path(source)):
+            raise UsageError(f"{path} is what is read; choose another name")
     if plan.record is not None:
         check_recording(plan.record, overwrite=plan.overwrite)
     if plan.pipe is not None:
         check_pipe(plan.pipe, overwrite=plan.overwrite)
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def open_outputs(
@@ -44,7 +55,7 @@ def open_outputs(
 
     A virtual camera that was not asked for by name may be missing.
     """
-    rate = rate or facts.rate
+    rate = min(rate, facts.rate) if rate and facts.rate else rate or facts.rate
     path = f"/dev/video{source}" if source.isdigit() else source
     virtual, no_virtual = None, None
     with ExitStack() as opening:  # what is open is closed where the next does not open

@@ -29,7 +29,7 @@ _SIGNAL = 128  # a shell's exit status for a signal, less its number
 
 def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
     """The exit status: 0 after Ctrl-C or the time asked for. Raises MienError."""
-    check_outputs(plan.outputs)
+    check_outputs(plan.outputs, plan.source)
     has_panel = _has_panel(plan.panel)
     if plan.target is None and not has_panel:
         raise UsageError("which expression? add --emotion happy (or another)")
@@ -39,16 +39,19 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
     teller = Teller()
     with ExitStack() as opening:
         form = cast("CameraFormat", plan.format)
-        options = CaptureOptions(size_wh=plan.size_wh, rate=plan.rate, format=form)
+        usual = CaptureOptions()
+        options = CaptureOptions(plan.size_wh or usual.size_wh, plan.rate or usual.rate, form)
         source = open_source(plan.source, options=options)
         opening.callback(source.close)
         opened = open_outputs(plan.outputs, plan.source, source.facts, plan.rate)
         for output in opened.outputs:
             opening.callback(output.close)
         if not opened.outputs and not has_panel:
+            is_refused = plan.panel.wanted is False
+            other_way = "leave --no-panel out" if is_refused else INSTALL_PANEL
             raise DeviceError(
                 f"there is nothing to show the video in: {opened.no_virtual or 'no output'}; "
-                f"or add --record FILE, or {INSTALL_PANEL}"
+                f"or add --record FILE, or {other_way}"
             )
         loop = LiveLoop(
             source,
@@ -96,7 +99,8 @@ def _introduce(
     facts = source.facts
     rate = f" at {float(facts.rate):.4g}" if facts.rate else ""
     size = f"{facts.size_wh[0]}x{facts.size_wh[1]}"
-    teller.say(f"{facts.name}: {size}{rate}, {facts.pixel_format} (asked for: {facts.asked})")
+    asked = f" (asked for: {facts.asked})" if facts.asked else ""
+    teller.say(f"{facts.name}: {size}{rate}, {facts.pixel_format}{asked}")
     if opened.virtual is not None:
         teller.say(f"virtual camera: {opened.virtual.device}; choose it in your call program")
         if opened.virtual.note is not None:

@@ -19,7 +19,7 @@ CameraFormat = Literal["auto", "mjpeg", "yuyv"]
 
 @dataclass(frozen=True, slots=True)
 class CaptureOptions:
-    """What to ask of a camera; what it gives is in its `SourceFacts`.
+    """What to ask of a camera; what it gives is in its `SourceFacts`. A file is asked nothing.
 
     size_wh, rate: None leaves it to the camera. format: over the wire; `auto` takes MJPEG where
     the camera has it, for it is the only one that reaches 720p at 30 Hz over USB 2.
@@ -118,7 +118,7 @@ def open_source(what: str, *, options: CaptureOptions | None = None) -> Source:
     is_camera = what.isascii() and what.isdigit()
     if is_camera or what.startswith(("/dev/", "csi:")):
         return CameraSource(lambda: open_camera(what, options))
-    return CameraSource(lambda: FileDevice(Path(what), options))
+    return CameraSource(lambda: FileDevice(Path(what)))
 
 
 class PushSource:

@@ -11,7 +11,7 @@ from typing import Final
 
 from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame
-from mien.runtime.live.capture import CaptureOptions, Shot
+from mien.runtime.live.capture import Shot
 from mien.runtime.live.pixels import live_frame
 from mien.runtime.live.values import SourceFacts
 from mien.runtime.video.source import Picture, VideoSource
@@ -24,11 +24,10 @@ _LONGEST_STEP_S: Final = 10.0  # a longer step between two frames is taken for a
 class FileDevice:
     """A file that gives its frames when they are due, and begins again when it ends.
 
-    options: only named in what was asked for; a file gives what it has. The time of a frame is
-    when it was given. Raises: VideoError.
+    A file gives what it has. The time of a frame is when it was given. Raises: VideoError.
     """
 
-    def __init__(self, path: Path, options: CaptureOptions) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._interrupted = threading.Event()
         self._source = VideoSource(path)
@@ -48,7 +47,7 @@ class FileDevice:
             size_wh=(first.width, first.height),
             rate=PICTURE_RATE if is_picture else rate,
             pixel_format=stream.pix_fmt or "",
-            asked=str(options),
+            asked="",
         )
 
     def read(self) -> Shot:

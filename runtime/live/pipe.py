@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import stat
@@ -23,6 +22,7 @@ PIPE_FORMATS: Final = ("y4m", "yuv420p", "rgb24")
 STANDARD_OUTPUT: Final = "-"
 _LOOK_S: Final = 0.2  # how often a write that waits looks whether it is the end
 _REOPEN_S: Final = 1.0
+_ANEW: Final = os.O_CREAT | os.O_TRUNC
 
 
 class RawPipe(ThreadedOutput):
@@ -62,6 +62,9 @@ class RawPipe(ThreadedOutput):
         self._is_begun = False  # whether the reader has had the header
         self._tried_s = -_REOPEN_S
         self._was_blocking: bool | None = None
+        self._is_file = target != STANDARD_OUTPUT and not _is_fifo(Path(target))
+        if self._is_file:
+            self._open()  # what cannot be written is told at once; a FIFO waits for its reader
 
     @property
     def watched(self) -> bool:
@@ -128,12 +131,18 @@ class RawPipe(ThreadedOutput):
             self._was_blocking = os.get_blocking(self._file)
             os.set_blocking(self._file, False)
         else:
-            flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            if not _is_fifo(Path(self._target)):
-                flags |= os.O_CREAT | os.O_TRUNC
-            with contextlib.suppress(OSError):  # a FIFO without a reader cannot be opened yet
-                self._file = os.open(self._target, flags, 0o644)
+            self._file = self._opened()
         self._is_begun = False
+
+    def _opened(self) -> int | None:
+        """None for a FIFO without a reader, which cannot be opened yet. Raises VideoError."""
+        flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            return os.open(self._target, flags | _ANEW if self._is_file else flags, 0o644)
+        except OSError as error:
+            if not self._is_file:
+                return None
+            raise VideoError(f"{self._target} cannot be written: {error.strerror}") from error
 
     def _finish(self) -> None:
         with self._lock:

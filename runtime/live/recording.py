@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import secrets
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, cast
@@ -171,6 +172,11 @@ def check_recording(path: Path, *, overwrite: bool = False) -> None:
         raise VideoError(f"the recording's folder {path.parent} does not exist")
     if path.exists() and not overwrite:
         raise VideoError(f"the recording {path} exists; add --overwrite to replace it")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise VideoError(f"the recording {path} cannot be written: {error.strerror}") from error
 
 
 def _opened(part: Path) -> OutputContainer:

@@ -54,7 +54,7 @@ class SourceFacts:
 
     name: for people. rate: frames a second, None where the source does not say.
     pixel_format: what comes over the wire: `mjpeg`, `yuyv422`, or a decoder's format.
-    asked: what was asked for, for people: `1280x720 at 30, mjpeg`.
+    asked: what was asked for, for people: `1280x720 at 30, mjpeg`; empty where nothing was.
     """
 
     name: str

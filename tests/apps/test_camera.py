@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -15,6 +16,9 @@ import pytest
 
 from mien.apps.camera_display import Teller, status_line
 from mien.apps.main import run
+from mien.engines.errors import DeviceError
+from mien.runtime.live import cameras
+from mien.runtime.live.capture import CaptureOptions, Device
 from mien.runtime.live.recording import NOTICE
 from mien.runtime.live.values import DelayStats, LiveStats, OutputStatus, SourceFacts
 from tests.apps.fakes import EDITED, FACE, write_clip
@@ -118,6 +122,8 @@ def one_line(capsys: Captured) -> str:
         (["--record", "talk.avi"], "must end in"),
         (["--record", "none/talk.mp4"], "does not exist"),
         (["--pipe", "none/talk"], "does not exist"),
+        (["--record", "{source}", "--overwrite"], "is what is read"),
+        (["--pipe", "{source}", "--overwrite"], "is what is read"),
         (["--no-virtual", "--device", "x"], "--no-virtual"),
         (["--emotion", "hapy"], "happy"),
     ],
@@ -126,8 +132,61 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     clip_file: Path, options: list[str], reason: str, capsys: Captured
 ) -> None:
     emotion = [] if "--emotion" in options else ["--emotion", "happy"]
-    assert camera(clip_file, *emotion, *options, "--no-panel") == 2
+    options = [option.replace("{source}", str(clip_file)) for option in options]
+    whole = clip_file.read_bytes()
+    assert camera(clip_file, *emotion, *options, "--no-panel", "--seconds", "1") == 2
     assert reason in one_line(capsys)
+    assert clip_file.read_bytes() == whole
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is a folder that takes no files")
+@pytest.mark.parametrize("option", [["--record", "/proc/mien.mp4"], ["--pipe", "/proc/mien.y4m"]])
+def test_a_file_that_cannot_be_written_is_refused_at_once(
+    clip_file: Path, option: list[str], capsys: Captured
+) -> None:
+    options = ["--emotion", "happy", "--no-panel", "--no-virtual", "--seconds", "1", *option]
+    assert camera(clip_file, *options) == 2
+    assert "cannot be written" in one_line(capsys)
+
+
+def test_without_panel_because_it_was_left_out_nobody_is_told_to_install_it(
+    clip_file: Path, capsys: Captured
+) -> None:
+    assert camera(clip_file, "--emotion", "happy", "--no-panel", "--no-virtual") == 2
+    assert "leave --no-panel out" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ([], ((1280, 720), Fraction(30))),
+        (["--rate", "15"], ((1280, 720), Fraction(15))),
+        (["--size", "640x480"], ((640, 480), Fraction(30))),
+    ],
+)
+def test_a_camera_is_asked_for_what_a_call_wants(
+    options: list[str],
+    asked: tuple[tuple[int, int], Fraction],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[CaptureOptions] = []
+
+    def open_camera(what: str, options: CaptureOptions) -> Device:
+        opened.append(options)
+        raise DeviceError(f"there is no camera {what}")
+
+    monkeypatch.setattr(cameras, "open_camera", open_camera)
+    assert camera("0", "--emotion", "happy", "--no-panel", *options) == 2
+    assert [(each.size_wh, each.rate) for each in opened] == [asked]
+
+
+def test_raw_video_names_the_rate_of_a_camera_that_gives_less_than_was_asked(
+    clip_file: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "video.y4m"
+    options = ["--emotion", "sad", "--no-panel", "--no-virtual", "--pipe", str(pipe)]
+    assert camera(clip_file, *options, "--seconds", "0.5", "--rate", "60") == 0
+    assert pipe.read_bytes().startswith(b"YUV4MPEG2 W64 H48 F10:1")
 
 
 def test_a_camera_that_does_not_exist_is_refused_with_those_that_do(capsys: Captured) -> None:
