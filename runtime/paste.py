@@ -17,6 +17,9 @@ import numpy as np
 from mien.runtime.parts import Box
 
 EDGE: Final = 1 / 8  # of a square's side: how far from the border inward values are interpolated
+# The same where a change is added. Generators ring along their borders, 8 of 64 pixels inward, and
+# a change is cut there: over an eighth both were seen as lines, a quarter hides them.
+FIELD_EDGE: Final = 1 / 4
 GRID: Final = 192  # cells a side of the wide crop: a mouth's 64 pixels are at most about 180 of it
 DARK: Final = 1 / 64  # a picture darker than this in the mean is not scaled to another brightness
 
@@ -74,16 +77,20 @@ def edge_ramp(size: int, edge: float = EDGE) -> np.ndarray:
     return ramp
 
 
-def laid_over(pieces: Sequence[Piece]) -> Sheet:
-    """Pieces one over the other, the later on top, each fading at its edge."""
+def laid_over(pieces: Sequence[Piece], region: np.ndarray | None = None) -> Sheet:
+    """Pieces one over the other, the later on top, each fading at its edge.
+
+    region: float32 (side, side) over the wide crop, what may be covered; None for all of it.
+    """
     channels = pieces[0].values.shape[0]
     values = np.zeros((channels, GRID, GRID), np.float32)
     alpha = np.zeros((GRID, GRID), np.float32)
     for piece in pieces:
-        shown, own = _on_grid(piece)
+        shown, own = _on_grid(piece, EDGE)
         values += (shown - values) * own
         alpha += own - alpha * own
-    return Sheet(_unmixed(values, alpha), _closed(alpha))
+    inside = 1.0 if region is None else _region_on_grid(region)
+    return Sheet(_unmixed(values, alpha), _closed(alpha * inside))
 
 
 def added_up(pieces: Sequence[Piece], region: np.ndarray) -> Sheet:
@@ -98,20 +105,23 @@ def added_up(pieces: Sequence[Piece], region: np.ndarray) -> Sheet:
     weights = np.zeros((GRID, GRID), np.float32)
     alpha = np.zeros((GRID, GRID), np.float32)
     for piece in pieces:
-        shown, own = _on_grid(piece)
+        shown, own = _on_grid(piece, FIELD_EDGE)
         nearness = _warped(edge_ramp(piece.values.shape[1], 0.5), piece.box, cv2.INTER_LINEAR)
         weight = nearness * nearness * np.float32(piece.share)
         values += shown * weight
         weights += weight
         np.maximum(alpha, own, out=alpha)
-    inside = cv2.resize(region, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
-    return Sheet(_unmixed(values, weights), _closed(alpha * inside))
+    return Sheet(_unmixed(values, weights), _closed(alpha * _region_on_grid(region)))
 
 
-def _on_grid(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+def _region_on_grid(region: np.ndarray) -> np.ndarray:
+    return cv2.resize(region, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
+
+
+def _on_grid(piece: Piece, edge: float) -> tuple[np.ndarray, np.ndarray]:
     """A piece's values (c, GRID, GRID) and how much of them (GRID, GRID), 0 beyond it."""
     shown = [_warped(channel, piece.box, cv2.INTER_CUBIC) for channel in piece.values]
-    ramp = _warped(edge_ramp(piece.values.shape[1]), piece.box, cv2.INTER_LINEAR)
+    ramp = _warped(edge_ramp(piece.values.shape[1], edge), piece.box, cv2.INTER_LINEAR)
     return np.stack(shown), ramp * np.float32(piece.share)
 
 

@@ -49,13 +49,15 @@ class Looked:
 
     boxes: squares by name, units of the wide crop. region: float32 (side, side) over the wide crop,
     where changes are wanted. left_alone: what cannot be seen and is not edited. parsed: whether the
-    face parser has just run.
+    face parser has just run. pastes_beyond: whether a picture is pasted beyond that region too, for
+    the whole of it was restyled and not the segmented face.
     """
 
     boxes: Mapping[str, Box]
     region: np.ndarray
     left_alone: tuple[str, ...] = ()
     parsed: bool = False
+    pastes_beyond: bool = False
 
 
 class Look(Protocol):
@@ -96,7 +98,7 @@ class StyleEditor(FaceEditor):
             return Edit()
         pieces = [self._piece(wide, name, changes[name], strength) for name in shown]
         if self._pastes:
-            sheet = laid_over(pieces)
+            sheet = laid_over(pieces, None if looked.pastes_beyond else looked.region)
             return Edit(paste=Paste(np.clip(sheet.values, 0, 1), sheet.alpha, crop_box(WHOLE)))
         sheet = added_up(pieces, looked.region)
         return Edit(delta=Delta(sheet.values, sheet.alpha, crop_box(WHOLE)))

@@ -23,7 +23,8 @@ def open_method(catalog: Catalog, *, provider: str, options: MethodOptions) -> M
 
 def look_at_image(face: WideFace, _time_s: float) -> Looked:
     """The whole picture; its region follows the landmarks, so that no parser is needed."""
-    return Looked({"image": IMAGE_BOX}, face_region(face.landmarks, REGION_CELLS))
+    region = face_region(face.landmarks, REGION_CELLS)
+    return Looked({"image": IMAGE_BOX}, region, pastes_beyond=True)
 
 
 def _new_look() -> Look:

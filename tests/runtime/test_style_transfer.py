@@ -355,6 +355,19 @@ def test_the_whole_picture_is_edited_on_the_face_only() -> None:
     assert pasted.paste.alpha[row, round((left + 0.15) * GRID)] == 1
 
 
+def test_the_segmented_face_is_pasted_where_the_face_is() -> None:
+    half = np.zeros((64, 64), np.float32)
+    half[:, :32] = 1
+
+    def look(_face: WideFace, _time_s: float) -> Looked:
+        return Looked({"face": SQUARE}, half)
+
+    edit = StyleEditor(Restyler(one_way_engine(0.3)), look, pastes=True)
+    change = np.abs(shown(edit(*shot(), HAPPY, 1.0, 0.0)))
+    assert change[place(SQUARE.x - 0.1, SQUARE.y - 0.1)] > 5
+    assert not change[place(SQUARE.x + 0.05, SQUARE.y - 0.1)]
+
+
 def test_only_changes_that_are_large_in_one_place_count_as_meant() -> None:
     rng = np.random.default_rng(0)
     small = rng.normal(0, 0.5 * FAITHFUL, (1, 1, 64, 64)).astype(np.float32)
