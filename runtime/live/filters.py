@@ -175,8 +175,7 @@ class FilterSwap:
     def _build(self, state: ControlState, frame: Frame) -> None:
         made: LiveFilter | Exception
         try:
-            made = self._make(state)
-            _warm_up(made, frame, state)
+            made = self._made(state, frame)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the old one goes on
             made = error
         with self._lock:
@@ -185,6 +184,15 @@ class FilterSwap:
                 return
         if not isinstance(made, Exception):
             made.close()
+
+    def _made(self, state: ControlState, frame: Frame) -> LiveFilter:
+        made = self._make(state)
+        try:
+            _warm_up(made, frame, state)
+        except BaseException:
+            made.close()
+            raise
+        return made
 
 
 def _key(state: ControlState) -> _Key:

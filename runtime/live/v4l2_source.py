@@ -87,9 +87,9 @@ def open_v4l2(path: str, options: CaptureOptions) -> V4l2Device:
     if not Path(path).exists():
         raise DeviceError(f"there is no camera {path}; {_there_are()}")
     failed: Exception | None = None
-    for wire in _wires(options):
+    for asked in _ways_to_ask(options):
         try:
-            return V4l2Device(path, _open(path, options, wire), options)
+            return V4l2Device(path, _open(path, asked), options)
         except (av.error.FFmpegError, OSError, ValueError) as error:  # noqa: PERF203 -- few tries
             failed = error
             if getattr(error, "errno", None) in (errno.EBUSY, errno.EACCES, errno.EPERM):
@@ -98,22 +98,25 @@ def open_v4l2(path: str, options: CaptureOptions) -> V4l2Device:
     raise DeviceError(_why(path, options, failed)) from failed
 
 
-def _wires(options: CaptureOptions) -> tuple[str | None, ...]:
-    # `auto` ends with what the camera does by itself: a grey or NV12 one has neither of the two.
-    if options.format == "auto":
-        return ("mjpeg", "yuyv422", None)
-    return (_WIRE_FORMATS[options.format],)
-
-
-def _open(path: str, options: CaptureOptions, wire: str | None) -> InputContainer:
-    asked = {"fflags": "nobuffer"}
+def _ways_to_ask(options: CaptureOptions) -> Iterator[dict[str, str]]:
+    asked = {}
     if options.size_wh is not None:
         asked["video_size"] = f"{options.size_wh[0]}x{options.size_wh[1]}"
     if options.rate is not None:
         asked["framerate"] = str(options.rate)
-    if wire is not None:
-        asked["input_format"] = wire
-    container: InputContainer = av.open(path, format="v4l2", options=asked)
+    if options.format != "auto":
+        yield asked | {"input_format": _WIRE_FORMATS[options.format]}
+        return
+    for wire in _WIRE_FORMATS.values():
+        yield asked | {"input_format": wire}
+    # A grey or NV12 one has neither of the two, and some take no size or rate at all.
+    yield asked
+    yield {}
+
+
+def _open(path: str, asked: dict[str, str]) -> InputContainer:
+    options = {"fflags": "nobuffer", **asked}
+    container: InputContainer = av.open(path, format="v4l2", options=options)
     if not container.streams.video:
         container.close()
         raise OSError(errno.ENODEV, "no video stream")

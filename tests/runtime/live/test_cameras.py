@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -56,7 +57,7 @@ def test_a_camera_that_is_not_there_is_answered_with_those_that_are(
     [
         (errno.EBUSY, "is busy: another program uses it", 1),
         (errno.EACCES, "usermod -aG video", 1),
-        (errno.EINVAL, "does not give 1280x720 at 30, auto", 3),
+        (errno.EINVAL, "does not give 1280x720 at 30, auto", 4),
     ],
 )
 def test_a_camera_that_cannot_be_opened_says_what_to_do(
@@ -85,6 +86,25 @@ def test_a_camera_that_cannot_be_opened_says_what_to_do(
         "framerate": "30",
         "input_format": "mjpeg",
     }
+
+
+def test_a_camera_that_takes_no_size_and_rate_gives_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, clip: Callable[..., Path]
+) -> None:
+    path = clip("camera.avi", frames=4, codec="mjpeg", pixel_format="yuvj422p", options={})
+    real_open = av.open
+
+    def open_as_it_is(file: str, **settings: Any) -> object:
+        if settings["options"] != {"fflags": "nobuffer"}:
+            raise OSError(errno.EINVAL, "refused")
+        return real_open(file)
+
+    monkeypatch.setattr(v4l2_source.av, "open", open_as_it_is)
+    device = v4l2_source.open_v4l2(str(path), CaptureOptions())
+    assert (device.facts.size_wh, device.facts.asked) == ((160, 120), "1280x720 at 30, auto")
+    device.close()
+    with pytest.raises(DeviceError, match="does not give 1280x720 at 30, yuyv"):
+        v4l2_source.open_v4l2(str(path), CaptureOptions(format="yuyv"))
 
 
 @pytest.mark.skipif(not HAS_V4L2, reason="this PyAV is built without V4L2")

@@ -125,6 +125,24 @@ def test_a_method_that_cannot_be_had_is_told_and_the_old_one_stays() -> None:
     assert len(maker.made) == 2
 
 
+def test_a_method_that_fails_on_its_first_frame_is_given_back() -> None:
+    maker, controls = Maker(), Controls(target="happy")
+    stage = Stage(maker, controls)
+
+    def make_broken(state: ControlState) -> FakeFilter:
+        made = maker(state)
+        made.error = EngineError("the network does not run")
+        return made
+
+    stage.swap._make = make_broken
+    controls.update(gan="stargan")
+    wait_until(lambda: stage.show() and stage.swap.message)
+    old, broken = maker.made
+    assert "the network does not run" in str(stage.swap.message)
+    assert (old.closed, broken.closed) == (False, True)
+    stage.swap.close()
+
+
 def test_whoever_changes_his_mind_gets_the_last_choice() -> None:
     maker, controls = Maker(), Controls()
     stage = Stage(maker, controls)
