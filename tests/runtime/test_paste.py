@@ -106,16 +106,6 @@ def test_a_picture_of_the_segmented_face_is_pasted_on_the_face_only() -> None:
     assert laid_over([square]).alpha[cell(0.6), cell(0.5)] == pytest.approx(1, abs=1e-3)
 
 
-def test_what_a_generator_changes_along_its_border_hardly_shows() -> None:
-    ringing = np.zeros((1, 64, 64), np.float32)
-    ringing[0, :, 5:9] = 0.2  # a line where the paste's edge is nearly whole
-    sheet = added_up([Piece(Box(0.5, 0.5, 0.5), ringing)], EVERYWHERE)
-    assert np.abs(sheet.values * sheet.alpha).max() < 0.11
-    middle = added_up([piece(Box(0.5, 0.5, 0.5), 0.2)], EVERYWHERE)
-    shown = (middle.values * middle.alpha)[0]
-    assert shown[cell(0.5), cell(0.5 - 0.24 / 2)] == pytest.approx(0.2, abs=0.01)
-
-
 def test_a_share_is_how_much_of_a_square_shows() -> None:
     whole = added_up([piece(Box(0.5, 0.5, 0.5), 0.3)], EVERYWHERE)
     half = added_up([piece(Box(0.5, 0.5, 0.5), 0.3, 0.5)], EVERYWHERE)
