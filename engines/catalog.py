@@ -6,6 +6,7 @@ fields of `ModelEntry`, except `folder`.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ CATALOG_NAME = "catalog.toml"
 HEADER = "# The models of this folder; mien.engines.catalog says what each key means.\n"
 BUNDLED_FOLDER = Path(__file__).parent / "models"
 TEXT_FIELDS = ("name", "network", "file", "sha256", "trained_on", "licence", "card")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # what TOML wants escaped
 HEX_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -197,4 +199,4 @@ def _table(entry: ModelEntry) -> str:
 def _quoted(text: str) -> str:
     """A TOML basic string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'
+    return '"' + CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", escaped) + '"'

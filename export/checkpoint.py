@@ -78,6 +78,8 @@ def _read(path: Path) -> bytes:
             f"{path} is a folder, expected a checkpoint file; give a file in it, "
             "such as 200000-G.ckpt or latest_net_G_A.pth"
         )
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise ModelError(f"{path} is no regular file, expected a checkpoint; copy it to one")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -60,6 +60,8 @@ def _check_places(options: Options, declared: Declaration) -> None:
             raise UsageError(f"{place} is a folder, expected a file's name")
     if options.output is not None and not options.output.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {options.output.parent} to write to")
+    if options.into is not None and options.into.exists() and not options.into.is_dir():
+        raise UsageError(f"--into {options.into} is a file, expected a folder of models")
     if options.into is not None and (options.into / CATALOG_NAME).exists():
         read_catalog(options.into)  # raises where it is damaged
 

@@ -44,6 +44,12 @@ def test_recorded_model_reads_back_as_it_was(folder: Path) -> None:
     assert read_catalog(folder) == (_entry(folder),)
 
 
+def test_texts_of_any_characters_read_back(folder: Path) -> None:
+    odd = replace(_entry(folder), trained_on='one\r\n"two"\\ \x1b[1m\tthr\u00e9e\x7f')
+    record_model(odd)
+    assert Catalog.load(folder).entry(odd.network).trained_on == odd.trained_on
+
+
 def test_recording_a_network_again_replaces_its_model(folder: Path) -> None:
     record_model(replace(_entry(folder), name="better", minutes=3.0))
     assert [(e.name, e.minutes) for e in read_catalog(folder)] == [("better", 3.0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 from pathlib import Path
 
@@ -121,6 +122,13 @@ def test_what_is_no_checkpoint_is_refused(content: bytes, told: str, tmp_path: P
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is a folder, expected a checkpoint file"):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_may_never_end_is_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(ModelError, match="is no regular file"):
+        read_checkpoint(tmp_path / "pipe.pth")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ def test_what_is_missing_on_the_command_line_is_told_in_one_line(tmp_path: Path,
     labels = ["--labels", "neutral->happy"]
     assert "there is no folder" in refusal([str(source), "-o", where, *labels], capsys)
     assert "is no" in refusal([__file__, "-o", str(tmp_path / "made.onnx")], capsys)
+    assert "expected a folder" in refusal([str(source), "--into", str(source), *labels], capsys)
     assert "is a folder" in refusal([str(tmp_path), "-o", str(tmp_path / "a.onnx")], capsys)
 
 
