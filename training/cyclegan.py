@@ -53,6 +53,7 @@ class CycleGanRun(GanRun):
             lambda: (faces.draw(settings.batch, 0), faces.draw(settings.batch, 1))
         )
         self._drawn = iter(self.batches)
+        self.lesson_count = faces.lesson_count
         self.lessons = None
         if faces.has_teacher:
             self.lessons = Prefetch(

@@ -110,6 +110,7 @@ def _finish(
         "steps": run.step,
         "updates": run.updates,
         "parameters": parameters,
+        "lessons": run.lesson_count,
         "device": args.device,
         "command": _command(run, args),
         "quality": {key: round(value, 7) for key, value in quality.items()},
@@ -172,9 +173,9 @@ def write_gan_card(folder: Path, name: str) -> None:
     metrics = json.loads((folder / f"{name}.json").read_text())
     gan, _, mode = name.partition("_")
     taught = (
-        "First it imitated mien's own warp editor (on 6,718 pairs made of the training people), "
-        "then it went on with the paper's objective and that imitation beside it. "
-        if "--teacher" in metrics["command"]
+        f"First it imitated mien's own warp editor ({metrics['lessons']:,} pairs made of the "
+        "training people), then it went on with the paper's objective, that imitation beside it. "
+        if metrics["lessons"]
         else ""
     )
     wait = (

@@ -157,6 +157,11 @@ class GanFaces:
         """Whether there are lessons to draw."""
         return self._lessons is not None
 
+    @property
+    def lesson_count(self) -> int:
+        """How many pairs of its teacher's there are."""
+        return 0 if self._lessons is None else len(self._lessons.faces)
+
     def counts(self) -> list[tuple[int, int]]:
         """How many pictures of faces160 and of FER-2013 each emotion has."""
         return [(len(press), len(fer)) for press, fer in self._indices]

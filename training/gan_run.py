@@ -68,6 +68,7 @@ class GanRun(ABC):
         settings: GanSettings,
     ) -> None:
         self.name, self.settings = name, settings
+        self.lesson_count = 0
         self.device = torch.device(settings.device)
         to = {"device": self.device, "memory_format": torch.channels_last}
         self.generators = {key: net.to(**to) for key, net in generators.items()}

@@ -60,6 +60,7 @@ class StarGanRun(GanRun):
         self._generator, self._critic = self.generators["generator"], self.critics["critic"]
         self.batches = Prefetch(lambda: faces.draw(settings.batch))
         self._drawn = iter(self.batches)
+        self.lesson_count = faces.lesson_count
         self.lessons = None
         if faces.has_teacher:
             self.lessons = Prefetch(lambda: faces.draw_lessons(settings.batch))
