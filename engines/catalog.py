@@ -95,7 +95,7 @@ class Catalog:
         known = ", ".join(entry.network for entry in self.entries) or "none"
         raise ModelError(
             f"the catalog has no model for the network {name!r} (it has: {known}); "
-            "export a checkpoint into a folder with mien export --into DIR, and name it: --models DIR"
+            "export a checkpoint with mien export --into DIR, then name it with --models DIR"
         )
 
     def open(
