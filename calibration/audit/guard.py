@@ -18,6 +18,11 @@ from mien.engines.errors import UsageError
 
 SECONDS = 60.0  # the slowest of those that are shipped takes two, on two busy cores
 SUFFIX = ".onnx"
+# Not `-m`, which would import what lies in the working folder, such as an onnx.py beside the model.
+PROGRAM = (
+    "import sys; sys.path[:] = [folder for folder in sys.path if folder]; "
+    "from mien.calibration.audit.__main__ import main; main()"
+)
 
 
 def audit_guarded(path: Path, *, seconds: float = SECONDS) -> Report:
@@ -27,7 +32,7 @@ def audit_guarded(path: Path, *, seconds: float = SECONDS) -> Report:
     """
     if find_spec("onnx") is None:
         raise UsageError("the audit reads graphs with the package onnx: pip install mien[export]")
-    program = [sys.executable, "-m", "mien.calibration.audit", str(path)]
+    program = [sys.executable, "-c", PROGRAM, str(path)]
     # One thread of BLAS: each more would reserve memory of its own.
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:

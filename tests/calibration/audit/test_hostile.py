@@ -42,6 +42,16 @@ def with_external(path: Path, location: str) -> Path:
     return write(path, model)
 
 
+def test_modules_beside_a_model_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "m.onnx", make_model([node("Relu", ["x"], ["y"])]))
+    for name in ("onnx", "json", "mien"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('ran what lay beside the model')")
+    monkeypatch.chdir(tmp_path)
+    assert audit_guarded(Path("m.onnx")).nodes == 1
+
+
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/../../b", "x\0y", ""])
 def test_weights_outside_the_folder_are_refused(location: str, tmp_path: Path) -> None:
     text = refusal(with_external(tmp_path / "m.onnx", location))
