@@ -138,8 +138,17 @@ def trust_plan(job: BuildJob, file: Path) -> int:
     _, sidecar = read_foreign(file)
     model = _model(job.catalog, sidecar.identity.network)
     source = job.open_source(job.device)
-    source.cache.adopt(file, model.identity(source.builder.device(), source.options))
-    source.open(model).close()
+    identity = model.identity(source.builder.device(), source.options)
+    plan = source.cache.adopt(file, identity)
+
+    def refuse(_reason: str) -> None:
+        raise ModelError(f"the device does not take the plan {file}; build it here with mien build")
+
+    try:
+        source.open(model, BuildWatch(on_build=refuse)).close()
+    except ModelError:
+        source.cache.discard(identity, plan)
+        raise
     typer.echo(f"{model.network.name}: trusted {one_line(file)}; it runs as code, with your rights")
     return 0
 

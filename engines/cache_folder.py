@@ -23,7 +23,9 @@ def user_cache() -> Path:
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        base = os.environ.get("XDG_CACHE_HOME") or ""
+        if not Path(base).is_absolute():  # by its specification to be left out of account
+            base = "~/.cache"
     return Path(base).expanduser() / "mien"
 
 

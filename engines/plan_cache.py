@@ -111,13 +111,18 @@ class PlanCache:
             self._folder.remove_parts()
             return Loaded(self._build(identity, builder, model, options, watch), True, found.reason)
 
-    def discard(self, identity: PlanIdentity) -> None:
-        """Nothing; the plan is gone, because the device did not take it."""
-        for ending in (PLAN, SIDECAR):
-            self._folder.remove(identity.stem + ending)
+    def discard(self, identity: PlanIdentity, plan: bytes) -> None:
+        """Nothing; the plan is gone, because the device did not take it.
 
-    def adopt(self, file: Path, identity: PlanIdentity) -> None:
-        """Nothing; takes in a plan from elsewhere, which a person says is to be trusted.
+        One that another program has built in its place meanwhile stays. Raises EngineError.
+        """
+        with self._locked(BuildWatch()):
+            if self.find(identity).plan == plan:
+                for ending in (PLAN, SIDECAR):
+                    self._folder.remove(identity.stem + ending)
+
+    def adopt(self, file: Path, identity: PlanIdentity) -> bytes:
+        """A plan from elsewhere, taken in because a person says that it is to be trusted.
 
         Its sidecar has to lie beside it. Raises ModelError where they do not belong together, or
         are not of `identity`.
@@ -130,6 +135,7 @@ class PlanCache:
             )
         with self._locked(BuildWatch()):
             self._write(identity, plan, sidecar.built_s)
+        return plan
 
     def states(self) -> tuple[PlanState, ...]:
         """Every plan in the folder, in the order of the names."""
@@ -205,8 +211,11 @@ class PlanCache:
             return "there is no plan yet"
         if data is None or plan is None:
             return f"its {'sidecar' if data is None else 'plan'} is missing or not private"
+        key = self._folder.key()
+        if key is None:  # and not an empty one, which anybody can sign with
+            return "its sidecar was not written by mien on this machine: there is no key"
         try:
-            sidecar = read_sidecar(data, self._folder.key() or b"")
+            sidecar = read_sidecar(data, key)
         except ValueError as error:
             return str(error)
         if sidecar.identity.stem != stem:

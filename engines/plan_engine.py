@@ -103,7 +103,7 @@ class PlanSource:
             try:
                 runner = self.builder.load(loaded.plan)
             except PlanRefusedError as error:
-                self.cache.discard(identity)
+                self.cache.discard(identity, loaded.plan)
                 refused = error
                 if loaded.was_built:
                     break

@@ -18,6 +18,8 @@ from mien.engines.network import Network
 
 FORMAT = 1
 KEY_DIGITS = 24
+# What reading one byte changed, or a file made to harm, can raise: 1e999 is no whole number.
+DAMAGE = (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -106,7 +108,7 @@ def read_sidecar(data: bytes, key: bytes | None) -> PlanSidecar:
         signature = content.pop("signature")
         stated = int(content["format"])
         sidecar = _sidecar(content)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except DAMAGE as error:
         raise ValueError("its sidecar is damaged") from error
     if stated != FORMAT:
         raise ValueError(f"its sidecar is of format {stated}, expected {FORMAT}")
@@ -128,6 +130,10 @@ def _sidecar(content: dict[str, Any]) -> PlanSidecar:
     stated = dict(content["identity"])
     device = DeviceFacts(**{**stated["device"], "cuda_major": int(stated["device"]["cuda_major"])})
     identity = PlanIdentity(**{**stated, "device": device})
+    numbers = {"cuda_major": "", "device": ""}
+    texts = (asdict(identity) | numbers, asdict(device) | numbers)
+    if not all(isinstance(value, str) for fields in texts for value in fields.values()):
+        raise TypeError("a field is no text")
     return PlanSidecar(
         identity,
         str(content["plan_sha256"]),

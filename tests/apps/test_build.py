@@ -10,12 +10,12 @@ import pytest
 
 from mien.apps.build import BuildJob, OpenSource, run_build, time_left
 from mien.apps.main import run
-from mien.engines import DeviceError, ModelError, UsageError
+from mien.engines import Catalog, DeviceError, ModelError, UsageError
 from mien.engines.builder import BuildProgress
 from mien.engines.fake_builder import FakePlanBuilder
 from mien.engines.plan_cache import PlanCache
-from mien.engines.plan_engine import PlanSource
-from mien.engines.plan_sidecar import DeviceFacts
+from mien.engines.plan_engine import PlanModel, PlanSource
+from mien.engines.plan_sidecar import DeviceFacts, PlanSidecar
 
 OTHER = DeviceFacts("11.4.0", 13, "8.9", "Another", "Linux", "x86_64")
 
@@ -119,6 +119,24 @@ def test_plan_from_elsewhere_is_loaded_only_when_trusted(
     )
     with pytest.raises(ModelError, match="does not fit: tensorrt"):
         run_build(BuildJob(open_source=other), trust=plan)
+
+
+def test_trusted_plan_that_the_device_refuses_is_not_called_trusted(
+    fake: OpenSource, log: Path, tmp_path: Path
+) -> None:
+    foreign, model = tmp_path / "warp.plan", PlanModel.read(entry_of("warp"), "warp")
+    source = fake(0)
+    identity = model.identity(source.builder.device(), source.options)
+    foreign.write_bytes(b"no plan")
+    foreign.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"no plan").write(b"other"))
+    with pytest.raises(ModelError, match=r"the device does not take the plan .*warp\.plan"):
+        run_build(BuildJob(open_source=fake), trust=foreign)
+    assert not log.exists()
+    assert PlanCache().states() == ()
+
+
+def entry_of(network: str) -> Path:
+    return Catalog.bundled().entry(network).path
 
 
 def test_one_thing_at_a_time(fake: OpenSource) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from mien.engines.cache_folder import CacheFolder, user_cache
 from mien.engines.fake_builder import FAKE_DEVICE, FakePlanBuilder
 from mien.engines.plan_cache import BuildWatch, Loaded, PlanCache
 from mien.engines.plan_engine import PlanModel
-from mien.engines.plan_sidecar import PlanIdentity
+from mien.engines.plan_sidecar import PlanIdentity, PlanSidecar
 from tests.engines.tiny import TINY, write_tiny
 
 OPTIONS = BuildOptions()
@@ -53,6 +54,12 @@ def load(
         options=OPTIONS,
         watch=watch,
     )
+
+
+def found_plan(cache: PlanCache, identity: PlanIdentity) -> bytes:
+    plan = cache.find(identity).plan
+    assert plan is not None
+    return plan
 
 
 def test_second_start_takes_the_plan_of_the_first(folder: Path, model: PlanModel) -> None:
@@ -161,7 +168,7 @@ def test_flipped_byte_in_the_timing_cache_is_found_and_the_cache_begun_anew(
         damaged[place] ^= 1
         file.write_bytes(damaged)
         assert cache.timing_cache(FAKE_DEVICE) == b""
-    cache.discard(identity)
+    cache.discard(identity, found_plan(cache, identity))
     builder = FakePlanBuilder()
     load(folder, model, builder)
     assert builder.asked[0].timing_cache == b""
@@ -171,8 +178,8 @@ def test_flipped_byte_in_the_timing_cache_is_found_and_the_cache_begun_anew(
 def test_timing_cache_of_one_build_goes_into_the_next(
     folder: Path, model: PlanModel, identity: PlanIdentity
 ) -> None:
-    load(folder, model, FakePlanBuilder())
-    PlanCache(folder).discard(identity)
+    cache = PlanCache(folder)
+    cache.discard(identity, load(folder, model, FakePlanBuilder()).plan)
     builder = FakePlanBuilder()
     load(folder, model, builder)
     assert builder.asked[0].timing_cache == b"+tiny"
@@ -232,6 +239,82 @@ def test_trusted_plan_has_to_be_whole_and_to_fit(
     assert cache.find(identity).plan is None
 
 
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        b"[" * 100_000,
+        b'{"signature": "", "format": 1e999}',
+        json.dumps(
+            {
+                "signature": "",
+                "format": 1,
+                "identity": {
+                    **dict.fromkeys(("graph_sha256", "precision", "profile", "options"), ""),
+                    "network": ["warp"],
+                    "device": asdict(FAKE_DEVICE),
+                },
+                "plan_sha256": "",
+                "plan_bytes": 0,
+                "built_s": 0,
+            }
+        ).encode(),
+    ],
+    ids=["nested", "infinite", "a list for a name"],
+)
+def test_any_damage_of_a_sidecar_is_found(
+    folder: Path, model: PlanModel, identity: PlanIdentity, sidecar: bytes
+) -> None:
+    load(folder, model, FakePlanBuilder())
+    (folder / f"{identity.stem}.json").write_bytes(sidecar)
+    cache = PlanCache(folder)
+    assert cache.find(identity).reason == "its sidecar is damaged"
+    with pytest.raises(ModelError, match="its sidecar is damaged"):
+        cache.adopt(folder / f"{identity.stem}.plan", identity)
+
+
+def test_sidecar_signed_with_nothing_is_not_taken_where_there_is_no_key(
+    folder: Path, identity: PlanIdentity
+) -> None:
+    cache = PlanCache(folder)
+    for ending, content in ((".plan", b"x"), (".json", PlanSidecar.of(identity, b"x").write(b""))):
+        (folder / (identity.stem + ending)).write_bytes(content)
+        (folder / (identity.stem + ending)).chmod(0o600)
+    found = cache.find(identity)
+    assert found.plan is None
+    assert "not written by mien on this machine" in found.reason
+
+
+def test_plan_built_meanwhile_is_not_discarded(
+    folder: Path, model: PlanModel, identity: PlanIdentity
+) -> None:
+    plan = load(folder, model, FakePlanBuilder()).plan
+    cache = PlanCache(folder)
+    cache.discard(identity, plan + b" of before")
+    assert cache.find(identity).plan == plan
+    cache.discard(identity, plan)
+    assert cache.find(identity).plan is None
+
+
+def test_lock_that_cannot_be_had_is_one_line(folder: Path, model: PlanModel) -> None:
+    PlanCache(folder)
+    (folder / "lock").mkdir()
+    with pytest.raises(EngineError, match=r"cannot lock .*lock: .*; remove it"):
+        load(folder, model, FakePlanBuilder())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks otherwise")
+def test_disk_without_locks_is_not_waited_for(
+    folder: Path, model: PlanModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    watch = BuildWatch(on_wait=lambda: pytest.fail("waits"))
+    with pytest.raises(EngineError, match=r"cannot lock .*No locks available"):
+        load(folder, model, FakePlanBuilder(), watch)
+
+
 def test_link_in_place_of_a_plan_is_not_followed(
     folder: Path, tmp_path: Path, model: PlanModel, identity: PlanIdentity
 ) -> None:
@@ -275,6 +358,8 @@ def test_cache_lies_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     if sys.platform == "linux":
         assert user_cache() == Path("/somewhere/mien")
+        monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")  # not the working folder's
+        assert user_cache() == Path.home() / ".cache" / "mien"
 
 
 def test_build_that_fails_leaves_nothing(
