@@ -56,7 +56,7 @@ class Search:
             if not guilty:
                 raise EngineError(
                     f"{self._network.name}: no node is left in FP16 and the error is still "
-                    f"{plan.worst:.2g}; allow more with --tolerance"
+                    f"{plan.worst:.2g}; leave the network in FP32, and report this"
                 )
             plan = self.measured({**plan.kept, **guilty})
             if plan.worst <= tolerance:
