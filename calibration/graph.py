@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
+from mien.calibration.audit.reading import parse, read_bytes
 from mien.engines.errors import ModelError
 
 FLOAT = TensorProto.FLOAT
@@ -52,12 +52,9 @@ class Graph:
 def read_graph(path: Path) -> Graph:
     """The graph of a file. Raises ModelError where it is none, or not in FP32 already."""
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = parse(read_bytes(path), path)
         onnx.checker.check_model(model, full_check=True)
-    except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
     except (
-        DecodeError,
         onnx.checker.ValidationError,
         shape_inference.InferenceError,
         ValueError,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 DEFAULT_THREADS = 1
 FATAL_ONLY = 4  # ONNX Runtime's log severity; what fails is raised, so nothing needs printing.
 ORT_DEFAULT_SEVERITY = 2
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 SOURCE_PLACE = re.compile(r"/\S+\.(?:cc|cpp|h):\d+ .*?\) ")
 
 ORT_TYPES = {
@@ -280,6 +282,9 @@ def _session_options(runtime: ModuleType, threads: int | None) -> onnxruntime.Se
     options.log_severity_level = FATAL_ONLY
     # Spinning threads would take the cores that decoding and encoding need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A graph may name files for its weights. Whoever hashed the graph did not hash those, and they
+    # would be looked for in the working folder: there are none in this place.
+    options.add_session_config_entry(EXTERNAL_FOLDER, os.devnull)
     return options
 
 

@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from mien.engines import (
+    WARP,
+    Catalog,
     DeviceError,
     EngineError,
     ModelError,
@@ -93,6 +96,21 @@ def test_truncated_file_is_a_model_error(model: Path) -> None:
     model.write_bytes(model.read_bytes()[:-40])
     with pytest.raises(ModelError, match="cannot load the model"):
         OnnxRuntimeEngine(model, TINY)
+
+
+def test_weights_in_another_file_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = onnx.load(str(Catalog.bundled().entry(WARP).path))
+    weight = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    (tmp_path / "w.data").write_bytes(weight.raw_data)
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="w.data")
+    (tmp_path / "warp.onnx").write_bytes(graph.SerializeToString())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="cannot load the model"):
+        OnnxRuntimeEngine(tmp_path / "warp.onnx", WARP)
 
 
 def test_hash_is_checked_before_the_file_is_loaded(model: Path) -> None:
