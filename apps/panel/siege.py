@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import logging
 import socket
 import subprocess
 import sys
@@ -36,6 +37,9 @@ from mien.runtime.filter import Filter
 from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls
 from mien.runtime.live.loop import LiveLoop
+
+# The attackers' own library tells of each refusal that it did not expect.
+logging.getLogger("websockets.client").setLevel(logging.CRITICAL)
 
 FLOOR: Final = 0.9  # of the frame rate in peace
 SETTLE_S: Final = 2.0  # after an attack begins, and before it is counted
