@@ -192,7 +192,7 @@ def measure(plan: BenchPlan) -> BenchReport:
     """The measurements of a plan. Raises MienError."""
     if plan.clip is not None and is_picture(plan.clip):
         raise UsageError(f"{plan.clip} is a picture; give a video to measure on")
-    for variant in plan.beside:  # what does not open is told of before anything is timed
+    for variant in plan.variants:  # what does not open is told of before anything is timed
         plan.of(variant).open_filter().close()
     with tempfile.TemporaryDirectory(prefix="mien-bench-") as folder:
         clip = plan.clip

@@ -55,10 +55,12 @@ def test_what_cannot_be_written_or_opened_is_told_before_anything_is_measured(
         (["--plot", str(tmp_path / "no folder" / "bench.png")], "folder"),
         (["--beside", f"cpu:{tmp_path / 'none'}"], "none"),
         (["--beside", "abacus"], "abacus"),
+        (["--provider", "abacus"], "mien: unknown provider 'abacus'"),
+        (["--models", str(tmp_path / "none")], "mien: cannot read "),
     ):
         assert run(["bench", *wrong]) == 2
         error = capsys.readouterr().err
-        assert error.count("\n") == 1
+        assert (error.count("\n"), error.count("mien: ")) == (1, 1)
         assert said in error
 
 
