@@ -251,7 +251,10 @@ def build(
     ] = None,
     show_list: Annotated[bool, typer.Option("--list", help="List the plans there are.")] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove plans that this machine cannot use.")
+        bool,
+        typer.Option(
+            "--prune", help="Remove plans that are damaged, or of another device or other models."
+        ),
     ] = False,
     trust_plan: Annotated[
         Path | None,

@@ -1,9 +1,8 @@
-"""How ONNX Runtime's providers are started: one value that yields their options and a line."""
+"""How ONNX Runtime's providers are started: one value that yields their options."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from mien.engines.providers import Provider
 
@@ -47,13 +46,3 @@ class ProviderOptions:
         if self.provider is Provider.DIRECTML:
             return {"device_id": str(self.device)}
         return {}
-
-    def log_fields(self) -> dict[str, str]:
-        """The same for a log or a report, with the provider's name first."""
-        return {"provider": self.provider.short, **self.options()}
-
-    def cache_tag(self) -> str:
-        """A short text that differs where any of it does."""
-        fields = {**asdict(self), "provider": self.provider.short}
-        text = ";".join(f"{name}={value}" for name, value in sorted(fields.items()))
-        return f"{self.provider.short}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -120,14 +120,12 @@ def test_time_left_follows_from_the_share_that_is_done() -> None:
     assert BuildProgress("warp", 0.01, 10).left_s is None
 
 
-def test_options_log_and_tag_of_a_provider_come_from_the_same_fields() -> None:
+def test_options_of_a_provider_name_its_device() -> None:
     first = ProviderOptions(Provider.CUDA)
     second = ProviderOptions(Provider.CUDA, device=1)
     assert first.options()["device_id"] == "0"
     assert first.options()["use_tf32"] == "0"
-    assert second.log_fields() == {"provider": "cuda", **second.options()}
-    assert first.cache_tag() != second.cache_tag()
-    assert first.cache_tag() == ProviderOptions(Provider.CUDA).cache_tag()
+    assert second.options() == {**first.options(), "device_id": "1"}
     assert ProviderOptions(Provider.CPU).options() == {}
 
 
