@@ -57,8 +57,8 @@ class Box:
         return np.array(matrix, np.float32)
 
 
-# The whole picture: the face as data sets of expressions crop it, the eyes' centres 0.34 of the side
-# apart at 0.40 of its height. More around it would lie beyond the training pictures.
+# The whole picture: the face as data sets of expressions crop it, the eyes' centres 0.34 of the
+# side apart at 0.40 of its height. More around it would lie beyond the training pictures.
 IMAGE_BOX = Box(0.5, 0.4824, 0.8235)
 
 
