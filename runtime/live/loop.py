@@ -84,6 +84,7 @@ class LiveLoop:
         self._index = self._emitted_index = -1  # of `LiveFrame`
         self._seq = 0
         self._watched_s = self._began_s = time.monotonic()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mien-live", daemon=True)
 
     def start(self) -> None:
@@ -105,9 +106,11 @@ class LiveLoop:
         if self._thread.ident is None:  # never started
             self._shut_down()
             return True
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
+        # Not Thread.join: a signal's exception in the middle of it marks a running thread as ended
+        # (Python 3.11, bpo-45274), and what is recorded would be lost.
+        if not self._ended.wait(timeout_s):
             return False
+        self._thread.join()
         if self._error is not None:
             raise self._error
         return True
@@ -204,7 +207,10 @@ class LiveLoop:
         except Exception as error:  # noqa: BLE001 -- raised again by `join`
             self._error = error
         finally:
-            self._shut_down()
+            try:
+                self._shut_down()
+            finally:
+                self._ended.set()
 
     def _shut_down(self) -> None:
         self._state = "stopped"

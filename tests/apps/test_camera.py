@@ -230,7 +230,7 @@ def test_a_signal_ends_it_and_the_recording_is_whole(
         env={**os.environ, "PYTHONPATH": "."},
     )
     assert until(lambda: list(tmp_path.glob(".*.part.mp4")), 60)
-    time.sleep(0.5)
+    time.sleep(1)  # for a first frame to be recorded: without one there is no recording to keep
     process.send_signal(number)
     said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == status, said
