@@ -37,7 +37,7 @@ POINTS_OF_PART = {
     "mouth": OUTER_LIPS + INNER_LIPS,
 }
 # Side of a part's square by the longer side of its bounding box.
-ROOM = {"left_eye": 1.5, "right_eye": 1.5, "nose": 1.4, "mouth": 2.0}
+ROOM = {"left_eye": 1.5, "right_eye": 1.5, "nose": 1.4, "mouth": 2.4}
 FACE_ROOM = 1.2
 
 

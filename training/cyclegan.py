@@ -27,6 +27,7 @@ from mien.training.stargan import (
 )
 
 CYCLE, IDENTITY = 10.0, 5.0  # the paper's
+BACK_EVERY = 4  # updates from one lesson of `back` to its next: only `there` is shipped
 
 
 class CycleGanRun(GanRun):
@@ -89,14 +90,17 @@ class CycleGanRun(GanRun):
         return terms | {"imitated": weight * self._imitation()} if weight else terms
 
     def _imitation(self) -> torch.Tensor:
-        """How far both generators are from their teacher."""
+        """How far the generators are from their teacher; `back` is asked now and then."""
         assert self._lessons is not None, "imitation needs lessons"
         distance = torch.zeros((), device=self.device)
-        for generator, lesson in zip((self._back, self._there), next(self._lessons), strict=True):
+        pairs = list(zip((self._back, self._there), next(self._lessons), strict=True))
+        if self.updates % BACK_EVERY:
+            del pairs[0]
+        for generator, lesson in pairs:
             before, after, _, _ = lessons_as_tensors(lesson, self.device)
             with self.half():
                 shown = generator(before)
-            distance = distance + picture_distance(shown.float(), after)
+            distance = distance + picture_distance(shown.float(), before, after)
         return distance
 
     def close(self) -> None:

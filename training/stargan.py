@@ -36,6 +36,7 @@ from mien.training.recipe import Prefetch
 
 RECONSTRUCTION = 5.0  # the paper's
 CLASSES_BATCH = 64  # of real pictures, while the critic learns their classes only
+CHANGED = 10.0  # what a change of 1, of 2, adds to a pixel's weight in imitation
 CLASSES = 1.0  # StarGAN's own weight of the classification; the paper names none
 
 
@@ -116,7 +117,7 @@ class StarGanRun(GanRun):
         before, after, emotions, kinds = lessons_as_tensors(next(self._lessons), self.device)
         with self.half():
             shown = self._generator(before, self._label(emotions, kinds))
-        return picture_distance(shown.float(), after)
+        return picture_distance(shown.float(), before, after)
 
     def classes_loss(self) -> dict[str, torch.Tensor]:
         real, emotions, _ = as_tensors(next(self._many_drawn), self.device)
@@ -135,11 +136,20 @@ class StarGanRun(GanRun):
         return torch.cat([label, F.one_hot(kinds, len(PART_KINDS)).float()], 1)
 
 
-def picture_distance(shown: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """The mean difference of pictures (n, 3, S, S), with that of their slopes: blur costs."""
-    return F.l1_loss(shown, wanted) + sum(
-        F.l1_loss(shown.diff(dim=axis), wanted.diff(dim=axis)) for axis in (2, 3)
-    )
+def picture_distance(
+    shown: torch.Tensor, before: torch.Tensor, wanted: torch.Tensor
+) -> torch.Tensor:
+    """How far a picture is from the wanted one, in values and in slopes: blur costs.
+
+    All (n, 3, S, S). What the lesson changes counts CHANGED times its change more: it is a small
+    part of a picture, and who leaves it out is hardly wrong anywhere else.
+    """
+    weight = 1 + CHANGED * F.avg_pool2d((wanted - before).abs(), 5, 1, 2)
+    distance = (weight * (shown - wanted).abs()).mean()
+    for axis in (2, 3):
+        slopes = (shown.diff(dim=axis) - wanted.diff(dim=axis)).abs()
+        distance = distance + (weight.narrow(axis, 1, SIZE - 1) * slopes).mean()
+    return distance
 
 
 def lessons_as_tensors(
