@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from mien.calibration.features import InputRange
+from mien.calibration.machine import available_cores
 from mien.calibration.smile_report import json_report, markdown_report, text_report
 from mien.calibration.smile_tables import SmilePlan, measure_smile
 from mien.engines.errors import UsageError
@@ -52,7 +53,13 @@ def smile_plan(
     if inception_range is not None and inception is None:
         raise UsageError("--inception-range needs --inception FILE")
     parsed = None if inception_range is None else InputRange.parse(inception_range)
-    return SmilePlan(data, inception=inception, inception_range=parsed, blends=blends)
+    return SmilePlan(
+        data,
+        inception=inception,
+        inception_range=parsed,
+        blends=blends,
+        workers=available_cores(),
+    )
 
 
 def print_smile(plan: SmilePlan, *, as_json: bool, as_markdown: bool) -> None:

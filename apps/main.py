@@ -410,6 +410,16 @@ def smile(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many pictures of each emotion.")] = 2048,
     blend: Annotated[str, typer.Option(metavar="field|paste|both", help="How to blend.")] = "both",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="Pictures edited at once; by default as many as there are cores.",
+            show_default=False,
+        ),
+    ] = None,
     provider: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")] = "cpu",
     models: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder with models of your own.")
@@ -422,6 +432,8 @@ def smile(
 
     plan = smile_plan(data, blend=blend, inception=inception, inception_range=inception_range)
     plan = replace(plan, classifier=classifier, count=count, provider=provider, models=models)
+    if workers is not None:
+        plan = replace(plan, workers=workers)
     print_smile(plan, as_json=as_json, as_markdown=as_markdown)
 
 

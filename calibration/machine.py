@@ -14,7 +14,8 @@ PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "av")
 def machine_line(packages: Sequence[str] = PACKAGES) -> str:
     """One line: processor, cores of this process, system, Python and package versions."""
     versions = [f"{name} {_version(name)}" for name in packages]
-    cores = f"{_cores()} cores" if _cores() != 1 else "1 core"
+    count = available_cores()
+    cores = f"{count} cores" if count != 1 else "1 core"
     parts = [f"{_processor()} ({cores})", f"{platform.system()} {platform.machine()}"]
     return ", ".join([*parts, f"Python {platform.python_version()}", *versions])
 
@@ -28,7 +29,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

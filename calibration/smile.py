@@ -84,7 +84,7 @@ def _told(
     before = judge_sample(source, judge, None, tell=_silent)
     real = judge_sample(samples[target], judge, None, tell=_silent)
     with filters.open(row) as editor:
-        after = judge_sample(source, judge, None, editor=editor, tell=_silent)
+        after = judge_sample(source, judge, None, editors=[editor], tell=_silent)
     return (
         f"{after.share(target):.3f} of {source.distinct} named {target} "
         f"(unedited {before.share(target):.3f}, real {real.share(target):.3f}; "

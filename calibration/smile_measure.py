@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -146,32 +148,75 @@ def judge_sample(
     judge: EmotionJudge,
     features: Features | None,
     *,
-    editor: StillEditor | None = None,
+    editors: Sequence[StillEditor] = (),
     tell: Tell,
 ) -> Judged:
-    """What the networks see in a sample, as it is or after `editor` has edited it."""
+    """What the networks see in a sample, as it is or edited.
+
+    editors: all alike, each works on pictures of its own beside the others; none leaves the
+        pictures as they are.
+    """
+    free: SimpleQueue[StillEditor | None] = SimpleQueue()
+    for editor in editors or (None,):
+        free.put(editor)
+
+    def look(face: FoundFace) -> _Look:
+        editor = free.get()
+        try:
+            return _look(face, editor, judge, features)
+        finally:
+            free.put(editor)
+
+    looks = []
+    with ThreadPoolExecutor(max(1, len(editors))) as pool:
+        try:
+            for done, seen in enumerate(pool.map(look, sample.faces)):
+                tell(done, len(sample.faces))
+                looks.append(seen)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return _judged(sample, looks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is seen in one picture; the fields as of `Judged`."""
+
+    named: str
+    features: np.ndarray | None
+    is_unchanged: bool
+    is_incomplete: bool
+    edit_s: float
+
+
+def _look(
+    face: FoundFace, editor: StillEditor | None, judge: EmotionJudge, features: Features | None
+) -> _Look:
+    began = time.perf_counter()
+    shown = face.frame if editor is None else edit_still(editor, face.frame)
+    edit_s = time.perf_counter() - began
+    is_unchanged = editor is not None and _same(shown, face.frame)
+    is_incomplete = editor is not None and not is_unchanged and bool(editor.left_alone)
+    # Rigid points stay where they are, so one place serves the face and its edits.
+    crop = fer_crop(shown, face.landmarks)
+    seen = None if features is None else features(crop)
+    return _Look(judge.name(crop), seen, is_unchanged, is_incomplete, edit_s)
+
+
+def _judged(sample: Sample, looks: Sequence[_Look]) -> Judged:
     named = [0] * len(FER_CLASSES)
-    seen = []
-    unchanged = incomplete = 0
-    edit_s = 0.0
-    for done, face in enumerate(sample.faces):
-        tell(done, len(sample.faces))
-        began = time.perf_counter()
-        shown = face.frame if editor is None else edit_still(editor, face.frame)
-        edit_s += time.perf_counter() - began
-        if editor is not None:
-            left_whole = _same(shown, face.frame)
-            unchanged += left_whole
-            incomplete += not left_whole and bool(editor.left_alone)
-        # Rigid points stay where they are, so one place serves the face and its edits.
-        crop = fer_crop(shown, face.landmarks)
+    for face, look in zip(sample.faces, looks, strict=True):
         if not face.mirrored:
-            named[FER_CLASSES.index(judge.name(crop))] += 1
-        if features is not None:
-            seen.append(features(crop))
-    fitted = None if features is None else fit_gaussian(np.array(seen))
-    picture_ms = 1e3 * edit_s / max(1, len(sample.faces))
-    return Judged(tuple(named), fitted, unchanged, incomplete, picture_ms)
+            named[FER_CLASSES.index(look.named)] += 1
+    features = [look.features for look in looks if look.features is not None]
+    return Judged(
+        tuple(named),
+        fit_gaussian(np.array(features)) if features else None,
+        unchanged=sum(look.is_unchanged for look in looks),
+        incomplete=sum(look.is_incomplete for look in looks),
+        picture_ms=1e3 * sum(look.edit_s for look in looks) / max(1, len(looks)),
+    )
 
 
 def edit_still(editor: Editor, frame: Frame) -> Frame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ from mien.calibration.features import ClassifierFeatures, Features, InceptionFea
 from mien.calibration.frechet import check_enough, frechet_distance
 from mien.calibration.judge import EmotionJudge
 from mien.calibration.machine import machine_line
-from mien.calibration.smile_measure import Judged, Sample, find_faces, judge_sample
+from mien.calibration.smile_measure import Judged, Sample, Tell, find_faces, judge_sample
 from mien.calibration.smile_paper import PICTURES, TRANSFERS, Transfer
 from mien.calibration.smile_pictures import held_out_pictures
 from mien.calibration.smile_report import RowScore, Score, SmileReport, TableScores
@@ -37,7 +38,8 @@ class SmilePlan:
     data: the folder of faces160 and FER-2013. classifier: the emotion classifier as ONNX, None for
     the catalog's. inception: an Inception as ONNX, None for the classifier's own features.
     inception_range: of its pictures, None where its metadata states it. count: pictures.
-    models, provider: as `runtime.Filter` takes them. blends: of BLENDS.
+    models, provider: as `runtime.Filter` takes them. blends: of BLENDS. workers: pictures edited
+    at once, each by a filter of its own.
     """
 
     data: Path
@@ -48,6 +50,7 @@ class SmilePlan:
     models: Path | None = None
     provider: str = "cpu"
     blends: tuple[str, ...] = BLENDS
+    workers: int = 1
 
 
 class RowFilters(Protocol):
@@ -100,15 +103,19 @@ def measure_tables(
         seen[emotion] = judge_sample(sample, instruments.judge, instruments.features, tell=tell)
     tables = []
     for transfer in TRANSFERS:
-        target = seen[transfer.target]
-        rows = [
-            _measure_row(row, samples[transfer.source], target, instruments, progress)
-            for row in rows_of(transfer, plan.blends)
-        ]
+        source, target = samples[transfer.source], seen[transfer.target]
+        rows = []
+        for row in rows_of(transfer, plan.blends):
+            missing = instruments.filters.why_missing(row)
+            if missing is not None:
+                rows.append(RowScore(row, None, missing))
+                continue
+            judged = _edited(row, source, instruments, plan.workers, _tell(progress, row.title))
+            rows.append(RowScore(row, _score(judged, target, transfer.target)))
         tables.append(
             TableScores(
                 transfer,
-                samples[transfer.source],
+                source,
                 samples[transfer.target],
                 unedited=_score(seen[transfer.source], target, transfer.target),
                 real=Score(None, target.share(transfer.target)),
@@ -119,21 +126,15 @@ def measure_tables(
     return tables
 
 
-def _measure_row(
-    row: SmileRow, sample: Sample, target: Judged, instruments: Instruments, progress: Progress
-) -> RowScore:
-    missing = instruments.filters.why_missing(row)
-    if missing is not None:
-        return RowScore(row, None, missing)
-    with instruments.filters.open(row) as editor:
-        judged = judge_sample(
-            sample,
-            instruments.judge,
-            instruments.features,
-            editor=editor,
-            tell=_tell(progress, row.title),
+def _edited(
+    row: SmileRow, sample: Sample, instruments: Instruments, workers: int, tell: Tell
+) -> Judged:
+    """What the networks see in a sample after a row's edit."""
+    with ExitStack() as opened:
+        editors = [opened.enter_context(instruments.filters.open(row)) for _ in range(workers)]
+        return judge_sample(
+            sample, instruments.judge, instruments.features, editors=editors, tell=tell
         )
-    return RowScore(row, _score(judged, target, row.transfer.target))
 
 
 def _score(judged: Judged, target: Judged, emotion: str) -> Score:
@@ -162,5 +163,5 @@ def _emotions(transfers: Sequence[Transfer]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
-def _tell(progress: Progress, what: str) -> Callable[[int, int], None]:
+def _tell(progress: Progress, what: str) -> Tell:
     return lambda done, total: progress(what, done, total)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from mien.calibration.judge import FER_TEMPLATE, EmotionJudge
 from mien.calibration.persuade import still
 from mien.calibration.smile_measure import edit_still, find_faces, judge_sample
 from mien.calibration.smile_report import (
+    Score,
     SmileReport,
     TableScores,
     json_report,
@@ -19,7 +20,7 @@ from mien.calibration.smile_report import (
 )
 from mien.calibration.smile_rows import SmileRow
 from mien.calibration.smile_tables import Instruments, SmilePlan, measure_tables
-from mien.engines import UsageError
+from mien.engines import EngineError, UsageError
 from mien.runtime.frame import Frame
 from mien.runtime.style_method import BLENDS
 from mien.runtime.topology import RIGID
@@ -158,7 +159,7 @@ def test_a_still_is_edited_by_an_editor_that_has_seen_nothing_before() -> None:
         assert painter.seen == 1
 
 
-def measured(tmp_path: Path) -> tuple[list[TableScores], Painters, list[str]]:
+def measured(tmp_path: Path, workers: int = 1) -> tuple[list[TableScores], Painters, list[str]]:
     classifier = write_classifier(tmp_path / "judge.onnx")
     painters = Painters()
     instruments = Instruments(
@@ -168,7 +169,7 @@ def measured(tmp_path: Path) -> tuple[list[TableScores], Painters, list[str]]:
     tables = measure_tables(
         {emotion: pictures(level, 6) for emotion, level in MOODS.items()},
         instruments,
-        SmilePlan(tmp_path, count=8),
+        SmilePlan(tmp_path, count=8, workers=workers),
         lambda what, _done, _total: steps.append(what),
     )
     return tables, painters, steps
@@ -200,6 +201,29 @@ def test_both_tables_have_the_papers_rows_for_both_blends(tmp_path: Path) -> Non
     assert all(painter.closed for painter in painters.opened)
     assert len(painters.opened) == 1 + 2 * 3 * len(BLENDS)
     assert "parts-to-parts StarGAN sad, field" in steps
+
+
+def test_several_workers_find_what_one_finds(tmp_path: Path) -> None:
+    alone, _, _ = measured(tmp_path)
+    together, painters, _ = measured(tmp_path, workers=3)
+    assert len(painters.opened) == 1 + 3 * 2 * 3 * len(BLENDS)
+    assert all(painter.closed for painter in painters.opened)
+
+    def scores(tables: list[TableScores]) -> list[Score | None]:
+        found = [entry.score for table in tables for entry in table.rows]
+        return [score and replace(score, picture_ms=0.0) for score in found]
+
+    assert scores(together) == scores(alone)
+
+
+def test_a_worker_that_fails_stops_the_measurement(judge: EmotionJudge) -> None:
+    class Failing(Painter):
+        def apply(self, frame: Frame) -> Frame:
+            raise EngineError("the device is gone")
+
+    sample = find_faces(Painter(), "sad", pictures(DARK, 9), 9, silent)
+    with pytest.raises(EngineError, match="gone"):
+        judge_sample(sample, judge, None, editors=[Painter(BRIGHT), Failing()], tell=silent)
 
 
 def report_of(tmp_path: Path) -> SmileReport:
