@@ -1,0 +1,143 @@
+"""PyTorch eager as an engine: the network of an ONNX file, its module called once a frame.
+
+It is there to be measured against, and gets what a careful user would give it: inference mode,
+oneDNN, the memory format and the number of threads that are fastest for the network, and no copy
+but those that a format asks for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mien.engines import Catalog, Engine, EngineError, ModelError, OnnxRuntimeEngine
+from mien.engines.examples import example_inputs
+from mien.engines.network import Network
+from mien.export.restored import restored_module
+
+TOLERANCE = 1e-3  # of an output, relative to the size of its values where that is above 1
+WARM_UP, TRIED = 2, 9  # calls of each setting that is tried
+TRIED_S = 0.6  # fewer where they take longer together
+FORMATS = {"planes": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a network is called. layout: of FORMATS. threads: of one call."""
+
+    layout: str = "planes"
+    threads: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.threads} thread{'s' if self.threads > 1 else ''}, {self.layout}"
+
+
+class TorchEngine(Engine):
+    """The module of an ONNX file, with its weights, in PyTorch eager on the processor.
+
+    threads: the most that a call may have; what is fastest of one and all, in planes or channels
+    last, is found by trying, and stands in `setting`.
+
+    `torch.set_num_threads` holds for the process: the last engine called has set it.
+    Raises ModelError where the module does not answer as the file does in ONNX Runtime.
+    """
+
+    def __init__(self, path: Path, network: Network | str, *, threads: int) -> None:
+        with OnnxRuntimeEngine(path, network) as reference:
+            super().__init__(reference.network, "PyTorch eager", reference.metadata)
+            module = restored_module(path, self.network.name)
+            self._modules = {"planes": module}
+            self.setting = Setting()
+            check_answers(path, reference, self)
+        self._modules["channels last"] = restored_module(path, self.network.name).to(
+            memory_format=torch.channels_last
+        )
+        self.setting = self._fastest(threads)
+        self._modules = {self.setting.layout: self._modules[self.setting.layout]}
+
+    def _fastest(self, threads: int) -> Setting:
+        feeds = example_inputs(self.network)
+        counts = (1,) if threads == 1 else (1, threads)
+        times = {}
+        for layout, count in itertools.product(FORMATS, counts):
+            self.setting = Setting(layout, count)
+            times[self.setting] = _median_s(self, feeds)
+        return min(times, key=times.__getitem__)
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if torch.get_num_threads() != self.setting.threads:
+            torch.set_num_threads(self.setting.threads)
+        form = FORMATS[self.setting.layout]
+        inputs = [torch.from_numpy(feeds[spec.name]) for spec in self.network.inputs]
+        try:
+            with torch.inference_mode():
+                shaped = [x.contiguous(memory_format=form) if x.ndim == 4 else x for x in inputs]
+                answer = self._modules[self.setting.layout](*shaped)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise EngineError(f"{self.network.name}: PyTorch failed: {reason}") from error
+        answers = answer if isinstance(answer, tuple) else (answer,)
+        return {
+            spec.name: found.contiguous().numpy()
+            for spec, found in zip(self.network.outputs, answers, strict=True)
+        }
+
+    def _release(self) -> None:
+        self._modules = {}
+
+
+def _median_s(engine: TorchEngine, feeds: dict[str, np.ndarray]) -> float:
+    for _ in range(WARM_UP):
+        engine.infer(feeds)
+    times: list[float] = []
+    while len(times) < TRIED and sum(times) < TRIED_S:
+        started = time.perf_counter()
+        engine.infer(feeds)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def check_answers(path: Path, reference: Engine, engine: Engine) -> None:
+    """Nothing, where both answer alike. Raises ModelError."""
+    feeds = example_inputs(engine.network)
+    expected, found = reference.infer(feeds), engine.infer(feeds)
+    for name, wanted in expected.items():
+        size = max(1.0, float(np.abs(wanted).max()))
+        difference = float(np.abs(found[name] - wanted).max()) / size
+        if difference > TOLERANCE:
+            raise ModelError(
+                f"{path}: its {name} differs from that of mien's module by {difference:.2g}; "
+                "it is of another make or precision"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TorchCatalog(Catalog):
+    """A catalog whose networks open in PyTorch eager.
+
+    threads: the most that a call may have. settings: how each network that is open is called.
+    """
+
+    threads: int = 1
+    settings: dict[str, Setting] = field(default_factory=dict)
+
+    def open(
+        self,
+        network: Network | str,
+        *,
+        provider: str = "cpu",  # noqa: ARG002 -- of the catalog that this one stands in for
+        threads: int | None = None,  # noqa: ARG002
+    ) -> Engine:
+        """The network in PyTorch eager. Raises ModelError."""
+        entry = self.entry(network)
+        entry.check_file()
+        engine = TorchEngine(entry.path, network, threads=self.threads)
+        self.settings[engine.network.name] = engine.setting
+        return engine
