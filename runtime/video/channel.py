@@ -29,6 +29,11 @@ class Stop:
                 self.error = error
         self.event.set()
 
+    def check(self) -> None:
+        """Nothing. Raises: StoppedError where the run has been ended."""
+        if self.event.is_set():
+            raise StoppedError
+
 
 class Channel(Generic[Item]):
     """Items in the order they were put, never more than `limit` of weight at a time."""
@@ -48,7 +53,7 @@ class Channel(Generic[Item]):
         with self._changed:
             while self._items and self._weight + weight > self._limit:
                 self._wait()
-            self._check()
+            self._stop.check()
             self._items.append((item, weight))
             self._weight += weight
             self._changed.notify_all()
@@ -65,7 +70,7 @@ class Channel(Generic[Item]):
             with self._changed:
                 while not self._items and not self._closed:
                     self._wait()
-                self._check()
+                self._stop.check()
                 if not self._items:
                     return
                 item, weight = self._items.popleft()
@@ -74,9 +79,5 @@ class Channel(Generic[Item]):
             yield item
 
     def _wait(self) -> None:
-        self._check()
+        self._stop.check()
         self._changed.wait(self._WAKE_S)
-
-    def _check(self) -> None:
-        if self._stop.event.is_set():
-            raise StoppedError

@@ -19,12 +19,12 @@ from mien.runtime.video.planes import av_from_frame, carries_extras, frame_from_
 from mien.runtime.video.sink import VideoSink, check_destination
 from mien.runtime.video.source import Copied, Picture, VideoSource
 from mien.runtime.video.values import Progress, StageSeconds, VideoOptions, VideoReport
+from mien.runtime.worker import run_in_worker
 
 Process = Callable[[Frame], Frame]
 _QUEUED_PICTURES = 2
 _PACKET_WEIGHT_BYTES = 4 << 20  # so many bytes of copied packets weigh as much as a picture
 _MAX_BYTES_BEFORE_FIRST = 64 << 20
-_REPORT_EVERY_S = 0.2
 
 
 def identity(frame: Frame) -> Frame:
@@ -53,48 +53,76 @@ def edit_video(
     options = options or VideoOptions()
     source, destination = Path(source), Path(destination)
     check_destination(source, destination, overwrite=options.overwrite)
-    started = time.perf_counter()
-    with VideoSource(source) as video:
-        first, items = _first_picture(video)
-        shown = frame_from_av(first)
+    stop = Stop()
+    edit = _Edit(source, destination, process, options, stop)
+
+    def look() -> None:
+        if cancel is not None and cancel.is_set():
+            raise VideoError("cancelled; nothing was written")
+        if progress is not None and edit.run is not None:
+            progress(edit.run.progress())
+
+    # What it writes is removed by who writes it: no signal can come between the two in a worker.
+    report = run_in_worker(edit.write, stop=stop.fail, meanwhile=look, name="video-encode")
+    if progress is not None and edit.run is not None:
+        progress(edit.run.progress())
+    return report
+
+
+class _Edit:
+    """One file's way into another. run: counts what is done, from the first picture on."""
+
+    def __init__(
+        self, source: Path, destination: Path, process: Process, options: VideoOptions, stop: Stop
+    ) -> None:
+        self._source, self._destination = source, destination
+        self._process, self._options, self._stop = process, options, stop
+        self.run: _Run | None = None
+
+    def write(self) -> VideoReport:
+        """What was done. Raises: StoppedError where the run was stopped, and nothing is left."""
+        started = time.perf_counter()
+        with VideoSource(self._source) as video:
+            first, items = _first_picture(video, self._stop)
+            sink = self._sink(video, first)
+            try:
+                self.run = run = _Run(video, sink, self._process, self._options, first, self._stop)
+                run.execute(items)
+                sink.finish()
+                self._stop.check()
+                sink.publish()
+            except BaseException:
+                sink.abandon()
+                raise
+            return VideoReport(
+                frames=run.frames,
+                edited=run.edited,
+                seconds=StageSeconds(run.decode_s, run.filter_s, run.encode_s),
+                wall_s=time.perf_counter() - started,
+                lost=video.lost(),
+                encoder=sink.choice.name,
+                pixel_format=sink.choice.pixel_format,
+                notes=(*sink.notes, *run.notes),
+            )
+
+    def _sink(self, video: VideoSource, first: av.VideoFrame) -> VideoSink:
+        options, shown = self._options, frame_from_av(first)
         size_wh = side_by_side_size(shown) if options.side_by_side else (shown.width, shown.height)
-        sink = VideoSink(destination, video, first, options, size_wh=size_wh)
-        run = _Run(video, sink, process, options, first)
-        try:
-            run.execute(items, progress or _no_progress, cancel or threading.Event())
-            sink.finish()
-        except BaseException:
-            sink.abandon()
-            raise
-        return VideoReport(
-            frames=run.frames,
-            edited=run.edited,
-            seconds=StageSeconds(run.decode_s, run.filter_s, run.encode_s),
-            wall_s=time.perf_counter() - started,
-            lost=video.lost(),
-            encoder=sink.choice.name,
-            pixel_format=sink.choice.pixel_format,
-            notes=(*sink.notes, *run.notes),
-        )
-
-
-def _no_progress(_: Progress) -> None:
-    """Ignores progress."""
-
-
-def _raise_if_set(cancel: threading.Event) -> None:
-    if cancel.is_set():
-        raise VideoError("cancelled; nothing was written")
+        return VideoSink(self._destination, video, first, options, size_wh=size_wh)
 
 
 def _first_picture(
-    video: VideoSource,
+    video: VideoSource, stop: Stop
 ) -> tuple[av.VideoFrame, Iterator[Picture | Copied]]:
-    """The first picture, and all items including it. Raises: VideoError without one."""
+    """The first picture, and all items including it.
+
+    Raises: VideoError without one, StoppedError where the run was stopped meanwhile.
+    """
     items = video.items()
     early: list[Picture | Copied] = []
     waiting_bytes = 0
     for item in items:
+        stop.check()
         early.append(item)
         if isinstance(item, Picture):
             return item.picture, chain(early, items)
@@ -123,6 +151,7 @@ class _Run:
         process: Process,
         options: VideoOptions,
         first: av.VideoFrame,
+        stop: Stop,
     ) -> None:
         self._video = video
         self._sink = sink
@@ -132,7 +161,9 @@ class _Run:
         self._format = first.format.name
         self._start_pts: int | None = None
         self._resized = 0
-        self._stop = Stop()
+        self._stop = stop
+        self._started = time.perf_counter()
+        self._total = video.frame_count  # the file is closed when the last progress is told
         self._decoded: Channel[_Work] = Channel(_QUEUED_PICTURES, self._stop)
         self._filtered: Channel[_Work] = Channel(_QUEUED_PICTURES, self._stop)
         self.frames = 0
@@ -151,38 +182,25 @@ class _Run:
         )
         return (note,)
 
-    def execute(
-        self,
-        items: Iterator[Picture | Copied],
-        progress: Callable[[Progress], None],
-        cancel: threading.Event,
-    ) -> None:
-        """Runs all stages to their end. Raises: the first error of any of them."""
-        stages = (lambda: self._decode(items), self._filter, self._encode)
+    def execute(self, items: Iterator[Picture | Copied]) -> None:
+        """Runs all stages to their end, the last one here. Raises: the first error of any."""
+        before = {"video-decode": lambda: self._decode(items), "video-filter": self._filter}
         threads = [
-            threading.Thread(target=self._guard, args=(stage,), name=f"video-{name}", daemon=True)
-            for stage, name in zip(stages, ("decode", "filter", "encode"), strict=True)
+            threading.Thread(target=self._guard, args=(stage,), name=name, daemon=True)
+            for name, stage in before.items()
         ]
-        started = time.perf_counter()
         for thread in threads:
             thread.start()
-        try:
-            while threads[-1].is_alive() and not self._stop.event.is_set():
-                threads[-1].join(_REPORT_EVERY_S)
-                _raise_if_set(cancel)
-                progress(self._progress(started))
-        except BaseException as error:
-            self._stop.fail(error)
-            raise
-        finally:
-            for thread in threads:
-                thread.join()
+        self._guard(self._encode)
+        for thread in threads:
+            thread.join()
         if self._stop.error is not None:
             raise self._stop.error
 
-    def _progress(self, started: float) -> Progress:
-        done, total = self.frames, self._video.frame_count
-        seconds = time.perf_counter() - started
+    def progress(self) -> Progress:
+        """How far it is; from any thread."""
+        done, total = self.frames, self._total
+        seconds = time.perf_counter() - self._started
         fps = done / seconds if seconds > 0 else 0.0
         eta = (total - done) / fps if total is not None and fps > 0 and total >= done else None
         return Progress(done, total, fps, eta)

@@ -339,13 +339,12 @@ class VideoSink:
             raise self._error(error) from error
 
     def finish(self) -> None:
-        """Drains the encoder, closes the file and gives it its name. Raises: VideoError."""
+        """Drains the encoder and closes the file. Raises: VideoError."""
         try:
             for packet in self.video.encode(None):
                 self._interleaver.video(packet)
             self._interleaver.finish()
             self.container.close()
-            self.path.replace(self.destination)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
         if self._moved_times:
@@ -353,6 +352,13 @@ class VideoSink:
                 f"{self._moved_times} timestamps were missing or out of order "
                 "and were set to the next free time"
             )
+
+    def publish(self) -> None:
+        """Gives the file its name. Raises: VideoError."""
+        try:
+            self.path.replace(self.destination)
+        except OSError as error:
+            raise self._error(error) from error
 
     def abandon(self) -> None:
         """Removes what was written."""

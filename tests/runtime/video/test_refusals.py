@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mien.engines.errors import MienError, UsageError, VideoError
 from mien.runtime.frame import Frame
-from mien.runtime.video import Progress, VideoOptions, edit_video, identity, probe, read_frames
+from mien.runtime.video import (
+    Progress,
+    VideoOptions,
+    edit_video,
+    identity,
+    probe,
+    read_frames,
+    sink,
+)
 from tests.runtime.video.clips import damage, truncate
 
 Clip = Callable[..., Path]
@@ -237,6 +248,24 @@ def test_an_interrupt_leaves_nothing(clip: Clip, tmp_path: Path) -> None:
     source = clip("in.mp4", frames=100)
     with pytest.raises(KeyboardInterrupt):
         edit_video(source, tmp_path / "out.mp4", identity, progress=interrupt)
+    assert files_in(tmp_path) == ["in.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_an_interrupt_as_the_file_is_made_leaves_nothing(
+    clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sink.Interleaver
+
+    def interrupted(*arguments: Any) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        return made(*arguments)
+
+    monkeypatch.setattr(sink, "Interleaver", interrupted)
+    source = clip("in.mp4", frames=100)
+    with pytest.raises(KeyboardInterrupt):
+        edit_video(source, tmp_path / "out.mp4", identity)
     assert files_in(tmp_path) == ["in.mp4"]
 
 

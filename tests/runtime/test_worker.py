@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mien.runtime.worker import run_in_worker
+
+
+class InterruptedHere(BaseException):
+    """What the signal of these tests raises."""
+
+
+@pytest.fixture
+def interrupting() -> Iterator[None]:
+    """SIGUSR1 raises, in the main thread, as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise InterruptedHere
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def nothing(*_: object) -> None:
+    """Does nothing."""
+
+
+def test_the_result_comes_back_and_no_thread_is_left() -> None:
+    before = threading.active_count()
+    assert run_in_worker(lambda: 3, stop=nothing, meanwhile=nothing) == 3
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_work_reaches_the_caller() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_in_worker(fail, stop=nothing, meanwhile=nothing)
+
+
+def test_an_error_meanwhile_stops_the_work_and_waits_for_it() -> None:
+    stopped = threading.Event()
+    tidied = []
+
+    def work() -> None:
+        stopped.wait(60)
+        time.sleep(0.1)
+        tidied.append(True)
+
+    def meanwhile() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_in_worker(work, stop=lambda _: stopped.set(), meanwhile=meanwhile)
+    assert tidied == [True]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_signal_is_raised_only_when_the_work_has_tidied_up(interrupting: None) -> None:
+    stopped = threading.Event()
+    tidied = []
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        stopped.wait(60)
+        time.sleep(0.2)
+        tidied.append(True)
+
+    with pytest.raises(InterruptedHere):
+        run_in_worker(work, stop=lambda _: stopped.set(), meanwhile=nothing)
+    assert tidied == [True]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_second_signal_does_not_cut_the_tidying_short(interrupting: None) -> None:
+    stopped = threading.Event()
+    tidied = []
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        stopped.wait(60)
+        time.sleep(0.2)  # it is waited for by now
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.2)
+        tidied.append(True)
+
+    with pytest.raises(InterruptedHere):
+        run_in_worker(work, stop=lambda _: stopped.set(), meanwhile=nothing)
+    assert tidied == [True]
