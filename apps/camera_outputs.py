@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
-from mien.apps.camera import OutputPlan
+from mien.apps.camera_plan import OutputPlan
 from mien.engines.errors import DeviceError, UsageError
 from mien.runtime.live.output import ThreadedOutput
 from mien.runtime.live.pipe import PipeFormat, RawPipe, check_pipe

@@ -6,12 +6,13 @@ import importlib
 import signal
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from mien.apps.camera import CameraPlan, PanelPlan
 from mien.apps.camera_display import Teller, summary_line
 from mien.apps.camera_outputs import OpenOutputs, check_outputs, open_outputs
-from mien.apps.settings import FilterMaker, FilterSettings
+from mien.apps.camera_plan import CameraPlan, PanelPlan
+from mien.apps.settings import FilterMaker
 from mien.apps.signals import Stopped
 from mien.engines.errors import DeviceError, UsageError
 from mien.runtime.live.capture import CameraFormat, CaptureOptions, Source, open_source
@@ -34,7 +35,11 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
     if plan.target is None and not has_panel:
         raise UsageError("which expression? add --emotion happy (or another)")
     controls = Controls(
-        target=plan.target, face=plan.face, method=plan.method, gan=plan.gan, mark=plan.mark
+        target=plan.target,
+        face=plan.face,
+        method=plan.filter.method,
+        gan=plan.filter.gan,
+        mark=plan.mark,
     )
     teller = Teller()
     with ExitStack() as opening:
@@ -128,13 +133,7 @@ def _watch(
 
 def _filter(plan: CameraPlan, make_filter: FilterMaker, state: ControlState) -> LiveFilter:
     face = int(state.face) if state.face.isdigit() else state.face
-    settings = FilterSettings(
-        face=face,
-        provider=plan.provider,
-        models=plan.models,
-        method=state.method,
-        gan=state.gan,
-    )
+    settings = replace(plan.filter, face=face, method=state.method, gan=state.gan)
     return cast("LiveFilter", make_filter(settings))
 
 

@@ -1,8 +1,9 @@
-"""Being stopped: Ctrl-C and a polite kill end an edit the same way."""
+"""Being stopped: Ctrl-C and a polite kill end a program the same way."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -19,11 +20,31 @@ class Stopped(BaseException):
         self.status = 128 + number
 
 
+def status_of(program: Callable[[], int]) -> int:
+    """The exit status of a program: its own, or that of the signal that ended it.
+
+    No signal counts after it: with its work done, a program must not end with the trace of what
+    the interpreter was at on its way out.
+    """
+    try:
+        raise_on_signals()
+        status = program()
+        _ignore_signals()
+    except Stopped as stopped:
+        return stopped.status
+    return status
+
+
 def raise_on_signals() -> None:
     """Nothing; from now on SIGINT, SIGTERM and SIGHUP raise `Stopped` in the main thread."""
     for number in _numbers():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise)
+
+
+def _ignore_signals() -> None:
+    for number in _numbers():
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _numbers() -> list[int]:
@@ -34,6 +55,5 @@ def _numbers() -> list[int]:
 def _raise(number: int, _frame: FrameType | None) -> None:
     # A second signal must not break the clean-up that the first one began, be it another one: a
     # terminal that closes may send SIGHUP and SIGTERM together.
-    for other in _numbers():
-        signal.signal(other, signal.SIG_IGN)
+    _ignore_signals()
     raise Stopped(number)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from mien.apps.main import run
-from mien.apps.signals import raise_on_signals
+from mien.apps.signals import status_of
 
 if __name__ == "__main__":
-    raise_on_signals()
-    sys.exit(run(["edit", *sys.argv[1:]]))
+    sys.exit(status_of(lambda: run(["edit", *sys.argv[1:]])))

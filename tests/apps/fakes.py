@@ -19,7 +19,7 @@ import numpy as np
 
 from mien.apps.main import run
 from mien.apps.settings import FilterSettings
-from mien.apps.signals import raise_on_signals
+from mien.apps.signals import status_of
 from mien.engines import ModelError
 from mien.runtime.frame import Frame, Plane
 from mien.runtime.target import Target
@@ -126,5 +126,4 @@ def edited_brightness(path: Path) -> list[float]:
 
 
 if __name__ == "__main__":
-    raise_on_signals()
-    sys.exit(run(sys.argv[1:], FakeFilter))
+    sys.exit(status_of(lambda: run(sys.argv[1:], FakeFilter)))

@@ -9,7 +9,7 @@ import sys
 
 from mien.apps.main import run
 from mien.apps.settings import FilterSettings
-from mien.apps.signals import raise_on_signals
+from mien.apps.signals import status_of
 from tests.apps.fakes import FakeFilter
 
 
@@ -31,5 +31,4 @@ class LiveFake(FakeFilter):
 
 
 if __name__ == "__main__":
-    raise_on_signals()
-    sys.exit(run(sys.argv[1:], LiveFake))
+    sys.exit(status_of(lambda: run(sys.argv[1:], LiveFake)))

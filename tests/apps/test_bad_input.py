@@ -282,6 +282,33 @@ except Stopped as stopped:
     assert (done.returncode, done.stdout, done.stderr) == (0, "129\n", "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_signal_after_the_work_leaves_its_status_and_no_trace() -> None:
+    program = """
+import os, signal, sys
+from mien.apps.signals import status_of
+status = status_of(lambda: 7)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    os.kill(os.getpid(), number)
+sys.exit(status)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (7, b"")
+
+
+def test_signals_are_minded_before_anything_that_takes_time_is_imported() -> None:
+    program = """
+import sys
+from mien.apps.signals import status_of
+import mien.apps.main
+print({"typer", "numpy", "mien.engines"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="the limit is one of POSIX")
 @pytest.mark.parametrize("suffix", [".mp4", ".png"])
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, suffix: str) -> None:

@@ -1,0 +1,59 @@
+"""The command line `mien`, with all its commands in the order that its help lists them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mien.apps.commands.bench import bench
+from mien.apps.commands.camera import camera
+from mien.apps.commands.edit import edit
+from mien.apps.commands.evaluate import evaluate
+from mien.apps.commands.machine import build, doctor
+from mien.apps.commands.models import audit, calibrate, export, export_triton, models
+
+app = typer.Typer(
+    name="mien",
+    help="Change the expression on a face in videos and pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"mien {version('mien')}")
+        raise typer.Exit
+
+
+@app.callback()
+def mien(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Change the expression on a face in videos and pictures."""
+
+
+app.command()(camera)
+app.command()(edit)
+app.command()(models)
+app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(export)
+app.command()(calibrate)
+app.command()(build)
+app.command("export-triton")(export_triton)
+app.command()(doctor)
+app.command()(audit)
+app.command()(bench)
+app.add_typer(evaluate, name="evaluate")

@@ -1,0 +1,171 @@
+"""`mien edit`: its options, and the job they make."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.apps.commands import options
+from mien.apps.commands.values import checked_strength
+from mien.apps.settings import FilterMaker, FilterSettings
+from mien.engines.errors import UsageError
+
+if TYPE_CHECKING:
+    from mien.runtime.target import Target
+    from mien.runtime.timeline import Timeline
+
+Source = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="IN",
+        help="A video, a picture (JPEG, PNG, WebP) or a folder of them; "
+        "without it a bundled sample is edited.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", metavar="OUT", help="The result; by default IN_happy.mp4 beside IN."
+    ),
+]
+Emotion = Annotated[
+    str | None,
+    typer.Option(
+        metavar=options.EMOTIONS,
+        help="neutral, happy, sad, surprised, fearful, disgusted, angry, contemptuous, "
+        "or a mix such as happy:0.7+surprised:0.3.",
+    ),
+]
+Intensity = Annotated[
+    float, typer.Option(metavar=options.STRENGTHS, help="How strongly; 1 is the full expression.")
+]
+Compare = Annotated[bool, typer.Option("--compare", help="Show original and edit side by side.")]
+Start = Annotated[
+    str | None,
+    typer.Option("--from", metavar="T", help="Edit from here: seconds or [HH:]MM:SS."),
+]
+End = Annotated[
+    str | None, typer.Option("--to", metavar="T", help="Edit up to here; the rest stays.")
+]
+TimelineFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--timeline",
+        metavar="FILE",
+        help="A CSV of time, emotion, intensity, instead of --emotion.",
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        metavar=options.METHODS,
+        help="How: warp moves the face's own pixels; the others restyle the picture, the face "
+        "or each part of it with a GAN.",
+    ),
+]
+Gan = Annotated[
+    str | None,
+    typer.Option(
+        metavar=options.GANS,
+        help="The GAN of image, face and parts; by default stargan.",
+        show_default=False,
+    ),
+]
+Blend = Annotated[
+    str | None,
+    typer.Option(
+        metavar=options.BLENDS,
+        help="How a GAN's picture is put back: its change added to the frame, or the picture "
+        "pasted; by default field.",
+        show_default=False,
+    ),
+]
+Codec = Annotated[
+    str | None, typer.Option(help="The video codec; by default that of IN.", metavar="NAME")
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        metavar="0..100",
+        help="Quality of the result; by default 80 for videos, that of IN for pictures.",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+
+
+def edit(
+    context: typer.Context,
+    source: Source = None,
+    output: Output = None,
+    emotion: Emotion = None,
+    intensity: Intensity = 1.0,
+    face: options.Face = "all",
+    compare: Compare = False,
+    start: Start = None,
+    end: End = None,
+    timeline: TimelineFile = None,
+    method: Method = "warp",
+    gan: Gan = None,
+    blend: Blend = None,
+    codec: Codec = None,
+    quality: Quality = None,
+    provider: options.Provider = "cpu",
+    models: options.Models = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Put another expression on the faces of a video, a picture or a folder of either."""
+    # Imported late, so that --help and a mistyped option answer at once.
+    from mien.apps.display import display_for_terminal
+    from mien.apps.edit_job import EditJob, run_job
+    from mien.apps.inputs import SAMPLE, SAMPLE_STEM
+
+    if quality is not None and not 0 <= quality <= 100:
+        raise UsageError(f"--quality must lie in 0..100, not {quality}")
+    goal = _goal(emotion, timeline, intensity, sample=source is None)
+    section = _time(start, "--from"), _time(end, "--to")
+    job = EditJob(source or SAMPLE, goal, output, compare, *section, codec, quality, overwrite)
+    if source is None and output is None:
+        job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{SAMPLE.suffix}"))
+    settings = FilterSettings(_face(face), provider, models, method, gan, blend)
+    make_filter: FilterMaker = context.obj
+    raise typer.Exit(run_job(job, lambda: make_filter(settings), display_for_terminal()))
+
+
+def _goal(
+    emotion: str | None, timeline: Path | None, intensity: float, *, sample: bool
+) -> Target | Timeline:
+    from mien.runtime.target import parse_target
+    from mien.runtime.timeline import read_timeline
+
+    strength = checked_strength(intensity)
+    if timeline is not None:
+        if emotion is not None:
+            raise UsageError("give either --emotion or --timeline, not both")
+        return read_timeline(timeline, strength)
+    if emotion is None and not sample:
+        raise UsageError("which expression? add --emotion happy (or another), or --timeline FILE")
+    return parse_target(emotion or "happy", strength)
+
+
+def _face(text: str) -> str | int:
+    if text in ("all", "largest"):
+        return text
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise UsageError(f"--face must be all, largest or a number, not {text!r}")
+
+
+def _time(text: str | None, option: str) -> float | None:
+    from mien.runtime.timeline import parse_time
+
+    if text is None:
+        return None
+    try:
+        return parse_time(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from error

@@ -1,0 +1,65 @@
+"""`mien build` and `mien doctor`: this machine made ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mien.apps.commands import options
+
+Networks = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NETWORK...]",
+        help="Whose plans; by default the default filter's, all for every model's.",
+        show_default=False,
+    ),
+]
+ShowList = Annotated[bool, typer.Option("--list", help="List the plans there are.")]
+Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune", help="Remove plans that are damaged, or of another device or other models."
+    ),
+]
+TrustPlan = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Take in a plan from elsewhere, its sidecar beside it. A plan is code: it runs "
+        "with your rights.",
+    ),
+]
+BuildDevice = Annotated[int, typer.Option(metavar="N", min=0, help="Which CUDA device.")]
+OwnModels = Annotated[
+    Path | None, typer.Option("--models", metavar="DIR", help="Models of your own.")
+]
+Port = Annotated[int, typer.Option(metavar="N", help="The panel's port.")]
+
+
+def build(
+    networks: Networks = None,
+    show_list: ShowList = False,
+    prune: Prune = False,
+    trust_plan: TrustPlan = None,
+    device: BuildDevice = 0,
+    models: OwnModels = None,
+) -> None:
+    """Compile the networks for this machine's GPU with TensorRT, ahead of their first use."""
+    from mien.apps.build import BuildJob, run_build
+
+    job = BuildJob(tuple(networks or ()), models, device)
+    status = run_build(job, show_list=show_list, prune=prune, trust=trust_plan)
+    raise typer.Exit(status)
+
+
+def doctor(
+    models: options.Models = None, port: Port = 8765, as_json: options.AsJson = False
+) -> None:
+    """Look at what this machine has, and print the line that mends what it lacks."""
+    from mien.apps.checks.finding import Machine
+    from mien.apps.doctor import print_doctor
+
+    raise typer.Exit(print_doctor(Machine(models=models, port=port), as_json=as_json))

@@ -1,0 +1,98 @@
+"""`mien models`, `export`, `calibrate`, `audit` and `export-triton`: the models, and more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mien.apps.commands import options
+from mien.engines.errors import UsageError
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="An ONNX file, or a network's name: warp, ...")
+]
+Precision = Annotated[str, typer.Option(metavar="fp16|int8", help="Into which precision.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Pictures or clips of faces to measure on; by default the bundled sample.",
+        show_default=False,
+    ),
+]
+Rules = Annotated[
+    str, typer.Option(metavar="cpu|tensorrt", help="What the INT8 model is to run on.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="The folder for the model, its card and a catalog; by default mien-PRECISION.",
+        show_default=False,
+    ),
+]
+AuditedModels = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="MODEL...",
+        help="ONNX files, or folders of them; by default the models that come with mien.",
+        show_default=False,
+    ),
+]
+OwnModels = Annotated[
+    Path | None, typer.Option("--models", metavar="DIR", help="A folder of your own models.")
+]
+
+
+def models(folder: options.Models = None) -> None:
+    """List the models with their licences, and check their files."""
+    from mien.apps.model_list import print_models
+
+    raise typer.Exit(print_models(folder))
+
+
+def export(context: typer.Context) -> None:
+    """Write a PyTorch checkpoint as a model for mien (with the extra mien[export])."""
+    from mien.apps.export_run import run_export
+
+    raise typer.Exit(run_export(context.args))
+
+
+def calibrate(
+    model: Model,
+    precision: Precision,
+    data: Data = None,
+    rules: Rules = "cpu",
+    output: Output = None,
+    models: options.Models = None,
+) -> None:
+    """Write a model in FP16 or INT8, where the edit stays as good (with mien[export])."""
+    from mien.calibration.calibrate import CalibratePlan, calibrate
+
+    made = calibrate(CalibratePlan(model, precision, data, rules, output, models))
+    typer.echo(made.text)
+    if made.path is None:
+        raise UsageError(f"{model} was not accepted in {precision}; {made.card} has the numbers")
+    typer.echo(f"Wrote {made.path}; use it with --models {made.path.parent}")
+
+
+def audit(models: AuditedModels = None, as_json: options.AsJson = False) -> None:
+    """Check that TensorRT takes a graph, without a device (with the extra mien[export])."""
+    from mien.apps.audit import print_audit
+
+    raise typer.Exit(print_audit(models or [], as_json=as_json))
+
+
+def export_triton(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    models: OwnModels = None,
+) -> None:
+    """Write the default filter as a model repository of Triton Inference Server."""
+    from mien.apps.triton_repository import export_triton
+
+    names = export_triton(folder, models)
+    typer.echo(f"Wrote {', '.join(names)}; tritonserver --model-repository={folder}")
