@@ -5,46 +5,133 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mien.engines.errors import MienError
+from mien.runtime.profile import FilterProfile, StageTime
+
+NO_TORCH = "ModuleNotFoundError: No module named 'torch"
+NETWORKS_PROGRAM, FILTER_PROGRAM = "mien.export.eager", "mien.training.eager_filter"
 
 
 @dataclass(frozen=True, slots=True)
 class EagerRow:
     """Median milliseconds of a network in PyTorch eager and in ONNX Runtime, in turn.
 
-    ratio: PyTorch's by ONNX Runtime's.
+    ratio: PyTorch's by ONNX Runtime's. setting: how PyTorch was called, what was fastest for it.
+    All are None where the network cannot run in PyTorch; `refused` says why then.
     """
 
     network: str
-    torch_ms: float
+    torch_ms: float | None = None
+    onnx_runtime_ms: float | None = None
+    ratio: float | None = None
+    setting: str | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EagerShare:
+    """What a network takes in a frame of the filter: its calls, and milliseconds in both.
+
+    setting: how PyTorch was called.
+    """
+
+    network: str
+    calls: float
     onnx_runtime_ms: float
-    ratio: float
+    torch_ms: float
+    setting: str
 
 
-def eager_rows(models: Path | None, seconds: float, threads: int) -> list[EagerRow]:
-    """A row for each network of the default filter; none where PyTorch is not installed.
+@dataclass(frozen=True, slots=True)
+class EagerFilter:
+    """The whole filter with its networks in ONNX Runtime and in PyTorch eager, frame by frame.
 
+    networks: what each takes in a frame, on average. decibels: PSNR between the frame that one has
+    edited and the same of the other, at worst; None where all are the same.
+    """
+
+    onnx_runtime: FilterProfile
+    torch: FilterProfile
+    networks: tuple[EagerShare, ...]
+    decibels: float | None
+
+
+class TorchMissingError(MienError):
+    """PyTorch is not installed."""
+
+
+def eager_rows(
+    models: Path | None, networks: Mapping[str, int], seconds: float, threads: int
+) -> list[EagerRow]:
+    """A row for each network; none where PyTorch is not installed.
+
+    networks: how many threads each has in ONNX Runtime. threads: the most that PyTorch may have.
     Raises MienError where it fails.
     """
-    told = ["--seconds", str(seconds), "--threads", str(threads)]
+    told = [f"{name}={count}" for name, count in networks.items()]
+    told += ["--seconds", str(seconds), "--threads", str(threads)]
     if models is not None:
         told += ["--models", str(models)]
+    try:
+        found = _run(NETWORKS_PROGRAM, told)
+    except TorchMissingError:
+        return []
+    return [_row(name, told) for name, told in found.items()]
+
+
+def _row(network: str, told: Mapping[str, Any]) -> EagerRow:
+    if "refused" in told:
+        return EagerRow(network, refused=told["refused"])
+    torch_ms, onnx_ms = told["torch"], told["onnx_runtime"]
+    return EagerRow(network, torch_ms, onnx_ms, torch_ms / onnx_ms, told["setting"])
+
+
+def eager_filter(clip: Path, options: Sequence[str], threads: int) -> EagerFilter:
+    """The whole filter in both. options: of the filter, as words of a command line.
+
+    Raises MienError where it fails, and where PyTorch is not installed.
+    """
+    found = _run(FILTER_PROGRAM, [str(clip), *options, "--threads", str(threads)])
+    onnx, torch = found["onnx_runtime"], found["torch"]
+    networks = tuple(
+        EagerShare(
+            name,
+            share["calls"],
+            share["ms"],
+            torch["networks"][name]["ms"],
+            found["settings"][name],
+        )
+        for name, share in onnx["networks"].items()
+    )
+    return EagerFilter(_profile(onnx), _profile(torch), networks, found["decibels"])
+
+
+def _profile(told: Mapping[str, Any]) -> FilterProfile:
+    return FilterProfile(
+        tuple(StageTime(**stage) for stage in told["stages"]),
+        StageTime(**told["whole"]),
+        told["frames"],
+        told["faces"],
+        told["fps"],
+    )
+
+
+def _run(program: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What a program printed as JSON. Raises MienError, TorchMissingError."""
     done = subprocess.run(
-        [sys.executable, "-m", "mien.export.eager", *told],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", program, *arguments], capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
-        found = json.loads(done.stdout.splitlines()[-1])
-        return [
-            EagerRow(name, ms["torch"], ms["onnx_runtime"], ms["torch"] / ms["onnx_runtime"])
-            for name, ms in found.items()
-        ]
-    said = done.stderr.strip().splitlines() or ["nothing"]
-    if said[-1].startswith("ModuleNotFoundError: No module named 'torch"):
-        return []
-    raise MienError(f"PyTorch failed while it was timed: {said[-1]}")
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+    said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+    if said.startswith(NO_TORCH):
+        raise TorchMissingError(
+            "PyTorch is not installed: pip install 'mien[export]', or leave out --beside torch"
+        )
+    raise MienError(f"PyTorch failed while it was timed: {said.removeprefix('mien: ')}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mien.apps.bench_variants import NetworkRow, SceneRow
+from mien.apps.bench_networks import NetworkRow
+from mien.apps.bench_variants import SceneRow
 from mien.runtime.chart import Bar, Panel, draw_chart
 from mien.runtime.profile import FilterProfile
 

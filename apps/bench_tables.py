@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from mien.apps.bench_eager import EagerRow
-from mien.apps.bench_variants import NetworkRow, SceneRow, VariantRow
+from mien.apps.bench_eager import EagerFilter, EagerRow
+from mien.apps.bench_networks import NetworkRow, ran_on
+from mien.apps.bench_variants import SceneRow, VariantRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def network_grid(rows: Sequence[NetworkRow]) -> Grid:
         ),
         tuple(
             (
-                *(row.network, row.variant, row.provider),
+                *(row.network, row.variant, ran_on(row)),
                 *(f"{row.median_ms:.2f}", f"{row.p95_ms:.2f}", f"{row.per_s:.0f}"),
                 *(f"{row.operations / 1e6:.0f}", _known(row.peak_percent, ".0f")),
                 _known(row.copy_percent, ".0f"),
@@ -97,15 +98,58 @@ def scene_grid(rows: Sequence[SceneRow]) -> Grid:
 
 
 def eager_grid(rows: Sequence[EagerRow]) -> Grid:
-    """ONNX Runtime against PyTorch."""
+    """ONNX Runtime against PyTorch, network by network."""
     return Grid(
-        "Against PyTorch eager, the same weights and as many threads, call by call in turn",
-        ("network", "PyTorch, ms", "ONNX Runtime, ms", "times as fast"),
+        "Networks against PyTorch eager, the same weights, call by call in turn; median ms",
+        ("network", "PyTorch ran it with", "PyTorch", "ONNX Runtime", "times as fast"),
         tuple(
-            (row.network, f"{row.torch_ms:.2f}", f"{row.onnx_runtime_ms:.2f}", f"{row.ratio:.2f}")
+            (
+                *(row.network, row.setting or f"not run: {row.refused}"),
+                *(_known(row.torch_ms, ".2f"), _known(row.onnx_runtime_ms, ".2f")),
+                _known(row.ratio, ".2f"),
+            )
             for row in rows
         ),
     )
+
+
+def eager_filter_grid(found: EagerFilter) -> Grid:
+    """The whole filter in ONNX Runtime and in PyTorch, and what makes up the difference."""
+    onnx, torch = found.onnx_runtime, found.torch
+    rows = [
+        _both("whole filter, median", onnx.whole.median_ms, torch.whole.median_ms),
+        _both("whole filter, p95", onnx.whole.p95_ms, torch.whole.p95_ms),
+    ]
+    stages = zip(onnx.stages, torch.stages, strict=True)
+    rows += [_both(f"{one.name}, median", one.median_ms, two.median_ms) for one, two in stages]
+    onnx_ms, torch_ms = 1000 / onnx.fps, 1000 / torch.fps
+    rows.append(_both("whole filter, mean", onnx_ms, torch_ms))
+    rows += [
+        _both(
+            f"{share.network}, mean ({share.calls:.2f} calls a frame; PyTorch: {share.setting})",
+            share.onnx_runtime_ms,
+            share.torch_ms,
+        )
+        for share in found.networks
+    ]
+    onnx_rest = onnx_ms - sum(share.onnx_runtime_ms for share in found.networks)
+    torch_rest = torch_ms - sum(share.torch_ms for share in found.networks)
+    rows += [
+        _both("all but the networks, mean", onnx_rest, torch_rest),
+        _both("bound: were ONNX Runtime to take no time", onnx_rest, torch_ms),
+    ]
+    alike = "the same" if found.decibels is None else f"alike to {found.decibels:.0f} dB or better"
+    return Grid(
+        f"The whole filter against PyTorch eager, the same weights, frame by frame in turn "
+        f"(edited frames {alike}); ms a frame",
+        ("", "ONNX Runtime", "PyTorch", "times as fast"),
+        tuple(rows),
+    )
+
+
+def _both(name: str, onnx_ms: float, torch_ms: float) -> tuple[str, ...]:
+    ratio = f"{torch_ms / onnx_ms:.2f}" if onnx_ms > 0 else "-"
+    return name, f"{onnx_ms:.2f}", f"{torch_ms:.2f}", ratio
 
 
 def _known(value: float | None, form: str) -> str:

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from mien.apps.inputs import SAMPLE
-from mien.engines import LANDMARKS, Catalog, DeviceError, EngineError, Provider
-from mien.engines.examples import example_inputs
-from mien.engines.networks import NETWORKS
-from mien.engines.onnx_runtime import DEFAULT_THREADS
-from mien.engines.peak import Peak, measure_peak
-from mien.engines.work import Work, work_of
+from mien.engines import Catalog, EngineError
 from mien.runtime.bench_scenes import SIZES_WH, scene_frames
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
 from mien.runtime.profile import (
     WARM_UP_FRAMES,
     FilterProfile,
-    StageTime,
     profile_in_turn,
-    time_in_turn,
 )
 
-NETWORK_SECONDS = 1.0
 SCENE_FRAMES = 60
 FACE_COUNTS = (1, 2, 4, 8)
 FACES_SIZE = "720p"
@@ -63,27 +55,6 @@ FilterOpener = Callable[[Variant], Filter]
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkRow:
-    """One network in one variant.
-
-    provider: what really ran it. per_s: calls a second at the median. peak_percent: of the
-    operations a second of the large matrix product, which is in float32: INT8 may pass 100.
-    copy_percent: of the bytes a second of the large copy, None where it
-    runs elsewhere.
-    """
-
-    network: str
-    variant: str
-    provider: str
-    median_ms: float
-    p95_ms: float
-    per_s: float
-    operations: float
-    peak_percent: float | None
-    copy_percent: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class VariantRow:
     """The whole filter in one variant, over the same frames as the others.
 
@@ -109,76 +80,6 @@ class SceneRow:
     median_ms: float
     p95_ms: float
     fps: float
-
-
-def measure_networks(
-    variants: Sequence[Variant], peaks: dict[str, Peak], seconds: float = NETWORK_SECONDS
-) -> list[NetworkRow]:
-    """The default filter's networks in every variant, call by call in turn.
-
-    peaks: by provider. Raises MienError.
-    """
-    rows = []
-    for network in NETWORKS:
-        with ExitStack() as opened:
-            entries = [variant.catalog().entry(network) for variant in variants]
-            engines = [
-                opened.enter_context(variant.catalog().open(network, provider=variant.provider))
-                for variant in variants
-            ]
-            feeds = example_inputs(network)
-            calls = [_call(engine.infer, feeds) for engine in engines]
-            times = time_in_turn(calls, seconds * len(variants), network.name)
-            for variant, entry, engine, spent in zip(
-                variants, entries, engines, times, strict=True
-            ):
-                work = work_of(entry.path, network)
-                rows.append(
-                    _row(variant, engine.provider, spent, work, peaks.get(variant.provider))
-                )
-    return rows
-
-
-def _call(infer: Callable[..., object], feeds: object) -> Callable[[], object]:
-    return lambda: infer(feeds)
-
-
-def _row(
-    variant: Variant, provider: str, spent: StageTime, work: Work, peak: Peak | None
-) -> NetworkRow:
-    seconds = spent.median_ms / 1000
-    operations_s = None if peak is None else peak.operations_s
-    copy_s = None if peak is None else peak.bytes_s
-    return NetworkRow(
-        network=spent.name,
-        variant=variant.name,
-        provider=provider,
-        median_ms=spent.median_ms,
-        p95_ms=spent.p95_ms,
-        per_s=1 / seconds,
-        operations=work.operations,
-        peak_percent=_percent(work.operations / seconds, operations_s),
-        copy_percent=_percent(work.bytes_moved / seconds, copy_s),
-    )
-
-
-def _percent(value: float, whole: float | None) -> float | None:
-    return None if whole is None else 100 * value / whole
-
-
-def measure_peaks(variants: Sequence[Variant]) -> dict[str, Peak]:
-    """The peak of every provider, with as many threads as the networks have.
-
-    A provider that ONNX Runtime does not run, such as mien's own TensorRT backend, has none.
-    """
-    peaks: dict[str, Peak] = {}
-    for variant in variants:
-        with variant.catalog().open(LANDMARKS, provider=variant.provider) as engine:
-            on_processor = engine.provider == Provider.CPU.short
-        provider = Provider.CPU.short if on_processor else variant.provider
-        with suppress(DeviceError):
-            peaks[variant.provider] = measure_peak(provider, DEFAULT_THREADS)
-    return peaks
 
 
 def profile_variants(

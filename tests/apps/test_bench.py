@@ -8,11 +8,15 @@ import cv2
 import pytest
 
 from mien.apps import bench_eager
-from mien.apps.bench_tables import Grid
+from mien.apps.bench_eager import eager_filter
+from mien.apps.bench_networks import measure_networks, ran_on
+from mien.apps.bench_plan import BenchPlan
+from mien.apps.bench_tables import Grid, eager_filter_grid, eager_grid
 from mien.apps.bench_variants import Variant
 from mien.apps.main import run
 from tests.apps.fakes import write_clip
 from tests.apps.stand_in import write_models
+from tests.runtime.style_networks import write_style_models
 
 Captured = pytest.CaptureFixture[str]
 
@@ -78,19 +82,104 @@ def test_a_grid_is_a_markdown_table() -> None:
     assert grid.markdown().splitlines() == lines
 
 
+def _python_that(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Path:
+    """What is started in the place of Python; it writes its arguments beside itself."""
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" > {folder}/told\n{script}\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    return folder / "told"
+
+
 def test_without_torch_there_is_no_row_and_with_a_broken_one_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    python = tmp_path / "python"
-    monkeypatch.setattr(sys, "executable", str(python))
     for said, expected in (
         ("ModuleNotFoundError: No module named 'torch'", []),
         ("mien: warp.onnx is of another make", None),
     ):
-        python.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 2\n')
-        python.chmod(0o755)
+        _python_that(monkeypatch, tmp_path, f'echo "{said}" >&2\nexit 2')
         if expected is None:
-            with pytest.raises(bench_eager.MienError, match="another make"):
-                bench_eager.eager_rows(None, 0.1, 1)
+            with pytest.raises(bench_eager.MienError, match=r"timed: warp\.onnx is of another make"):
+                bench_eager.eager_rows(None, {"warp": 1}, 0.1, 1)
         else:
-            assert bench_eager.eager_rows(None, 0.1, 1) == expected
+            assert bench_eager.eager_rows(None, {"warp": 1}, 0.1, 1) == expected
+
+
+def test_a_network_that_torch_cannot_run_has_a_row_that_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warp = {"torch": 3.0, "onnx_runtime": 1.5, "setting": "1 thread, planes"}
+    found = json.dumps({"warp": warp, "mouth": {"refused": "of another make"}})
+    told = _python_that(monkeypatch, tmp_path, f"echo '{found}'")
+    rows = bench_eager.eager_rows(tmp_path, {"warp": 1, "mouth": 2}, 0.5, 2)
+    assert eager_grid(rows).rows == (
+        ("warp", "1 thread, planes", "3.00", "1.50", "2.00"),
+        ("mouth", "not run: of another make", "-", "-", "-"),
+    )
+    arguments = f"warp=1 mouth=2 --seconds 0.5 --threads 2 --models {tmp_path}"
+    assert told.read_text().split() == ["-m", "mien.export.eager", *arguments.split()]
+
+
+def _profile(median_ms: float, fps: float) -> dict[str, object]:
+    times = {"median_ms": median_ms, "p95_ms": 2 * median_ms}
+    stages = [{"name": "edit"} | times]
+    return {"stages": stages, "whole": {"name": "filter"} | times, "fps": fps} | {
+        "frames": 9,
+        "faces": 1,
+    }
+
+
+def test_the_whole_filter_on_torch_is_told_with_what_makes_the_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = _profile(8, 100) | {"networks": {"warp": {"calls": 0.5, "ms": 2.0}}}
+    torch = _profile(16, 50) | {"networks": {"warp": {"calls": 0.5, "ms": 12.0}}}
+    found = {"onnx_runtime": onnx, "torch": torch, "settings": {"warp": "fast"}, "decibels": None}
+    told = _python_that(monkeypatch, tmp_path, f"echo '{json.dumps(found)}'")
+    plan = BenchPlan(method="face", gan="cyclegan", models=tmp_path)
+    rows = eager_filter_grid(eager_filter(tmp_path / "a.mp4", plan.filter_options(), 2)).rows
+    assert rows == (
+        ("whole filter, median", "8.00", "16.00", "2.00"),
+        ("whole filter, p95", "16.00", "32.00", "2.00"),
+        ("edit, median", "8.00", "16.00", "2.00"),
+        ("whole filter, mean", "10.00", "20.00", "2.00"),
+        ("warp, mean (0.50 calls a frame; PyTorch: fast)", "2.00", "12.00", "6.00"),
+        ("all but the networks, mean", "8.00", "8.00", "1.00"),
+        ("bound: were ONNX Runtime to take no time", "8.00", "20.00", "2.50"),
+    )
+    options = f"--emotion happy --method face --gan cyclegan --models {tmp_path} --threads 2"
+    assert told.read_text().split()[2:] == [str(tmp_path / "a.mp4"), *options.split()]
+
+
+def test_the_filter_on_torch_is_measured_first_and_refused_where_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    clip = write_clip(tmp_path / "in.mp4", 2)
+    told = _python_that(
+        monkeypatch, tmp_path, "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1"
+    )
+    for arguments, said in (
+        (["--beside", "torch"], "PyTorch is not installed: pip install"),
+        (["--beside", f"torch:{tmp_path}"], "leave out its folder"),
+        (["--beside", "torch", "--provider", "auto"], "use --provider cpu"),
+    ):
+        assert run(["bench", str(clip), *arguments]) == 2
+        assert said in capsys.readouterr().err
+    assert told.read_text().split()[1] == "mien.training.eager_filter", "nothing else was started"
+
+
+def test_the_networks_of_the_method_are_measured_as_the_filter_opens_them(tmp_path: Path) -> None:
+    models = write_style_models(tmp_path / "models")
+    plan = BenchPlan(method="parts", models=models)
+    report = measure_networks(plan, seconds=0)
+    ran = {row.network: ran_on(row) for row in report.rows}
+    assert ran == {
+        "detector": "cpu",
+        "landmarks": "cpu",
+        "face_parser": "cpu, 2 threads",
+        "stargan_parts": "cpu, 2 threads",
+    }
+    assert list(report.peaks) == ["cpu", "cpu, 2 threads"]
+    assert all(row.peak_percent is not None for row in report.rows)
+    assert report.threads() == {name: 2 if "," in on else 1 for name, on in ran.items()}
