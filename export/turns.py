@@ -1,0 +1,74 @@
+"""A network in PyTorch eager and in ONNX Runtime, timed call by call in turn."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.engines import OnnxRuntimeEngine
+from mien.engines.examples import example_inputs
+from mien.engines.network import Network
+from mien.export.torch_engine import TorchEngine
+
+REST_S = 0.03  # the threads of OpenMP go on turning for some milliseconds after each call
+LEAST_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Median milliseconds of a call in both, and how PyTorch was called: what was fastest for it.
+
+    rounds: calls of each.
+    """
+
+    name: str
+    rounds: int
+    torch_ms: float
+    onnx_runtime_ms: float
+    setting: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """PyTorch's time by ONNX Runtime's."""
+        return self.torch_ms / self.onnx_runtime_ms
+
+
+def time_in_both(
+    path: Path,
+    network: Network | str,
+    *,
+    seconds: float,
+    threads: int,
+    onnx_threads: int | None = None,
+) -> Timing:
+    """How long a call of the network in a file takes in both, measured in turn for `seconds`.
+
+    threads: the most that PyTorch may have. onnx_threads: of ONNX Runtime, None for as many.
+
+    Raises ModelError where the file is of another make, or the two answer differently.
+    """
+    with (
+        TorchEngine(path, network, threads=threads) as torch_engine,
+        OnnxRuntimeEngine(path, network, threads=onnx_threads or threads) as onnx_engine,
+    ):
+        feeds = example_inputs(onnx_engine.network)
+        torch_s: list[float] = []
+        onnx_s: list[float] = []
+        for engine in (torch_engine, onnx_engine):
+            engine.infer(feeds)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(torch_s) < LEAST_ROUNDS:
+            for engine, spent in ((torch_engine, torch_s), (onnx_engine, onnx_s)):
+                time.sleep(REST_S)
+                started = time.perf_counter()
+                engine.infer(feeds)
+                spent.append(time.perf_counter() - started)
+        return Timing(
+            onnx_engine.network.name,
+            len(torch_s),
+            1000 * statistics.median(torch_s),
+            1000 * statistics.median(onnx_s),
+            str(torch_engine.setting),
+        )
