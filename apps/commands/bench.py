@@ -28,9 +28,9 @@ Blend = Annotated[
 Beside = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PROVIDER[:DIR]",
-        help="Measure this provider, with the models of DIR, in turn with the other; "
-        "may be given again.",
+        metavar="PROVIDER[:DIR]|torch",
+        help="Measure this provider, with the models of DIR, or PyTorch eager, in turn with the "
+        "other; may be given again.",
         show_default=False,
     ),
 ]
