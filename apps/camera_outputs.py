@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +25,7 @@ class OpenOutputs:
     """Open outputs, the virtual camera among them, and why there is none though it may be."""
 
     outputs: tuple[ThreadedOutput, ...]
+    recording: Recording | None
     virtual: VirtualCamera | None
     no_virtual: str | None
 
@@ -57,27 +57,21 @@ def open_outputs(
     """
     rate = min(rate, facts.rate) if rate and facts.rate else rate or facts.rate
     path = f"/dev/video{source}" if source.isdigit() else source
-    virtual, no_virtual = None, None
+    virtual, no_virtual, recording = None, None, None
     with ExitStack() as opening:  # what is open is closed where the next does not open
         opened: list[ThreadedOutput] = []
 
-        def take(make: Callable[[], ThreadedOutput]) -> None:
-            output = make()
+        def take(output: ThreadedOutput) -> None:
             opening.callback(output.close)
             opened.append(output)
 
         if plan.record is not None:
-            record = plan.record
-            take(lambda: Recording(record, rate, overwrite=plan.overwrite))
+            recording = Recording(plan.record, rate, overwrite=plan.overwrite)
+            take(recording)
         if plan.pipe is not None:
-            pipe, form = plan.pipe, cast("PipeFormat", plan.pipe_format)
-            take(
-                lambda: RawPipe(
-                    pipe, facts.size_wh, pixel_format=form, rate=rate, overwrite=plan.overwrite
-                )
-            )
+            take(_pipe(plan.pipe, plan, facts, rate))
         if plan.window:
-            take(PreviewWindow)
+            take(PreviewWindow())
         if plan.virtual is not False:
             try:
                 virtual = VirtualCamera(
@@ -89,4 +83,9 @@ def open_outputs(
                     raise
                 no_virtual = str(error)
         opening.pop_all()
-    return OpenOutputs(tuple(opened), virtual, no_virtual)
+    return OpenOutputs(tuple(opened), recording, virtual, no_virtual)
+
+
+def _pipe(target: str, plan: OutputPlan, facts: SourceFacts, rate: Fraction | None) -> RawPipe:
+    form = cast("PipeFormat", plan.pipe_format)
+    return RawPipe(target, facts.size_wh, pixel_format=form, rate=rate, overwrite=plan.overwrite)

@@ -22,6 +22,7 @@ from mien.runtime.live.output import Output
 from mien.runtime.live.rate import RateLimit
 from mien.runtime.live.stats import Meter, faces_in
 from mien.runtime.live.values import Captured, LiveFrame, LiveStats
+from mien.runtime.worker import wait_surely
 
 IDLE_AFTER_S: Final = 3.0  # without anybody watching, the camera is let go
 _LOOK_S: Final = 0.2  # how often is looked whether somebody watches, or the end has come
@@ -119,7 +120,7 @@ class LiveLoop:
         try:
             self.start()
         except BaseException:
-            self._shut_down()
+            self._end()
             raise
         return self
 
@@ -129,8 +130,16 @@ class LiveLoop:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.stop()
+        self._end()
         self.join()
+
+    def _end(self) -> None:
+        """Nothing; it has ended, also where a signal's exception comes: that is raised then."""
+        self.stop()
+        if self._thread.ident is None:
+            self._shut_down()
+        else:
+            wait_surely(self._ended)
 
     @property
     def source(self) -> Source:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import secrets
 import tempfile
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, cast
@@ -64,6 +65,18 @@ class Recording(ThreadedOutput):
         self._rate = rate
         self._container: OutputContainer | None = None
         self._is_kept = True
+
+    def close(self) -> None:
+        """Nothing; the file is whole and has its name, or the message says what became of it."""
+        super().close()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and thread.is_alive():
+            self._note_failure(
+                OutputStoppedError(
+                    f"the recording {self.path} could not be ended within {self.close_s:g} s; "
+                    f"what there is of it is in {self.part}"
+                )
+            )
 
     def _show(self, frame: LiveFrame) -> None:
         try:

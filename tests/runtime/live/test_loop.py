@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import signal
 import threading
 import time
 import weakref
@@ -396,6 +398,23 @@ def test_a_camera_that_is_unplugged_is_told_of_and_goes_on_when_back() -> None:
         wait_until(lambda: len(out.frames) == 2)
         assert loop.stats().messages == ()
     assert_in_order(out.frames)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_signal_while_it_ends_does_not_keep_an_output_from_its_end() -> None:
+    class Slow(Recorder):
+        has_ended = False
+
+        def close(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+            super().close()
+            self.has_ended = True
+
+    slow = Slow()
+    with pytest.raises(KeyboardInterrupt), running(slow) as made:
+        made.push(10)
+    assert slow.has_ended
 
 
 def test_a_clip_runs_through_the_real_filter(clip: Callable[..., Path]) -> None:
