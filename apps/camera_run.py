@@ -14,7 +14,7 @@ from mien.apps.camera_outputs import OpenOutputs, check_outputs, open_outputs
 from mien.apps.camera_plan import CameraPlan, PanelPlan
 from mien.apps.settings import FilterMaker
 from mien.apps.signals import Stopped
-from mien.engines.errors import DeviceError, UsageError
+from mien.engines.errors import DeviceError, UsageError, VideoError
 from mien.runtime.live.capture import CameraFormat, CaptureOptions, Source, open_source
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import LiveFilter
@@ -29,7 +29,10 @@ _SIGNAL = 128  # a shell's exit status for a signal, less its number
 
 
 def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
-    """The exit status: 0 after Ctrl-C or the time asked for. Raises MienError."""
+    """The exit status: 0 after Ctrl-C or the time asked for.
+
+    Raises MienError, also at the end, where a recording is not what was asked for.
+    """
     check_outputs(plan.outputs, plan.source)
     has_panel = _has_panel(plan.panel)
     if plan.target is None and not has_panel:
@@ -46,7 +49,7 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
         form = cast("CameraFormat", plan.format)
         usual = CaptureOptions()
         options = CaptureOptions(plan.size_wh or usual.size_wh, plan.rate or usual.rate, form)
-        source = open_source(plan.source, options=options)
+        source = open_source(plan.source, options=options, file_room_wh=plan.size_wh)
         opening.callback(source.close)
         opened = open_outputs(plan.outputs, plan.source, source.facts, plan.rate)
         for output in opened.outputs:
@@ -94,6 +97,8 @@ def _run(
         if stopped.status != _SIGNAL + signal.SIGINT:
             raise
     teller.say(summary_line(loop.stats()))
+    if opened.recording is not None and (trouble := opened.recording.status().message):
+        raise VideoError(trouble)
     return 0
 
 

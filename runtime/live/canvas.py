@@ -11,7 +11,7 @@ import numpy as np
 from mien.runtime.frame import Frame
 from mien.runtime.live.pixels import converted, format_name, upright
 from mien.runtime.video.formats import FormatLayout, format_layout
-from mien.runtime.video.planes import plane_views
+from mien.runtime.video.planes import frame_from_av, plane_views
 
 CanvasFormat = Literal["yuv420p", "rgb24", "bgr24"]
 BLACK: Final = {"yuv420p": (16, 128, 128), "rgb24": (0,), "bgr24": (0,)}
@@ -92,6 +92,18 @@ def fitted(size_wh: tuple[int, int], room_wh: tuple[int, int]) -> tuple[int, int
         for room, side in zip(room_wh, size_wh, strict=True)
     )
     return (room_wh[0] - width) // 4 * 2, (room_wh[1] - height) // 4 * 2, width, height
+
+
+def scaled_into(room_wh: tuple[int, int], frame: Frame) -> Frame:
+    """`frame` as large as fits in there, in 4:2:0, itself where it is. Raises: VideoError."""
+    *_, width, height = fitted((frame.width, frame.height), even_size(room_wh))
+    if (width, height) == (frame.width, frame.height):
+        return frame
+    full_range = frame.layout.full_range
+    picture = converted(frame, "yuv420p", size_wh=(width, height), full_range=full_range)
+    scaled = frame_from_av(picture)
+    layout = replace(scaled.layout, full_range=full_range, matrix=frame.layout.matrix)
+    return replace(scaled, layout=layout, pts=frame.pts, time_base=frame.time_base)
 
 
 def yuv_planes(pixels: np.ndarray) -> list[np.ndarray]:

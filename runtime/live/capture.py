@@ -102,7 +102,12 @@ class Device(Protocol):
         ...
 
 
-def open_source(what: str, *, options: CaptureOptions | None = None) -> Source:
+def open_source(
+    what: str,
+    *,
+    options: CaptureOptions | None = None,
+    file_room_wh: tuple[int, int] | None = None,
+) -> Source:
     """The source of that name, with its first frame there.
 
     what: a camera's number (`0`) or path (`/dev/video2`), a video or picture to play in real time
@@ -118,7 +123,7 @@ def open_source(what: str, *, options: CaptureOptions | None = None) -> Source:
     is_camera = what.isascii() and what.isdigit()
     if is_camera or what.startswith(("/dev/", "csi:")):
         return CameraSource(lambda: open_camera(what, options))
-    return CameraSource(lambda: FileDevice(Path(what)))
+    return CameraSource(lambda: FileDevice(Path(what), file_room_wh))
 
 
 class PushSource:

@@ -11,6 +11,7 @@ from typing import Final
 
 from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame
+from mien.runtime.live.canvas import scaled_into
 from mien.runtime.live.capture import Shot
 from mien.runtime.live.pixels import live_frame
 from mien.runtime.live.values import SourceFacts
@@ -24,11 +25,12 @@ _LONGEST_STEP_S: Final = 10.0  # a longer step between two frames is taken for a
 class FileDevice:
     """A file that gives its frames when they are due, and begins again when it ends.
 
-    A file gives what it has. The time of a frame is when it was given. Raises: VideoError.
+    room_wh: pictures are made as large as fit in there, None leaves them as they are.
+    The time of a frame is when it was given. Raises: VideoError.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, room_wh: tuple[int, int] | None = None) -> None:
+        self._path, self._room_wh = path, room_wh
         self._interrupted = threading.Event()
         self._source = VideoSource(path)
         container, stream, rate = self._source.container, self._source.stream, self._source.rate
@@ -47,7 +49,7 @@ class FileDevice:
             size_wh=(first.width, first.height),
             rate=PICTURE_RATE if is_picture else rate,
             pixel_format=stream.pix_fmt or "",
-            asked="",
+            asked="" if room_wh is None else f"{room_wh[0]}x{room_wh[1]}",
         )
 
     def read(self) -> Shot:
@@ -93,7 +95,8 @@ class FileDevice:
     def _decoded(self) -> Iterator[Frame]:
         for item in self._source.items(copies=False):
             if isinstance(item, Picture):
-                yield live_frame(item.picture)
+                frame = live_frame(item.picture)
+                yield frame if self._room_wh is None else scaled_into(self._room_wh, frame)
 
     def _step_between(self, before_s: float | None, time_s: float | None) -> float:
         if before_s is None or time_s is None or not 0 < time_s - before_s < _LONGEST_STEP_S:

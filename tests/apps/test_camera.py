@@ -83,6 +83,16 @@ def test_raw_video_goes_to_a_file_for_another_program(clip_file: Path, tmp_path:
     assert pipe.read_bytes().startswith(b"YUV4MPEG2 W64 H48 F10:1")
 
 
+def test_a_file_takes_the_size_that_is_asked_for(
+    clip_file: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    pipe = tmp_path / "video.y4m"
+    options = ["--emotion", "sad", "--no-panel", "--no-virtual", "--pipe", str(pipe)]
+    assert camera(clip_file, *options, "--seconds", "0.5", "--size", "320x120") == 0
+    assert pipe.read_bytes().startswith(b"YUV4MPEG2 W160 H120 F10:1")
+    assert "160x120 at 10, yuv420p (asked for: 320x120)" in capsys.readouterr().err
+
+
 def test_without_a_virtual_camera_it_goes_on_where_there_is_another_way(
     clip_file: Path, tmp_path: Path, virtual: Recorder, capsys: Captured
 ) -> None:
@@ -238,6 +248,29 @@ def test_a_signal_ends_it_and_the_recording_is_whole(
     with av.open(str(record)) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 1
     assert [entry.name for entry in tmp_path.iterdir() if "part" in entry.name] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
+def test_a_recording_that_stopped_is_told_at_the_end_too_and_is_no_success(
+    clip_file: Path, tmp_path: Path
+) -> None:
+    import resource
+
+    record = tmp_path / "talk.mp4"
+    arguments = ["camera", "--source", str(clip_file), "--emotion", "happy", "--no-virtual"]
+    arguments += ["--no-panel", "--pipe", os.devnull, "--record", str(record), "--seconds", "1.5"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.apps.live_fakes", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"mien: the recording {record} has stopped: the disk is full")
+    assert not record.exists()
 
 
 def stats(**changes: object) -> LiveStats:

@@ -127,3 +127,21 @@ def test_a_file_that_vanishes_while_it_plays_is_told_of(clip: Callable[..., Path
     assert after is not None
     assert source.message is None
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("room_wh", "size_wh"),
+    [((320, 320), (320, 192)), ((80, 200), (80, 48)), ((160, 96), (160, 96))],
+)
+def test_a_file_is_scaled_into_the_size_that_is_asked_for(
+    clip: Callable[..., Path], room_wh: tuple[int, int], size_wh: tuple[int, int]
+) -> None:
+    path = clip("turned.mov", frames=3, size_wh=(96, 160), rotation=1)
+    device, plain = FileDevice(path, room_wh), FileDevice(path)
+    frame, own = device.read().frame, plain.read().frame
+    device.close()
+    plain.close()
+    assert device.facts.size_wh == (frame.width, frame.height) == size_wh
+    assert frame.planes[0].samples.shape == size_wh[::-1]
+    assert frame.layout == own.layout
+    assert abs(float(frame.planes[0].samples.mean()) - float(own.planes[0].samples.mean())) < 2
