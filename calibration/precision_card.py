@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from mien.calibration.precision_count import Int8Count
 from mien.calibration.precision_errors import OutputError
 from mien.calibration.precision_quality import EditQuality
 
@@ -17,6 +18,7 @@ class PrecisionCard:
     network: its name. precision: `fp16` or `int8`. rules: for INT8, whose: `cpu` or `tensorrt`.
     source_sha256: of the FP32 file. data: what it was shown. inputs: how many inputs that made.
     nodes: that compute with floating values. kept: those that stay in FP32, and why.
+    int8: what of it really computes in INT8, None for FP16.
     errors: per output, against FP32. quality: of the edited frames, None where none depends on it.
     fp32_ms, ms: medians of a run of either on `machine`, in turns; for FP16 they are None.
     refusal: why it was not accepted, empty where it was. notes: what a reader must know besides.
@@ -35,6 +37,7 @@ class PrecisionCard:
     fp32_ms: float | None
     ms: float | None
     machine: str
+    int8: Int8Count | None = None
     refusal: str = ""
     notes: tuple[str, ...] = ()
 
@@ -55,11 +58,9 @@ class PrecisionCard:
     def markdown(self) -> str:
         """The card for people."""
         what = "FP16" if self.precision == "fp16" else f"INT8, as {self.rules} wants it"
-        computed = self.nodes - len(self.kept)
         made = (
             f"Made from the FP32 graph {self.source_sha256[:12]}..., shown {self.data} "
-            f"({self.inputs} inputs). {computed} of {self.nodes} floating nodes may compute in "
-            f"{what[:4]}, {len(self.kept)} stay in FP32. Inputs and outputs are FP32."
+            f"({self.inputs} inputs). {self._computed()} Inputs and outputs are FP32."
         )
         lines = [
             f"# {self.network} in {what}",
@@ -88,7 +89,7 @@ class PrecisionCard:
         quality = self.quality
         return (
             self.network,
-            f"{self.nodes - len(self.kept)} of {self.nodes}",
+            self._computed_briefly(),
             f"{max(e.relative for e in self.errors):.1e}",
             "-" if quality is None else f"{quality.psnr_db:.1f}",
             "-" if quality is None else f"{100 * quality.edited_shift:.2f} %",
@@ -97,6 +98,20 @@ class PrecisionCard:
             "-" if self.ms is None else f"{self.fp32_ms:.2f} > {self.ms:.2f}",
             f"no: {self.refusal}" if self.refusal else "yes",
         )
+
+    def _computed(self) -> str:
+        count = self.int8
+        if count is None:
+            return f"{self._computed_briefly()} compute in FP16."
+        return (
+            f"{self._computed_briefly()} compute in INT8, {100 * count.share:.1f} % of the "
+            f"multiplications in them, and {count.others} other nodes ({count.how})."
+        )
+
+    def _computed_briefly(self) -> str:
+        if self.int8 is not None:
+            return f"{self.int8.layers} of {self.int8.of_layers} layers"
+        return f"{self.nodes - len(self.kept)} of {self.nodes} nodes"
 
     def _quality_lines(self) -> list[str]:
         quality = self.quality
@@ -125,7 +140,7 @@ class PrecisionCard:
 
 ROW = (
     "network",
-    "nodes",
+    "computes in it",
     "error",
     "PSNR dB",
     "shift",

@@ -12,24 +12,19 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from mien.calibration.graph import Graph
+from mien.calibration.precision_places import Rules, places_of
 from mien.calibration.representative import Feeds
+from mien.engines.errors import ModelError
 
-Rules = Literal["cpu", "tensorrt"]
-LAYERS = ("Conv", "Gemm")
 MOST = 127
-QUANTISED = {
-    "cpu": ("Conv", "Gemm", "Add", "Mul", "Sigmoid", "Concat", "Resize", "Relu", "MaxPool",
-            "AveragePool", "Reshape", "Transpose"),
-    "tensorrt": ("Conv", "Gemm"),
-}  # fmt: skip
+BARE_OUTPUTS = ("Conv", "Gemm")  # TensorRT joins a layer to what follows it itself
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # it comes without types
@@ -43,9 +38,14 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc] # it comes without t
 def int8_model(
     graph: Graph, feeds: Sequence[Feeds], left_out: Collection[str], rules: Rules
 ) -> ModelProto:
-    """The graph in INT8, except the nodes named in `left_out`, its ranges measured on `feeds`."""
+    """The graph in INT8 where `places_of` says so, its ranges measured on `feeds`.
+
+    left_out: the names of nodes that stay in FP32. Raises ModelError where all of them do.
+    """
     symmetric = rules == "tensorrt"
-    others = {node.name for node in graph.nodes if _is_statistic(node)}
+    places = places_of(graph, left_out, rules)
+    if not places:
+        raise ModelError("no layer of it is left for INT8; leave the network in FP32, or take fp16")
     source = ModelProto()
     source.CopyFrom(graph.model)  # quantize_static moves the weights of what it is given into files
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -56,8 +56,8 @@ def int8_model(
             _Reader(feeds),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            op_types_to_quantize=list(QUANTISED[rules]),
-            nodes_to_exclude=sorted({*left_out, *others}),
+            op_types_to_quantize=sorted({n.op_type for n in graph.nodes if n.name in places}),
+            nodes_to_quantize=sorted(places),
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             extra_options={
@@ -65,38 +65,10 @@ def int8_model(
                 "WeightSymmetric": True,
                 # TensorRT knows no INT32 bias; ONNX Runtime makes one itself when it loads.
                 "QuantizeBias": not symmetric,
+                "OpTypesToExcludeOutputQuantization": BARE_OUTPUTS if symmetric else (),
             },
         )
         return onnx.load(str(path))
-
-
-def layers_of(graph: Graph) -> list[NodeProto]:
-    """The layers that could be in INT8: convolutions and products with constant weights."""
-    return [
-        node for node in graph.nodes if node.op_type in LAYERS and node.input[1] in graph.weights
-    ]
-
-
-def ends_of(graph: Graph) -> set[str]:
-    """The layers that take what comes from outside, or make what goes there: they stay out."""
-    sources = {value.name for value in graph.model.graph.input}
-    names = set()
-    for node in graph.nodes:
-        if not any(name in sources for name in node.input):
-            continue
-        if node.op_type in LAYERS:
-            names.add(node.name)
-        else:
-            sources.update(node.output)
-    wanted = {value.name for value in graph.model.graph.output}
-    for node in reversed(graph.nodes):
-        if not any(name in wanted for name in node.output):
-            continue
-        if node.op_type in LAYERS:
-            names.add(node.name)
-        else:
-            wanted.update(node.input)
-    return names
 
 
 def alone_model(graph: Graph, layer: str, largest: float) -> ModelProto:
@@ -137,10 +109,6 @@ def _per_channel(weight: np.ndarray, axis: int) -> np.ndarray:
     scale = np.maximum(np.abs(weight).max(others, keepdims=True) / MOST, 1e-12)
     rounded: np.ndarray = (np.round(weight / scale) * scale).astype(np.float32)
     return rounded
-
-
-def _is_statistic(node: NodeProto) -> bool:
-    return node.op_type.startswith("Reduce") or node.op_type.endswith("Normalization")
 
 
 @contextmanager

@@ -14,11 +14,20 @@ from onnx import ModelProto
 
 from mien.calibration.floors import FP16_PSNR_FLOOR_DB
 from mien.calibration.graph import Graph, read_graph, with_metadata
+from mien.calibration.graph_unshuffle import without_unshuffles
 from mien.calibration.machine import machine_line
 from mien.calibration.precision_card import PrecisionCard
+from mien.calibration.precision_count import count_int8
 from mien.calibration.precision_errors import largest_values, output_errors, run_model, worst
 from mien.calibration.precision_fp16 import half_model, rehearsal_model
-from mien.calibration.precision_int8 import Rules, alone_model, ends_of, int8_model, layers_of
+from mien.calibration.precision_int8 import alone_model, int8_model
+from mien.calibration.precision_places import (
+    Rules,
+    ends_of,
+    layers_of,
+    places_of,
+    reasons_for_rest,
+)
 from mien.calibration.precision_quality import EditQuality, compare_edits
 from mien.calibration.precision_reasons import reasons_to_keep
 from mien.calibration.precision_search import Search
@@ -91,7 +100,7 @@ class Calibration:
 
     def int8(self, rules: Rules) -> Twin:
         """The twin in INT8 that keeps the edit's quality, or a card that says why there is none."""
-        layers = [node.name for node in layers_of(self._graph)]
+        layers = [node.name for node in layers_of(self._graph, rules)]
         kept = self._kept | dict.fromkeys(ends_of(self._graph), END)
         costs = self._costs([name for name in layers if name not in kept])
         count = 2
@@ -106,13 +115,17 @@ class Calibration:
             count *= 2
 
     def _int8_try(self, kept: dict[str, str], rules: Rules) -> tuple[ModelProto, PrecisionCard]:
-        model = int8_model(self._graph, self._feeds, kept.keys(), rules)
+        # Strides are measured to be faster on a processor only.
+        graph = without_unshuffles(self._graph) if rules == "cpu" else self._graph
+        model = int8_model(graph, self._feeds, kept.keys(), rules)
+        rest = reasons_for_rest(graph, places_of(graph, kept.keys(), rules), rules)
         expected, received = (run_model(m, self._feeds) for m in (self._graph.model, model))
         errors = output_errors(expected, received, self._network)
         quality = self._quality(model)
         fp32_ms, ms = speeds(self._graph.model, model, self._feeds)
-        blank = replace(self._card("int8"), rules=rules, kept=dict(kept), errors=errors)
-        card = replace(blank, quality=quality, fp32_ms=fp32_ms, ms=ms)
+        blank = replace(self._card("int8"), rules=rules, kept=rest | kept, errors=errors)
+        count = count_int8(model, graph, rules)
+        card = replace(blank, quality=quality, fp32_ms=fp32_ms, ms=ms, int8=count)
         if not np.isfinite(worst(errors)):
             return model, replace(card, refusal="its outputs are not finite")
         return model, replace(card, refusal=int8_refusal(quality))

@@ -16,9 +16,8 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from mien.engines.errors import ModelError
+from mien.engines.onnx_guard import MAX_BYTES, MAX_NODES
 
-MAX_BYTES = 512 << 20  # the largest network planned here, a StyleGAN2 of 1024 pixels, has 120 MB
-MAX_NODES = 20_000  # the largest graph of this kind, a diffusion UNet, has about 5,000
 MAX_TENSORS = 40_000
 # Elements of one byte and less stand in raw_data alone.
 WIDTHS: dict[int, int] = {

@@ -5,10 +5,13 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from mien.calibration.precision_count import count_int8
 from mien.calibration.precision_errors import run_model
-from mien.calibration.precision_int8 import Rules, alone_model, ends_of, int8_model, layers_of
+from mien.calibration.precision_int8 import alone_model, int8_model
+from mien.calibration.precision_places import Rules, ends_of, layers_of, places_of
 from mien.calibration.precision_quality import EditQuality
 from mien.calibration.precision_verdict import int8_refusal
+from mien.engines.errors import ModelError
 from tests.calibration import graphs
 
 GOOD = EditQuality(
@@ -63,7 +66,7 @@ def test_each_rule_book_gets_the_activations_it_takes(rules: Rules, kind: type) 
 
 def test_weights_are_quantised_by_output_channel_and_the_ends_are_left_alone() -> None:
     graph = chain()
-    assert [node.name for node in layers_of(graph)] == ["a", "c", "y"]
+    assert [node.name for node in layers_of(graph, "tensorrt")] == ["a", "c", "y"]
     assert ends_of(graph) == {"a", "y"}
     made = int8_model(graph, graphs.feeds(), ends_of(graph), "tensorrt")
     kinds = {t.name: t for t in made.graph.initializer}
@@ -123,3 +126,67 @@ def test_a_graph_can_be_quantised_again_and_again() -> None:
     first, second = (int8_model(graph, feeds, (), "cpu") for _ in range(2))
     assert graph.model.SerializeToString() == before
     assert first.SerializeToString() == second.SerializeToString()
+
+
+def gated() -> graphs.Graph:
+    """Five convolutions: a residual sum, a gate, and a concatenation between them."""
+    nodes = [
+        graphs.conv("x", "u", "first"),
+        graphs.node("Relu", ["first"], "first_relu"),
+        graphs.conv("first_relu", "v", "a"),
+        graphs.node("Relu", ["a"], "a_relu"),
+        graphs.conv("a_relu", "v", "b"),
+        graphs.node("Add", ["a_relu", "b"], "sum"),
+        graphs.conv("sum", "v", "c"),
+        graphs.node("Sigmoid", ["c"], "gate"),
+        graphs.node("Mul", ["c", "gate"], "gated"),
+        graphs.node("Add", ["gated", "shift"], "shifted"),
+        graphs.node("Concat", ["shifted", "shifted"], "both", axis=1),
+        graphs.conv("both", "wide", "d"),
+        graphs.conv("d", "w", "y"),
+    ]
+    rng = np.random.default_rng(8)
+    more = {
+        "shift": rng.normal(size=(1, 4, 1, 1)).astype(np.float32),
+        "wide": rng.normal(0, 0.2, (4, 8, 3, 3)).astype(np.float32),
+    }
+    return graphs.graph(nodes, graphs.weights("u", "v", "w") | more)
+
+
+def test_on_a_processor_layers_and_what_moves_or_sums_their_results_are_in_int8() -> None:
+    graph = gated()
+    places = places_of(graph, ends_of(graph), "cpu")
+    assert places == {"a", "a_relu", "b", "sum", "c", "both", "d"}
+    # With one of its operands in FP32, the sum is in FP32 too.
+    assert "sum" not in places_of(graph, {*ends_of(graph), "b"}, "cpu")
+    made = int8_model(graph, graphs.feeds(), ends_of(graph), "cpu")
+    count = count_int8(made, graph, "cpu")
+    assert (count.layers, count.of_layers) == (4, 6)
+    assert count.others == 2
+    assert count.share == pytest.approx(5 / 7)
+    assert "ONNX Runtime" in count.how
+
+
+def test_for_tensorrt_only_what_goes_into_layers_is_rounded() -> None:
+    graph = gated()
+    made = int8_model(graph, graphs.feeds(), ends_of(graph), "tensorrt")
+    makers = {name: node for node in made.graph.node for name in node.output}
+    takers = {name: node for node in made.graph.node for name in node.input}
+    rounded = {n.input[0] for n in made.graph.node if n.op_type == "QuantizeLinear"}
+    assert rounded == {"first_relu", "a_relu", "sum", "both"}
+    # A layer and what follows it are joined only where no Q stands between them.
+    assert takers["a"].op_type == "Relu"
+    assert makers[takers["c"].input[0]].op_type == "Conv"
+    assert count_int8(made, graph, "tensorrt").layers == 4
+
+
+def test_pairs_that_no_kernel_takes_are_not_counted_as_int8() -> None:
+    graph = gated()
+    made = int8_model(graph, graphs.feeds(), ends_of(graph), "tensorrt")
+    assert count_int8(made, graph, "cpu").layers == 0
+
+
+def test_a_graph_without_a_layer_to_round_is_refused() -> None:
+    graph = graphs.graph([graphs.conv("x", "w", "y")], graphs.weights("w"))
+    with pytest.raises(ModelError, match="no layer of it is left for INT8"):
+        int8_model(graph, graphs.feeds(), ends_of(graph), "cpu")
