@@ -23,7 +23,8 @@ from mien.calibration.precision_places import LAYERS, Rules
 # What ONNX Runtime makes of a layer between pairs, and names after it.
 INTEGER_LAYERS = frozenset(("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat"))
 INTEGER_PREFIX = "QLinear"
-MOVES = frozenset(("Resize", "MaxPool", "Concat", "Transpose", "Reshape"))  # as they are given it
+MOVES = frozenset(("Resize", "MaxPool", "NhwcMaxPool", "Concat"))  # as they are given it
+TURNS = frozenset(("Transpose", "Reshape"))  # the same, and mostly put there by the runtime
 RENAMED = re.compile(r"_token_\d+$")
 FATAL_ONLY = 4
 
@@ -82,12 +83,12 @@ def _in_onnx_runtime(model: ModelProto, layers: Collection[str]) -> tuple[set[st
     for node in _as_run(model).graph.node:
         name = RENAMED.sub("", node.name)
         is_integer = node.op_type in INTEGER_LAYERS or node.op_type.startswith(INTEGER_PREFIX)
-        moves = node.op_type in MOVES and node.input[0] in integers
+        moves = node.op_type in MOVES | TURNS and node.input[0] in integers
         if is_integer or moves or node.op_type == "QuantizeLinear":
             integers.update(node.output)
         if is_integer and name in layers:
             found.add(name)
-        elif is_integer or (moves and node.op_type in ("Resize", "MaxPool", "Concat")):
+        elif is_integer or (moves and node.op_type in MOVES):
             others += 1
     return found, others
 

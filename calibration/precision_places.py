@@ -2,11 +2,11 @@
 
 TensorRT joins a layer, what follows it and the Q of the next layer's input into one kernel by
 itself, so that it wants Q/DQ at the inputs of layers and nowhere else. ONNX Runtime computes in
-INT8 only what has Q/DQ at its inputs and its outputs. There, more than layers can gain: what moves
-values on to a layer moves a fourth of the bytes, and a sum of two layers' results needs no way to
-FP32 and back. Other arithmetic (a gate, a scale for each channel) loses: on a processor it is as
-fast in FP32 with its nodes joined, and every rounding costs accuracy. Products of one row gain
-nothing either.
+INT8 only what has Q/DQ at its inputs and its outputs. There, more than layers can gain: what only
+moves the results of layers, or adds two of them, needs no way to FP32 and back, and what is put
+together for a layer is a fourth of the bytes. Other arithmetic (a gate, a scale for each channel)
+loses: on a processor it is as fast in FP32 with its nodes joined, and every rounding costs
+accuracy. Products of one row gain nothing either.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from mien.calibration.graph import Graph
 Rules = Literal["cpu", "tensorrt"]
 LAYERS: dict[Rules, tuple[str, ...]] = {"cpu": ("Conv",), "tensorrt": ("Conv", "Gemm")}
 RUNS_ALONG = ("Relu",)  # becomes part of the layer before it
-MOVES = ("Concat", "Resize", "MaxPool", "AveragePool")
+MOVES = ("Resize", "MaxPool", "AveragePool")
+JOINS = ("Concat",)
 ADDS = ("Add",)
 NO_LAYER = "no layer, and not between layers in INT8"
 ONE_ROW = "a product of one row: on a processor INT8 gains nothing"
@@ -47,25 +48,31 @@ def places_of(graph: Graph, left_out: Collection[str], rules: Rules) -> set[str]
     layers = {node.name for node in layers_of(graph, rules)} - set(left_out)
     if rules == "tensorrt":
         return layers
-    made_in_int8: set[str] = set()  # values
-    sums = set()
-    for node in graph.nodes:
-        is_whole = all(name in made_in_int8 for name in node.input)
-        if node.op_type in ADDS and is_whole and node.name not in left_out:
-            sums.add(node.name)
-        along = node.op_type in (*RUNS_ALONG, *MOVES) and node.input[0] in made_in_int8
-        if node.name in layers | sums or along:
-            made_in_int8.update(node.output)
+    made = _made_in_int8(graph, layers, left_out)
     wanted: set[str] = set()  # values that a node in INT8 takes
     found = set()
     for node in reversed(graph.nodes):
-        passes_on = node.op_type in MOVES and not wanted.isdisjoint(node.output)
-        runs_along = node.op_type in RUNS_ALONG and node.input[0] in made_in_int8
-        takes = node.name in layers | sums or (passes_on and node.name not in left_out)
-        if takes or (runs_along and node.name not in left_out):
+        is_wanted = not wanted.isdisjoint(node.output)
+        runs = node.name in layers or (node.op_type in (*RUNS_ALONG, *ADDS) and node.name in made)
+        moves = is_wanted and (node.op_type in JOINS or node.name in made)
+        if runs or (moves and node.name not in left_out):
             found.add(node.name)
             wanted.update(node.input)
     return found
+
+
+def _made_in_int8(graph: Graph, layers: Collection[str], left_out: Collection[str]) -> set[str]:
+    """The names of `layers`, and of what only moves or adds what they make."""
+    names = set(layers)
+    values: set[str] = set()
+    for node in graph.nodes:
+        constants = graph.weights.keys() | {""}  # such as the scales of a Resize
+        needed = node.input if node.op_type in ADDS else set(node.input) - constants
+        follows = node.op_type in (*RUNS_ALONG, *MOVES, *ADDS) and values.issuperset(needed)
+        if node.name in layers or (follows and node.name not in left_out):
+            names.add(node.name)
+            values.update(node.output)
+    return names
 
 
 def reasons_for_rest(graph: Graph, places: Collection[str], rules: Rules) -> dict[str, str]:

@@ -129,7 +129,7 @@ def test_a_graph_can_be_quantised_again_and_again() -> None:
 
 
 def gated() -> graphs.Graph:
-    """Five convolutions: a residual sum, a gate, and a concatenation between them."""
+    """Convolutions with a residual sum, a gate, and a concatenation between them."""
     nodes = [
         graphs.conv("x", "u", "first"),
         graphs.node("Relu", ["first"], "first_relu"),
@@ -141,7 +141,9 @@ def gated() -> graphs.Graph:
         graphs.node("Sigmoid", ["c"], "gate"),
         graphs.node("Mul", ["c", "gate"], "gated"),
         graphs.node("Add", ["gated", "shift"], "shifted"),
-        graphs.node("Concat", ["shifted", "shifted"], "both", axis=1),
+        graphs.node("MaxPool", ["sum"], "moved", kernel_shape=[1, 1]),
+        graphs.node("MaxPool", ["shifted"], "moved_in_fp32", kernel_shape=[1, 1]),
+        graphs.node("Concat", ["moved", "moved_in_fp32"], "both", axis=1),
         graphs.conv("both", "wide", "d"),
         graphs.conv("d", "w", "y"),
     ]
@@ -156,13 +158,13 @@ def gated() -> graphs.Graph:
 def test_on_a_processor_layers_and_what_moves_or_sums_their_results_are_in_int8() -> None:
     graph = gated()
     places = places_of(graph, ends_of(graph), "cpu")
-    assert places == {"a", "a_relu", "b", "sum", "c", "both", "d"}
+    assert places == {"a", "a_relu", "b", "sum", "c", "moved", "both", "d"}
     # With one of its operands in FP32, the sum is in FP32 too.
     assert "sum" not in places_of(graph, {*ends_of(graph), "b"}, "cpu")
     made = int8_model(graph, graphs.feeds(), ends_of(graph), "cpu")
     count = count_int8(made, graph, "cpu")
     assert (count.layers, count.of_layers) == (4, 6)
-    assert count.others == 2
+    assert count.others in (3, 4)  # ONNX Runtime may draw the Q before moved_in_fp32
     assert count.share == pytest.approx(5 / 7)
     assert "ONNX Runtime" in count.how
 
