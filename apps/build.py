@@ -18,8 +18,9 @@ from rich.table import Table
 from mien.apps.boundary import EXIT_ERROR, one_line, tell_error
 from mien.engines import NETWORKS, Catalog, DeviceError, EngineError, ModelError, UsageError
 from mien.engines.builder import BuildProgress, Report
+from mien.engines.foreign_plan import read_foreign
 from mien.engines.opening import tensorrt_source
-from mien.engines.plan_cache import BuildWatch, PlanCache, read_foreign
+from mien.engines.plan_cache import BuildWatch, PlanCache
 from mien.engines.plan_engine import PlanModel, PlanSource
 from mien.engines.plan_sidecar import PlanSidecar
 
@@ -135,20 +136,9 @@ def prune_plans(job: BuildJob, cache: PlanCache) -> int:
 
 def trust_plan(job: BuildJob, file: Path) -> int:
     """The exit status; takes in a plan from elsewhere, which runs as code of this user."""
-    _, sidecar = read_foreign(file)
-    model = _model(job.catalog, sidecar.identity.network)
-    source = job.open_source(job.device)
-    identity = model.identity(source.builder.device(), source.options)
-    plan = source.cache.adopt(file, identity)
-
-    def refuse(_reason: str) -> None:
-        raise ModelError(f"the device does not take the plan {file}; build it here with mien build")
-
-    try:
-        source.open(model, BuildWatch(on_build=refuse)).close()
-    except ModelError:
-        source.cache.discard(identity, plan)
-        raise
+    foreign = read_foreign(file)
+    model = _model(job.catalog, foreign.sidecar.identity.network)
+    job.open_source(job.device).trust(model, foreign)
     typer.echo(f"{model.network.name}: trusted {one_line(file)}; it runs as code, with your rights")
     return 0
 

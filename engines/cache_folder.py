@@ -51,7 +51,9 @@ class CacheFolder:
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a file, None where there is none that only this user can write."""
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        # NONBLOCK, for a pipe would be waited for.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        flags |= getattr(os, "O_BINARY", 0)
         try:
             descriptor = os.open(self.path / name, flags)
         except OSError:

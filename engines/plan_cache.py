@@ -19,9 +19,16 @@ from mien.engines.builder import (
 from mien.engines.cache_folder import CacheFolder, user_cache
 from mien.engines.errors import ModelError
 from mien.engines.file_lock import file_lock
-from mien.engines.plan_sidecar import DeviceFacts, PlanIdentity, PlanSidecar, read_sidecar
+from mien.engines.foreign_plan import ForeignPlan, differences
+from mien.engines.plan_sidecar import (
+    SIDECAR,
+    DeviceFacts,
+    PlanIdentity,
+    PlanSidecar,
+    read_sidecar,
+)
 
-PLAN, SIDECAR, TIMING = ".plan", ".json", ".timing"
+PLAN, TIMING = ".plan", ".timing"
 LOCK_NAME = "lock"
 DIGEST_BYTES = 32
 
@@ -121,21 +128,22 @@ class PlanCache:
                 for ending in (PLAN, SIDECAR):
                     self._folder.remove(identity.stem + ending)
 
-    def adopt(self, file: Path, identity: PlanIdentity) -> bytes:
-        """A plan from elsewhere, taken in because a person says that it is to be trusted.
+    def adopt(
+        self, foreign: ForeignPlan, identity: PlanIdentity, try_plan: Callable[[bytes], None]
+    ) -> None:
+        """Nothing; takes in a plan from elsewhere, because a person says that it is to be trusted.
 
-        Its sidecar has to lie beside it. Raises ModelError where they do not belong together, or
-        are not of `identity`.
+        try_plan: raises where the device does not take it; the cache is as it was then. Raises
+        ModelError where the plan is not of `identity`, EngineError where it cannot be written.
         """
-        plan, sidecar = read_foreign(file)
-        if sidecar.identity != identity:
-            wrong = ", ".join(differences(sidecar.identity, identity))
+        if foreign.sidecar.identity != identity:
+            wrong = ", ".join(differences(foreign.sidecar.identity, identity))
             raise ModelError(
-                f"the plan {file} does not fit: {wrong}; build it here with mien build"
+                f"the plan {foreign.file} does not fit: {wrong}; build it here with mien build"
             )
+        try_plan(foreign.plan)
         with self._locked(BuildWatch()):
-            self._write(identity, plan, sidecar.built_s)
-        return plan
+            self._write(identity, foreign.plan, foreign.sidecar.built_s)
 
     def states(self) -> tuple[PlanState, ...]:
         """Every plan in the folder, in the order of the names."""
@@ -224,41 +232,3 @@ class PlanCache:
 
     def _locked(self, watch: BuildWatch) -> AbstractContextManager[None]:
         return file_lock(self.path / LOCK_NAME, on_wait=watch.on_wait, gave_up=watch.gave_up)
-
-
-def read_foreign(file: Path) -> tuple[bytes, PlanSidecar]:
-    """A plan from elsewhere with its sidecar, whole but signed by whomever. Raises ModelError."""
-    beside = file.with_suffix(SIDECAR)
-    try:
-        plan, data = file.read_bytes(), beside.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"cannot read {error.filename}: {error.strerror}; a plan comes with its sidecar, "
-            f"{beside.name}, beside it"
-        ) from error
-    try:
-        sidecar = read_sidecar(data, None)
-    except ValueError as error:
-        raise ModelError(f"the plan {file} cannot be used: {error}") from error
-    if not sidecar.fits(plan):
-        raise ModelError(f"the plan {file} is damaged: it is not the one its sidecar states")
-    return plan, sidecar
-
-
-def differences(stated: PlanIdentity, expected: PlanIdentity) -> list[str]:
-    """What two identities do not share, each as `name: stated, here expected`."""
-    found = []
-    for name in ("network", "graph_sha256", "precision", "profile", "options"):
-        mine, other = getattr(expected, name), getattr(stated, name)
-        if mine != other:
-            found.append(f"{name} {_short(other)}, here {_short(mine)}")
-    for name in ("tensorrt", "cuda_major", "sm", "gpu", "system", "architecture"):
-        mine, other = getattr(expected.device, name), getattr(stated.device, name)
-        if mine != other:
-            found.append(f"{name} {_short(other)}, here {_short(mine)}")
-    return found
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:24]}..."

@@ -12,6 +12,7 @@ import numpy as np
 from mien.engines.builder import BuildOptions, PlanBuilder, PlanRefusedError, PlanRunner
 from mien.engines.engine import Engine
 from mien.engines.errors import EngineError, ModelError
+from mien.engines.foreign_plan import ForeignPlan
 from mien.engines.model_file import read_model
 from mien.engines.network import Network, TensorSpec
 from mien.engines.onnx_metadata import declared_network, read_metadata
@@ -90,6 +91,25 @@ class PlanSource:
         identity = model.identity(self.builder.device(), self.options)
         return self.cache.find(identity).plan is not None
 
+    def trust(self, model: PlanModel, foreign: ForeignPlan) -> None:
+        """Nothing; a plan from elsewhere is that of a model from now on: it runs as code.
+
+        Raises ModelError, and keeps the plan there is, where it is another's or the device does
+        not take it.
+        """
+
+        def try_plan(plan: bytes) -> None:
+            try:
+                self._engine(model, plan).close()
+            except PlanRefusedError as error:
+                raise ModelError(
+                    f"the device does not take the plan {foreign.file}; build it here with "
+                    "mien build"
+                ) from error
+
+        identity = model.identity(self.builder.device(), self.options)
+        self.cache.adopt(foreign, identity, try_plan)
+
     def open(self, model: PlanModel, watch: BuildWatch | None = None) -> PlanEngine:
         """An engine for a model, its plan built where the cache has none that the device takes.
 
@@ -101,24 +121,27 @@ class PlanSource:
                 identity, self.builder, model.model, options=self.options, watch=watch
             )
             try:
-                runner = self.builder.load(loaded.plan)
+                return self._engine(model, loaded.plan)
             except PlanRefusedError as error:
                 self.cache.discard(identity, loaded.plan)
                 refused = error
                 if loaded.was_built:
                     break
-                continue
-            try:
-                return PlanEngine(
-                    model.network, runner, provider=self.builder.name, metadata=model.metadata
-                )
-            except ModelError:
-                runner.close()
-                raise
         raise EngineError(
             f"{model.network.name}: the plan built just now does not load: {refused}; "
             "use --provider cpu, and report this"
         ) from refused
+
+    def _engine(self, model: PlanModel, plan: bytes) -> PlanEngine:
+        """An engine on a plan. Raises PlanRefusedError, DeviceError, ModelError."""
+        runner = self.builder.load(plan)
+        try:
+            return PlanEngine(
+                model.network, runner, provider=self.builder.name, metadata=model.metadata
+            )
+        except ModelError:
+            runner.close()
+            raise
 
 
 def _check_tensors(

@@ -16,6 +16,7 @@ from typing import Any
 
 from mien.engines.network import Network
 
+SIDECAR = ".json"  # the ending of its files
 FORMAT = 1
 KEY_DIGITS = 24
 # What reading one byte changed, or a file made to harm, can raise: 1e999 is no whole number.

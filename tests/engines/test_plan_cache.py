@@ -20,8 +20,9 @@ from mien.engines import EngineError, ModelError
 from mien.engines.builder import BuildOptions
 from mien.engines.cache_folder import CacheFolder, user_cache
 from mien.engines.fake_builder import FAKE_DEVICE, FakePlanBuilder
+from mien.engines.foreign_plan import MAX_PLAN_BYTES, read_foreign
 from mien.engines.plan_cache import BuildWatch, Loaded, PlanCache
-from mien.engines.plan_engine import PlanModel
+from mien.engines.plan_engine import PlanModel, PlanSource
 from mien.engines.plan_sidecar import PlanIdentity, PlanSidecar
 from tests.engines.tiny import TINY, write_tiny
 
@@ -60,6 +61,10 @@ def found_plan(cache: PlanCache, identity: PlanIdentity) -> bytes:
     plan = cache.find(identity).plan
     assert plan is not None
     return plan
+
+
+def take(plan: bytes) -> None:
+    """What a device does that takes any plan."""
 
 
 def test_second_start_takes_the_plan_of_the_first(folder: Path, model: PlanModel) -> None:
@@ -214,7 +219,7 @@ def test_plan_from_elsewhere_is_taken_in_where_a_person_trusts_it(
     elsewhere = tmp_path / "elsewhere"
     plan = load(elsewhere, model, FakePlanBuilder()).plan
     cache = PlanCache(folder)
-    cache.adopt(elsewhere / f"{identity.stem}.plan", identity)
+    cache.adopt(read_foreign(elsewhere / f"{identity.stem}.plan"), identity, take)
     assert cache.find(identity).plan == plan
 
 
@@ -227,22 +232,22 @@ def test_trusted_plan_has_to_be_whole_and_to_fit(
     cache = PlanCache(folder)
     other = replace(identity, device=replace(FAKE_DEVICE, sm="8.9"))
     with pytest.raises(ModelError, match=r"does not fit: sm 8\.7, here 8\.9; build it here"):
-        cache.adopt(file, other)
-    with pytest.raises(ModelError, match=r"cannot read .*none\.plan"):
-        cache.adopt(elsewhere / "none.plan", identity)
+        cache.adopt(read_foreign(file), other, take)
+    with pytest.raises(ModelError, match=r"cannot read .*none\.json"):
+        cache.adopt(read_foreign(elsewhere / "none.plan"), identity, take)
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(ModelError, match="is damaged"):
-        cache.adopt(file, identity)
+        cache.adopt(read_foreign(file), identity, take)
     (elsewhere / f"{identity.stem}.json").write_text(json.dumps({"format": 1}))
     with pytest.raises(ModelError, match="sidecar is damaged"):
-        cache.adopt(file, identity)
+        cache.adopt(read_foreign(file), identity, take)
     assert cache.find(identity).plan is None
 
 
 @pytest.mark.parametrize(
     "sidecar",
     [
-        b"[" * 100_000,
+        b"[" * 50_000,
         b'{"signature": "", "format": 1e999}',
         json.dumps(
             {
@@ -269,7 +274,56 @@ def test_any_damage_of_a_sidecar_is_found(
     cache = PlanCache(folder)
     assert cache.find(identity).reason == "its sidecar is damaged"
     with pytest.raises(ModelError, match="its sidecar is damaged"):
-        cache.adopt(folder / f"{identity.stem}.plan", identity)
+        cache.adopt(read_foreign(folder / f"{identity.stem}.plan"), identity, take)
+
+
+def test_plan_from_elsewhere_that_the_device_refuses_leaves_the_own_one(
+    folder: Path, tmp_path: Path, model: PlanModel, identity: PlanIdentity
+) -> None:
+    own = load(folder, model, FakePlanBuilder()).plan
+    foreign = tmp_path / "tiny.plan"
+    foreign.write_bytes(b"no plan")
+    foreign.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"no plan").write(b"other"))
+    source = PlanSource(FakePlanBuilder(), PlanCache(folder))
+    with pytest.raises(ModelError, match=r"the device does not take the plan .*tiny\.plan"):
+        source.trust(model, read_foreign(foreign))
+    assert PlanCache(folder).find(identity).plan == own
+
+
+def test_what_is_no_file_of_a_plan_s_size_is_not_read(
+    tmp_path: Path, identity: PlanIdentity
+) -> None:
+    plan = tmp_path / "tiny.plan"
+    with pytest.raises(ModelError, match="is no name of a plan"):
+        read_foreign(Path())
+    with pytest.raises(ModelError, match="is no name of a file"):
+        read_foreign(Path("a\0b"))
+    plan.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"x").write(b""))
+    plan.mkdir()
+    with pytest.raises(ModelError, match=r"tiny\.plan"):
+        read_foreign(plan)
+    plan.rmdir()
+    with plan.open("wb") as file:
+        file.truncate(MAX_PLAN_BYTES + 1)
+    with pytest.raises(ModelError, match=r"tiny\.plan has 2,147,483,649 bytes, more than"):
+        read_foreign(plan)
+    if hasattr(os, "mkfifo"):
+        plan.unlink()
+        os.mkfifo(plan)
+        with pytest.raises(ModelError, match=r"tiny\.plan is not a file"):
+            read_foreign(plan)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are of POSIX")
+def test_pipe_in_the_cache_is_not_waited_for(
+    folder: Path, model: PlanModel, identity: PlanIdentity
+) -> None:
+    load(folder, model, FakePlanBuilder())
+    plan = folder / f"{identity.stem}.plan"
+    plan.unlink()
+    os.mkfifo(plan, 0o600)
+    assert PlanCache(folder).find(identity).plan is None
+    assert load(folder, model, FakePlanBuilder()).was_built
 
 
 def test_sidecar_signed_with_nothing_is_not_taken_where_there_is_no_key(
@@ -424,7 +478,7 @@ from pathlib import Path
 from mien.engines.builder import BuildOptions
 from mien.engines.fake_builder import FakePlanBuilder
 from mien.engines.plan_cache import PlanCache
-from mien.engines.plan_engine import PlanModel
+from mien.engines.plan_engine import PlanModel, PlanSource
 from tests.engines.tiny import TINY
 folder, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 model = PlanModel.read(Path(sys.argv[4]), TINY)
