@@ -1,4 +1,9 @@
-"""A folder of models in FP16 or INT8, each with its card, as `--models` takes it."""
+"""A folder of models in FP16 or INT8, each with its card, as `--models` takes it.
+
+A refusal changes nothing that is in use: a model that was accepted before, and its card, stay as
+they are, and the card of the refusal lies beside them under a name of its own, until the network
+is accepted in that precision.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from mien.calibration.calibrate import Calibrated
 from mien.calibration.graph import read_graph
-from mien.calibration.precision_int8 import Rules
+from mien.calibration.precision_places import Rules
 from mien.calibration.precision_run import Calibration, Twin, save_model
 from mien.calibration.representative import shots_of
 from mien.engines.catalog import Catalog, ModelEntry, record_model
@@ -24,6 +29,7 @@ UNTOLD = "not told"
 
 def calibrate_into(plan: CalibratePlan, catalog: Catalog, network: str) -> Calibrated:
     """The network of a catalog as a plan wants it, in the plan's folder. Raises MienError."""
+    check_folder(plan.folder, catalog.entry(network))
     calibration = Calibration(network, catalog, shots_of(plan.data), data=data_name(plan.data))
     if plan.precision == "fp16":
         twin = calibration.fp16()
@@ -32,23 +38,31 @@ def calibrate_into(plan: CalibratePlan, catalog: Catalog, network: str) -> Calib
     return keep(twin, catalog.entry(network), plan.folder)
 
 
+def check_folder(folder: Path, source: ModelEntry) -> None:
+    """Nothing, where a twin of `source` may go into a folder. Raises ModelError."""
+    if folder.resolve() == source.folder.resolve():
+        raise ModelError(f"{folder} holds the FP32 model itself; give another folder with -o")
+
+
 def keep(twin: Twin, source: ModelEntry, folder: Path) -> Calibrated:
     """A twin and its card written into a folder and its catalog; a refused one's card only.
 
     Raises ModelError where the folder cannot be written to, or holds the FP32 model itself.
     """
-    if folder.resolve() == source.folder.resolve():
-        raise ModelError(f"{folder} holds the FP32 model itself; give another folder with -o")
+    check_folder(folder, source)
+    refusal = folder / f"{source.network}-{twin.card.precision}-refused.md"
+    card, path = refusal, None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        card, path = folder / f"{source.network}.md", None
-        card.write_text(twin.card.markdown(), encoding="utf-8")
-        card.with_suffix(".json").write_text(twin.card.json(), encoding="utf-8")
         if twin.model is not None:
             entry = save_model(twin.model, source, folder)
             name = f"{source.name}-{twin.card.precision}"
             record_model(replace(entry, name=name, quality=_numbers(twin)))
-            path = entry.path
+            card, path = folder / entry.card, entry.path
+            for outdated in (refusal, refusal.with_suffix(".json")):
+                outdated.unlink(missing_ok=True)
+        card.write_text(twin.card.markdown(), encoding="utf-8")
+        card.with_suffix(".json").write_text(twin.card.json(), encoding="utf-8")
     except OSError as error:
         raise ModelError(f"cannot write to {folder}: {error.strerror or error}") from error
     return Calibrated(path, card, twin.card.markdown())

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from mien.apps.main import run
+from mien.calibration.precision_card import PrecisionCard
+from mien.calibration.precision_errors import OutputError
+from mien.calibration.precision_folder import keep
+from mien.calibration.precision_run import Twin
+from mien.engines.catalog import Catalog, ModelEntry
+from mien.engines.errors import ModelError
+from tests.calibration import graphs
+
+
+def _twin(source: ModelEntry, refusal: str = "") -> Twin:
+    card = PrecisionCard(
+        network=source.network,
+        precision="int8",
+        rules="cpu",
+        source_sha256=source.sha256,
+        data="nothing",
+        inputs=1,
+        nodes=3,
+        kept={"node": "a reason"},
+        errors=(OutputError("y", 0.1, 0.1, 0.1),),
+        quality=None,
+        fp32_ms=None,
+        ms=None,
+        machine="none",
+        refusal=refusal,
+    )
+    model = graphs.model([graphs.conv("x", "w", "y")], graphs.weights("w"))
+    return Twin(None if refusal else model, card)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_refusal_leaves_an_accepted_model_and_its_card_as_they_are(tmp_path: Path) -> None:
+    source = Catalog.bundled().entry("warp")
+    keep(_twin(source), source, tmp_path)
+    before = _files(tmp_path)
+    assert before.keys() == {"warp.onnx", "warp.md", "warp.json", "catalog.toml"}
+    made = keep(_twin(source, "it shakes"), source, tmp_path)
+    assert made.path is None
+    assert made.card == tmp_path / "warp-int8-refused.md"
+    assert "Not accepted: it shakes." in made.card.read_text()
+    after = _files(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() == {"warp-int8-refused.md", "warp-int8-refused.json"}
+    Catalog.load(tmp_path).entry("warp").check_file()
+
+
+def test_once_accepted_no_refusal_is_left_in_the_folder(tmp_path: Path) -> None:
+    source = Catalog.bundled().entry("warp")
+    keep(_twin(source, "it shakes"), source, tmp_path)
+    assert not (tmp_path / "catalog.toml").exists()
+    made = keep(_twin(source), source, tmp_path)
+    assert made.path == tmp_path / "warp.onnx"
+    assert _files(tmp_path).keys() == {"warp.onnx", "warp.md", "warp.json", "catalog.toml"}
+
+
+def test_the_folder_of_the_model_itself_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Catalog.bundled().entry("warp")
+    with pytest.raises(ModelError, match="holds the FP32 model itself"):
+        keep(_twin(source), source, source.folder)
+    empty = tmp_path / "empty"
+    empty.mkdir()  # without pictures: what is measured on is looked at later
+    words = ["calibrate", "warp", "--precision", "fp16", "--data", str(empty)]
+    assert run([*words, "-o", str(source.folder)]) == 2
+    assert "holds the FP32 model itself" in capsys.readouterr().err
