@@ -7,6 +7,7 @@ first, and then goes on with the paper's own objective. The runtime's own method
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,9 @@ FACES = {FACES160: 3200, FER2013: 1500}
 # that are pulled down tear sooner than smiles. Whoever imitates shows a little less than that.
 STRENGTH = 1.4
 STRONGEST = {"happy": 1.7}
+# The shading of it at another strength: a student blurs the shadows about a smile to dirt. Of 100
+# held-out neutral faces 0.98 are named happy with all of it, 0.95 with this.
+SHADING = {"happy": 0.5}
 
 
 def load_lessons(pool: Pool, emotions: tuple[int, ...], cache: Path, seed: int = 0) -> Lessons:
@@ -59,23 +63,12 @@ def _make(pool: Pool, emotion: int, goal: int, rng: np.random.Generator) -> Less
         chosen.append(rng.permutation(np.flatnonzero(usable))[:most])
     faces = np.concatenate(chosen)
     method = open_method("warp", Catalog.bundled(), provider="cpu")
-    strength = STRONGEST.get(EMOTIONS[goal], STRENGTH)
-    pixels = [
-        taught(method, pool.pixels[i], pool.landmarks[i], goal=goal, strength=strength)
-        for i in faces
-    ]
+    pixels = [taught(method, pool.pixels[i], pool.landmarks[i], goal=goal) for i in faces]
     method.close()
     return Lessons(faces, np.full(len(faces), goal), np.stack(pixels))
 
 
-def taught(
-    method: Method,
-    wide: np.ndarray,
-    landmarks: np.ndarray,
-    *,
-    goal: int,
-    strength: float,
-) -> np.ndarray:
+def taught(method: Method, wide: np.ndarray, landmarks: np.ndarray, *, goal: int) -> np.ndarray:
     """A wide crop with another expression: uint8, as `wide` (side, side).
 
     landmarks: (106, 2), units of the wide crop. goal: index into EMOTIONS.
@@ -90,5 +83,10 @@ def taught(
     weights = np.zeros(len(EMOTIONS), np.float32)
     weights[goal] = 1
     aligned = AlignedFace(crop, matrix, units.astype(np.float32))
+    strength = STRONGEST.get(EMOTIONS[goal], STRENGTH)
     edit = method.new_face()(frame, aligned, weights, strength, 0.0)
+    shading = SHADING.get(EMOTIONS[goal], strength)
+    if shading != strength:
+        softer = method.new_face()(frame, aligned, weights, shading, 0.0)
+        edit = replace(edit, gain=softer.gain)
     return blend(frame, crop_units_matrix(matrix, size), edit).planes[0].samples
