@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mien.engines.engine import Engine
-from mien.engines.errors import EngineError, MienError
 
 log = logging.getLogger(__name__)
 GIVE_UP_S = 10.0  # how long closing waits for a build that was called off
@@ -21,15 +20,14 @@ class LazyEngine(Engine):
     """Runs on `carrier` while `build` makes what was asked for, then on that.
 
     build: called once in a thread of its own, with a function that says whether to stop.
-    `provider` says what runs it now. Raises, from `infer`, what the build failed with: nothing
-    takes the place of what was asked for.
+    `provider` says what runs it now. Where the build fails, a line says so and the carrier goes on:
+    a call or a film that runs is not broken off for it.
     """
 
     def __init__(self, carrier: Engine, build: Callable[[GaveUp], Engine]) -> None:
         super().__init__(carrier.network, carrier.provider, carrier.metadata)
         self._now = carrier
         self._next: Engine | None = None
-        self._error: MienError | None = None
         self._lock = threading.Lock()
         self._given_up = threading.Event()
         self._build = build
@@ -46,9 +44,14 @@ class LazyEngine(Engine):
     def _make(self) -> None:
         try:
             built = self._build(self._given_up.is_set)
-        except MienError as error:
-            with self._lock:
-                self._error = error
+        except Exception as error:  # noqa: BLE001 -- of a thread's, nobody else would hear
+            if not self._given_up.is_set():
+                log.warning(
+                    "%s: its plan cannot be built: %s; %s carries the frames on",
+                    self.network.name,
+                    " ".join(str(error).split()) or type(error).__name__,
+                    self._now.provider,
+                )
             return
         with self._lock:
             if not self._given_up.is_set():
@@ -58,10 +61,7 @@ class LazyEngine(Engine):
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
-            built, error = self._next, self._error
-            self._next = None
-        if error is not None:
-            raise EngineError(f"{self.network.name}: its plan cannot be built: {error}") from error
+            built, self._next = self._next, None
         if built is not None:
             self._now.close()
             self._now = built

@@ -44,10 +44,10 @@ class TensorRTBuilder:
         """What runs a plan. Raises PlanRefusedError, DeviceError."""
         try:
             return TensorRTRunner(self._trt, self._cuda, plan, self._log)
-        except self._cuda.driver.Error as error:
+        except (self._cuda.driver.Error, RuntimeError, TypeError, MemoryError) as error:
             raise DeviceError(
-                f"tensorrt does not start: {' '.join(str(error).split())}; free the device's "
-                "memory, or use --provider cpu"
+                f"tensorrt does not start: {_told(error)}; free the device's memory, or use "
+                "--provider cpu"
             ) from error
 
     def build(
@@ -82,14 +82,16 @@ class TensorRTBuilder:
         return made[0]
 
     def _build(self, request: BuildRequest, watch: _Watch) -> BuiltPlan | EngineError:
-        workspace = self._cuda.memory().workspace
-        with self._cuda.active():
-            try:
+        try:
+            workspace = self._cuda.memory().workspace
+            with self._cuda.active():
                 return self._compile(request, watch, workspace)
-            except EngineError as error:
-                return error
-            except self._cuda.driver.Error as error:
-                return EngineError(f"{request.network}: {' '.join(str(error).split())}")
+        except EngineError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 -- of the bindings: RuntimeError, TypeError, ...
+            return EngineError(
+                f"{request.network}: the build broke off: {_told(error)}; use --provider cpu"
+            )
 
     def _compile(self, request: BuildRequest, watch: _Watch, workspace: int) -> BuiltPlan:
         trt = self._trt
@@ -131,6 +133,11 @@ class TensorRTBuilder:
             where = f"{error.node_operator()} {error.node_name()!r}"
             return f"TensorRT cannot read the graph at {where}: {error.desc()}; see mien audit"
         return f"TensorRT cannot read the graph: {self._log.last()}; see mien audit"
+
+
+def _told(error: Exception) -> str:
+    """What an exception says, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Watch:

@@ -186,14 +186,20 @@ def zeros() -> dict[str, np.ndarray]:
     return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in TINY.outputs}
 
 
-def test_failed_build_is_told_and_nothing_takes_its_place() -> None:
+@pytest.mark.parametrize("error", [ModelError("no such operator"), RuntimeError("of\npybind")])
+def test_failed_build_is_told_in_one_line_and_the_frames_go_on(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     def build(_: GaveUp) -> PlanEngine:
-        raise ModelError("no such operator")
+        raise error
 
     with LazyEngine(FakeEngine(TINY, lambda _: zeros()), build) as engine:
         assert engine.wait(60)
-        with pytest.raises(EngineError, match="tiny: its plan cannot be built: no such operator"):
-            engine.infer(tiny_feeds())
+        assert engine.infer(tiny_feeds())["total"] == 0
+        assert engine.provider == "fake"
+    (line,) = [record.getMessage() for record in caplog.records]
+    said = " ".join(str(error).split())
+    assert line == f"tiny: its plan cannot be built: {said}; fake carries the frames on"
 
 
 def test_closing_calls_the_build_off(file: Path) -> None:

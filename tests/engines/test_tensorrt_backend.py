@@ -110,6 +110,33 @@ def test_graph_that_cannot_be_read_is_one_line(stub: Stub) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("place", ["Builder", "OnnxParser"])
+def test_whatever_the_bindings_raise_is_one_line(
+    stub: Stub, model: bytes, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("factory function\nreturned nullptr")
+
+    builder = TensorRTBuilder()
+    monkeypatch.setattr(sys.modules["tensorrt"], place, broken)
+    with pytest.raises(EngineError) as error:
+        builder.build(request(model), silent, lambda: False)
+    said = "tiny: the build broke off: factory function returned nullptr; use --provider cpu"
+    assert str(error.value) == said
+
+
+def test_bindings_that_cannot_load_a_plan_say_so_in_one_line(
+    stub: Stub, model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no\nruntime")
+
+    plan, builder = plan_of(model), TensorRTBuilder()
+    monkeypatch.setattr(sys.modules["tensorrt"], "Runtime", broken)
+    with pytest.raises(DeviceError, match="tensorrt does not start: no runtime; free the device"):
+        builder.load(plan)
+
+
 def test_plan_that_tensorrt_refuses_says_why_in_one_line(stub: Stub) -> None:
     with pytest.raises(PlanRefusedError, match="the version tag does not match"):
         TensorRTBuilder().load(b"other")
