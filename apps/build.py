@@ -22,7 +22,7 @@ from mien.engines.foreign_plan import read_foreign
 from mien.engines.opening import tensorrt_source
 from mien.engines.plan_cache import BuildWatch, PlanCache
 from mien.engines.plan_engine import PlanModel, PlanSource
-from mien.engines.plan_sidecar import PlanSidecar
+from mien.engines.plan_sidecar import DeviceFacts, PlanSidecar
 
 ALL = "all"
 OpenSource = Callable[[int], PlanSource]
@@ -55,9 +55,16 @@ class BuildJob:
 
 
 def run_build(
-    job: BuildJob, *, show_list: bool = False, prune: bool = False, trust: Path | None = None
+    job: BuildJob,
+    *,
+    show_list: bool = False,
+    prune: bool = False,
+    every: bool = False,
+    trust: Path | None = None,
 ) -> int:
     """The exit status of one of: build, list, prune, take in a plan. Raises MienError."""
+    if every and not prune:
+        raise UsageError("--all belongs to --prune; mien build all builds every model's plan")
     if show_list + prune + (trust is not None) > 1:
         raise UsageError("give one of --list, --prune and --trust-plan")
     if job.networks and (show_list or prune or trust is not None):
@@ -65,7 +72,7 @@ def run_build(
     if show_list:
         return print_plans(PlanCache())
     if prune:
-        return prune_plans(job, PlanCache())
+        return prune_plans(job, PlanCache(), every=every)
     if trust is not None:
         return trust_plan(job, trust)
     return build_plans(job)
@@ -112,26 +119,39 @@ def print_plans(cache: PlanCache) -> int:
     return 0
 
 
-def prune_plans(job: BuildJob, cache: PlanCache) -> int:
-    """The exit status; removes plans that are damaged, of other models, or of another device.
+def prune_plans(job: BuildJob, cache: PlanCache, *, every: bool = False) -> int:
+    """The exit status; removes plans that nothing can use any more.
 
-    Which device this machine has is known only where TensorRT starts; else those of all stay.
+    Those are damaged ones, and of this GPU those of another TensorRT or driver; which GPU that is
+    is known only where TensorRT starts. every: also the plans of other GPUs and of models outside
+    the catalog; another program, with models of its own, may use them.
     """
     known = {entry.sha256 for entry in job.catalog.entries}
     try:
-        device = job.open_source(job.device).builder.device()
+        here = job.open_source(job.device).builder.device()
     except DeviceError:
-        device = None
+        here = None
 
     def is_wanted(sidecar: PlanSidecar) -> bool:
-        here = device is None or sidecar.identity.device == device
-        return here and sidecar.identity.graph_sha256 in known
+        device = sidecar.identity.device
+        if here is not None and device.is_same_gpu(here) and device != here:
+            return False
+        return not every or _is_of(sidecar, here, known)
 
     removed = cache.prune(is_wanted)
     for name in removed:
         typer.echo(f"removed {one_line(name)}")
-    typer.echo(f"{len(removed)} removed, {len(cache.states())} plans left in {cache.path}")
+    left = cache.states()
+    typer.echo(f"{len(removed)} removed, {len(left)} plans left in {cache.path}")
+    others = sum(1 for state in left if state.sidecar and not _is_of(state.sidecar, here, known))
+    if others:
+        typer.echo(f"{others} of them are of other GPUs or models; --all removes those too")
     return 0
+
+
+def _is_of(sidecar: PlanSidecar, device: DeviceFacts | None, known: set[str]) -> bool:
+    identity = sidecar.identity
+    return identity.device == (device or identity.device) and identity.graph_sha256 in known
 
 
 def trust_plan(job: BuildJob, file: Path) -> int:

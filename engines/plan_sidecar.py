@@ -44,6 +44,14 @@ class DeviceFacts:
         """A short name for files that belong to this device."""
         return _digest(asdict(self))[:16]
 
+    def is_same_gpu(self, other: DeviceFacts) -> bool:
+        """Whether both are one kind of GPU under one system, whatever TensorRT and driver."""
+        return self._hardware == other._hardware
+
+    @property
+    def _hardware(self) -> tuple[str, ...]:
+        return self.gpu, self.sm, self.system, self.architecture
+
 
 @dataclass(frozen=True, slots=True)
 class PlanIdentity:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from mien.apps.build import BuildJob, OpenSource, run_build, time_left
 from mien.apps.main import run
 from mien.engines import Catalog, DeviceError, ModelError, UsageError
 from mien.engines.builder import BuildProgress
-from mien.engines.fake_builder import FakePlanBuilder
+from mien.engines.catalog import write_catalog
+from mien.engines.fake_builder import FAKE_DEVICE, FakePlanBuilder
 from mien.engines.plan_cache import PlanCache
 from mien.engines.plan_engine import PlanModel, PlanSource
 from mien.engines.plan_sidecar import DeviceFacts, PlanSidecar
@@ -70,21 +73,56 @@ def test_list_shows_each_plan_and_what_is_wrong_with_it(
     assert f"plans lie in {PlanCache().path}" in out.replace("\n", "")
 
 
-def test_prune_leaves_what_this_machine_can_use(
+def source_of(facts: DeviceFacts) -> OpenSource:
+    return lambda _: PlanSource(FakePlanBuilder(facts=facts), PlanCache())
+
+
+def built_for() -> list[str]:
+    """What the plans of the cache are of: network, TensorRT and GPU."""
+    plans = [state.sidecar.identity for state in PlanCache().states() if state.sidecar]
+    return sorted(f"{plan.network} {plan.device.tensorrt} {plan.device.gpu}" for plan in plans)
+
+
+def test_prune_removes_what_nothing_can_use_any_more(
     fake: OpenSource, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_build(BuildJob(("warp",), open_source=fake))
-    other: Callable[[int], PlanSource] = lambda _: PlanSource(  # noqa: E731 -- one line of a test
-        FakePlanBuilder(facts=OTHER), PlanCache()
-    )
-    run_build(BuildJob(("warp",), open_source=other))
-    assert len(PlanCache().states()) == 2
+    run_build(BuildJob(("warp", "mouth"), open_source=fake))
+    run_build(BuildJob(("warp",), open_source=source_of(OTHER)))
+    run_build(BuildJob(("warp",), open_source=source_of(replace(FAKE_DEVICE, tensorrt="10.1.0"))))
+    next(PlanCache().path.glob("mouth-*.plan")).write_bytes(b"x")
     capsys.readouterr()
     assert run_build(BuildJob(open_source=fake), prune=True) == 0
-    assert "2 removed, 1 plans left" in capsys.readouterr().out  # a plan and its timing cache
-    (kept,) = PlanCache().states()
-    assert kept.sidecar is not None
-    assert kept.sidecar.identity.device.gpu == "Fake"
+    assert built_for() == ["warp 10.3.0 Fake", "warp 11.4.0 Another"]
+    out = capsys.readouterr().out
+    # two plans, and the timing cache of the older TensorRT
+    assert "3 removed, 2 plans left" in out
+    assert "1 of them are of other GPUs or models; --all removes those too" in out
+
+
+def test_prune_of_one_folder_s_models_keeps_those_of_another(
+    fake: OpenSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    entry = Catalog.bundled().entry("warp")
+    model = onnx.load(str(entry.path))
+    model.doc_string = "of one's own"
+    (own / "warp.onnx").write_bytes(model.SerializeToString())
+    sha256 = hashlib.sha256((own / "warp.onnx").read_bytes()).hexdigest()
+    write_catalog(own, (replace(entry, file="warp.onnx", sha256=sha256, folder=own),))
+    run_build(BuildJob(("warp",), models=own, open_source=fake))
+    run_build(BuildJob(("warp",), open_source=fake))
+    assert run_build(BuildJob(open_source=fake), prune=True) == 0
+    assert built_for() == ["warp 10.3.0 Fake"] * 2
+    assert run_build(BuildJob(open_source=fake), prune=True, every=True) == 0
+    assert built_for() == ["warp 10.3.0 Fake"]
+
+
+def test_prune_of_all_leaves_this_gpu_its_own(fake: OpenSource) -> None:
+    run_build(BuildJob(("warp",), open_source=fake))
+    run_build(BuildJob(("warp",), open_source=source_of(OTHER)))
+    assert run_build(BuildJob(open_source=fake), prune=True, every=True) == 0
+    assert built_for() == ["warp 10.3.0 Fake"]
 
 
 def test_prune_without_tensorrt_keeps_the_plans_of_every_device(fake: OpenSource) -> None:
@@ -142,6 +180,8 @@ def entry_of(network: str) -> Path:
 def test_one_thing_at_a_time(fake: OpenSource) -> None:
     with pytest.raises(UsageError, match="give one of"):
         run_build(BuildJob(), show_list=True, prune=True)
+    with pytest.raises(UsageError, match="--all belongs to --prune"):
+        run_build(BuildJob(), every=True)
     with pytest.raises(UsageError, match="take no networks"):
         run_build(BuildJob(("warp",)), show_list=True)
 
