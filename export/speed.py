@@ -1,27 +1,34 @@
 """ONNX Runtime against PyTorch: `python -m mien.export.speed`.
 
-Both run the same weights in one process, with as many threads each, call by call in turn, so that
-whatever else the machine does slows both; what is told is the ratio of the medians.
+Both run the same weights in one process, with as many threads, call by call in turn, so that
+whatever else the machine does slows both; what is told is the ratio of the medians. PyTorch runs in
+inference mode with the memory format that is fastest for the network, and with one thread where
+that is faster than all; the two must give the same answer before they are timed.
+
+By default these are the generators and the parser that are shipped, then the sizes of the paper and
+of the parsers most used, with weights of chance.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import torch
+import onnx
+from google.protobuf.message import DecodeError
 from torch import nn
 
-from mien.engines.errors import MienError, UsageError
+from mien.engines import Catalog
+from mien.engines.errors import MienError, ModelError, UsageError
 from mien.engines.generators import (
     FACE_PARSER,
+    GENERATORS,
     PARTS,
     SHIPPED_EMOTIONS,
     SHIPPED_PART_LABELS,
@@ -30,76 +37,86 @@ from mien.engines.generators import (
     stargan_network,
 )
 from mien.engines.network import Network
-from mien.engines.onnx_runtime import OnnxRuntimeEngine
+from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.checkpoint import read_checkpoint
 from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec
 from mien.export.deeplab import RESNET_50, DeepLab, DeepLabSpec
 from mien.export.formats import recognise
-from mien.export.onnx_file import example_of, to_onnx
+from mien.export.onnx_file import to_onnx
 from mien.export.resnet import ResNetSpec
 from mien.export.stargan import StarGanGenerator, StarGanSpec
+from mien.export.turns import Timing, time_in_both
 
 THREADS = 2
-REST_S = 0.03  # the threads of OpenMP go on turning for some milliseconds after each call
-LEAST_ROUNDS = 5
-WARM_UP = 2
+CLASSES = 19  # of the parsers most used
 EMOTIONS, PART_LABELS = len(SHIPPED_EMOTIONS), len(SHIPPED_PART_LABELS)
+STYLE_NETWORKS = (FACE_PARSER, *GENERATORS)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A network to time: a name for people, its declaration, and what makes its module."""
+    """A network to time. name: for people. make: what makes its module, None for one of a file."""
 
     name: str
     network: Network
-    make: Callable[[], nn.Module]
+    make: Callable[[], nn.Module] | None = None
+    file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Median milliseconds of one call, and how many times as fast ONNX Runtime was."""
-
-    name: str
-    rounds: int
-    torch_ms: float
-    onnx_runtime_ms: float
-
-    @property
-    def ratio(self) -> float:
-        """PyTorch's time by ONNX Runtime's."""
-        return self.torch_ms / self.onnx_runtime_ms
-
-
-def full_size_cases() -> list[Case]:
-    """The generators at the paper's size in each mode, and parsers at 256 px, untrained."""
+def shipped_cases(catalog: Catalog) -> list[Case]:
+    """The generators and the parser of a catalog, those that it has."""
+    there = {entry.network: entry for entry in catalog.entries}
     cases = []
-    for mode, batch, labels in (
-        ("image", 1, EMOTIONS),
-        ("face", 1, EMOTIONS),
-        ("parts", PARTS, PART_LABELS),
-    ):
-        star, cycle = StarGanSpec(labels), CycleGanSpec()
-        name = f"stargan_{mode}"
-        network = stargan_network(name, labels=labels, batch=batch)
-        cases.append(Case(name, network, lambda spec=star: StarGanGenerator(spec)))  # type: ignore[misc]
-        name = f"cyclegan_{mode}"
-        network = cyclegan_network(name, batch=batch)
-        cases.append(Case(name, network, lambda spec=cycle: CycleGanGenerator(spec)))  # type: ignore[misc]
-    specs = {
-        "face_parser, MobileNetV3": DeepLabSpec.mobilenet(19),
-        "face_parser, ResNet-50": DeepLabSpec(ResNetSpec.of(RESNET_50), 19),
-    }
-    for name, parser in specs.items():
-        network = parser_network(classes=parser.classes)
-        cases.append(Case(name, network, lambda spec=parser: DeepLab(spec)))  # type: ignore[misc]
+    for network in STYLE_NETWORKS:
+        entry = there.get(network.name)
+        if entry is not None:
+            entry.check_file()
+            cases.append(file_case(entry.path, is_shipped=True))
     return cases
 
 
-def checkpoint_case(path: Path) -> Case:
-    """The network in a checkpoint, at mien's size.
+def file_case(path: Path, *, is_shipped: bool = False) -> Case:
+    """The network in an ONNX file that mien exported. Raises ModelError."""
+    try:
+        graph = onnx.load(str(path))
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except DecodeError as error:
+        raise ModelError(f"{path} is no ONNX file; give one that mien exported") from error
+    network = Network.from_metadata({prop.key: prop.value for prop in graph.metadata_props})
+    return Case(f"{network.name}, shipped" if is_shipped else path.name, network, file=path)
 
-    It takes four pictures at once where `parts` is in its name. Raises ModelError.
+
+def full_size_cases() -> list[Case]:
+    """The generators at the paper's size, and parsers at 256 px, untrained.
+
+    Image and face modes have the same network, parts mode sees four pictures at once.
     """
+    cases = []
+    for modes, batch, labels in (("image or face", 1, EMOTIONS), ("parts", PARTS, PART_LABELS)):
+        star = stargan_network("stargan", labels=labels, batch=batch)
+        make_star = partial(StarGanGenerator, StarGanSpec(labels))
+        cases.append(Case(f"stargan, {modes}, paper size", star, make_star))
+        cycle = cyclegan_network("cyclegan", batch=batch)
+        make_cycle = partial(CycleGanGenerator, CycleGanSpec())
+        cases.append(Case(f"cyclegan, {modes}, paper size", cycle, make_cycle))
+    network = parser_network(classes=CLASSES)
+    mobile, resnet = DeepLabSpec.mobilenet(CLASSES), DeepLabSpec(ResNetSpec.of(RESNET_50), CLASSES)
+    return [
+        *cases,
+        Case("face_parser, DeepLabV3 MobileNetV3", network, partial(DeepLab, mobile)),
+        Case("face_parser, DeepLabV3 ResNet-50", network, partial(DeepLab, resnet)),
+        Case("face_parser, BiSeNet", network, partial(BiSeNet, BiSeNetSpec(CLASSES))),
+    ]
+
+
+def given_case(path: Path) -> Case:
+    """The network in a checkpoint, at mien's size, or in an ONNX file of mien's.
+
+    A checkpoint's takes four pictures at once where `parts` is in its name. Raises ModelError.
+    """
+    if path.suffix == ".onnx":
+        return file_case(path)
     module = recognise(read_checkpoint(path)).module
     batch = PARTS if "parts" in path.name else 1
     if isinstance(module, StarGanGenerator):
@@ -113,46 +130,29 @@ def checkpoint_case(path: Path) -> Case:
 
 
 def time_case(case: Case, seconds: float, threads: int = THREADS) -> Timing:
-    """How long one call takes in torch and in ONNX Runtime, measured in turn for `seconds`."""
-    module = case.make().eval()
-    feeds = example_of(case.network, 0)
-    inputs = [torch.from_numpy(feeds[spec.name]) for spec in case.network.inputs]
-    torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "timed.onnx"
-        to_onnx(module, case.network, path)
-        with (
-            OnnxRuntimeEngine(path, case.network, threads=threads) as engine,
-            torch.inference_mode(),
-        ):
-            calls = (lambda: module(*inputs), lambda: engine.infer(feeds))
-            for _ in range(WARM_UP):
-                for call in calls:
-                    call()
-            times: tuple[list[float], list[float]] = ([], [])
-            end = time.perf_counter() + seconds
-            while time.perf_counter() < end or len(times[0]) < LEAST_ROUNDS:
-                for call, spent in zip(calls, times, strict=True):
-                    time.sleep(REST_S)
-                    spent.append(_seconds(call))
-    torch_ms, onnx_ms = (1000 * statistics.median(spent) for spent in times)
-    return Timing(case.name, len(times[0]), torch_ms, onnx_ms)
+    """How long one call takes in torch and in ONNX Runtime, measured in turn for `seconds`.
 
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    Raises ModelError where the two answer differently.
+    """
+    with tempfile.TemporaryDirectory(prefix="mien-speed-") as folder:
+        path = case.file or Path(folder) / "timed.onnx"
+        module = None if case.make is None else case.make()
+        if module is not None:
+            to_onnx(module, case.network, path)
+        timing = time_in_both(path, case.network, seconds=seconds, threads=threads, module=module)
+    return replace(timing, name=case.name)
 
 
 def table(timings: list[Timing], threads: int) -> str:
     """The timings as a Markdown table."""
-    lines = [
-        f"| network ({threads} threads each) | PyTorch ms | ONNX Runtime ms | times as fast |",
-        "|---|---|---|---|",
-    ]
+    heads = (
+        *(f"network ({threads} threads)", "PyTorch ran it with"),
+        *("PyTorch, ms", "ONNX Runtime, ms", "times as fast"),
+    )
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---:|---:|---:|"]
     lines += [
-        f"| {one.name} | {one.torch_ms:.1f} | {one.onnx_runtime_ms:.1f} | {one.ratio:.2f} |"
+        f"| {one.name} | {one.setting} | {one.torch_ms:.1f} | {one.onnx_runtime_ms:.1f} "
+        f"| {one.ratio:.2f} |"
         for one in timings
     ]
     return "\n".join(lines)
@@ -160,27 +160,40 @@ def table(timings: list[Timing], threads: int) -> str:
 
 def main(arguments: list[str]) -> int:
     """The exit status; the table goes to standard output."""
-    parser = argparse.ArgumentParser(prog="python -m mien.export.speed", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m mien.export.speed")
     parser.add_argument(
-        "checkpoints", type=Path, nargs="*", help="time these, in place of the paper's sizes"
+        "files", type=Path, nargs="*", help="time these checkpoints or ONNX files of mien's instead"
     )
-    parser.add_argument("--only", help="of the paper's sizes, those with this in their name")
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each network")
-    parser.add_argument("--threads", type=int, default=THREADS, help="of PyTorch, and of the other")
+    parser.add_argument("--shipped", action="store_true", help="only those that come with mien")
+    parser.add_argument(
+        "--models", type=Path, help="a folder of models in the place of the shipped"
+    )
+    parser.add_argument("--only", help="only those with this in their name")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each network")
+    parser.add_argument("--threads", type=int, default=THREADS, help="of both")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
     try:
-        cases = [checkpoint_case(path) for path in given.checkpoints] or full_size_cases()
-        cases = [case for case in cases if (given.only or "") in case.name]
-        if not cases:
-            raise UsageError(f"no network has {given.only!r} in its name")
-        timings = [time_case(case, given.seconds, given.threads) for case in cases]
+        timings = [time_case(case, given.seconds, given.threads) for case in _cases(given)]
     except MienError as error:
         print(f"mien: {error}", file=sys.stderr)  # noqa: T201 - the one line of an error
         return 2
     rows = [asdict(one) | {"ratio": one.ratio} for one in timings]
     print(json.dumps(rows) if given.json else table(timings, given.threads))  # noqa: T201 - its result
     return 0
+
+
+def _cases(given: argparse.Namespace) -> list[Case]:
+    """What was asked for. Raises UsageError where that is nothing."""
+    if given.files:
+        cases = [given_case(path) for path in given.files]
+    else:
+        catalog = Catalog.bundled() if given.models is None else Catalog.load(given.models)
+        cases = shipped_cases(catalog) + ([] if given.shipped else full_size_cases())
+    cases = [case for case in cases if (given.only or "") in case.name]
+    if not cases:
+        raise UsageError(f"no network has {given.only!r} in its name")
+    return cases
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ but those that a format asks for.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import statistics
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
 from mien.engines import Catalog, Engine, EngineError, ModelError, OnnxRuntimeEngine
 from mien.engines.examples import example_inputs
@@ -42,22 +45,25 @@ class Setting:
 class TorchEngine(Engine):
     """The module of an ONNX file, with its weights, in PyTorch eager on the processor.
 
-    threads: the most that a call may have; what is fastest of one and all, in planes or channels
-    last, is found by trying, and stands in `setting`.
+    module: what the file was made of, None to bring it back from the file. threads: the most that a
+    call may have; what is fastest of one and all, in planes or channels last, is found by trying,
+    and stands in `setting`.
 
     `torch.set_num_threads` holds for the process: the last engine called has set it.
     Raises ModelError where the module does not answer as the file does in ONNX Runtime.
     """
 
-    def __init__(self, path: Path, network: Network | str, *, threads: int) -> None:
+    def __init__(
+        self, path: Path, network: Network | str, *, threads: int, module: nn.Module | None = None
+    ) -> None:
         with OnnxRuntimeEngine(path, network) as reference:
             super().__init__(reference.network, "PyTorch eager", reference.metadata)
-            module = restored_module(path, self.network.name)
+            module = (module or restored_module(path, self.network.name)).eval()
             self._modules = {"planes": module}
             self.setting = Setting()
             check_answers(path, reference, self)
-        self._modules["channels last"] = restored_module(path, self.network.name).to(
-            memory_format=torch.channels_last
+        self._modules["channels last"] = convert_conv2d_weight_memory_format(
+            copy.deepcopy(module), torch.channels_last
         )
         self.setting = self._fastest(threads)
         self._modules = {self.setting.layout: self._modules[self.setting.layout]}

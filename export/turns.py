@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from mien.engines import OnnxRuntimeEngine
 from mien.engines.examples import example_inputs
 from mien.engines.network import Network
@@ -42,15 +44,18 @@ def time_in_both(
     seconds: float,
     threads: int,
     onnx_threads: int | None = None,
+    module: nn.Module | None = None,
 ) -> Timing:
     """How long a call of the network in a file takes in both, measured in turn for `seconds`.
 
     threads: the most that PyTorch may have. onnx_threads: of ONNX Runtime, None for as many.
+    module: what the file was made of, None to bring it back from the file.
 
     Raises ModelError where the file is of another make, or the two answer differently.
     """
+    torch_engine = TorchEngine(path, network, threads=threads, module=module)
     with (
-        TorchEngine(path, network, threads=threads) as torch_engine,
+        torch_engine,
         OnnxRuntimeEngine(path, network, threads=onnx_threads or threads) as onnx_engine,
     ):
         feeds = example_inputs(onnx_engine.network)

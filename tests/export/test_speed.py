@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mien.export.cyclegan import CycleGanSpec
-from mien.export.speed import Timing, full_size_cases, main, table
+from mien.engines import Catalog, ModelEntry, record_model
+from mien.engines.generators import CYCLEGAN_PARTS
+from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec
+from mien.export.onnx_file import sha256_of, to_onnx
+from mien.export.speed import full_size_cases, main, shipped_cases, table
+from mien.export.turns import Timing
 from tests.export.checkpoints import saved, state_of
 
 
@@ -20,12 +24,40 @@ def _threads_as_before():
     torch.set_num_threads(before)
 
 
-def test_every_generator_and_the_parser_are_timed() -> None:
-    networks = [case.network.name for case in full_size_cases()]
+def test_every_generator_and_parser_is_timed_at_full_size() -> None:
+    cases = full_size_cases()
     kinds = [
-        f"{gan}_{mode}" for gan in ("stargan", "cyclegan") for mode in ("image", "face", "parts")
-    ]
-    assert set(networks) == {*kinds, "face_parser"}
+        *(f"{gan}, {modes}, paper size" for modes in ("image or face", "parts")
+          for gan in ("stargan", "cyclegan")),
+        "face_parser, DeepLabV3 MobileNetV3",
+        "face_parser, DeepLabV3 ResNet-50",
+        "face_parser, BiSeNet",
+    ]  # fmt: skip
+    assert [case.name for case in cases] == kinds
+    batches = [case.network.inputs[0].shape[0] for case in cases]
+    assert batches == [1, 1, 4, 4, 1, 1, 1]
+
+
+def test_what_a_catalog_has_of_generators_and_parsers_is_timed_with_its_own_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    path = models / "cyclegan_parts.onnx"
+    to_onnx(CycleGanGenerator(CycleGanSpec(4, 1)), CYCLEGAN_PARTS, path)
+    record_model(
+        ModelEntry("small", "cyclegan_parts", path.name, sha256_of(path), "nothing", 0.0, {},
+                   "Apache-2.0", "small.md", models)
+    )  # fmt: skip
+    arguments = ["--shipped", "--models", str(models), "--seconds", "0", "--only", "cyclegan"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith("| cyclegan_parts, shipped | ")
+    names = [case.name for case in shipped_cases(Catalog.bundled())]
+    assert "face_parser, shipped" in names
+    assert main([str(path), "--seconds", "0", "--threads", "1", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["name"] == "cyclegan_parts.onnx"
+    assert row["setting"].startswith("1 thread, ")
 
 
 def test_a_checkpoint_is_timed_in_both(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -39,10 +71,19 @@ def test_a_checkpoint_is_timed_in_both(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_the_table_holds_the_ratio_of_the_medians() -> None:
-    text = table([Timing("warp", 9, 6.0, 2.0)], 2)
-    assert text.splitlines()[-1] == "| warp | 6.0 | 2.0 | 3.00 |"
+    text = table([Timing("warp", 9, 6.0, 2.0, "1 thread, planes")], 2)
+    assert text.splitlines()[-1] == "| warp | 1 thread, planes | 6.0 | 2.0 | 3.00 |"
 
 
-def test_what_cannot_be_timed_is_told_in_one_line(capsys: pytest.CaptureFixture) -> None:
-    assert main(["--only", "dream"]) == 2
-    assert capsys.readouterr().err == "mien: no network has 'dream' in its name\n"
+def test_what_cannot_be_timed_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    wrong = tmp_path / "wrong.onnx"
+    wrong.write_bytes(b"no graph")
+    for arguments, said in (
+        (["--only", "dream"], "no network has 'dream' in its name"),
+        ([str(wrong)], f"{wrong} is no ONNX file; give one that mien exported"),
+        ([f"{tmp_path}/none.onnx"], f"cannot read {tmp_path}/none.onnx: No such file or directory"),
+    ):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err == f"mien: {said}\n"
