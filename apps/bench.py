@@ -7,7 +7,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +28,7 @@ from mien.apps.bench_variants import (
     warm_start_s,
 )
 from mien.apps.inputs import SAMPLE
+from mien.engines.child_process import module_command
 from mien.engines.errors import MienError, UsageError
 from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.picture import is_picture
@@ -160,7 +160,7 @@ def time_command(arguments: list[str]) -> CommandTimes:
     """The times of one command in a process of its own. Raises MienError where it fails."""
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "mien.apps.bench_child", *arguments],
+        module_command("mien.apps.bench_child", arguments),
         capture_output=True,
         text=True,
         check=False,

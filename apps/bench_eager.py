@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mien.engines.child_process import module_command
 from mien.engines.errors import MienError
 from mien.runtime.profile import FilterProfile, StageTime
 
@@ -124,7 +124,7 @@ def _profile(told: Mapping[str, Any]) -> FilterProfile:
 def _run(program: str, arguments: Sequence[str]) -> dict[str, Any]:
     """What a program printed as JSON. Raises MienError, TorchMissingError."""
     done = subprocess.run(
-        [sys.executable, "-m", program, *arguments], capture_output=True, text=True, check=False
+        module_command(program, arguments), capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

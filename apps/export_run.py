@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Sequence
 
+from mien.engines.child_process import module_command
 from mien.engines.errors import ModelError
 
 
 def run_export(arguments: Sequence[str]) -> int:
     """The exit status of `python -m mien.export`, which prints for itself. Raises ModelError."""
-    status = subprocess.run([sys.executable, "-m", "mien.export", *arguments], check=False)
+    status = subprocess.run(module_command("mien.export", arguments), check=False)
     if status.returncode < 0:
         raise ModelError(
             f"the export was ended from outside (signal {-status.returncode}), as when memory "

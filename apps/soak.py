@@ -17,7 +17,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ import numpy as np
 import typer
 
 from mien.apps.inputs import SAMPLE
+from mien.engines.child_process import module_command
 from mien.runtime.filter import Filter
 from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls
@@ -142,7 +142,7 @@ def _panel(loop: LiveLoop) -> Iterator[tuple[Any, subprocess.Popen[str]]]:
 
     server = PanelServer(loop, PanelSettings(port=0))
     server.start()
-    command = [sys.executable, "-m", "mien.apps.soak", "--browse", server.url]
+    command = module_command("mien.apps.soak", ["--browse", server.url])
     browser = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield server, browser

@@ -16,7 +16,6 @@ import itertools
 import logging
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +31,7 @@ from websockets.sync.client import connect
 from mien.apps.inputs import SAMPLE
 from mien.apps.panel.server import PanelServer
 from mien.apps.panel.settings import PanelSettings
+from mien.engines.child_process import module_command
 from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.filter import Filter
 from mien.runtime.live.capture import open_source
@@ -157,7 +157,7 @@ _ROLES: Final = {**ATTACKS, "watch": watch}
 
 @contextlib.contextmanager
 def _process(role: str, url: str) -> Iterator[None]:
-    command = [sys.executable, "-m", "mien.apps.panel.siege", "--role", role, "--url", url]
+    command = module_command("mien.apps.panel.siege", ["--role", role, "--url", url])
     process = subprocess.Popen(command)
     try:
         yield

@@ -8,21 +8,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from mien.calibration.audit.finding import Report, refused
+from mien.engines.child_process import module_command
 from mien.engines.errors import UsageError
 
 SECONDS = 60.0  # the slowest of those that are shipped takes two, on two busy cores
 SUFFIX = ".onnx"
-# Not `-m`, which would import what lies in the working folder, such as an onnx.py beside the model.
-PROGRAM = (
-    "import sys; sys.path[:] = [folder for folder in sys.path if folder]; "
-    "from mien.calibration.audit.__main__ import main; main()"
-)
 
 
 def audit_guarded(path: Path, *, seconds: float = SECONDS) -> Report:
@@ -32,7 +27,7 @@ def audit_guarded(path: Path, *, seconds: float = SECONDS) -> Report:
     """
     if find_spec("onnx") is None:
         raise UsageError("the audit reads graphs with the package onnx: pip install mien[export]")
-    program = [sys.executable, "-c", PROGRAM, str(path)]
+    program = module_command("mien.calibration.audit", [str(path)])
     # One thread of BLAS: each more would reserve memory of its own.
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:

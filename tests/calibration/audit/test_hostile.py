@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def test_reader_that_is_killed_is_a_refusal(
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nkill -6 $$\n")
     program.chmod(0o700)
-    monkeypatch.setattr(guard.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     assert "ends its reader: signal 6" in refusal(tmp_path / "m.onnx", audit_guarded)
 
 
