@@ -130,7 +130,7 @@ def open_session(
     name, index = split_device(provider)
     if name == AUTO:
         return _open_best(model, path, threads)
-    return _open(model, path, ProviderOptions(provider_named(name), index), threads)
+    return _open(model, path, ProviderOptions.of(provider_named(name), index), threads)
 
 
 def _open_best(model: bytes, path: Path, threads: int | None) -> onnxruntime.InferenceSession:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mien.engines.builder import SHARED_MOST
+from mien.engines.device_memory import device_memory
 from mien.engines.providers import Provider
 
 
@@ -13,14 +15,22 @@ class ProviderOptions:
 
     device: which of several. tf32: whether 32-bit convolutions may round their inputs to 19 bits;
     not, because the graph says what precision it wants. workspace: bytes of scratch memory a
-    TensorRT build may take, 0 for what it takes by itself. level: of its optimization.
+    TensorRT build may take; by itself it would take all there are. level: of its optimization.
     """
 
     provider: Provider
     device: int = 0
     tf32: bool = False
-    workspace: int = 0
+    workspace: int = SHARED_MOST
     level: int = 3
+
+    @classmethod
+    def of(cls, provider: Provider, device: int = 0) -> ProviderOptions:
+        """The settings of a provider on a device; a build's memory is a share of what is free."""
+        memory = device_memory(device) if provider is Provider.TENSORRT else None
+        if memory is None:
+            return cls(provider, device)
+        return cls(provider, device, workspace=memory.workspace)
 
     def options(self) -> dict[str, str]:
         """What ONNX Runtime is told, by its own names."""
@@ -36,13 +46,11 @@ class ProviderOptions:
         if self.provider is Provider.TENSORRT:
             # Its own cache of plans is off: it would run a damaged plan, or one from elsewhere.
             # No precision flag is set, so it builds what the graph says.
-            options = {
+            return {
                 "device_id": str(self.device),
                 "trt_builder_optimization_level": str(self.level),
+                "trt_max_workspace_size": str(self.workspace),
             }
-            if self.workspace:
-                options["trt_max_workspace_size"] = str(self.workspace)
-            return options
         if self.provider is Provider.DIRECTML:
             return {"device_id": str(self.device)}
         return {}
