@@ -53,7 +53,7 @@ def print_bench(plan: BenchPlan, output: BenchOutput) -> None:
     output.check()
     report = measure(plan)
     if output.plot is not None:
-        write_whole(output.plot, bench_chart(report.profile, report.networks, report.scenes))
+        write_whole(output.plot, bench_chart(report))
     if output.as_json:
         typer.echo(json.dumps(asdict(report), indent=2))
         return
@@ -93,6 +93,8 @@ def measure(plan: BenchPlan) -> BenchReport:
         with plan.open_filter() as face_filter:
             profile = profile_filter(face_filter, read_frames(clip))
             providers = dict(face_filter.providers)
+        first_frame = next(iter(read_frames(clip)))
+        warm_s = warm_start_s(plan.variants[0], _opener(plan), first_frame)
         variants = _measure_variants(plan, clip, edits) if len(plan.variants) > 1 else ()
     command_s = statistics.median(times.wall_s for times in edits)
     transcode_s = statistics.median(times.wall_s for times in transcodes)
@@ -103,6 +105,8 @@ def measure(plan: BenchPlan) -> BenchReport:
         clip_frames=info.frames or profile.frames,
         machine=machine_name(),
         cores=usable_cores(),
+        method=plan.method_name,
+        variant=plan.variants[0].name,
         providers=providers,
         profile=profile,
         runs=plan.runs,
@@ -110,6 +114,7 @@ def measure(plan: BenchPlan) -> BenchReport:
         transcode_s=transcode_s,
         ratio=command_s / transcode_s,
         first_frame_s=_median([times.first_frame_s for times in edits]),
+        warm_start_s=warm_s,
         peak_mb=_median([times.peak_mb for times in edits]),
         variants=variants,
         eager_filter=in_torch,

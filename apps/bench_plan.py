@@ -51,6 +51,16 @@ class BenchPlan:
             raise UsageError(f"--beside {TORCH} runs on the processor; use --provider cpu")
         return bool(asked)
 
+    @property
+    def method_name(self) -> str:
+        """The method and what it is told, for people."""
+        told = [
+            f"--{name} {value}"
+            for name, value in (("gan", self.gan), ("blend", self.blend))
+            if value is not None
+        ]
+        return " ".join([f"--method {self.method}", *told, f"--emotion {self.emotion}"])
+
     def of(self, variant: Variant) -> BenchPlan:
         """The same plan for another variant."""
         return replace(self, provider=variant.provider, models=variant.models)

@@ -24,8 +24,10 @@ class BenchReport:
     """What `mien bench` found; the seconds and megabytes are medians over the runs.
 
     clip, width, height, clip_frames: what was measured on. machine, cores: where.
-    providers: what really ran each network. ratio: of command_s to transcode_s.
-    peaks: of the machine, by provider. What was not asked for is empty.
+    method, variant: of the filter. providers: what really ran each network. ratio: of command_s to
+    transcode_s. first_frame_s: from the start of the process. warm_start_s: from opening a filter,
+    where another was open before. peaks: of the machine, by provider. networks, eager: each network
+    by itself. eager_filter: the whole filter in PyTorch. What was not asked for is empty.
     """
 
     clip: str
@@ -34,6 +36,8 @@ class BenchReport:
     clip_frames: int
     machine: str
     cores: int
+    method: str
+    variant: str
     providers: dict[str, str]
     profile: FilterProfile
     runs: int
@@ -41,6 +45,7 @@ class BenchReport:
     transcode_s: float
     ratio: float
     first_frame_s: float | None
+    warm_start_s: float | None
     peak_mb: float | None
     variants: tuple[VariantRow, ...] = ()
     peaks: dict[str, Peak] = field(default_factory=dict)
@@ -54,7 +59,8 @@ def report_heading(report: BenchReport) -> str:
     """One line on what was measured, and where."""
     networks = ", ".join(sorted(set(report.providers.values())))
     clip = f"{report.clip}, {report.width}x{report.height}, {report.clip_frames} frames"
-    return f"{clip}; {report.machine}, {report.cores} cores; networks on {networks}"
+    machine = f"{report.machine}, {report.cores} cores"
+    return f"{clip}; {report.method}; {machine}; networks on {networks}"
 
 
 def report_grids(report: BenchReport) -> list[Grid]:
@@ -84,7 +90,8 @@ def command_grid(report: BenchReport) -> Grid:
         ("whole command, s", report.command_s, ".2f"),
         ("transcode alone, s", report.transcode_s, ".2f"),
         ("command / transcode", report.ratio, ".2f"),
-        ("start to first edited frame, s", report.first_frame_s, ".2f"),
+        ("cold: start of the process to first edited frame, s", report.first_frame_s, ".2f"),
+        ("warm: opening of the filter to first edited frame, s", report.warm_start_s, ".2f"),
         ("memory at most, MB", report.peak_mb, ".0f"),
     ):
         rows.append((name, "-" if value is None else format(value, form), ""))

@@ -46,7 +46,7 @@ def network_grid(rows: Sequence[NetworkRow]) -> Grid:
         "Networks, call by call in turn",
         (
             *("network", "variant", "ran on", "median, ms", "p95, ms", "a second", "MFLOP"),
-            *("% of product", "% of copy"),
+            *("% of peak GFLOP/s", "% of peak GB/s"),
         ),
         tuple(
             (
@@ -85,16 +85,21 @@ def variant_grid(rows: Sequence[VariantRow]) -> Grid:
 def scene_grid(rows: Sequence[SceneRow]) -> Grid:
     """The filter by number of faces and by frame size."""
     return Grid(
-        "The whole filter by faces (of one size each) and by frame size (one face that fills it)",
-        ("scene", "faces", "variant", "median, ms", "p95, ms", "fps"),
+        "The whole filter by number of faces and by frame size; ms a frame",
+        ("frame", "faces", "variant", "median, ms", "p95, ms", "fps"),
         tuple(
             (
-                *(row.size, str(row.faces), row.variant),
+                *(row.size, _faces(row), row.variant),
                 *(f"{row.median_ms:.2f}", f"{row.p95_ms:.2f}", f"{row.fps:.1f}"),
             )
             for row in rows
         ),
     )
+
+
+def _faces(row: SceneRow) -> str:
+    share = "an eighth of the frame" if row.kind == "faces" else "the whole frame"
+    return f"{row.faces}, {'each ' if row.faces > 1 else ''}{share}"
 
 
 def eager_grid(rows: Sequence[EagerRow]) -> Grid:

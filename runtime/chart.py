@@ -19,7 +19,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar. series: bars of one series have one colour."""
+    """One bar. series: bars of one series have one colour, which a legend tells."""
 
     label: str
     series: str
@@ -34,26 +34,55 @@ class Panel:
     bars: tuple[Bar, ...]
 
 
-def draw_chart(panels: Sequence[Panel]) -> bytes:
-    """A PNG of the panels, one below the other, each series in one colour throughout."""
+def draw_chart(panels: Sequence[Panel], heading: Sequence[str] = ()) -> bytes:
+    """A PNG of the panels, one below the other, each series in one colour throughout.
+
+    heading: lines above them. Bars that follow each other under one label share it.
+    """
     series = list(dict.fromkeys(bar.series for panel in panels for bar in panel.bars))
-    rows = sum(len(panel.bars) for panel in panels)
-    height = 2 * MARGIN + rows * (BAR + GAP) + 2 * len(panels) * (BAR + GAP)
-    picture = np.full((height, WIDTH, 3), PAPER, np.uint8)
+    legend = series if len(series) > 1 else []
+    rows = sum(len(panel.bars) + 2 for panel in panels) + len(heading) + len(legend) + 1
+    picture = np.full((2 * MARGIN + rows * (BAR + GAP), WIDTH, 3), PAPER, np.uint8)
     y = MARGIN
+    for line in heading:
+        _write(picture, line, (MARGIN, y + BAR - 5))
+        y += BAR + GAP
+    for name in legend:
+        cv2.rectangle(
+            picture, (MARGIN, y), (MARGIN + BAR, y + BAR), _colour(series, name), cv2.FILLED
+        )
+        _write(picture, name, (MARGIN + BAR + 8, y + BAR - 5))
+        y += BAR + GAP
+    y += BAR + GAP if heading or legend else 0
     for panel in panels:
-        _write(picture, panel.title, (MARGIN, y + BAR - 4), scale=0.6)
+        y = _draw_panel(picture, panel, y, series) + BAR + GAP
+    return cv2.imencode(".png", picture[:y])[1].tobytes()
+
+
+def _draw_panel(picture: np.ndarray, panel: Panel, y: int, series: Sequence[str]) -> int:
+    """Where the panel ends; it is drawn from `y` down."""
+    _write(picture, panel.title, (MARGIN, y + BAR - 4), scale=0.6)
+    y += BAR + GAP
+    longest = max((bar.value for bar in panel.bars), default=0) or 1
+    label = None
+    for bar in panel.bars:
+        end = LABEL + round((WIDTH - MARGIN - NUMBER - LABEL) * bar.value / longest)
+        if bar.label != label:
+            _write(picture, bar.label, (MARGIN, y + BAR - 5))
+            label = bar.label
+        cv2.rectangle(picture, (LABEL, y), (end, y + BAR), _colour(series, bar.series), cv2.FILLED)
+        _write(picture, number(bar.value), (end + 8, y + BAR - 5))
         y += BAR + GAP
-        longest = max((bar.value for bar in panel.bars), default=0) or 1
-        for bar in panel.bars:
-            colour = COLOURS[series.index(bar.series) % len(COLOURS)]
-            end = LABEL + round((WIDTH - MARGIN - NUMBER - LABEL) * bar.value / longest)
-            _write(picture, f"{bar.label}, {bar.series}", (MARGIN, y + BAR - 5))
-            cv2.rectangle(picture, (LABEL, y), (end, y + BAR), colour, cv2.FILLED)
-            _write(picture, f"{bar.value:.4g}", (end + 8, y + BAR - 5))
-            y += BAR + GAP
-        y += BAR + GAP
-    return cv2.imencode(".png", picture)[1].tobytes()
+    return y
+
+
+def _colour(series: Sequence[str], name: str) -> tuple[int, int, int]:
+    return COLOURS[series.index(name) % len(COLOURS)]
+
+
+def number(value: float) -> str:
+    """A value with three digits or more, and no more than two behind the point."""
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def _write(picture: np.ndarray, text: str, at: tuple[int, int], scale: float = 0.45) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mien.engines.errors import UsageError
 from mien.runtime.bench_scenes import SIZES_WH, scene_frames
-from mien.runtime.chart import Bar, Panel, draw_chart
+from mien.runtime.chart import Bar, Panel, draw_chart, number
 
 SAMPLE = Path(__file__).parents[2] / "apps/sample/sample.mp4"
 
@@ -50,3 +50,29 @@ def test_a_bar_is_as_long_as_its_value() -> None:
         if (picture[row, 331] == colour).all() and (picture[row, 335] == colour).all()
     ]
     assert max(lengths) == pytest.approx(2 * min(lengths), rel=0.02)
+
+
+def _drawn(bars: tuple[Bar, ...], heading: tuple[str, ...] = ()) -> np.ndarray:
+    drawn = draw_chart([Panel("t", bars)], heading)
+    picture = cv2.imdecode(np.frombuffer(drawn, np.uint8), 1)
+    assert picture is not None
+    return picture
+
+
+def test_a_legend_tells_series_apart_and_a_label_that_two_share_is_written_once() -> None:
+    alone = _drawn((Bar("a", "one", 2.0), Bar("b", "one", 1.0)))
+    both = _drawn((Bar("a", "one", 2.0), Bar("a", "two", 1.0)))
+    below = _drawn((Bar("a", "one", 2.0), Bar("a", "two", 1.0)), ("where", "what"))
+    colours = [(180, 119, 31), (14, 127, 255)]
+    squares = [int((both[:, 30] == colour).all(1).sum()) for colour in colours]
+    assert squares == [19, 19], "beside the names, left of all bars"
+    assert not (alone[:, 30] == colours[0]).all(1).any()
+    assert len(alone) < len(both) < len(below)
+    (rows,) = np.nonzero((both[:, 331] == colours[1]).all(1))
+    assert (both[rows, 24:200] == 255).all(), "no second label"
+
+
+def test_numbers_have_what_can_be_told_and_no_more() -> None:
+    assert [number(value) for value in (0.9003, 2.169, 26.09, 432.9)] == [
+        *("0.90", "2.17", "26.1", "433")
+    ]
