@@ -28,6 +28,7 @@ from mien.engines.providers import (
     AUTO,
     AUTO_ORDER,
     Provider,
+    install_line,
     provider_named,
     short_name,
     split_device,
@@ -157,7 +158,7 @@ def _open(
         names = ", ".join(p.short for p in installed) or "none"
         raise DeviceError(
             f"the provider {provider.short!r} is not installed (installed: {names}); "
-            f"pip install {provider.package}"
+            f"{install_line(provider)}"
         )
     try:
         session = _create(runtime, model, _session_options(runtime, threads), asked)

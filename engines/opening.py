@@ -14,7 +14,7 @@ from mien.engines.network import Network
 from mien.engines.onnx_runtime import OnnxRuntimeEngine, available_providers
 from mien.engines.plan_cache import BuildWatch, PlanCache
 from mien.engines.plan_engine import PlanModel, PlanSource
-from mien.engines.providers import AUTO, Provider, split_device
+from mien.engines.providers import AUTO, Provider, install_line, split_device
 from mien.engines.tensorrt_backend import TensorRTBuilder
 from mien.engines.tensorrt_device import missing_packages
 
@@ -56,8 +56,8 @@ def open_engine(
     except DeviceError as error:
         if not missing:
             raise
-        other = "or an ONNX Runtime built with TensorRT (pip install onnxruntime-gpu)"
-        raise DeviceError(f"{error}, {other}") from error
+        other = install_line(Provider.TENSORRT)
+        raise DeviceError(f"{error}, or an ONNX Runtime built with it ({other})") from error
     return open_plan(source, PlanModel.read(path, network, sha256), threads=threads)
 
 

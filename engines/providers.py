@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from enum import Enum
 
 from mien.engines.errors import DeviceError
 
+PC = ("linux", "win32")
+PC_PROCESSORS = ("x86_64", "amd64")
+PLAIN = "onnxruntime"
+
 
 class Provider(Enum):
-    """An execution provider: its short name, ONNX Runtime's name, and the wheel that brings it."""
+    """An execution provider: its short name, ONNX Runtime's name, and the wheel that brings it.
+
+    systems: what `sys.platform` says where there is such a wheel.
+    """
 
     CPU = ("cpu", "CPUExecutionProvider", "onnxruntime")
-    CUDA = ("cuda", "CUDAExecutionProvider", "onnxruntime-gpu")
-    TENSORRT = ("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu")
-    OPENVINO = ("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino")
-    COREML = ("coreml", "CoreMLExecutionProvider", "onnxruntime, on macOS")
-    DIRECTML = ("directml", "DmlExecutionProvider", "onnxruntime-directml, on Windows")
+    CUDA = ("cuda", "CUDAExecutionProvider", "onnxruntime-gpu", PC)
+    TENSORRT = ("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu", PC)
+    OPENVINO = ("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino", PC)
+    COREML = ("coreml", "CoreMLExecutionProvider", "onnxruntime", ("darwin",))
+    DIRECTML = ("directml", "DmlExecutionProvider", "onnxruntime-directml", ("win32",))
 
-    def __init__(self, short: str, ort_name: str, package: str) -> None:
+    def __init__(
+        self,
+        short: str,
+        ort_name: str,
+        package: str,
+        systems: tuple[str, ...] = ("linux", "win32", "darwin"),
+    ) -> None:
         self.short = short
         self.ort_name = ort_name
         self.package = package
+        self.systems = systems
 
 
 # What `auto` tries with ONNX Runtime, the fastest first. Its TensorRT provider, which compiles for
@@ -54,6 +70,22 @@ def provider_named(name: str) -> Provider:
             return provider
     known = ", ".join([provider.short for provider in Provider] + [AUTO])
     raise DeviceError(f"unknown provider {name!r} (known: {known})")
+
+
+def install_line(
+    provider: Provider, system: str = sys.platform, machine: str = platform.machine()
+) -> str:
+    """The command that brings a provider here, or what to do where there is none.
+
+    All of ONNX Runtime's wheels have the same files, so the one that is there goes first: with two
+    of them the last one installed runs, and either one's removal breaks the other. No extra of
+    mien does it, for mien itself asks for the plain one.
+    """
+    is_pc = machine.lower() in PC_PROCESSORS
+    if system not in provider.systems or (provider.systems == PC and not is_pc):
+        return "this machine has no ONNX Runtime with it: use --provider cpu"
+    gone = " ".join(dict.fromkeys((PLAIN, provider.package)))
+    return f"pip uninstall -y {gone} && pip install {provider.package}"
 
 
 def short_name(ort_name: str) -> str:

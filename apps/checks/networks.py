@@ -5,7 +5,7 @@ from __future__ import annotations
 from mien.apps.checks.finding import Finding, Machine
 from mien.engines import LANDMARKS, Catalog, DeviceError, MienError, Provider
 from mien.engines.onnx_runtime import available_providers
-from mien.engines.providers import AUTO_ORDER
+from mien.engines.providers import AUTO_ORDER, install_line
 from mien.runtime.filter import Filter
 
 MEND_MODELS = "pip install --force-reinstall --no-deps mien, or check --models"
@@ -72,7 +72,7 @@ def _unused(machine: Machine) -> list[Finding]:
             "providers",
             "warn",
             "there is an NVIDIA GPU, but the installed ONNX Runtime is built without CUDA",
-            "pip uninstall -y onnxruntime && pip install 'mien[gpu]'",
+            install_line(Provider.CUDA),
         )
     ]
 

@@ -175,6 +175,7 @@ def test_a_graphics_card_that_is_not_used_brings_the_package_that_would(
     linux: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mien.engines import Provider
+    from mien.engines.providers import install_line
 
     monkeypatch.setattr(networks, "available_providers", lambda: (Provider.CPU,))
     assert len(check_providers(linux)) == 1
@@ -183,7 +184,7 @@ def test_a_graphics_card_that_is_not_used_brings_the_package_that_would(
     card.write_text("NVRM version: 580")
     found = check_providers(linux)[1]
     assert (found.state, found.stops_edit) == ("warn", False)
-    assert "mien[gpu]" in found.fix
+    assert found.fix == install_line(Provider.CUDA)
 
 
 def test_a_provider_that_is_built_in_but_does_not_start_says_why(

@@ -21,6 +21,7 @@ from mien.engines import (
     TensorSpec,
 )
 from mien.engines.onnx_runtime import available_providers, open_session
+from mien.engines.providers import install_line
 from tests.engines.tiny import TINY, tiny_feeds, write_tiny
 
 
@@ -47,7 +48,7 @@ def test_provider_that_is_not_installed_is_one_line_with_what_to_install(model: 
         OnnxRuntimeEngine(model, TINY, provider=missing.short)
     message = str(error.value)
     assert f"the provider {missing.short!r} is not installed (installed: " in message
-    assert message.endswith(f"pip install {missing.package}")
+    assert message.endswith(install_line(missing))
     assert "\n" not in message
 
 

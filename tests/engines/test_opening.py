@@ -18,7 +18,7 @@ from mien.engines.lazy_engine import GaveUp, LazyEngine
 from mien.engines.opening import open_engine, open_plan
 from mien.engines.plan_cache import BuildWatch, PlanCache
 from mien.engines.plan_engine import PlanEngine, PlanModel, PlanSource
-from mien.engines.providers import split_device
+from mien.engines.providers import Provider, install_line, split_device
 from tests.engines.stub_tensorrt import Stub
 from tests.engines.tiny import TINY, tiny_feeds, tiny_function, write_tiny
 
@@ -60,6 +60,57 @@ def test_tensorrt_without_its_packages_says_what_is_missing(
     monkeypatch.setitem(sys.modules, "pycuda", None)
     with pytest.raises(DeviceError, match=r"not installed: it takes tensorrt .* and pycuda .*\)$"):
         open_engine(file, TINY, provider="tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("provider", "system", "machine", "line"),
+    [
+        (
+            Provider.CUDA,
+            "linux",
+            "x86_64",
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
+        ),
+        (
+            Provider.DIRECTML,
+            "win32",
+            "ARM64",
+            "pip uninstall -y onnxruntime onnxruntime-directml && pip install onnxruntime-directml",
+        ),
+        (
+            Provider.CPU,
+            "linux",
+            "riscv64",
+            "pip uninstall -y onnxruntime && pip install onnxruntime",
+        ),
+        (
+            Provider.COREML,
+            "darwin",
+            "arm64",
+            "pip uninstall -y onnxruntime && pip install onnxruntime",
+        ),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_line_that_brings_a_provider_removes_the_other_wheel_of_the_same_files(
+    provider: Provider, system: str, machine: str, line: str
+) -> None:
+    assert install_line(provider, system, machine) == line
+
+
+@pytest.mark.parametrize(
+    ("provider", "system", "machine"),
+    [
+        (Provider.CUDA, "linux", "aarch64"),
+        (Provider.CUDA, "darwin", "arm64"),
+        (Provider.COREML, "linux", "x86_64"),
+        (Provider.DIRECTML, "linux", "x86_64"),
+    ],
+)
+def test_provider_that_no_wheel_brings_here_names_no_wheel(
+    provider: Provider, system: str, machine: str
+) -> None:
+    assert "pip" not in install_line(provider, system, machine)
 
 
 def test_tensorrt_is_onnx_runtimes_where_only_that_is_there(
