@@ -15,6 +15,7 @@ from mien.apps.checks.codecs import check_codecs
 from mien.apps.checks.finding import Check, Finding, Machine
 from mien.apps.checks.networks import check_filter, check_models, check_providers
 from mien.apps.checks.panel import check_panel_packages, check_port
+from mien.apps.checks.plans import check_plans
 from mien.apps.checks.tensorrt import check_board, check_tensorrt
 from mien.apps.checks.tensorrt import check_driver as check_nvidia_driver
 from mien.apps.checks.virtual import (
@@ -30,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     check_providers,
     check_nvidia_driver,
     check_tensorrt,
+    check_plans,
     check_board,
     check_codecs,
     check_cameras,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mien.apps.checks.finding import Finding, Machine
+from mien.apps.checks.reinstall import mend_models
 from mien.engines import LANDMARKS, Catalog, DeviceError, MienError, Provider
 from mien.engines.onnx_runtime import available_providers
 from mien.engines.providers import AUTO_ORDER, install_line
 from mien.runtime.filter import Filter
 
-MEND_MODELS = "pip install --force-reinstall --no-deps mien, or check --models"
 GPU_FILES = ("proc/driver/nvidia/version", "dev/nvidia0", "etc/nv_tegra_release")
 
 
@@ -17,13 +17,13 @@ def check_models(machine: Machine) -> list[Finding]:
     try:
         catalog = _catalog(machine)
     except MienError as error:
-        return [Finding("models", "bad", str(error), MEND_MODELS, stops_edit=True)]
+        return [Finding("models", "bad", str(error), mend_models(machine.models), stops_edit=True)]
     broken = []
     for entry in catalog.entries:
         try:
             entry.check_file()
         except MienError as error:  # noqa: PERF203 -- each file is told of
-            broken.append(Finding("models", "bad", str(error), MEND_MODELS))
+            broken.append(Finding("models", "bad", str(error), mend_models(entry.folder)))
     if broken:
         return broken
     return [Finding("models", "ok", f"{len(catalog.entries)} models, all whole")]
@@ -35,7 +35,7 @@ def check_filter(machine: Machine) -> list[Finding]:
         with Filter(None, models=machine.models) as opened:
             where = ", ".join(sorted(set(opened.providers.values())))
     except (MienError, ImportError) as error:
-        return [Finding("filter", "bad", str(error), MEND_MODELS, stops_edit=True)]
+        return [Finding("filter", "bad", str(error), mend_models(machine.models), stops_edit=True)]
     return [Finding("filter", "ok", f"opens, its networks on {where}")]
 
 
@@ -45,8 +45,7 @@ def check_providers(machine: Machine) -> list[Finding]:
         installed = available_providers()
         catalog = _catalog(machine)
     except (ImportError, MienError) as error:
-        fix = "pip install --force-reinstall onnxruntime"
-        return [Finding("providers", "bad", str(error), fix)]
+        return [Finding("providers", "bad", str(error), install_line(Provider.CPU))]
     findings, works = [], []
     for provider in AUTO_ORDER:
         if provider not in installed:
@@ -58,8 +57,14 @@ def check_providers(machine: Machine) -> list[Finding]:
             text, _, fix = str(error).rpartition("; ")
             findings.append(Finding("providers", "warn", text, fix))
     best = works[0] if works else "none"
-    text = f"cpu is the default, --provider auto takes {best} (work: {', '.join(works) or 'none'})"
-    return [Finding("providers", "ok" if works else "bad", text), *findings, *_unused(machine)]
+    text = (
+        f"cpu is the default; of ONNX Runtime's, --provider auto takes {best} "
+        f"(work: {', '.join(works) or 'none'})"
+    )
+    if not works:
+        broken = Finding("providers", "bad", text, install_line(Provider.CPU))
+        return [broken, *findings, *_unused(machine)]
+    return [Finding("providers", "ok", text), *findings, *_unused(machine)]
 
 
 def _unused(machine: Machine) -> list[Finding]:

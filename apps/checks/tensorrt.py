@@ -19,8 +19,9 @@ DRIVER = "proc/driver/nvidia/version"
 POWER = "var/lib/nvpmodel/status"
 POWER_NAMES = "etc/nvpmodel.conf"
 APT_TENSORRT = "sudo apt install tensorrt python3-libnvinfer"
-INSTALL_TENSORRT = "pip install tensorrt pycuda, or leave it: --provider cpu needs neither"
-NEW_ENVIRONMENT = "python3 -m venv --system-site-packages .venv, so that apt's tensorrt is seen"
+INSTALL_TENSORRT = "pip install tensorrt pycuda"
+# With it an environment sees the packages of apt.
+NEW_ENVIRONMENT = "python3 -m venv --system-site-packages .venv"
 
 
 def check_driver(machine: Machine) -> list[Finding]:
@@ -33,7 +34,7 @@ def check_driver(machine: Machine) -> list[Finding]:
     if (machine.root / TEGRA).exists():  # the driver of a board is part of its system
         return []
     if (machine.root / "dev/nvidia0").exists():
-        fix = "install the driver anew (ubuntu-drivers install) and restart"
+        fix = "sudo ubuntu-drivers install && sudo reboot"
         return [Finding("NVIDIA driver", "warn", "its device is there, the driver is not", fix)]
     return []
 
@@ -51,7 +52,7 @@ def check_tensorrt(machine: Machine) -> list[Finding]:
         return [Finding("TensorRT", "warn", "not installed, so --provider cuda or cpu runs", fix)]
     if not has_package:
         text = f"{', '.join(libraries)} is there, but not its Python package"
-        fix = f"{APT_TENSORRT}; {NEW_ENVIRONMENT}" if is_board else INSTALL_TENSORRT
+        fix = f"{APT_TENSORRT} && {NEW_ENVIRONMENT}" if is_board else INSTALL_TENSORRT
         return [Finding("TensorRT", "warn", text, fix)]
     if not _is_installed("pycuda"):
         text = "tensorrt is installed, but not pycuda, which holds its buffers"

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from mien.apps.build import BuildJob, run_build
+from mien.apps.checks import plans
 from mien.apps.checks.finding import Machine
+from mien.apps.checks.reinstall import mend_models, reinstall_line
 from mien.apps.checks.tensorrt import check_board, check_driver, check_tensorrt
+from mien.engines import DeviceError
+from mien.engines.catalog import BUNDLED_FOLDER
+from mien.engines.fake_builder import FakePlanBuilder
+from mien.engines.plan_cache import PlanCache
+from mien.engines.plan_engine import PlanSource
 
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64"
 MODES = """
@@ -83,3 +91,60 @@ def test_a_board_is_named_with_its_release_and_power_mode(tmp_path: Path) -> Non
     put(tmp_path, "var/lib/nvpmodel/status", "pmode:0002")
     _, high = check_board(machine)
     assert (high.state, high.text, high.fix) == ("ok", "MAXN_SUPER", "")
+
+
+def test_plans_go_from_no_device_to_ready_with_the_line_for_each_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    machine = Machine(root=tmp_path, system="linux")
+    monkeypatch.setattr(plans, "missing_packages", lambda: ("pycuda",))
+    assert plans.check_plans(machine) == []
+    monkeypatch.setattr(plans, "missing_packages", lambda: ())
+
+    def broken() -> PlanSource:
+        raise DeviceError("CUDA does not start: no driver; check nvidia-smi, or the driver")
+
+    monkeypatch.setattr(plans, "tensorrt_source", broken)
+    (dead,) = plans.check_plans(machine)
+    assert (dead.state, dead.text) == ("warn", "CUDA does not start: no driver")
+    assert dead.fix == "check nvidia-smi, or the driver"
+    source = PlanSource(FakePlanBuilder(), PlanCache())
+    monkeypatch.setattr(plans, "tensorrt_source", lambda: source)
+    (unbuilt,) = plans.check_plans(machine)
+    assert (unbuilt.state, unbuilt.fix) == ("warn", "mien build")
+    assert "no plans of detector, landmarks, warp, mouth yet" in unbuilt.text
+    run_build(BuildJob(open_source=lambda _: source))
+    (ready,) = plans.check_plans(machine)
+    assert (ready.state, ready.fix) == ("ok", "")
+    assert ready.text.startswith("TensorRT 10.3.0 on Fake runs the networks")
+
+
+@pytest.mark.parametrize(
+    ("origin", "line"),
+    [
+        (None, "pip install --force-reinstall --no-deps mien"),
+        ("{", "pip install --force-reinstall --no-deps mien"),
+        (
+            '{"url": "file:///home/a%20b/mien", "dir_info": {}}',
+            "pip install --force-reinstall --no-deps '/home/a b/mien'",
+        ),
+        (
+            '{"url": "file:///home/me/mien", "dir_info": {"editable": true}}',
+            "git -C /home/me/mien checkout -- engines/models",
+        ),
+        (
+            '{"url": "https://host/mien.whl", "archive_info": {}}',
+            "pip install --force-reinstall --no-deps https://host/mien.whl",
+        ),
+    ],
+)
+def test_model_that_is_damaged_comes_from_where_mien_came_from(
+    origin: str | None, line: str
+) -> None:
+    assert reinstall_line(origin) == line
+
+
+def test_model_of_ones_own_is_exported_again(tmp_path: Path) -> None:
+    assert mend_models(tmp_path) == f"mien export CHECKPOINT --into {tmp_path}"
+    assert mend_models(None) == mend_models(BUNDLED_FOLDER) != mend_models(tmp_path)
