@@ -19,6 +19,7 @@ from mien.engines import (
     OnnxRuntimeEngine,
     Provider,
     TensorSpec,
+    onnx_runtime,
 )
 from mien.engines.onnx_runtime import available_providers, open_session
 from mien.engines.providers import install_line
@@ -182,3 +183,55 @@ def test_opening_and_running_prints_nothing(model: Path) -> None:
 def test_engines_package_does_not_load_onnx_runtime() -> None:
     program = "import sys, mien.engines; sys.exit('onnxruntime' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_session_leaves_the_cores_to_who_decodes_and_encodes(model: Path) -> None:
+    session = open_session(model.read_bytes(), model, provider="cpu", threads=2)
+    options = session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.inter_op_num_threads == 1
+    assert options.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+
+
+@pytest.mark.parametrize(
+    ("provider", "bound"),
+    [
+        ("CUDAExecutionProvider", [("cuda", 1)]),
+        ("TensorrtExecutionProvider", [("cuda", 1)]),
+        ("CPUExecutionProvider", []),
+    ],
+)
+def test_inputs_and_outputs_are_bound_on_devices_with_memory_of_their_own(
+    model: Path, monkeypatch: pytest.MonkeyPatch, provider: str, bound: list[tuple[str, int]]
+) -> None:
+    made: list[tuple[str, int]] = []
+    session = onnxruntime.InferenceSession
+
+    class Elsewhere:
+        """A session of the processor that says it is another provider's."""
+
+        def __init__(self, model: bytes, options: object, **_: object) -> None:
+            self._session = session(model, options, providers=["CPUExecutionProvider"])
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._session, name)
+
+        def get_providers(self) -> list[str]:
+            return [provider]
+
+        def get_provider_options(self) -> dict[str, dict[str, str]]:
+            return {provider: {"device_id": "1"}}
+
+        def get_provider_graph_assignment_info(self) -> list[object]:
+            return []
+
+    def binding(_session: object, _network: Network, *, device: str, index: int) -> None:
+        made.append((device, index))
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Elsewhere)
+    monkeypatch.setattr(onnx_runtime, "DeviceBinding", binding)
+    asked = {name.ort_name: name.short for name in Provider}[provider]
+    suffix = ":1" if bound else ""
+    OnnxRuntimeEngine(model, TINY, provider=asked + suffix).close()
+    assert made == bound
