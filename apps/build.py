@@ -176,10 +176,15 @@ def _build(source: PlanSource, model: PlanModel, report: Report) -> str:
         report=report,
         on_build=reasons.append,
         on_wait=lambda: typer.echo(f"{name}: waiting for another program that builds"),
+        on_lost=_fail,
     )
     with source.open(model, watch) as engine:
         where = engine.provider
     return f"{name}: {f'built ({reasons[-1]})' if reasons else 'was built already'}, on {where}"
+
+
+def _fail(error: EngineError) -> None:
+    raise error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ KEY_NAME, KEY_BYTES = "key", 32
 
 
 def user_cache() -> Path:
-    """Where this user's caches lie, by the custom of the system."""
+    """Where this user's caches lie, by the custom of the system. Raises EngineError."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -26,7 +26,12 @@ def user_cache() -> Path:
         base = os.environ.get("XDG_CACHE_HOME") or ""
         if not Path(base).is_absolute():  # by its specification to be left out of account
             base = "~/.cache"
-    return Path(base).expanduser() / "mien"
+    try:
+        return Path(base).expanduser() / "mien"
+    except RuntimeError as error:  # a user without a name, as in a container
+        raise EngineError(
+            "this user has no home folder for the plans; set XDG_CACHE_HOME to a folder of your own"
+        ) from error
 
 
 class CacheFolder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ from mien.engines.builder import (
     ignore_progress,
 )
 from mien.engines.cache_folder import CacheFolder, user_cache
-from mien.engines.errors import ModelError
+from mien.engines.errors import EngineError, ModelError
 from mien.engines.file_lock import file_lock
 from mien.engines.foreign_plan import ForeignPlan, differences
 from mien.engines.plan_sidecar import (
@@ -28,6 +29,7 @@ from mien.engines.plan_sidecar import (
     read_sidecar,
 )
 
+log = logging.getLogger(__name__)
 PLAN, TIMING = ".plan", ".timing"
 LOCK_NAME = "lock"
 DIGEST_BYTES = 32
@@ -59,18 +61,24 @@ class PlanState:
     reason: str = ""
 
 
+def _warn_of(error: EngineError) -> None:
+    log.warning("the plan is not kept, and has to be built again: %s", error)
+
+
 @dataclass(frozen=True, slots=True)
 class BuildWatch:
     """Who follows a build.
 
     report: takes the progress. on_build: is told why one begins. on_wait: is called where another
-    program builds. gave_up: says whether nobody waits for it any more.
+    program builds. gave_up: says whether nobody waits for it any more. on_lost: is told where the
+    plan cannot be kept, as on a full disk; it runs all the same, and may raise what it is told.
     """
 
     report: Report = ignore_progress
     on_build: Callable[[str], None] = lambda _reason: None
     on_wait: Callable[[], None] = lambda: None
     gave_up: Callable[[], bool] = lambda: False
+    on_lost: Callable[[EngineError], None] = _warn_of
 
 
 class PlanCache:
@@ -197,10 +205,13 @@ class PlanCache:
         started = time.monotonic()
         request = BuildRequest(identity.network, model, options, before)
         built = builder.build(request, watch.report, watch.gave_up)
-        self._write(identity, built.plan, time.monotonic() - started)
-        if built.timing_cache and built.timing_cache != before:
-            digest = hashlib.sha256(built.timing_cache).digest()
-            self._folder.write(identity.device.tag + TIMING, digest + built.timing_cache)
+        try:
+            self._write(identity, built.plan, time.monotonic() - started)
+            if built.timing_cache and built.timing_cache != before:
+                digest = hashlib.sha256(built.timing_cache).digest()
+                self._folder.write(identity.device.tag + TIMING, digest + built.timing_cache)
+        except EngineError as error:  # of minutes of work, which is done
+            watch.on_lost(error)
         return built.plan
 
     def _write(self, identity: PlanIdentity, plan: bytes, built_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,19 @@ def test_named_networks_are_built(fake: OpenSource, capsys: pytest.CaptureFixtur
     assert names == ["mouth", "warp"]
     with pytest.raises(ModelError, match="the catalog has no model for the network 'nose'"):
         run_build(BuildJob(("nose",), open_source=fake))
+
+
+def test_plan_that_finds_no_room_is_an_error_of_a_build_ahead(
+    fake: OpenSource, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run_build(BuildJob(("warp",), open_source=fake)) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device; make room" in error
+    assert error.count("\n") == 1
 
 
 def test_list_shows_each_plan_and_what_is_wrong_with_it(

@@ -576,3 +576,33 @@ def test_full_disk_is_one_line_and_leaves_nothing(
     with pytest.raises(EngineError, match="No space left on device; make room"):
         cache.write("a.plan", b"x" * 100)
     assert list(folder.iterdir()) == []
+
+
+def test_plan_that_finds_no_room_runs_all_the_same_and_a_line_says_so(
+    folder: Path,
+    model: PlanModel,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with PlanSource(FakePlanBuilder(), PlanCache(folder)).open(model) as engine:
+        assert engine.provider == "fake-plan"
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("the plan is not kept, and has to be built again: cannot write ")
+    assert not list(folder.glob("*.plan"))
+
+
+def test_user_without_a_home_is_told_where_to_put_the_plans(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nobody(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    with pytest.raises(EngineError, match="no home folder for the plans; set XDG_CACHE_HOME"):
+        user_cache()
