@@ -165,7 +165,10 @@ def _open(
     except _failures() as error:
         reason = _one_line(error)
         if provider is Provider.CPU or type(error).__name__ in ("InvalidProtobuf", "InvalidGraph"):
-            raise ModelError(f"ONNX Runtime cannot load the model {path}: {reason}") from error
+            raise ModelError(
+                f"ONNX Runtime cannot load the model {path}: {reason}; mien audit says more, or "
+                "export it again"
+            ) from error
         raise DeviceError(f"the provider {provider.short!r} does not start: {reason}") from error
     started = session.get_providers()
     if started[0] != provider.ort_name:
