@@ -42,7 +42,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def network_grid(rows: Sequence[NetworkRow]) -> Grid:
     """The networks, variant by variant."""
-    return Grid(
+    grid = Grid(
         "Networks, call by call in turn",
         (
             *("network", "variant", "ran on", "median, ms", "p95, ms", "a second", "MFLOP"),
@@ -58,6 +58,16 @@ def network_grid(rows: Sequence[NetworkRow]) -> Grid:
             for row in rows
         ),
     )
+    return _without_lone_variant(grid)
+
+
+def _without_lone_variant(grid: Grid) -> Grid:
+    """The table without its variants where there is one only: a folder's name would take room."""
+    place = grid.headings.index("variant")
+    if len({row[place] for row in grid.rows}) > 1:
+        return grid
+    headings, *rows = (row[:place] + row[place + 1 :] for row in (grid.headings, *grid.rows))
+    return Grid(grid.title, headings, tuple(rows))
 
 
 def variant_grid(rows: Sequence[VariantRow]) -> Grid:
@@ -84,7 +94,7 @@ def variant_grid(rows: Sequence[VariantRow]) -> Grid:
 
 def scene_grid(rows: Sequence[SceneRow]) -> Grid:
     """The filter by number of faces and by frame size."""
-    return Grid(
+    grid = Grid(
         "The whole filter by number of faces and by frame size; ms a frame",
         ("frame", "faces", "variant", "median, ms", "p95, ms", "fps"),
         tuple(
@@ -95,6 +105,7 @@ def scene_grid(rows: Sequence[SceneRow]) -> Grid:
             for row in rows
         ),
     )
+    return _without_lone_variant(grid)
 
 
 def _faces(row: SceneRow) -> str:

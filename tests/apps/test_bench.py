@@ -11,8 +11,8 @@ from mien.apps import bench_eager
 from mien.apps.bench_eager import eager_filter
 from mien.apps.bench_networks import measure_networks, ran_on
 from mien.apps.bench_plan import BenchPlan
-from mien.apps.bench_tables import Grid, eager_filter_grid, eager_grid
-from mien.apps.bench_variants import Variant
+from mien.apps.bench_tables import Grid, eager_filter_grid, eager_grid, scene_grid
+from mien.apps.bench_variants import SceneRow, Variant
 from mien.apps.main import run
 from tests.apps.fakes import write_clip
 from tests.apps.stand_in import write_models
@@ -80,6 +80,15 @@ def test_a_grid_is_a_markdown_table() -> None:
     grid = Grid("Networks", ("network", "ms"), (("warp", "1.0"),))
     lines = ["Networks", "", "| network | ms |", "| --- | --- |", "| warp | 1.0 |"]
     assert grid.markdown().splitlines() == lines
+
+
+def test_a_lone_variant_takes_no_column() -> None:
+    rows = [SceneRow("faces", "720p", 2, name, 10.0, 12.0, 99.0) for name in ("cpu", "cuda")]
+    scene = ("720p", "2, each an eighth of the frame")
+    times = ("10.00", "12.00", "99.0")
+    assert scene_grid(rows[:1]).rows == ((*scene, *times),)
+    assert "variant" not in scene_grid(rows[:1]).headings
+    assert scene_grid(rows).rows == ((*scene, "cpu", *times), (*scene, "cuda", *times))
 
 
 def _python_that(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Path:
