@@ -7,6 +7,7 @@ fields of `ModelEntry`, except `folder`.
 from __future__ import annotations
 
 import re
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ else:
     import tomli as tomllib
 
 CATALOG_NAME = "catalog.toml"
+MAX_CATALOG_BYTES = 1 << 20  # the shipped one has 3 kB
 HEADER = "# The models of this folder; mien.engines.catalog says what each key means.\n"
 BUNDLED_FOLDER = Path(__file__).parent / "models"
 TEXT_FIELDS = ("name", "network", "file", "sha256", "trained_on", "licence", "card")
@@ -118,11 +120,12 @@ def read_catalog(folder: Path) -> tuple[ModelEntry, ...]:
     """The entries of the catalog in a folder. Raises ModelError."""
     path = folder / CATALOG_NAME
     try:
+        _check_size(path)
         text = path.read_text(encoding="utf-8")
         tables = tomllib.loads(text).get("model", [])
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; it lists the models") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ModelError(f"{path} is not valid TOML: {error}") from error
     if not isinstance(tables, list):
         raise ModelError(f"{path}: received one table 'model', expected [[model]] for each model")
@@ -134,6 +137,17 @@ def read_catalog(folder: Path) -> tuple[ModelEntry, ...]:
         if networks.count(network) > 1:
             raise ModelError(f"{path}: the network {network!r} has more than one model; keep one")
     return entries
+
+
+def _check_size(path: Path) -> None:
+    """Nothing, where a file can be a catalog. Raises ModelError, OSError."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, a device never ends
+        raise ModelError(f"cannot read {path}: it is not a file; it lists the models")
+    if found.st_size > MAX_CATALOG_BYTES:
+        raise ModelError(
+            f"{path} has {found.st_size:,} bytes; a catalog has up to {MAX_CATALOG_BYTES:,}"
+        )
 
 
 def write_catalog(folder: Path, entries: tuple[ModelEntry, ...]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,3 +161,19 @@ def test_entry_fields_are_the_documented_keys() -> None:
 def test_every_network_of_the_filter_is_bundled() -> None:
     bundled = {entry.network for entry in Catalog.bundled().entries}
     assert bundled >= {network.name for network in NETWORKS}
+
+
+def test_what_cannot_be_a_catalog_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.toml"
+    with path.open("wb") as file:
+        file.truncate(2_000_000_000)
+    with pytest.raises(ModelError, match=r"catalog\.toml has 2,000,000,000 bytes; a catalog has"):
+        Catalog.load(tmp_path)
+    path.write_text("model = " + "[" * 100_000)
+    with pytest.raises(ModelError, match=r"catalog\.toml is not valid TOML"):
+        Catalog.load(tmp_path)
+    path.unlink()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+        with pytest.raises(ModelError, match=r"catalog\.toml: it is not a file"):
+            Catalog.load(tmp_path)
