@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from mien.calibration.precision_agreement import Agreement
 from mien.calibration.precision_count import Int8Count
 from mien.calibration.precision_errors import OutputError
 from mien.calibration.precision_quality import EditQuality
@@ -20,7 +21,9 @@ class PrecisionCard:
     nodes: that compute with floating values. kept: those that stay in FP32, and why.
     int8: what of it really computes in INT8, None for FP16.
     errors: per output, against FP32. quality: of the edited frames, None where none depends on it.
-    fp32_ms, ms: medians of a run of either on `machine`, in turns; for FP16 they are None.
+    agreement: of the judge with itself in FP32, None for other networks.
+    fp32_ms, ms: of a run of either on `machine`, in turns, of the fastest tenth the slowest, so that
+        what else a machine does counts little; for FP16 they are None.
     refusal: why it was not accepted, empty where it was. notes: what a reader must know besides.
     """
 
@@ -38,6 +41,7 @@ class PrecisionCard:
     ms: float | None
     machine: str
     int8: Int8Count | None = None
+    agreement: Agreement | None = None
     refusal: str = ""
     notes: tuple[str, ...] = ()
 
@@ -94,7 +98,7 @@ class PrecisionCard:
             "-" if quality is None else f"{quality.psnr_db:.1f}",
             "-" if quality is None else f"{100 * quality.edited_shift:.2f} %",
             "-" if quality is None else f"{quality.calm:.2f}",
-            "-" if quality is None else f"{quality.named_before:.2f} > {quality.named:.2f}",
+            self._named(),
             "-" if self.ms is None else f"{self.fp32_ms:.2f} > {self.ms:.2f}",
             f"no: {self.refusal}" if self.refusal else "yes",
         )
@@ -113,8 +117,17 @@ class PrecisionCard:
             return f"{self.int8.layers} of {self.int8.of_layers} layers"
         return f"{self.nodes - len(self.kept)} of {self.nodes} nodes"
 
+    def _named(self) -> str:
+        if self.agreement is not None:
+            return f"{100 * self.agreement.same_name:.1f} % alike"
+        if self.quality is None:
+            return "-"
+        return f"{self.quality.named_before:.2f} > {self.quality.named:.2f}"
+
     def _quality_lines(self) -> list[str]:
         quality = self.quality
+        if self.agreement is not None:
+            return [self.agreement.markdown(), ""]
         if quality is None:
             return ["No edited frame was compared.", ""]
         told = (
@@ -132,8 +145,8 @@ class PrecisionCard:
         if self.ms is None or self.fp32_ms is None:
             return []
         told = (
-            f"One run takes {self.ms:.2f} ms, in FP32 {self.fp32_ms:.2f} ms (medians, in turns, "
-            f"on one thread of {self.machine})."
+            f"One run takes {self.ms:.2f} ms, in FP32 {self.fp32_ms:.2f} ms (in turns, a tenth of the "
+            f"runs was faster, on one thread of {self.machine})."
         )
         return [told, ""]
 

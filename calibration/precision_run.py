@@ -16,6 +16,14 @@ from mien.calibration.floors import FP16_PSNR_FLOOR_DB
 from mien.calibration.graph import Graph, read_graph, with_metadata
 from mien.calibration.graph_unshuffle import without_unshuffles
 from mien.calibration.machine import machine_line
+from mien.calibration.precision_agreement import (
+    FP16_SAME_NAME_FLOOR,
+    INT8_SAME_NAME_FLOOR,
+    JUDGED_INPUTS,
+    Agreement,
+    agreement_of,
+    agreement_refusal,
+)
 from mien.calibration.precision_card import PrecisionCard
 from mien.calibration.precision_count import count_int8
 from mien.calibration.precision_errors import largest_values, output_errors, run_model, worst
@@ -32,7 +40,7 @@ from mien.calibration.precision_quality import EditQuality, compare_edits
 from mien.calibration.precision_reasons import reasons_to_keep
 from mien.calibration.precision_search import Search
 from mien.calibration.precision_verdict import int8_refusal
-from mien.calibration.representative import Feeds, Shot, Way, representative_inputs, way_of
+from mien.calibration.representative import Feeds, Shot, Way, representative_inputs, ways_of
 from mien.engines.catalog import Catalog, ModelEntry
 from mien.engines.errors import EngineError, ModelError
 from mien.engines.judge import JUDGE
@@ -42,7 +50,8 @@ from mien.runtime.filter import Filter
 
 TOLERANCE = 5e-3  # of an output's rms error, by how much the output varies
 TIGHTER = 0.5  # where the picture is not near enough, outputs must come nearer by this
-RUNS = 40
+RUNS, WARM_UP = 60, 4
+UNDISTURBED = 10  # per cent of the runs; what else a machine does makes the others slower
 SAME_DATA = (
     "The frames it is measured on are those it was calibrated with; with more people in --data "
     "both say more."
@@ -75,7 +84,9 @@ class Calibration:
         self._data = data
         self._graph: Graph = read_graph(self._entry.path)
         self._network = Network.from_metadata(self._graph.metadata)
-        self._feeds = representative_inputs(network, shots, catalog, inputs)
+        self._is_judge = network == JUDGE.name
+        count = max(inputs, JUDGED_INPUTS) if self._is_judge else inputs
+        self._feeds = representative_inputs(network, shots, catalog, count)
         self._largest = largest_values(self._graph, self._feeds)
         self._kept = reasons_to_keep(self._graph, self._network, self._largest)
         self._way = _way_to_pictures(network, catalog)
@@ -86,16 +97,16 @@ class Calibration:
         kept: Mapping[str, str] = self._kept
         while True:
             plan = search.settle(kept, tolerance)
-            quality = self._quality(rehearsal_model(self._graph, plan.kept.keys()))
-            if quality is None or quality.psnr_db >= floor_db:
+            rehearsal = rehearsal_model(self._graph, plan.kept.keys())
+            quality, agreement = self._quality(rehearsal), self._agreement(rehearsal)
+            far = _too_far(quality, agreement, floor_db)
+            if not far:
                 break
             if len(plan.kept) == len(self._graph.float_nodes()):
-                raise EngineError(
-                    f"{self._network.name}: edited frames are {quality.psnr_db:.1f} dB from those "
-                    f"in FP32, below {floor_db:g}, with every node in FP32"
-                )
+                raise EngineError(f"{self._network.name}: {far}, with every node in FP32")
             kept, tolerance = plan.kept, min(tolerance, plan.worst) * TIGHTER
-        card = replace(self._card("fp16"), kept=plan.kept, errors=plan.errors, quality=quality)
+        blank = replace(self._card("fp16"), kept=plan.kept, errors=plan.errors)
+        card = replace(blank, quality=quality, agreement=agreement)
         return self._twin(half_model(self._graph, plan.kept.keys()), card)
 
     def int8(self, rules: Rules) -> Twin:
@@ -108,7 +119,8 @@ class Calibration:
             model, card = self._int8_try(kept, rules)
             if not card.refusal:
                 return self._twin(model, card)
-            if self._way is None or len(costs) - count < INT8_AT_LEAST * len(layers):
+            is_measured = self._way is not None or self._is_judge
+            if not is_measured or len(costs) - count < INT8_AT_LEAST * len(layers):
                 return Twin(None, card)
             for name in sorted(costs, key=lambda name: -costs[name])[:count]:
                 kept[name] = SENSITIVE.format(costs.pop(name))
@@ -122,12 +134,17 @@ class Calibration:
         expected, received = (run_model(m, self._feeds) for m in (self._graph.model, model))
         errors = output_errors(expected, received, self._network)
         quality = self._quality(model)
+        agreement = agreement_of(expected, received) if self._is_judge else None
         fp32_ms, ms = speeds(self._graph.model, model, self._feeds)
         blank = replace(self._card("int8"), rules=rules, kept=rest | kept, errors=errors)
         count = count_int8(model, graph, rules)
         card = replace(blank, quality=quality, fp32_ms=fp32_ms, ms=ms, int8=count)
+        card = replace(card, agreement=agreement)
         if not np.isfinite(worst(errors)):
             return model, replace(card, refusal="its outputs are not finite")
+        if agreement is not None:
+            refusal = agreement_refusal(agreement, INT8_SAME_NAME_FLOOR)
+            return model, replace(card, refusal=refusal)
         return model, replace(card, refusal=int8_refusal(quality))
 
     def _costs(self, layers: Sequence[str]) -> dict[str, float]:
@@ -152,6 +169,13 @@ class Calibration:
             others = tuple(e for e in self._catalog.entries if e.network != entry.network)
             return compare_edits(self._shots, self._way, self._catalog, Catalog((entry, *others)))
 
+    def _agreement(self, model: ModelProto) -> Agreement | None:
+        """What the judge says with `model`; None for other networks."""
+        if not self._is_judge:
+            return None
+        expected, received = (run_model(m, self._feeds) for m in (self._graph.model, model))
+        return agreement_of(expected, received)
+
     def _card(self, precision: str) -> PrecisionCard:
         return PrecisionCard(
             network=self._network.name,
@@ -174,16 +198,26 @@ class Calibration:
         return Twin(with_metadata(model, self._graph.metadata | card.metadata()), card)
 
 
+def _too_far(quality: EditQuality | None, agreement: Agreement | None, floor_db: float) -> str:
+    """What FP16 changes too much, in words; empty where nothing is."""
+    if agreement is not None:
+        return agreement_refusal(agreement, FP16_SAME_NAME_FLOOR)
+    if quality is None or quality.psnr_db >= floor_db:
+        return ""
+    return f"edited frames are {quality.psnr_db:.1f} dB from those in FP32, below {floor_db:g}"
+
+
 def _way_to_pictures(network: str, catalog: Catalog) -> Way | None:
     """How a network comes to change pictures; None for one that does not, with these models."""
     if network == JUDGE.name:
         return None
-    way = way_of(network)
-    try:
-        Filter(None, method=way.method, gan=way.gan, models=catalog).close()
-    except ModelError:  # a parser while there is no generator for the parts it finds
-        return None
-    return way
+    for way in ways_of(network):
+        try:
+            Filter(None, method=way.method, gan=way.gan, models=catalog).close()
+        except ModelError:  # a parser while there is no generator for the parts it finds
+            continue
+        return way
+    return None
 
 
 def save_model(model: ModelProto, source: ModelEntry, folder: Path) -> ModelEntry:
@@ -200,7 +234,7 @@ def save_model(model: ModelProto, source: ModelEntry, folder: Path) -> ModelEntr
 
 
 def speeds(a: ModelProto, b: ModelProto, feeds: Sequence[Feeds]) -> tuple[float, float]:
-    """Median milliseconds of a run of each graph on one thread of the processor, in turns."""
+    """Milliseconds of a run of each graph on one thread of the processor, in turns, undisturbed."""
     sessions = [
         open_session(model.SerializeToString(), Path("(in memory)"), provider="cpu")
         for model in (a, b)
@@ -211,5 +245,5 @@ def speeds(a: ModelProto, b: ModelProto, feeds: Sequence[Feeds]) -> tuple[float,
             started = time.perf_counter()
             session.run(None, feeds[run % len(feeds)])
             spent.append(1e3 * (time.perf_counter() - started))
-    first, second = (float(np.median(spent[2:])) for spent in times_ms)
+    first, second = (float(np.percentile(spent[WARM_UP:], UNDISTURBED)) for spent in times_ms)
     return first, second

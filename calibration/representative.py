@@ -41,6 +41,7 @@ INPUTS = 32  # representative inputs of a network
 CLIP_STEP, CLIP_FRAMES = 2, 60  # every second frame of a clip, and no more of them than that
 STILL_PASSES = 3  # a picture is shown this often, a second apart, so that all easing ends
 FRAMES_AN_EMOTION = 15
+PARSED_MODES = ("parts", "face")  # of MODES, those that look where the face parser says
 MOST_FRAMES = 900
 Feeds = dict[str, np.ndarray]
 Shot = list[Frame]
@@ -122,15 +123,15 @@ def shots_of(data: Path | None) -> list[Shot]:
     return shots
 
 
-def way_of(network: str) -> Way:
-    """How the filter comes to use a network. Raises ModelError where it does not."""
+def ways_of(network: str) -> list[Way]:
+    """How the filter may come to use a network. Raises ModelError where it does not."""
     if network in {known.name for known in (*NETWORKS, JUDGE)}:
-        return Way("warp")
-    if network == FACE_PARSER_NAME:
-        return Way("parts", GANS[0])
+        return [Way("warp")]
+    if network == FACE_PARSER_NAME:  # whichever generator there is for what it finds
+        return [Way(mode, gan) for mode in PARSED_MODES for gan in GANS]
     for gan, mode in itertools.product(GANS, MODES):
         if network == generator_name(gan, mode):
-            return Way(mode, gan)
+            return [Way(mode, gan)]
     raise ModelError(f"no part of the filter uses a network {network!r}; nothing can be measured")
 
 
@@ -170,7 +171,7 @@ def representative_inputs(
 
     Raises ModelError, UsageError where the shots show it nothing: they hold no face.
     """
-    way = way_of(network)
+    (way, *_) = ways_of(network)
     remembering = RememberingCatalog(catalog.entries)
     if network == JUDGE.name:
         judge = EmotionJudge(remembering.open(JUDGE))

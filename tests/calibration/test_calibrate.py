@@ -13,7 +13,7 @@ from mien.calibration.representative import (
     SAMPLE,
     representative_inputs,
     shots_of,
-    way_of,
+    ways_of,
 )
 from mien.engines import NETWORKS
 from mien.engines.catalog import Catalog
@@ -69,9 +69,9 @@ def test_networks_are_shown_what_the_filter_shows_them(faces: Path) -> None:
 
 def test_every_shipped_network_has_a_way_into_the_filter() -> None:
     for network in SHIPPED:
-        assert way_of(network.name).method
+        assert all(way.method for way in ways_of(network.name))
     with pytest.raises(ModelError, match="no part of the filter"):
-        way_of("nobody")
+        ways_of("nobody")
 
 
 def test_a_folder_without_faces_is_refused(tmp_path: Path) -> None:
