@@ -17,13 +17,15 @@ from mien.runtime.alignment import AlignedFace
 from mien.runtime.edit import Delta, Edit, Paste
 from mien.runtime.frame import Frame
 from mien.runtime.methods import FaceEditor
+from mien.runtime.motion import mirrored, parted
 from mien.runtime.parts import Box
 from mien.runtime.paste import Piece, added_up, laid_over, match_brightness
 from mien.runtime.restyle import Restyler
 from mien.runtime.segmentation import WHOLE
-from mien.runtime.wide_crop import WideFace, crop_box, wide_face
+from mien.runtime.wide_crop import SCALE, WideFace, crop_box, on_crop, wide_face
 
 MIRRORED: Final = "right_eye"  # shown as a left one
+FLOW_CELLS: Final = 96  # cells a side of the canonical crop that a generator's movement is told in
 # How old an answer of the generator may be, and the time constant over which what it changes
 # follows it: crops are never twice the same, and its answers flicker with them.
 FRESH_S: Final = 0.06
@@ -105,13 +107,15 @@ class StyleEditor(FaceEditor):
             sheet = laid_over(pieces, None if looked.pastes_beyond else looked.region)
             return Edit(paste=Paste(np.clip(sheet.values, 0, 1), sheet.alpha, crop_box(WHOLE)))
         sheet = added_up(pieces, looked.region)
-        return Edit(delta=Delta(sheet.values, sheet.alpha, crop_box(WHOLE)))
+        flow = on_crop(sheet.values[:2] * sheet.alpha, FLOW_CELLS) / np.float32(SCALE)
+        return Edit(flow=flow, delta=Delta(sheet.values[2:], sheet.alpha, crop_box(WHOLE)))
 
     def _piece(self, wide: WideFace, name: str, change: np.ndarray, strength: float) -> Piece:
         box, share = self._boxes[name], self._shares[name]
         if not self._pastes:
-            amount = self._restyler.facts.amount
-            return Piece(box, change * np.float32(amount * strength), share)
+            values = change * np.float32(self._restyler.facts.amount * strength)
+            values[:2] *= np.float32(box.side)
+            return Piece(box, values, share)
         below = wide.look(box, change.shape[1], self._restyler.facts.colour)
         # Up to full strength the picture is put on more and more; beyond, it is made to say more.
         pixels = below + change * np.float32(max(1.0, strength))
@@ -147,7 +151,10 @@ class Changes:
     def __call__(
         self, face: WideFace, looked: Looked, weights: np.ndarray, time_s: float
     ) -> Mapping[str, np.ndarray]:
-        """The change of each square's pixels: float32 (c, s, s), as [0, 1] counts."""
+        """The change of each square: float32, as [0, 1] counts.
+
+        (c, s, s), what is added to its pixels, where it is pasted; else (2 + c, s, s) of `parted`.
+        """
         is_new = not looked.boxes.keys() <= self._wanted.keys()
         # One frame should not pay for both networks.
         fresh_s = 2 * FRESH_S if looked.parsed else FRESH_S
@@ -168,30 +175,34 @@ class Changes:
         squares = np.stack([face.look(boxes[name], facts.size, facts.colour) for name in names])
         is_mirrored = [name == MIRRORED for name in names]
         squares[is_mirrored] = squares[is_mirrored][..., ::-1]
-        changes = self._changed(squares, names, weights)
-        changes[is_mirrored] = changes[is_mirrored][..., ::-1]
-        return dict(zip(names, changes, strict=True))
+        before, after = self._restyled(squares, names, weights)
+        return {
+            name: self._change(*pair, is_mirrored=name == MIRRORED)
+            for name, *pair in zip(names, before, after, strict=True)
+        }
 
-    def _changed(
+    def _change(self, before: np.ndarray, after: np.ndarray, *, is_mirrored: bool) -> np.ndarray:
+        if self._pastes:
+            change = match_brightness(after, before) - before
+            return change[..., ::-1] if is_mirrored else change
+        change = parted(before, after)
+        return mirrored(change) if is_mirrored else change
+
+    def _restyled(
         self, squares: np.ndarray, names: tuple[str, ...], weights: np.ndarray
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Squares (n, c, s, s) before and after."""
         labels = self._restyler.labels
         if labels.source is not None:
-            edited = self._restyler(squares, None)
-            changes = self._pasted(edited, squares) if self._pastes else faithful(edited - squares)
-            changes *= np.float32(labels.share(weights))
-            return changes
+            edited = self._restyler(squares, None) - squares
+            change = edited if self._pastes else faithful(edited)
+            return squares, squares + change * np.float32(labels.share(weights))
         if self._pastes:
-            edited = self._restyler(squares, labels.mixes(weights, names, labels.rest))
-            return self._pasted(edited, squares)
+            mixes = labels.mixes(weights, names, labels.rest)
+            return squares, self._restyler(squares, mixes)
         shown, reproduced = self._shown_emotion(squares, names)
         edited = self._restyler(squares, labels.mixes(weights, names, shown))
-        return meant(edited, reproduced, squares)
-
-    @staticmethod
-    def _pasted(edited: np.ndarray, squares: np.ndarray) -> np.ndarray:
-        pairs = zip(edited, squares, strict=True)
-        return np.stack([match_brightness(new, old) - old for new, old in pairs])
+        return squares, squares + meant(edited, reproduced, squares)
 
 
 class ShownEmotion:

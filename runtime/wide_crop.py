@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 
 from mien.runtime.alignment import AlignedFace, transform_points
@@ -73,3 +74,20 @@ def crop_box(box: Box) -> tuple[float, float, float, float]:
         for side in (-1, 1)
     )
     return float(x0), float(y0), float(x1), float(y1)
+
+
+def on_crop(grid: np.ndarray, size: int) -> np.ndarray:
+    """A grid over the wide crop on the canonical one: float32 (c, size, size), 0 in border cells.
+
+    grid: float32 (c, side, side).
+    """
+    side = grid.shape[1]
+    # cells have their centres at (cell + 0.5) / side
+    linear = WIDE_FROM_CROP[:, :2] * (side / size)
+    shift = (WIDE_FROM_CROP[:, :2] @ np.full(2, 0.5 / size) + WIDE_FROM_CROP[:, 2]) * side - 0.5
+    matrix = np.hstack([linear, shift[:, None]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    shown = np.stack([cv2.warpAffine(c, matrix, (size, size), flags=flags) for c in grid])
+    shown[:, [0, -1]] = 0
+    shown[:, :, [0, -1]] = 0
+    return shown

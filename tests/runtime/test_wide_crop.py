@@ -17,7 +17,7 @@ from mien.runtime.colour import sample_rgb
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.parts import Box
 from mien.runtime.video.planes import frame_from_av
-from mien.runtime.wide_crop import WIDE_FROM_CROP, crop_box, wide_face
+from mien.runtime.wide_crop import WIDE_FROM_CROP, crop_box, on_crop, wide_face
 from tests.runtime.faces import mean_face
 
 
@@ -97,3 +97,16 @@ def test_a_grey_frame_gives_grey() -> None:
     frame = grey_frame(np.full((40, 40), 100, np.uint8))
     seen = sample_rgb(frame, np.array([[1, 0, 0], [0, 1, 0]], np.float32), 8)
     np.testing.assert_allclose(seen, 100 / 255, atol=1e-3)
+
+
+def test_a_grid_over_the_wide_crop_is_shown_where_it_lies_on_the_canonical_one() -> None:
+    centres = (np.arange(192) + 0.5) / 192
+    grid = np.stack(np.meshgrid(centres, centres)).astype(np.float32)
+    shown = on_crop(grid, 96)
+    cells = (np.arange(96) + 0.5) / 96
+    for axis, over in enumerate(np.meshgrid(cells, cells)):
+        scale, shift = WIDE_FROM_CROP[axis, axis], WIDE_FROM_CROP[axis, 2]
+        inner = np.s_[1:-1, 1:-1]
+        np.testing.assert_allclose(shown[axis][inner], (over * scale + shift)[inner], atol=2e-3)
+        assert not shown[axis][0].any()
+        assert not shown[axis][:, -1].any()
