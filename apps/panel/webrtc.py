@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import ipaddress
 import logging
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -201,8 +202,11 @@ def reachable(sdp: str, client: str) -> str:
     """The offer with names that hide a browser's address replaced by the address it came from.
 
     Browsers name themselves `....local` and expect the other side to ask the network who that is;
-    that would open a port to everybody, and we know.
+    that would open a port to everybody, and we know. On this machine it is IPv4's loopback, also
+    where the page came by way of ::1: that is where both open their ports.
     """
+    if ipaddress.ip_address(client).is_loopback:
+        client = _LOOPBACK
     return "\r\n".join(_reachable_line(line, client) for line in sdp.splitlines()) + "\r\n"
 
 
