@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from mien.apps import bench_eager
-from mien.apps.bench_eager import eager_filter
+from mien.apps.bench_eager import EagerFilter, EagerRow, eager_filter
 from mien.apps.bench_networks import measure_networks, ran_on
 from mien.apps.bench_plan import BenchPlan
+from mien.apps.bench_plot import bench_chart
+from mien.apps.bench_report import BenchReport
 from mien.apps.bench_tables import Grid, eager_filter_grid, eager_grid, scene_grid
 from mien.apps.bench_variants import SceneRow, Variant
 from mien.apps.main import run
+from mien.runtime.chart import COLOURS, LABEL
+from mien.runtime.profile import FilterProfile, StageTime
 from tests.apps.fakes import write_clip
 from tests.apps.stand_in import write_models
 from tests.runtime.style_networks import write_style_models
@@ -176,6 +182,33 @@ def test_a_report_says_what_was_measured_and_how_it_starts_cold_and_warm(
     rows = dict(line[2:].split(" | ")[:2] for line in told.splitlines() if line.startswith("| "))
     cold = float(rows["cold: start of the process to first edited frame, s"])
     assert cold > float(rows["warm: opening of the filter to first edited frame, s"]) >= 0
+
+
+def test_the_picture_shows_torch_beside_and_leaves_out_what_it_cannot_run() -> None:
+    profile = FilterProfile(
+        (StageTime("edit", 2.0, 3.0),), StageTime("filter", 4.0, 5.0), 9, 1, 9.0
+    )
+    report = BenchReport(
+        *("a.mp4", 640, 480, 9, "a machine", 2, "--method warp", "cpu", {"warp": "cpu"}, profile),
+        *(1, 2.0, 1.0, 2.0, 0.5, 0.1, 300.0),
+    )
+    rows = (
+        EagerRow("warp", torch_ms=4.0, onnx_runtime_ms=2.0, ratio=2.0, setting="1 thread, planes"),
+        EagerRow("mouth", refused="of another make"),
+    )
+    whole = EagerFilter(profile, profile, (), None)
+    plain = _seen(bench_chart(report))
+    beside = _seen(bench_chart(replace(report, eager=rows)))
+    both = _seen(bench_chart(replace(report, eager=rows, eager_filter=whole)))
+    assert (plain, beside, both) == ([2, 0, 0], [2, 1, 1], [2, 3, 3])
+
+
+def _seen(png: bytes) -> list[int]:
+    """How many bars a chart has of each of its first three colours."""
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), 1)
+    assert picture is not None
+    inside = [(picture[:, LABEL + 3] == colour).all(1) for colour in COLOURS[:3]]
+    return [int((rows[1:] & ~rows[:-1]).sum()) for rows in inside]
 
 
 def test_the_filter_on_torch_is_measured_first_and_refused_where_it_cannot_be(
