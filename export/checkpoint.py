@@ -146,7 +146,9 @@ def _weights(path: Path, held: object) -> State:
     for inside in inner:
         if isinstance(inside, Mapping) and _tensors(inside):
             return _tensors(inside)
-    tensors = _tensors(held) or _nested(held)
+    tensors, nested = _tensors(held), _nested(held)
+    if len(tensors) < len(nested):  # such as a StyleGAN2's latent_avg beside its networks
+        tensors = nested | tensors
     if not tensors:
         found = ", ".join(map(repr, list(held)[:5])) or "nothing"
         raise ModelError(

@@ -251,5 +251,9 @@ def test_another_network_is_named(words: str, tmp_path: Path) -> None:
 
 
 def test_a_training_checkpoint_of_stylegan2_is_named(tmp_path: Path) -> None:
-    held = {"g_ema": {"style.1.weight": torch.zeros(2, 2)}, "g": {}, "d": {}}
-    assert "a StyleGAN2 training checkpoint" in refusal_of(held, tmp_path)
+    network = {"style.1.weight": torch.zeros(2, 2), "style.1.bias": torch.zeros(2)}
+    for held in (
+        {"g_ema": network, "g": {}, "d": {}},
+        {"g_ema": network, "latent_avg": torch.zeros(2)},
+    ):
+        assert "a StyleGAN2 training checkpoint" in refusal_of(held, tmp_path)
