@@ -22,8 +22,8 @@ class PrecisionCard:
     int8: what of it really computes in INT8, None for FP16.
     errors: per output, against FP32. quality: of the edited frames, None where none depends on it.
     agreement: of the judge with itself in FP32, None for other networks.
-    fp32_ms, ms: of a run of either on `machine`, in turns, of the fastest tenth the slowest, so that
-        what else a machine does counts little; for FP16 they are None.
+    fp32_ms, ms: of a run of either on `machine`, in turns; a tenth of the runs was faster, so that
+        what else a machine does counts little. For FP16 they are None.
     refusal: why it was not accepted, empty where it was. notes: what a reader must know besides.
     """
 
@@ -106,7 +106,7 @@ class PrecisionCard:
     def _computed(self) -> str:
         count = self.int8
         if count is None:
-            return f"{self._computed_briefly()} compute in FP16."
+            return f"{self._computed_briefly()} compute in FP16, {len(self.kept)} stay in FP32."
         return (
             f"{self._computed_briefly()} compute in INT8, {100 * count.share:.1f} % of the "
             f"multiplications in them, and {count.others} other nodes ({count.how})."
@@ -145,8 +145,8 @@ class PrecisionCard:
         if self.ms is None or self.fp32_ms is None:
             return []
         told = (
-            f"One run takes {self.ms:.2f} ms, in FP32 {self.fp32_ms:.2f} ms (in turns, a tenth of the "
-            f"runs was faster, on one thread of {self.machine})."
+            f"One run takes {self.ms:.2f} ms, in FP32 {self.fp32_ms:.2f} ms (in turns; a tenth of "
+            f"the runs was faster; one thread of {self.machine})."
         )
         return [told, ""]
 

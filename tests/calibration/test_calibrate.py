@@ -19,8 +19,8 @@ from mien.engines import NETWORKS
 from mien.engines.catalog import Catalog
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.shipped import SHIPPED
-from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.picture import read_picture
 
 
 @pytest.fixture
@@ -50,10 +50,17 @@ def test_a_network_becomes_fp16_in_a_folder_that_the_filter_takes(
     assert stated["mien.precision_source_sha256"] == source.sha256
     assert TensorProto.FLOAT16 in {t.data_type for t in model.graph.initializer}
     assert entry.path.stat().st_size < 0.6 * source.path.stat().st_size
-    with Filter("happy", models=out) as face_filter:
-        picture = shots_of(faces)[0][0]
-        assert len(face_filter.apply(picture).planes) == 1
-        assert len(face_filter.faces) == 1
+    edited = [tmp_path / "half.jpg", tmp_path / "whole.jpg"]
+    edit = ["edit", str(faces / "portrait.jpg"), "--emotion", "happy", "-o"]
+    assert run([*edit, str(edited[0]), "--models", str(out)]) == 0
+    assert run([*edit, str(edited[1])]) == 0
+    half, whole = (read_picture(path).frame for path in edited)
+    assert psnr_db(half, whole) > 45
+    entry.path.write_bytes(entry.path.read_bytes()[:-1])  # so that the folder really was used
+    capsys.readouterr()
+    assert run([*edit, str(tmp_path / "third.jpg"), "--models", str(out)]) == 2
+    assert "landmarks.onnx" in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
 
 
 def test_networks_are_shown_what_the_filter_shows_them(faces: Path) -> None:
