@@ -37,19 +37,10 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
     has_panel = _has_panel(plan.panel)
     if plan.target is None and not has_panel:
         raise UsageError("which expression? add --emotion happy (or another)")
-    controls = Controls(
-        target=plan.target,
-        face=plan.face,
-        method=plan.filter.method,
-        gan=plan.filter.gan,
-        mark=plan.mark,
-    )
+    controls = _controls(plan)
     teller = Teller()
     with ExitStack() as opening:
-        form = cast("CameraFormat", plan.format)
-        usual = CaptureOptions()
-        options = CaptureOptions(plan.size_wh or usual.size_wh, plan.rate or usual.rate, form)
-        source = open_source(plan.source, options=options, file_room_wh=plan.size_wh)
+        source = _open_source(plan)
         opening.callback(source.close)
         opened = open_outputs(plan.outputs, plan.source, source.facts, plan.rate)
         for output in opened.outputs:
@@ -76,6 +67,24 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
         status = _run(plan, loop, panel, opened, teller)
         opening.pop_all()
     return status
+
+
+def _controls(plan: CameraPlan) -> Controls:
+    settings = plan.filter
+    return Controls(
+        target=plan.target,
+        face=plan.face,
+        method=settings.method,
+        gan=settings.gan,
+        mark=plan.mark,
+    )
+
+
+def _open_source(plan: CameraPlan) -> Source:
+    form = cast("CameraFormat", plan.format)
+    usual = CaptureOptions()
+    options = CaptureOptions(plan.size_wh or usual.size_wh, plan.rate or usual.rate, form)
+    return open_source(plan.source, options=options, file_room_wh=plan.size_wh)
 
 
 def _run(

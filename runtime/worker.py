@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 Result = TypeVar("Result")
 
@@ -27,42 +27,54 @@ def run_in_worker(
         what broke it off; `work` is to end soon then, and is waited for before that goes on.
     Raises: what `work` or `meanwhile` raises, or what broke the wait off.
     """
-    # Events, not Thread.join: a signal's exception in the middle of that marks a running thread as
-    # ended (Python 3.10 to 3.12, bpo-45274).
-    allowed, ended = threading.Event(), threading.Event()
-    is_off = False
-    results: list[Result] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        allowed.wait()
-        try:
-            if not is_off:
-                results.append(work())
-        except BaseException as error:  # noqa: BLE001 -- whatever it is, the caller has to get it
-            errors.append(error)
-        finally:
-            ended.set()
-
-    thread = threading.Thread(target=run, name=name, daemon=True)
+    job = _Job(work)
+    thread = threading.Thread(target=job.run, name=name, daemon=True)
     try:
         thread.start()
-        allowed.set()
-        while not ended.wait(_LOOK_S):
+        job.allowed.set()
+        while not job.ended.wait(_LOOK_S):
             meanwhile()
     except BaseException as error:
-        if allowed.is_set():
+        if job.allowed.is_set():
             stop(error)
-            wait_surely(ended)
+            wait_surely(job.ended)
             thread.join()
         else:  # whether there is a thread is not known: there it has nothing to do
-            is_off = True
-            allowed.set()
+            job.is_off = True
+            job.allowed.set()
         raise
     thread.join()  # no thread is left, and this takes no time
-    if errors:
-        raise errors[0]
-    return results[0]
+    return job.result()
+
+
+class _Job(Generic[Result]):
+    """The work on its way.
+
+    Events tell how far it is, not Thread.join: a signal's exception in the middle of that marks a
+    running thread as ended (Python 3.10 to 3.12, bpo-45274).
+    """
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        self.allowed, self.ended = threading.Event(), threading.Event()
+        self.is_off = False
+        self._work = work
+        self._results: list[Result] = []
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        self.allowed.wait()
+        try:
+            if not self.is_off:
+                self._results.append(self._work())
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, the caller has to get it
+            self._error = error
+        finally:
+            self.ended.set()
+
+    def result(self) -> Result:
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
 
 
 def wait_surely(ended: threading.Event) -> None:
