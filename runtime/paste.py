@@ -7,6 +7,7 @@ edge. The paper gives no widths; its figures 2 and 3 show them by example.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -24,6 +25,7 @@ GRID: Final = 192  # cells a side of the wide crop: a mouth's 64 pixels are at m
 DARK: Final = 1 / 64  # a picture darker than this in the mean is not scaled to another brightness
 
 Brightness = Literal["offset", "gain"]
+Part = tuple[slice, slice]  # rows and columns of the grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,10 @@ def laid_over(pieces: Sequence[Piece], region: np.ndarray | None = None) -> Shee
     values = np.zeros((channels, GRID, GRID), np.float32)
     alpha = np.zeros((GRID, GRID), np.float32)
     for piece in pieces:
-        shown, own = _on_grid(piece)
-        values += (shown - values) * own
-        alpha += own - alpha * own
+        rows, columns = part = _part_under(piece.box)
+        shown, own = _on_grid(piece, part)
+        values[:, rows, columns] += (shown - values[:, rows, columns]) * own
+        alpha[part] += own - alpha[part] * own
     inside = 1.0 if region is None else _region_on_grid(region)
     return Sheet(_unmixed(values, alpha), _closed(alpha * inside))
 
@@ -112,12 +115,14 @@ def added_up(pieces: Sequence[Piece], region: np.ndarray) -> Sheet:
     weights = np.zeros((GRID, GRID), np.float32)
     alpha = np.zeros((GRID, GRID), np.float32)
     for piece in pieces:
-        shown, own = _on_grid(piece)
-        nearness = _warped(edge_ramp(piece.values.shape[1], 0.5), piece.box, cv2.INTER_LINEAR)
+        rows, columns = part = _part_under(piece.box)
+        shown, own = _on_grid(piece, part)
+        to_middle = edge_ramp(piece.values.shape[1], 0.5)
+        nearness = _warped(to_middle, piece.box, part, cv2.INTER_LINEAR)
         weight = nearness * nearness * np.float32(piece.share)
-        values += shown * weight
-        weights += weight
-        np.maximum(alpha, own, out=alpha)
+        values[:, rows, columns] += shown * weight
+        weights[part] += weight
+        alpha[part] = np.maximum(alpha[part], own)
     return Sheet(_unmixed(values, weights), _closed(alpha * _region_on_grid(region)))
 
 
@@ -125,23 +130,37 @@ def _region_on_grid(region: np.ndarray) -> np.ndarray:
     return cv2.resize(region, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
 
 
-def _on_grid(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-    """A piece's values (c, GRID, GRID) and how much of them (GRID, GRID), 0 beyond it."""
-    shown = [_warped(channel, piece.box, cv2.INTER_CUBIC) for channel in piece.values]
-    ramp = _warped(edge_ramp(piece.values.shape[1]), piece.box, cv2.INTER_LINEAR)
+def _part_under(box: Box) -> Part:
+    """The rows and columns of the grid that a square reaches; beyond it all shares are 0."""
+    rows, columns = (
+        slice(
+            min(GRID - 1, max(0, math.floor((middle - box.side / 2) * GRID))),
+            max(1, min(GRID, math.ceil((middle + box.side / 2) * GRID))),
+        )
+        for middle in (box.y, box.x)
+    )
+    return rows, columns
+
+
+def _on_grid(piece: Piece, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """A piece's values (c, h, w) in a part of the grid and how much of them (h, w)."""
+    shown = [_warped(channel, piece.box, part, cv2.INTER_CUBIC) for channel in piece.values]
+    ramp = _warped(edge_ramp(piece.values.shape[1]), piece.box, part, cv2.INTER_LINEAR)
     return np.stack(shown), ramp * np.float32(piece.share)
 
 
-def _warped(square: np.ndarray, box: Box, method: int) -> np.ndarray:
-    """A square (s, s) on the grid, its border repeated beyond it: (GRID, GRID)."""
+def _warped(square: np.ndarray, box: Box, part: Part, method: int) -> np.ndarray:
+    """A square (s, s) in a part of the grid, its border repeated beyond it: (h, w)."""
+    rows, columns = part
     matrix = box.crop_from_wide(square.shape[0]).astype(np.float64)
     # the grid's cells have their centres at (cell + 0.5) / GRID of the wide crop
-    matrix[:, 2] += matrix[:, :2] @ np.full(2, 0.5 / GRID)
+    first = (np.array([columns.start, rows.start]) + 0.5) / GRID
+    matrix[:, 2] += matrix[:, :2] @ first
     matrix[:, :2] /= GRID
     return cv2.warpAffine(
         np.ascontiguousarray(square),
         matrix,
-        (GRID, GRID),
+        (columns.stop - columns.start, rows.stop - rows.start),
         flags=method | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
