@@ -14,7 +14,7 @@ from pathlib import Path
 from mien.calibration.calibrate import PRECISIONS, RULES
 from mien.calibration.machine import machine_line
 from mien.calibration.precision_card import ROW
-from mien.calibration.precision_folder import data_name, keep
+from mien.calibration.precision_folder import check_folder, data_name, keep
 from mien.calibration.precision_run import Calibration
 from mien.calibration.representative import shots_of
 from mien.calibration.table import markdown
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shots, rows = shots_of(options.data), []
     for name in names:
         try:
+            check_folder(options.out, catalog.entry(name))
             made = Calibration(name, catalog, shots, data=data_name(options.data))
             twin = made.fp16() if options.precision == "fp16" else made.int8(options.rules)
             keep(twin, catalog.entry(name), options.out)

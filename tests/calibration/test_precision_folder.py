@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from mien.apps.main import run
+from mien.calibration import precisions
 from mien.calibration.precision_card import PrecisionCard
 from mien.calibration.precision_errors import OutputError
 from mien.calibration.precision_folder import keep
@@ -72,3 +75,7 @@ def test_the_folder_of_the_model_itself_is_refused_before_anything_is_measured(
     words = ["calibrate", "warp", "--precision", "fp16", "--data", str(empty)]
     assert run([*words, "-o", str(source.folder)]) == 2
     assert "holds the FP32 model itself" in capsys.readouterr().err
+    cv2.imwrite(str(empty / "faceless.png"), np.zeros((64, 64, 3), np.uint8))
+    precisions.main(["--out", str(source.folder), "--data", str(empty), "--networks", "warp"])
+    assert "no: " in (table := capsys.readouterr().out)
+    assert "holds the FP32 model itself" in table
