@@ -19,11 +19,12 @@ from mien.training.gan_faces import MODES
 # What each learns first from the warp editor, and for how long, is measured: without it ten minutes
 # on two cores gave nothing that anyone but the critic took for a smile.
 STUDENT = {
-    "stargan": "--conv-dim 16 --critic-dim 24 --batch 8 --classes-share 0.17 --warm-share 0.45",
-    "cyclegan": "--ngf 16 --blocks 5 --critic-dim 16 --batch 4 --warm-share 0.5",
+    "stargan": "--conv-dim 16 --critic-dim 24 --class-weight 0.4 --batch 12 --classes-share 0.08 "
+    "--warm-share 0.62",
+    "cyclegan": "--ngf 16 --blocks 5 --critic-dim 16 --batch 8 --warm-share 0.65",
 }
 STUDENT_PACE = (
-    "--critic-steps 1 --rate 3e-4 --penalty-every 4 --average 0.995 --teacher --imitation 5"
+    "--critic-steps 1 --rate 3e-4 --penalty-every 4 --average 0.995 --teacher --imitation 10"
 )
 
 
