@@ -194,10 +194,8 @@ class Changes:
         """Squares (n, c, s, s) before and after."""
         labels = self._restyler.labels
         if labels.source is not None:
-            pairs = zip(self._restyler(squares, None), squares, strict=True)
-            # Without a label to compare with, another brightness is a failure to reproduce too.
-            change = np.stack([match_brightness(new, old) - old for new, old in pairs])
-            change = change if self._pastes else faithful(change)
+            edited = self._restyler(squares, None) - squares
+            change = edited if self._pastes else faithful(edited)
             return squares, squares + change * np.float32(labels.share(weights))
         if self._pastes:
             mixes = labels.mixes(weights, names, labels.rest)

@@ -242,26 +242,13 @@ def test_one_frame_does_not_pay_for_both_networks() -> None:
     assert generator.calls > asked
 
 
-def test_another_brightness_of_a_one_way_network_is_no_change() -> None:
-    network = one_way_engine().network
-    engine = FakeEngine(
-        network,
-        lambda feeds: {"edited": feeds["image"] + np.float32(0.3)},
-        metadata({"labels": "neutral->happy", "colour": "luma"}),
-    )
-    edit = StyleEditor(Restyler(engine), FixedLook({"face": SQUARE}), pastes=False)
-    assert np.abs(shown(edit(*shot(), HAPPY, 1.0, 0.0))).max() <= 1
-
-
 def test_answers_that_flicker_are_calmed() -> None:
     rng = np.random.default_rng(0)
     flicker: list[float] = []
 
     def answer(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         flicker.append(float(rng.normal(0.4, 0.1)))
-        edited = feeds["image"].copy()
-        edited[..., 12:52, 12:52] += np.float32(flicker[-1])
-        return {"edited": edited}
+        return {"edited": feeds["image"] + np.float32(flicker[-1])}
 
     engine = FakeEngine(
         one_way_engine().network, answer, metadata({"labels": "neutral->happy", "colour": "luma"})
