@@ -21,7 +21,8 @@ WINDOW: Final = 21
 SMOOTH: Final = 2.0
 LEVELS: Final = 3
 ROUNDS: Final = 3
-NEIGHBOURS: Final = 7, 1.5  # pixels that a polynomial is fitted to, and its deviation
+NEIGHBOURS: Final = 7  # pixels a side that a polynomial is fitted to, and its deviation
+NEIGHBOURS_SIGMA: Final = 1.5
 
 
 def parted(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -41,9 +42,19 @@ def flow_between(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     Source: Farneback, "Two-frame motion estimation based on polynomial expansion", SCIA 2003.
     """
     size = before.shape[1]
-    seen = [np.round(np.clip(p.mean(0), 0, 1) * 255).astype(np.uint8) for p in (after, before)]
-    start = np.zeros((size, size, 2), np.float32)
-    found = cv2.calcOpticalFlowFarneback(*seen, start, 0.5, LEVELS, WINDOW, ROUNDS, *NEIGHBOURS, 0)
+    now, then = (np.round(np.clip(p.mean(0), 0, 1) * 255).astype(np.uint8) for p in (after, before))
+    found = cv2.calcOpticalFlowFarneback(
+        now,
+        then,
+        np.zeros((size, size, 2), np.float32),
+        pyr_scale=0.5,
+        levels=LEVELS,
+        winsize=WINDOW,
+        iterations=ROUNDS,
+        poly_n=NEIGHBOURS,
+        poly_sigma=NEIGHBOURS_SIGMA,
+        flags=0,
+    )
     smooth = cv2.GaussianBlur(found, (0, 0), SMOOTH * size / 64)
     flow: np.ndarray = (smooth.transpose(2, 0, 1) * edge_ramp(size) / size).astype(np.float32)
     return flow
