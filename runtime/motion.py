@@ -72,6 +72,6 @@ def moved(square: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 def mirrored(change: np.ndarray) -> np.ndarray:
     """What `parted` gives for the mirror image: float32 (2 + c, s, s)."""
-    other = change[..., ::-1].copy()
+    other: np.ndarray = change[..., ::-1].copy()
     other[0] *= -1
     return other

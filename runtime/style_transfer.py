@@ -183,7 +183,7 @@ class Changes:
 
     def _change(self, before: np.ndarray, after: np.ndarray, *, is_mirrored: bool) -> np.ndarray:
         if self._pastes:
-            change = match_brightness(after, before) - before
+            change: np.ndarray = match_brightness(after, before) - before
             return change[..., ::-1] if is_mirrored else change
         change = parted(before, after)
         return mirrored(change) if is_mirrored else change
