@@ -30,18 +30,22 @@ class LazyEngine(Engine):
         self._next: Engine | None = None
         self._lock = threading.Lock()
         self._given_up = threading.Event()
+        self._ended = threading.Event()  # not Thread.join: see `mien.engines.worker`
         self._build = build
-        self._thread = threading.Thread(
-            target=self._make, name=f"build {carrier.network.name}", daemon=True
-        )
-        self._thread.start()
+        name = f"build {carrier.network.name}"
+        threading.Thread(target=self._make, name=name, daemon=True).start()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether the build ended, well or not, within a time."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._ended.wait(timeout_s)
 
     def _make(self) -> None:
+        try:
+            self._make_next()
+        finally:
+            self._ended.set()
+
+    def _make_next(self) -> None:
         try:
             built = self._build(self._given_up.is_set)
         except Exception as error:  # noqa: BLE001 -- of a thread's, nobody else would hear
@@ -73,9 +77,11 @@ class LazyEngine(Engine):
 
     def _release(self) -> None:
         self._given_up.set()
-        self._thread.join(GIVE_UP_S)
-        with self._lock:
-            built, self._next = self._next, None
-        if built is not None:
-            built.close()
-        self._now.close()
+        try:
+            self._ended.wait(GIVE_UP_S)
+        finally:
+            with self._lock:
+                built, self._next = self._next, None
+            if built is not None:
+                built.close()
+            self._now.close()

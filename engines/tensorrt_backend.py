@@ -19,8 +19,7 @@ from mien.engines.plan_sidecar import DeviceFacts
 from mien.engines.tensorrt_device import CudaDevice, load_tensorrt
 from mien.engines.tensorrt_log import TensorRTLog
 from mien.engines.tensorrt_runner import TensorRTRunner
-
-JOIN_S = 0.2  # how soon Ctrl+C is seen while TensorRT builds
+from mien.engines.worker import run_in_worker
 
 
 class TensorRTBuilder:
@@ -60,26 +59,16 @@ class TensorRTBuilder:
         """
         stop = threading.Event()
         monitor = _Watch(PhaseProgress(request.network, report), lambda: stop.is_set() or gave_up())
-        made: list[BuiltPlan | EngineError] = []
-        worker = threading.Thread(
-            target=lambda: made.append(self._build(request, monitor)),
+        found = run_in_worker(
+            lambda: self._build(request, monitor),
+            stop=lambda _: stop.set(),
             name="tensorrt build",
-            daemon=True,  # a program that ends without closing its engines does not wait for it
         )
-        worker.start()
-        try:
-            while worker.is_alive():
-                worker.join(JOIN_S)
-        finally:
-            stop.set()
-            worker.join()
         if monitor.error is not None:
             raise monitor.error
-        if not made:
-            raise EngineError(f"{request.network}: the build broke off: {self._log.last()}")
-        if isinstance(made[0], EngineError):
-            raise made[0]
-        return made[0]
+        if isinstance(found, EngineError):
+            raise found
+        return found
 
     def _build(self, request: BuildRequest, watch: _Watch) -> BuiltPlan | EngineError:
         try:

@@ -15,7 +15,7 @@ def run_in_worker(
     work: Callable[[], Result],
     *,
     stop: Callable[[BaseException], None],
-    meanwhile: Callable[[], None],
+    meanwhile: Callable[[], None] = lambda: None,
     name: str = "worker",
 ) -> Result:
     """What `work` returns, run in a thread of its own while this one waits.
@@ -36,6 +36,7 @@ def run_in_worker(
             meanwhile()
     except BaseException as error:
         if job.allowed.is_set():
+            job.allowed.set()  # again: it may have been broken off before the thread was told
             stop(error)
             wait_surely(job.ended)
             thread.join()

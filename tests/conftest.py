@@ -1,8 +1,9 @@
-"""Clips that tests in every folder can ask for."""
+"""What tests in every folder can ask for: clips, and signals that break in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,19 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
         return make_clip(tmp_path / name, ClipSpec(**settings))
 
     return make
+
+
+class InterruptedHere(BaseException):
+    """What the signal of `interrupting` raises."""
+
+
+@pytest.fixture
+def interrupting() -> Iterator[type[BaseException]]:
+    """SIGUSR1 raises this in the main thread, as Ctrl-C does its own."""
+
+    def interrupt(*_: object) -> None:
+        raise InterruptedHere
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    yield InterruptedHere
+    signal.signal(signal.SIGUSR1, before)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final
 
+from mien.engines.worker import wait_surely
 from mien.runtime.frame import Frame
 from mien.runtime.live.adapt import SPACING, Pace
 from mien.runtime.live.capture import Source
@@ -22,7 +23,6 @@ from mien.runtime.live.output import Output
 from mien.runtime.live.rate import RateLimit
 from mien.runtime.live.stats import Meter, faces_in
 from mien.runtime.live.values import Captured, LiveFrame, LiveStats
-from mien.runtime.worker import wait_surely
 
 IDLE_AFTER_S: Final = 3.0  # without anybody watching, the camera is let go
 _LOOK_S: Final = 0.2  # how often is looked whether somebody watches, or the end has come

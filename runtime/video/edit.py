@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 
 from mien.engines.errors import VideoError
+from mien.engines.worker import run_in_worker
 from mien.runtime.frame import Frame
 from mien.runtime.video.channel import Channel, Stop, StoppedError
 from mien.runtime.video.compare import side_by_side, side_by_side_size
@@ -19,7 +20,6 @@ from mien.runtime.video.planes import av_from_frame, carries_extras, frame_from_
 from mien.runtime.video.sink import VideoSink, check_destination
 from mien.runtime.video.source import Copied, Picture, VideoSource
 from mien.runtime.video.values import Progress, StageSeconds, VideoOptions, VideoReport
-from mien.runtime.worker import run_in_worker
 
 Process = Callable[[Frame], Frame]
 _QUEUED_PICTURES = 2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +263,28 @@ def test_closing_calls_the_build_off(file: Path) -> None:
     engine.close()
     assert engine.wait(60)
     assert not list(cache.path.glob("*.plan"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_signal_while_the_build_is_waited_for_does_not_count_as_its_end(
+    interrupting: type[BaseException],
+) -> None:
+    waiting, let_go = threading.Event(), threading.Event()
+
+    def build(_: GaveUp) -> PlanEngine:
+        waiting.wait()
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        let_go.wait()
+        raise ModelError("never mind")
+
+    with LazyEngine(FakeEngine(TINY, lambda _: zeros()), build) as engine:
+        waiting.set()
+        with pytest.raises(interrupting):
+            engine.wait(60)
+        assert not engine.wait(0)
+        let_go.set()
+        assert engine.wait(60)
 
 
 class _Endless(FakePlanBuilder):

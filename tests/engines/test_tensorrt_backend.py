@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +97,24 @@ def test_timing_cache_that_tensorrt_refuses_is_begun_anew(stub: Stub, model: byt
 def test_build_can_be_called_off(stub: Stub, model: bytes) -> None:
     with pytest.raises(EngineError, match="tiny: the build was called off"):
         TensorRTBuilder().build(request(model), silent, lambda: True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_signal_is_raised_only_when_the_build_has_ended(
+    stub: Stub, model: bytes, interrupting: type[BaseException]
+) -> None:
+    ended = []
+
+    def gave_up() -> bool:
+        time.sleep(0.3)  # it is waited for by now
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.3)
+        ended.append(True)
+        return True
+
+    with pytest.raises(interrupting):
+        TensorRTBuilder().build(request(model), silent, gave_up)
+    assert ended == [True]
 
 
 def test_error_of_who_watches_reaches_the_caller_and_not_tensorrt(stub: Stub, model: bytes) -> None:

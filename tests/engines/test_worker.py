@@ -4,27 +4,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from mien.runtime.worker import run_in_worker
-
-
-class InterruptedHere(BaseException):
-    """What the signal of these tests raises."""
-
-
-@pytest.fixture
-def interrupting() -> Iterator[None]:
-    """SIGUSR1 raises, in the main thread, as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise InterruptedHere
-
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    yield
-    signal.signal(signal.SIGUSR1, before)
+from mien.engines.worker import run_in_worker
 
 
 def nothing(*_: object) -> None:
@@ -63,7 +46,9 @@ def test_an_error_meanwhile_stops_the_work_and_waits_for_it() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent")
-def test_a_signal_is_raised_only_when_the_work_has_tidied_up(interrupting: None) -> None:
+def test_a_signal_is_raised_only_when_the_work_has_tidied_up(
+    interrupting: type[BaseException],
+) -> None:
     stopped = threading.Event()
     tidied = []
 
@@ -73,13 +58,13 @@ def test_a_signal_is_raised_only_when_the_work_has_tidied_up(interrupting: None)
         time.sleep(0.2)
         tidied.append(True)
 
-    with pytest.raises(InterruptedHere):
+    with pytest.raises(interrupting):
         run_in_worker(work, stop=lambda _: stopped.set(), meanwhile=nothing)
     assert tidied == [True]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent")
-def test_a_second_signal_does_not_cut_the_tidying_short(interrupting: None) -> None:
+def test_a_second_signal_does_not_cut_the_tidying_short(interrupting: type[BaseException]) -> None:
     stopped = threading.Event()
     tidied = []
 
@@ -91,6 +76,6 @@ def test_a_second_signal_does_not_cut_the_tidying_short(interrupting: None) -> N
         time.sleep(0.2)
         tidied.append(True)
 
-    with pytest.raises(InterruptedHere):
+    with pytest.raises(interrupting):
         run_in_worker(work, stop=lambda _: stopped.set(), meanwhile=nothing)
     assert tidied == [True]
