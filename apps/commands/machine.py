@@ -21,8 +21,12 @@ ShowList = Annotated[bool, typer.Option("--list", help="List the plans there are
 Prune = Annotated[
     bool,
     typer.Option(
-        "--prune", help="Remove plans that are damaged, or of another device or other models."
+        "--prune", help="Remove plans that nothing can use any more: damaged or outdated ones."
     ),
+]
+Every = Annotated[
+    bool,
+    typer.Option("--all", help="With --prune: also plans of other GPUs and of other models."),
 ]
 TrustPlan = Annotated[
     Path | None,
@@ -43,6 +47,7 @@ def build(
     networks: Networks = None,
     show_list: ShowList = False,
     prune: Prune = False,
+    every: Every = False,
     trust_plan: TrustPlan = None,
     device: BuildDevice = 0,
     models: OwnModels = None,
@@ -51,7 +56,7 @@ def build(
     from mien.apps.build import BuildJob, run_build
 
     job = BuildJob(tuple(networks or ()), models, device)
-    status = run_build(job, show_list=show_list, prune=prune, trust=trust_plan)
+    status = run_build(job, show_list=show_list, prune=prune, every=every, trust=trust_plan)
     raise typer.Exit(status)
 
 

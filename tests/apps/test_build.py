@@ -113,9 +113,9 @@ def test_prune_removes_what_nothing_can_use_any_more(
     assert "1 of them are of other GPUs or models; --all removes those too" in out
 
 
-def test_prune_of_one_folder_s_models_keeps_those_of_another(
-    fake: OpenSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder with a warp model of one's own."""
     own = tmp_path / "own"
     own.mkdir()
     entry = Catalog.bundled().entry("warp")
@@ -124,6 +124,10 @@ def test_prune_of_one_folder_s_models_keeps_those_of_another(
     (own / "warp.onnx").write_bytes(model.SerializeToString())
     sha256 = hashlib.sha256((own / "warp.onnx").read_bytes()).hexdigest()
     write_catalog(own, (replace(entry, file="warp.onnx", sha256=sha256, folder=own),))
+    return own
+
+
+def test_prune_of_one_folder_s_models_keeps_those_of_another(fake: OpenSource, own: Path) -> None:
     run_build(BuildJob(("warp",), models=own, open_source=fake))
     run_build(BuildJob(("warp",), open_source=fake))
     assert run_build(BuildJob(open_source=fake), prune=True) == 0
@@ -210,6 +214,20 @@ def test_command_says_in_one_line_what_is_missing(
     assert error.count("\n") == 1
     assert run(["build", "--list"]) == 0
     assert run(["build", "--prune"]) == 0
+
+
+def test_command_prunes_what_its_line_says_that_all_removes(
+    fake: OpenSource, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_build(BuildJob(("warp",), models=own, open_source=fake))
+    assert run(["build", "--prune"]) == 0
+    assert "1 of them are of other GPUs or models; --all removes those too" in (
+        capsys.readouterr().out
+    )
+    assert run(["build", "--prune", "--all"]) == 0
+    assert built_for() == []
+    assert run(["build", "--all"]) == 2
+    assert "--all belongs to --prune" in capsys.readouterr().err
 
 
 def test_time_left_is_told_once_it_is_known() -> None:
