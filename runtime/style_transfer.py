@@ -19,7 +19,7 @@ from mien.runtime.frame import Frame
 from mien.runtime.methods import FaceEditor
 from mien.runtime.motion import mirrored, parted
 from mien.runtime.parts import Box
-from mien.runtime.paste import Piece, added_up, laid_over, match_brightness
+from mien.runtime.paste import Piece, added_up, edge_ramp, laid_over, match_brightness
 from mien.runtime.restyle import Restyler
 from mien.runtime.segmentation import WHOLE
 from mien.runtime.wide_crop import SCALE, WideFace, crop_box, on_crop, wide_face
@@ -42,6 +42,7 @@ ERROR_KEPT: Final = 0.7  # share of the earlier comparisons that is kept
 # Where a network without a label changes less than this it only fails to reproduce; from twice
 # that on its change counts in full.
 FAITHFUL: Final = 0.03
+CONTRAST: Final = (0.6, 1.2)  # how much less or more of it such a network is given back
 # Where a labelled network changes this much it begins to redraw, at twice that it redraws all. Of
 # 60 held-out faces edited by parts and field, 0.38 were named sad where nothing counted as redrawn,
 # 0.75 with about this.
@@ -194,8 +195,10 @@ class Changes:
         """Squares (n, c, s, s) before and after."""
         labels = self._restyler.labels
         if labels.source is not None:
-            edited = self._restyler(squares, None) - squares
-            change = edited if self._pastes else faithful(edited)
+            edited = self._restyler(squares, None)
+            change = (
+                edited - squares if self._pastes else faithful(relit(edited, squares) - squares)
+            )
             return squares, squares + change * np.float32(labels.share(weights))
         if self._pastes:
             mixes = labels.mixes(weights, names, labels.rest)
@@ -260,6 +263,21 @@ def faithful(changes: np.ndarray) -> np.ndarray:
     """
     gated = [change * share_beyond(FAITHFUL, change) for change in changes]
     return np.stack(gated).astype(np.float32)
+
+
+def relit(edited: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """`edited` in the light of `squares`, as it is along their borders: float32 (n, c, s, s).
+
+    A network without a label is free to light a picture anew, each part its own way.
+    """
+    lit = []
+    for new, old in zip(edited, squares, strict=True):
+        weights = np.broadcast_to(1 - edge_ramp(new.shape[1]), new.shape)
+        mean, wanted = (np.average(square, weights=weights) for square in (new, old))
+        covariance = np.average((new - mean) * (old - wanted), weights=weights)
+        contrast = covariance / max(float(np.average((new - mean) ** 2, weights=weights)), 1e-6)
+        lit.append((new - mean) * np.clip(contrast, *CONTRAST) + wanted)
+    return np.stack(lit).astype(np.float32)
 
 
 def share_beyond(least: float, change: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from mien.engines.generators import (
     parser_network,
     stargan_network,
 )
+from mien.runtime.parts import SIZE
 from mien.runtime.topology import (
     CONTOUR,
     INNER_LIPS,
@@ -129,11 +130,12 @@ class CountedGenerator:
 def one_way_engine(
     step: float = 0.3, name: str = "cyclegan_face", direction: str = "neutral->happy"
 ) -> FakeEngine:
-    """A CycleGAN that adds `step` to the lower half of a picture in [-1, 1]."""
+    """A CycleGAN that adds `step` to the lower half of a picture in [-1, 1], not to its border."""
 
     def answer(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         edited = feeds["image"].copy()
-        edited[:, :, edited.shape[2] // 2 :] += np.float32(step)
+        side = edited.shape[2]
+        edited[:, :, side // 2 : -side // 8, side // 8 : -side // 8] += np.float32(step)
         return {"edited": edited}
 
     stated = metadata({"labels": direction, "colour": "luma"})
@@ -158,7 +160,9 @@ def write_style_models(folder: Path, classes: tuple[str, ...] = SHIPPED_CLASSES)
         network = cyclegan_network(f"cyclegan_{mode}", batch=batch)
         nodes = [helper.make_node("Add", ["image", "step"], ["edited"])]
         facts = {"labels": "neutral->happy", "colour": "luma"}
-        write_network(folder, network, nodes, {"step": np.full(1, 0.3, np.float32)}, facts)
+        step = np.zeros((1, 1, SIZE, SIZE), np.float32)
+        step[..., 12:52, 12:52] = 0.4  # not to its border, where a picture's light is compared
+        write_network(folder, network, nodes, {"step": step}, facts)
     network = parser_network(classes=len(classes))
     logits = logits_of(class_map(classes=classes), len(classes))
     nodes = [helper.make_node("Identity", ["answer"], ["logits"])]
