@@ -61,7 +61,7 @@ def print_bench(plan: BenchPlan, output: BenchOutput) -> None:
     if output.as_markdown:
         typer.echo("\n\n".join([report_heading(report), *(grid.markdown() for grid in grids)]))
         return
-    console = Console()
+    console = Console(markup=False)  # names of clips and folders may have brackets
     console.print(report_heading(report), highlight=False, soft_wrap=True)
     for grid in grids:
         console.print(grid.rich())

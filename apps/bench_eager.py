@@ -13,7 +13,10 @@ from mien.engines.child_process import module_command
 from mien.engines.errors import MienError
 from mien.runtime.profile import FilterProfile, StageTime
 
-NO_TORCH = "ModuleNotFoundError: No module named 'torch"
+MISSING = {  # what a program says where a package of the extra is not there
+    "ModuleNotFoundError: No module named 'torch": "PyTorch",
+    "ModuleNotFoundError: No module named 'onnx'": "onnx",
+}
 NETWORKS_PROGRAM, FILTER_PROGRAM = "mien.export.eager", "mien.training.eager_filter"
 
 
@@ -62,7 +65,7 @@ class EagerFilter:
 
 
 class TorchMissingError(MienError):
-    """PyTorch is not installed."""
+    """PyTorch is not installed, or what brings its modules back from ONNX files."""
 
 
 def eager_rows(
@@ -130,8 +133,10 @@ def _run(program: str, arguments: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
     said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-    if said.startswith(NO_TORCH):
-        raise TorchMissingError(
-            "PyTorch is not installed: pip install 'mien[export]', or leave out --beside torch"
-        )
+    for start, package in MISSING.items():
+        if said.startswith(start):
+            raise TorchMissingError(
+                f"{package} is not installed: pip install 'mien[export]', or leave out "
+                "--beside torch"
+            )
     raise MienError(f"PyTorch failed while it was timed: {said.removeprefix('mien: ')}")

@@ -48,8 +48,9 @@ class NetworksReport:
     peaks: dict[str, Peak] = field(default_factory=dict)
 
     def threads(self) -> dict[str, int]:
-        """How many threads each network has, by name."""
-        return {row.network: row.threads or DEFAULT_THREADS for row in self.rows}
+        """How many threads each network has on the processor, by name, where it ran there too."""
+        counts = {row.network: DEFAULT_THREADS for row in self.rows}
+        return counts | {row.network: row.threads for row in self.rows if row.threads is not None}
 
 
 def measure_networks(plan: BenchPlan, seconds: float = NETWORK_SECONDS) -> NetworksReport:

@@ -10,6 +10,7 @@ from rich.table import Table
 from mien.apps.bench_eager import EagerFilter, EagerRow
 from mien.apps.bench_networks import NetworkRow, ran_on
 from mien.apps.bench_variants import SceneRow, VariantRow
+from mien.runtime.profile import FilterProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def eager_filter_grid(found: EagerFilter) -> Grid:
     ]
     stages = zip(onnx.stages, torch.stages, strict=True)
     rows += [_both(f"{one.name}, median", one.median_ms, two.median_ms) for one, two in stages]
-    onnx_ms, torch_ms = 1000 / onnx.fps, 1000 / torch.fps
+    onnx_ms, torch_ms = _mean_ms(onnx), _mean_ms(torch)
     rows.append(_both("whole filter, mean", onnx_ms, torch_ms))
     rows += [
         _both(
@@ -161,6 +162,11 @@ def eager_filter_grid(found: EagerFilter) -> Grid:
         ("", "ONNX Runtime", "PyTorch", "times as fast"),
         tuple(rows),
     )
+
+
+def _mean_ms(profile: FilterProfile) -> float:
+    """Of a frame; none where the clip ends with the warm-up."""
+    return 1000 / profile.fps if profile.frames else 0.0
 
 
 def _both(name: str, onnx_ms: float, torch_ms: float) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.apps import bench_eager
+from mien.apps import bench, bench_eager
 from mien.apps.bench_eager import EagerFilter, EagerRow, eager_filter
-from mien.apps.bench_networks import measure_networks, ran_on
+from mien.apps.bench_networks import NetworkRow, NetworksReport, measure_networks, ran_on
 from mien.apps.bench_plan import BenchPlan
 from mien.apps.bench_plot import bench_chart
 from mien.apps.bench_report import BenchReport
@@ -111,11 +111,13 @@ def test_without_torch_there_is_no_row_and_with_a_broken_one_an_error(
 ) -> None:
     for said, expected in (
         ("ModuleNotFoundError: No module named 'torch'", []),
+        ("ModuleNotFoundError: No module named 'onnx'", []),
+        ("ModuleNotFoundError: No module named 'onnxruntime'", None),
         ("mien: warp.onnx is of another make", None),
     ):
         _python_that(monkeypatch, tmp_path, f'echo "{said}" >&2\nexit 2')
         if expected is None:
-            with pytest.raises(bench_eager.MienError, match="another make"):
+            with pytest.raises(bench_eager.MienError, match=said.removeprefix("mien: ")):
                 bench_eager.eager_rows(None, {"warp": 1}, 0.1, 1)
         else:
             assert bench_eager.eager_rows(None, {"warp": 1}, 0.1, 1) == expected
@@ -138,11 +140,11 @@ def test_a_network_that_torch_cannot_run_has_a_row_that_says_why(
     ]
 
 
-def _profile(median_ms: float, fps: float) -> dict[str, object]:
+def _profile(median_ms: float, fps: float, frames: int = 9) -> dict[str, object]:
     times = {"median_ms": median_ms, "p95_ms": 2 * median_ms}
     stages = [{"name": "edit"} | times]
     return {"stages": stages, "whole": {"name": "filter"} | times, "fps": fps} | {
-        "frames": 9,
+        "frames": frames,
         "faces": 1,
     }
 
@@ -170,6 +172,16 @@ def test_the_whole_filter_on_torch_is_told_with_what_makes_the_difference(
     assert told.read_text().split()[-len(arguments) :] == arguments
 
 
+def test_a_clip_that_ends_with_the_warm_up_has_no_times_on_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = _profile(0, 0, frames=0) | {"networks": {}}
+    found = {"onnx_runtime": nothing, "torch": nothing, "settings": {}, "decibels": None}
+    _python_that(monkeypatch, tmp_path, f"echo '{json.dumps(found)}'")
+    rows = eager_filter_grid(eager_filter(tmp_path / "a.mp4", [], 2)).rows
+    assert {row[1:] for row in rows} == {("0.00", "0.00", "-")}
+
+
 def test_a_report_says_what_was_measured_and_how_it_starts_cold_and_warm(
     tmp_path: Path, capsys: Captured
 ) -> None:
@@ -184,19 +196,36 @@ def test_a_report_says_what_was_measured_and_how_it_starts_cold_and_warm(
     assert cold > float(rows["warm: opening of the filter to first edited frame, s"]) >= 0
 
 
-def test_the_picture_shows_torch_beside_and_leaves_out_what_it_cannot_run() -> None:
+def _report(clip: str = "a.mp4") -> BenchReport:
     profile = FilterProfile(
         (StageTime("edit", 2.0, 3.0),), StageTime("filter", 4.0, 5.0), 9, 1, 9.0
     )
-    report = BenchReport(
-        *("a.mp4", 640, 480, 9, "a machine", 2, "--method warp", "cpu", {"warp": "cpu"}, profile),
+    return BenchReport(
+        *(clip, 640, 480, 9, "a machine", 2, "--method warp", "cpu", {"warp": "cpu"}, profile),
         *(1, 2.0, 1.0, 2.0, 0.5, 0.1, 300.0),
     )
+
+
+def test_names_with_brackets_are_printed_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    report = _report("[/old] a[bold].mp4")
+    scene = SceneRow("faces", "720p", 2, "cpu:[/b]", 10.0, 12.0, 99.0)
+    report = replace(report, scenes=(scene, replace(scene, variant="cpu")))
+    monkeypatch.setattr(bench, "measure", lambda _: report)
+    bench.print_bench(BenchPlan(), bench.BenchOutput())
+    told = capsys.readouterr().out
+    assert told.startswith("[/old] a[bold].mp4, 640x480")
+    assert "cpu:[/b]" in told
+
+
+def test_the_picture_shows_torch_beside_and_leaves_out_what_it_cannot_run() -> None:
+    report = _report()
     rows = (
         EagerRow("warp", torch_ms=4.0, onnx_runtime_ms=2.0, ratio=2.0, setting="1 thread, planes"),
         EagerRow("mouth", refused="of another make"),
     )
-    whole = EagerFilter(profile, profile, (), None)
+    whole = EagerFilter(report.profile, report.profile, (), None)
     plain = _seen(bench_chart(report))
     beside = _seen(bench_chart(replace(report, eager=rows)))
     both = _seen(bench_chart(replace(report, eager=rows, eager_filter=whole)))
@@ -242,3 +271,13 @@ def test_the_networks_of_the_method_are_measured_as_the_filter_opens_them(tmp_pa
     assert list(report.peaks) == ["cpu", "cpu, 2 threads"]
     assert all(row.peak_percent is not None for row in report.rows)
     assert report.threads() == {name: 2 if "," in on else 1 for name, on in ran.items()}
+
+
+def test_threads_are_those_on_the_processor_whatever_ran_beside() -> None:
+    times = (1.0, 1.0, 1000.0, 1.0, None, None)
+    rows = [
+        NetworkRow("face_parser", provider, provider, threads, *times)
+        for provider, threads in (("cpu", 2), ("cuda", None))
+    ]
+    assert NetworksReport(tuple(rows)).threads() == {"face_parser": 2}
+    assert NetworksReport(tuple(rows[1:])).threads() == {"face_parser": 1}
