@@ -25,5 +25,5 @@ def print_models(folder: Path | None) -> int:
             state, status = str(error), 2
         size = f"{entry.path.stat().st_size / 1e6:.1f} MB" if entry.path.exists() else "-"
         table.add_row(entry.network, entry.name, size, entry.licence, entry.trained_on, state)
-    Console().print(table)
+    Console(markup=False).print(table)
     return status

@@ -76,6 +76,16 @@ def test_models_lists_what_there_is(models: Path, capsys: Captured) -> None:
         assert part in said
 
 
+def test_a_name_with_brackets_is_listed_as_it_is(
+    tmp_path: Path, models: Path, capsys: Captured
+) -> None:
+    named = Path(shutil.copytree(models, tmp_path / "named"))
+    catalog = named / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace('"stand-in warp"', '"a[/i]"'))
+    assert run(["models", "--models", str(named)]) == 0
+    assert "a[/i]" in capsys.readouterr().out
+
+
 def test_an_unknown_provider_is_refused(tmp_path: Path, models: Path, capsys: Captured) -> None:
     assert edit(write_clip(tmp_path / "in.mp4"), models, "--provider", "abacus") == 2
     said = capsys.readouterr().err
