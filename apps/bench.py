@@ -33,7 +33,7 @@ from mien.engines.errors import MienError, UsageError
 from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.picture import is_picture
 from mien.runtime.profile import profile_filter
-from mien.runtime.video import probe, read_frames
+from mien.runtime.video import VideoInfo, probe, read_frames
 from mien.runtime.whole_file import write_whole
 
 __all__ = ["BenchOutput", "BenchPlan", "measure", "print_bench"]
@@ -82,23 +82,22 @@ def measure(plan: BenchPlan) -> BenchReport:
         info = probe(clip)
         # first, for it may be that PyTorch is not there
         in_torch = _measure_in_torch(plan, clip) if against_torch else None
-        output = Path(folder) / f"out{clip.suffix}"
-        edit = ["edit", str(clip), "-o", str(output), "--overwrite", *plan.edit_options()]
-        edits, transcodes = [], []
-        for _ in range(plan.runs):
-            edits.append(time_command(edit))
-            output.unlink()
-            transcodes.append(time_command(["transcode", str(clip), str(output)]))
-            output.unlink()
-        with plan.open_filter() as face_filter:
-            profile = profile_filter(face_filter, read_frames(clip))
-            providers = dict(face_filter.providers)
-        first_frame = next(iter(read_frames(clip)))
-        warm_s = warm_start_s(plan.variants[0], _opener(plan), first_frame)
-        variants = _measure_variants(plan, clip, edits) if len(plan.variants) > 1 else ()
+        report = _measure_filter(plan, clip, info, Path(folder))
+    return _with_more(plan, replace(report, eager_filter=in_torch))
+
+
+def _measure_filter(plan: BenchPlan, clip: Path, info: VideoInfo, folder: Path) -> BenchReport:
+    """The filter and the whole command. folder: for what the command writes."""
+    edits, transcodes = _time_commands(plan, clip, folder / f"out{clip.suffix}")
+    with plan.open_filter() as face_filter:
+        profile = profile_filter(face_filter, read_frames(clip))
+        providers = dict(face_filter.providers)
+    first_frame = next(iter(read_frames(clip)))
+    warm_s = warm_start_s(plan.variants[0], _opener(plan), first_frame)
+    variants = _measure_variants(plan, clip, edits) if len(plan.variants) > 1 else ()
     command_s = statistics.median(times.wall_s for times in edits)
     transcode_s = statistics.median(times.wall_s for times in transcodes)
-    report = BenchReport(
+    return BenchReport(
         clip=clip.name,
         width=info.width,
         height=info.height,
@@ -117,9 +116,21 @@ def measure(plan: BenchPlan) -> BenchReport:
         warm_start_s=warm_s,
         peak_mb=_median([times.peak_mb for times in edits]),
         variants=variants,
-        eager_filter=in_torch,
     )
-    return _with_more(plan, report)
+
+
+def _time_commands(
+    plan: BenchPlan, clip: Path, output: Path
+) -> tuple[list[CommandTimes], list[CommandTimes]]:
+    """The edits and the plain transcodes, in turn."""
+    edit = ["edit", str(clip), "-o", str(output), "--overwrite", *plan.edit_options()]
+    edits, transcodes = [], []
+    for _ in range(plan.runs):
+        edits.append(time_command(edit))
+        output.unlink()
+        transcodes.append(time_command(["transcode", str(clip), str(output)]))
+        output.unlink()
+    return edits, transcodes
 
 
 def _measure_in_torch(plan: BenchPlan, clip: Path) -> EagerFilter:
