@@ -22,8 +22,8 @@ from mien.engines.catalog import Catalog
 from mien.engines.errors import MienError
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status, 2 where a network could not be measured; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.precisions", description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp16")
@@ -32,9 +32,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", type=Path, help="a folder with models of your own")
     parser.add_argument("--networks", help="only these, by commas")
     options = parser.parse_args(argv)
+    try:
+        return _measure(options)
+    except MienError as error:
+        print(f"mien.calibration.precisions: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+
+
+def _measure(options: argparse.Namespace) -> int:
+    """The exit status; prints the table. Raises MienError where there is nothing to measure."""
     catalog = Catalog.load(options.models) if options.models else Catalog.bundled()
     names = (options.networks or ",".join(e.network for e in catalog.entries)).split(",")
-    shots, rows = shots_of(options.data), []
+    shots, rows, status = shots_of(options.data), [], 0
     for name in names:
         try:
             check_folder(options.out, catalog.entry(name))
@@ -43,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             keep(twin, catalog.entry(name), options.out)
         except MienError as error:
             rows.append((name, *["-"] * (len(ROW) - 2), f"no: {error}"))
+            status = 2
             continue
         rows.append(twin.card.row())
         print(twin.card.row(), file=sys.stderr, flush=True)  # noqa: T201 - progress
     print(markdown(ROW, rows))  # noqa: T201 - printing is what it is for
     print(f"\nMeasured on {machine_line()}.")  # noqa: T201 - as above
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

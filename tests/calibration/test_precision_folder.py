@@ -76,6 +76,16 @@ def test_the_folder_of_the_model_itself_is_refused_before_anything_is_measured(
     assert run([*words, "-o", str(source.folder)]) == 2
     assert "holds the FP32 model itself" in capsys.readouterr().err
     cv2.imwrite(str(empty / "faceless.png"), np.zeros((64, 64, 3), np.uint8))
-    precisions.main(["--out", str(source.folder), "--data", str(empty), "--networks", "warp"])
+    words = ["--out", str(source.folder), "--data", str(empty), "--networks", "warp"]
+    assert precisions.main(words) == 2
     assert "no: " in (table := capsys.readouterr().out)
     assert "holds the FP32 model itself" in table
+
+
+def test_a_table_of_nothing_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert precisions.main(["--out", str(tmp_path), "--data", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("mien.calibration.precisions: no such folder: ")
+    assert error.count("\n") == 1
