@@ -56,14 +56,19 @@ def edit_video(
     stop = Stop()
     edit = _Edit(source, destination, process, options, stop)
 
-    def look() -> None:
+    def check() -> None:
         if cancel is not None and cancel.is_set():
             raise VideoError("cancelled; nothing was written")
+
+    def look() -> None:
+        check()
         if progress is not None and edit.run is not None:
             progress(edit.run.progress())
 
     # What it writes is removed by who writes it: no signal can come between the two in a worker.
-    report = run_in_worker(edit.write, stop=stop.fail, meanwhile=look, name="video-encode")
+    report = run_in_worker(
+        lambda: edit.write(check), stop=stop.fail, meanwhile=look, name="video-encode"
+    )
     if progress is not None and edit.run is not None:
         progress(edit.run.progress())
     return report
@@ -79,8 +84,11 @@ class _Edit:
         self._process, self._options, self._stop = process, options, stop
         self.run: _Run | None = None
 
-    def write(self) -> VideoReport:
-        """What was done. Raises: StoppedError where the run was stopped, and nothing is left."""
+    def write(self, check: Callable[[], None]) -> VideoReport:
+        """What was done. Raises: StoppedError where the run was stopped, and nothing is left.
+
+        check: called before the file gets its name; what it raises keeps that from it.
+        """
         started = time.perf_counter()
         with VideoSource(self._source) as video:
             first, items = _first_picture(video, self._stop)
@@ -90,6 +98,7 @@ class _Edit:
                 run.execute(items)
                 sink.finish()
                 self._stop.check()
+                check()
                 sink.publish()
             except BaseException:
                 sink.abandon()

@@ -241,13 +241,34 @@ def test_cancelling_leaves_nothing(clip: Clip, tmp_path: Path) -> None:
     assert files_in(tmp_path) == ["in.mp4"]
 
 
+def test_cancelling_counts_until_the_file_has_its_name(clip: Clip, tmp_path: Path) -> None:
+    cancel, seen = threading.Event(), []
+
+    def process(frame: Frame) -> Frame:
+        seen.append(frame)
+        if len(seen) == 3:  # the last one: it is written before anybody looks
+            cancel.set()
+        return frame
+
+    with pytest.raises(VideoError, match="cancelled"):
+        edit_video(clip("in.mp4", frames=3), tmp_path / "out.mp4", process, cancel=cancel)
+    assert files_in(tmp_path) == ["in.mp4"]
+
+
 def test_an_interrupt_leaves_nothing(clip: Clip, tmp_path: Path) -> None:
+    is_told = threading.Event()
+
+    def process(frame: Frame) -> Frame:
+        assert is_told.wait(60)
+        return frame
+
     def interrupt(_: Progress) -> None:
+        is_told.set()
         raise KeyboardInterrupt
 
     source = clip("in.mp4", frames=100)
     with pytest.raises(KeyboardInterrupt):
-        edit_video(source, tmp_path / "out.mp4", identity, progress=interrupt)
+        edit_video(source, tmp_path / "out.mp4", process, progress=interrupt)
     assert files_in(tmp_path) == ["in.mp4"]
 
 
