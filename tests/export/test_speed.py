@@ -51,7 +51,8 @@ def test_what_a_catalog_has_of_generators_and_parsers_is_timed_with_its_own_weig
     )  # fmt: skip
     arguments = ["--shipped", "--models", str(models), "--seconds", "0", "--only", "cyclegan"]
     assert main(arguments) == 0
-    assert capsys.readouterr().out.splitlines()[2].startswith("| cyclegan_parts, shipped | ")
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert any(row.startswith("| cyclegan_parts, shipped | ") for row in rows)
     names = [case.name for case in shipped_cases(Catalog.bundled())]
     assert "face_parser, shipped" in names
     assert main([str(path), "--seconds", "0", "--threads", "1", "--json"]) == 0

@@ -280,7 +280,7 @@ def test_an_interrupt_as_the_file_is_made_leaves_nothing(
 
     def interrupted(*arguments: Any) -> object:
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.1)
+        time.sleep(1)  # until the main thread has seen it, also on a busy machine
         return made(*arguments)
 
     monkeypatch.setattr(sink, "Interleaver", interrupted)
