@@ -117,7 +117,7 @@ def _faces(row: SceneRow) -> str:
 def eager_grid(rows: Sequence[EagerRow]) -> Grid:
     """ONNX Runtime against PyTorch, network by network."""
     return Grid(
-        "Networks against PyTorch eager, the same weights, call by call in turn; median ms",
+        "Networks against PyTorch eager, the same weights, in turns of a few calls; median ms",
         ("network", "PyTorch ran it with", "PyTorch", "ONNX Runtime", "times as fast"),
         tuple(
             (

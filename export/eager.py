@@ -1,8 +1,8 @@
 """The networks of a filter in PyTorch eager: `python -m mien.export.eager`.
 
 The modules are those that were exported, with the weights of the ONNX files put back. Each is held
-against its file once; then both are timed, call by call in turn, ONNX Runtime with the threads the
-filter gives it, PyTorch with what is fastest of these: one thread or all, planes or channels last.
+against its file once; then both are timed, in turns of a few calls, ONNX Runtime with the threads
+the filter gives it, PyTorch with what is fastest: one thread or all, planes or channels last.
 What is printed is JSON, by network: the median milliseconds of both, or why there are none.
 """
 

@@ -1,6 +1,6 @@
 """ONNX Runtime against PyTorch: `python -m mien.export.speed`.
 
-Both run the same weights in one process, with as many threads, call by call in turn, so that
+Both run the same weights in one process, with as many threads, in turns of a few calls, so that
 whatever else the machine does slows both; what is told is the ratio of the medians. PyTorch runs in
 inference mode with the memory format that is fastest for the network, and with one thread where
 that is faster than all; the two must give the same answer before they are timed.

@@ -1,10 +1,12 @@
-"""A network in PyTorch eager and in ONNX Runtime, timed call by call in turn."""
+"""A network in PyTorch eager and in ONNX Runtime, timed in turns of a few calls."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -15,14 +17,17 @@ from mien.engines.network import Network
 from mien.export.torch_engine import TorchEngine
 
 REST_S = 0.03  # the threads of OpenMP go on turning for some milliseconds after each call
-LEAST_ROUNDS = 5
+# A turn is long enough that caches and threads are warm: its first call is not counted.
+TURN_S = 0.06
+LEAST_CALLS = 3  # that are counted in a turn
+LEAST_TURNS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Median milliseconds of a call in both, and how PyTorch was called: what was fastest for it.
 
-    rounds: calls of each.
+    rounds: calls of each, at least.
     """
 
     name: str
@@ -61,19 +66,27 @@ def time_in_both(
         feeds = example_inputs(onnx_engine.network)
         torch_s: list[float] = []
         onnx_s: list[float] = []
-        for engine in (torch_engine, onnx_engine):
-            engine.infer(feeds)
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(torch_s) < LEAST_ROUNDS:
+        end, turns = time.perf_counter() + seconds, 0
+        while time.perf_counter() < end or turns < LEAST_TURNS:
             for engine, spent in ((torch_engine, torch_s), (onnx_engine, onnx_s)):
-                time.sleep(REST_S)
-                started = time.perf_counter()
-                engine.infer(feeds)
-                spent.append(time.perf_counter() - started)
+                spent.extend(_turn(partial(engine.infer, feeds)))
+            turns += 1
         return Timing(
             onnx_engine.network.name,
-            len(torch_s),
+            min(len(torch_s), len(onnx_s)),
             1000 * statistics.median(torch_s),
             1000 * statistics.median(onnx_s),
             str(torch_engine.setting),
         )
+
+
+def _turn(call: Callable[[], object]) -> list[float]:
+    """The seconds of each call of one turn but the first."""
+    time.sleep(REST_S)
+    call()
+    spent: list[float] = []
+    while len(spent) < LEAST_CALLS or sum(spent) < TURN_S:
+        started = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - started)
+    return spent
