@@ -43,9 +43,8 @@ ERROR_KEPT: Final = 0.7  # share of the earlier comparisons that is kept
 # that on its change counts in full.
 FAITHFUL: Final = 0.03
 CONTRAST: Final = (0.6, 1.2)  # how much less or more of it such a network is given back
-# Where a labelled network changes this much it begins to redraw, at twice that it redraws all. Of
-# 60 held-out faces edited by parts and field, 0.38 were named sad where nothing counted as redrawn,
-# 0.75 with about this.
+# Where a labelled network changes this much it begins to redraw, at twice that it redraws all.
+# Where nothing counts as redrawn, lips that were smiling shine through and hardly look sad.
 REDRAWN: Final = 1 / 60
 GATE_PX: Final = 3.0  # deviation of the mean that is compared with it, at 64 pixels a side
 

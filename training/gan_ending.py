@@ -36,8 +36,8 @@ PAPER = "Let's put a smile on your face (Upenieks and Urtans, AIxHMI 2022)"
 HELD_OUT = 400  # neutral faces of people that were not trained on
 SHEET = 12
 LICENCE = "Apache-2.0"
-# How much of a student's change the field blend shows: what is imitated is shown by less. Of 150
-# training people `stargan_parts` made 0.92 happy with 1.25, 0.93 with 1.5; 0.73 and 0.75 sad.
+# How much of a student's change the field blend shows: what is imitated is shown by less.
+# More says more and looks worse; `python -m mien.calibration.smile` measures what one gives.
 AMOUNT = "1.25"
 AMOUNTS = {"stargan_parts": "1.4"}
 
