@@ -14,8 +14,8 @@ import numpy as np
 from mien.runtime.paste import edge_ramp
 
 # Of squares of 64 pixels, in pixels: what Farneback's method looks at around each, and the
-# deviation of a Gaussian over what it finds. Of OpenCV's methods DIS folds
-# a picture less, and leaves a brighter seam beside lips that are pulled down.
+# deviation of a Gaussian over what it finds. DIS folds a picture less, but leaves a brighter
+# seam beside lips that are pulled down.
 WINDOW: Final = 21
 SMOOTH: Final = 2.0
 LEVELS: Final = 3
