@@ -16,6 +16,7 @@ RECIPES = (
     "cyclegan",
     "parser",
     "smile",
+    "latent",
     "ship",
 )
 

@@ -38,6 +38,17 @@ _FER_NAMES = {
     "disgust": "disgusted",
     "angry": "angry",
 }
+# The columns of FER+ that are emotions; `unknown` and `NF` (no face) are not.
+_FERPLUS_NAMES = {
+    "neutral": "neutral",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprise": "surprised",
+    "fear": "fearful",
+    "disgust": "disgusted",
+    "anger": "angry",
+    "contempt": "contemptuous",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,27 @@ def load_fer2013(data: Path, *, with_landmarks: bool = True) -> Faces:
         np.array([rows[i]["split"] != "train" for i in index]),
         np.array([""] * len(index)),
     )
+
+
+def load_votes(data: Path) -> np.ndarray:
+    """What ten annotators saw in `load_fer2013`'s pictures with landmarks: float32 (m, 8).
+
+    Shares of the votes for each of EMOTIONS, adding up to one; zeros where most of them saw no
+    face, could not tell, or where the picture is not the original. Source: FER+ (Barsoum et al.,
+    "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
+    Distribution", 2016).
+    """
+    with (data / "ferplus.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    votes = np.zeros((len(rows), len(EMOTIONS)), np.float32)
+    for i, row in enumerate(rows):
+        for name, emotion in _FERPLUS_NAMES.items():
+            votes[i, EMOTIONS.index(emotion)] = float(row[name])
+    total = votes.sum(1, keepdims=True)
+    original = np.array([row["original"] == "1" for row in rows])
+    usable = original & (total[:, 0] >= 6)
+    shares = np.where(usable[:, None], votes / np.maximum(total, 1), 0).astype(np.float32)
+    return shares[np.load(data / "fer2013_landmarks_index.npy")]
 
 
 def faces160_meshes(data: Path) -> np.ndarray:
