@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mien.engines.errors import UsageError
+from mien.engines.limits import MAX_MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class VideoOptions:
         edited; the others pass through and the clip keeps its length.
     overwrite: whether a file under the destination's name may be replaced.
     side_by_side: show the original and the edit next to each other, at twice the displayed width.
+    max_memory: bytes that reading, editing and writing the clip may take by its stated sizes.
     """
 
     codec: str | None = None
@@ -29,6 +31,7 @@ class VideoOptions:
     end_s: float | None = None
     overwrite: bool = False
     side_by_side: bool = False
+    max_memory: int = MAX_MEMORY
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
