@@ -1,12 +1,23 @@
-"""Being stopped: Ctrl-C and a polite kill end a program the same way."""
+"""Being stopped: Ctrl-C and a polite kill end a program the same way, a second Ctrl-C at once."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
 import signal
+import socket
+import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+# A wrapper passes a terminal's Ctrl-C on to a child that has it already, and a terminal that closes
+# sends several signals: what comes this soon after the first one is no second wish.
+ONE_WISH_S = 0.5
+PATIENCE_S = 1.5  # then a program that is still cleaning up says so
+PATIENCE = b"mien: stopping; Ctrl-C again ends it at once\n"
 
 
 class Stopped(BaseException):
@@ -36,13 +47,55 @@ def status_of(program: Callable[[], int]) -> int:
 
 
 def raise_on_signals() -> None:
-    """Nothing; from now on SIGINT, SIGTERM and SIGHUP raise `Stopped` in the main thread."""
+    """Let SIGINT, SIGTERM and SIGHUP raise `Stopped` in the main thread from now on.
+
+    A second SIGINT ends the process at once, also where the main thread never gets to run Python
+    again: a thread of its own hears of signals through a socket that the C handler writes to.
+    """
     for number in _numbers():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise)
+    # The interpreter gives signals back their default action on its way out: too late to count.
+    atexit.register(_discard_signals)
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_listen, args=(heard, told), name="mien-signals", daemon=True).start()
+
+
+def _listen(heard: socket.socket, told: socket.socket) -> None:
+    """End the process at a second SIGINT. told: held here, so that it stays open."""
+    _next_signal(heard)
+    first_s = time.monotonic()
+    heard.settimeout(PATIENCE_S)
+    while True:
+        number = _next_signal(heard)
+        if number is None:
+            with contextlib.suppress(OSError):
+                os.write(2, PATIENCE)
+            heard.settimeout(None)
+        elif number == signal.SIGINT and time.monotonic() - first_s > ONE_WISH_S:
+            told.close()
+            os._exit(128 + number)
+
+
+def _next_signal(heard: socket.socket) -> int | None:
+    """The number of the next signal that ends programs, None where none came in time."""
+    while True:
+        try:
+            number = heard.recv(1)[0]
+        except TimeoutError:
+            return None
+        if number in _numbers():
+            return number
 
 
 def _ignore_signals() -> None:
+    for number in _numbers():
+        signal.signal(number, _ignore)
+
+
+def _discard_signals() -> None:
     for number in _numbers():
         signal.signal(number, signal.SIG_IGN)
 
@@ -50,6 +103,10 @@ def _ignore_signals() -> None:
 def _numbers() -> list[int]:
     """The signals of SIGNALS that this system has."""
     return [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing. SIG_IGN would also keep the C handler from telling the listening thread."""
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:

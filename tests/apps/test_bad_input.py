@@ -283,6 +283,30 @@ except Stopped as stopped:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_second_ctrl_c_ends_at_once_what_never_comes_back_to_python() -> None:
+    program = """
+import hashlib, sys
+from mien.apps.signals import status_of
+print("begun", flush=True)
+sys.exit(status_of(lambda: len(hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1))))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)  # too soon for a second wish
+    time.sleep(2.0)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors == "mien: stopping; Ctrl-C again ends it at once\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
 def test_a_signal_after_the_work_leaves_its_status_and_no_trace() -> None:
     program = """
 import os, signal, sys
