@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import ModelProto, NodeProto
 
 from mien.calibration.graph import Graph
 from mien.calibration.precision_places import LAYERS, Rules
+from mien.engines.providers import import_onnxruntime
 
 # What ONNX Runtime makes of a layer between pairs, and names after it.
 INTEGER_LAYERS = frozenset(("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat"))
@@ -50,9 +50,10 @@ def count_int8(model: ModelProto, source: Graph, rules: Rules) -> Int8Count:
     of_layers = {name: size for name, size in sizes.items() if size}
     if rules == "cpu":
         layers, others = _in_onnx_runtime(model, of_layers)
+        version = import_onnxruntime().__version__
         how = (
-            f"counted in the graph that ONNX Runtime {onnxruntime.__version__} made of it on "
-            "the processor it was measured on"
+            f"counted in the graph that ONNX Runtime {version} made of it on the processor it was "
+            "measured on"
         )
     else:
         layers, others = _by_tensorrt_rules(model), 0
@@ -95,12 +96,13 @@ def _in_onnx_runtime(model: ModelProto, layers: Collection[str]) -> tuple[set[st
 
 def _as_run(model: ModelProto) -> ModelProto:
     """The graph as ONNX Runtime changes it when it loads it for the processor."""
-    options = onnxruntime.SessionOptions()
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "as_run.onnx"
         options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(
+        runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         return onnx.load(str(path))

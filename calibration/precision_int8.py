@@ -16,18 +16,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from mien.calibration.graph import Graph
 from mien.calibration.precision_places import Rules, places_of
 from mien.calibration.representative import Feeds
 from mien.engines.errors import ModelError
+from mien.engines.providers import import_onnxruntime
 
 MOST = 127
 BARE_OUTPUTS = ("Conv", "Gemm")  # TensorRT joins a layer to what follows it itself
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc] # it comes without types
+class _Reader:
+    """What ONNX Runtime asks of a calibration data reader: `get_next`."""
+
     def __init__(self, feeds: Sequence[Feeds]) -> None:
         self._feeds = iter(feeds)
 
@@ -43,6 +45,8 @@ def int8_model(
     left_out: the names of nodes that stay in FP32. Raises ModelError where all of them do.
     """
     symmetric = rules == "tensorrt"
+    quantization = import_onnxruntime("onnxruntime.quantization")
+    kinds = quantization.QuantType
     places = places_of(graph, left_out, rules)
     if not places:
         raise ModelError("no layer of it is left for INT8; leave the network in FP32, or take fp16")
@@ -50,16 +54,16 @@ def int8_model(
     source.CopyFrom(graph.model)  # quantize_static moves the weights of what it is given into files
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "int8.onnx"
-        quantize_static(
+        quantization.quantize_static(
             source,
             str(path),
             _Reader(feeds),
-            quant_format=QuantFormat.QDQ,
+            quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             op_types_to_quantize=sorted({n.op_type for n in graph.nodes if n.name in places}),
             nodes_to_quantize=sorted(places),
-            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            activation_type=kinds.QInt8 if symmetric else kinds.QUInt8,
+            weight_type=kinds.QInt8,
             extra_options={
                 "ActivationSymmetric": symmetric,
                 "WeightSymmetric": True,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 import re
 from collections import Counter
@@ -28,6 +27,7 @@ from mien.engines.providers import (
     AUTO,
     AUTO_ORDER,
     Provider,
+    import_onnxruntime,
     install_line,
     provider_named,
     short_name,
@@ -117,7 +117,7 @@ class OnnxRuntimeEngine(Engine):
 
 def available_providers() -> tuple[Provider, ...]:
     """The providers that the installed ONNX Runtime is built with; they may still not start."""
-    built_in = _runtime().get_available_providers()
+    built_in = import_onnxruntime().get_available_providers()
     return tuple(provider for provider in Provider if provider.ort_name in built_in)
 
 
@@ -151,7 +151,7 @@ def _open(
     model: bytes, path: Path, asked: ProviderOptions, threads: int | None
 ) -> onnxruntime.InferenceSession:
     """A session whose first provider is the one asked for, and which has run once there."""
-    runtime = _runtime()
+    runtime = import_onnxruntime()
     provider = asked.provider
     installed = available_providers()
     if provider not in installed:
@@ -313,19 +313,9 @@ def _check_graph(
         )
 
 
-def _runtime() -> ModuleType:
-    try:
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise DeviceError(
-            f"ONNX Runtime does not start: {_one_line(error)}; pip install onnxruntime, or use "
-            "--provider tensorrt where TensorRT is installed"
-        ) from error
-
-
 def _failures() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises: one class for each of its status codes, without a common base."""
-    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    state = import_onnxruntime("onnxruntime.capi.onnxruntime_pybind11_state")
     statuses = [
         value
         for value in vars(state).values()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mien.engines.network import Network
+from mien.engines.providers import import_onnxruntime
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -29,7 +29,7 @@ class DeviceBinding:
         device: str = "cuda",
         index: int = 0,
     ) -> None:
-        make = importlib.import_module("onnxruntime").OrtValue
+        make = import_onnxruntime().OrtValue
         self._session = session
         self._binding = session.io_binding()
         self._inputs = {

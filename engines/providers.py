@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import platform
 import sys
 from enum import Enum
+from types import ModuleType
 
 from mien.engines.errors import DeviceError
 
 PC = ("linux", "win32")
 PC_PROCESSORS = ("x86_64", "amd64")
 PLAIN = "onnxruntime"
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 class Provider(Enum):
@@ -45,6 +49,27 @@ class Provider(Enum):
 AUTO_ORDER = (Provider.CUDA, Provider.OPENVINO, Provider.COREML, Provider.DIRECTML, Provider.CPU)
 AUTO = "auto"
 WITH_DEVICES = frozenset({"cuda", "tensorrt", "directml"})
+
+
+def import_onnxruntime(module: str = PLAIN) -> ModuleType:
+    """ONNX Runtime, or a module of it, imported with its telemetry off; nothing imports it else.
+
+    From 1.29 on, importing it writes a device id and a database to the user's cache and a file to
+    the temporary folder, and a thread of it then looks for a host of its vendor. Switched off after
+    the import, it has done all that already. A value that the user gave the variable stays; where
+    the program that uses mien imported ONNX Runtime before, the choice was that program's.
+
+    Raises DeviceError where it is missing or does not start.
+    """
+    if not os.environ.get(NO_TELEMETRY):
+        os.environ[NO_TELEMETRY] = "1"
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DeviceError(
+            f"ONNX Runtime does not start: {' '.join(str(error).split())[:300]}; pip install "
+            "onnxruntime, or use --provider tensorrt where TensorRT is installed"
+        ) from error
 
 
 def split_device(name: str) -> tuple[str, int]:

@@ -5,7 +5,6 @@ ONNX Runtime itself tells the shapes, through its profile of one run of the grap
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import tempfile
@@ -18,6 +17,7 @@ from mien.engines.examples import example_inputs
 from mien.engines.model_file import read_model
 from mien.engines.network import Network
 from mien.engines.onnx_runtime import FATAL_ONLY
+from mien.engines.providers import import_onnxruntime
 
 MOVES_ONLY = frozenset(
     {"Reshape", "Transpose", "Concat", "Split", "Slice", "Unsqueeze", "Squeeze", "Gather", "Cast"}
@@ -55,7 +55,7 @@ def work_of(path: Path, network: Network) -> Work:
 
 def _profiled_session(model: bytes, prefix: Path) -> Any:
     """A session that runs the graph as written and notes every node, weights included."""
-    runtime = importlib.import_module("onnxruntime")
+    runtime = import_onnxruntime()
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = FATAL_ONLY

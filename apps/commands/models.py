@@ -95,4 +95,5 @@ def export_triton(
     from mien.apps.triton_repository import export_triton
 
     names = export_triton(folder, models)
-    typer.echo(f"Wrote {', '.join(names)}; tritonserver --model-repository={folder}")
+    server = f"ORT_DISABLE_TELEMETRY=1 tritonserver --model-repository={folder}"
+    typer.echo(f"Wrote {', '.join(names)}; {server}")
