@@ -21,6 +21,7 @@ from mien.apps.inputs import (
     prepare_folder,
 )
 from mien.engines.errors import MienError, UsageError, VideoError
+from mien.engines.partial_file import remove_leftovers
 from mien.runtime.frame import Frame
 from mien.runtime.picture import (
     Picture,
@@ -114,10 +115,12 @@ def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Displa
     """
     check_source(job.source)
     if not job.source.is_dir():
+        remove_leftovers(output_path(job.source, job.output, job.tag).parent)
         with _opening(make_filter) as opened:
             return _edit_one(job, job.source, opened, display)
     files = files_to_edit(job.source)
     prepare_folder(job.output)
+    remove_leftovers(job.output or job.source)
     status = 0
     with _opening(make_filter) as opened:
         opened.result()
@@ -174,6 +177,7 @@ def _edit_video(
         end_s=job.end_s,
         overwrite=job.overwrite,
         side_by_side=job.compare,
+        copy_unedited=_may_be_copied(job, source, output),
     )
     options = replace(options, start_s=None, end_s=None)
     # the run minds the section itself: it must see the frames around it to ease in and out
@@ -183,10 +187,7 @@ def _edit_video(
             source, output, run, options, progress=lambda progress: show(progress, run.faces)
         )
     unchanged = _why_unchanged(job, run, changed=report.edited > 0)
-    notes = unchanged + _left_alone(run) + report.notes
-    if unchanged and not report.lost and _may_be_copied(job, source, output):
-        copy_whole(source, output, overwrite=True)
-        notes = unchanged + _left_alone(run)
+    notes = unchanged + _left_alone(run) + (() if report.is_copy else report.notes)
     frames = max(report.frames, 1)
     stages = [
         ("decode", 1000 * report.seconds.decode / frames),
@@ -228,7 +229,8 @@ def _left_alone(run: FilterRun) -> tuple[str, ...]:
 
 def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:
     """Whether the bytes of a video in which nothing was edited are all that was asked for."""
-    as_it_was = job.codec is None and job.quality is None and not job.compare
+    is_change = not isinstance(job.goal, Target) or job.goal.strength > 0
+    as_it_was = job.codec is None and job.quality is None and not job.compare and is_change
     return as_it_was and source.suffix.lower() == output.suffix.lower()
 
 

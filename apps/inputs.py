@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mien.engines.errors import UsageError, VideoError
+from mien.engines.partial_file import check_free
 from mien.runtime.picture import PICTURE_SUFFIXES
 from mien.runtime.target import EMOTIONS
 
@@ -21,7 +22,7 @@ VIDEO_SUFFIXES = frozenset(
 _EMOTION = "|".join(EMOTIONS)
 OWN_OUTPUT = re.compile(
     rf"(.+)_(?:{TIMELINE_TAG}|(?:{_EMOTION})|(?:{_EMOTION})\d+(?:-(?:{_EMOTION})\d+)*)"
-    rf"(?:{COMPARE_TAG})?"
+    rf"(?:{COMPARE_TAG})?(?:_\d{{1,3}})?"  # the number: of one that was kept beside another
 )
 
 
@@ -45,10 +46,9 @@ def check_output(source: Path, output: Path, *, overwrite: bool) -> None:
         raise VideoError(f"the output {output} is the input itself; give it another name with -o")
     if output.is_dir():
         raise VideoError(f"the output {output} is a directory")
-    if output.exists() and not overwrite:
-        raise VideoError(f"the output {output} exists; add --overwrite to replace it")
     if not output.parent.is_dir():
         raise VideoError(f"the folder {output.parent} of the output does not exist")
+    check_free(output, overwrite=overwrite)
 
 
 def check_source(source: Path) -> None:

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from mien.engines.errors import VideoError
+from mien.engines.partial_file import PartialFile
 
 
-def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
-    """Nothing; writes `data` beside `path` and gives it that name once it is whole.
+def write_whole(path: Path, data: bytes, *, overwrite: bool = False, durable: bool = False) -> None:
+    """Write `data` beside `path`, and give it that name once it is whole.
 
-    Raises VideoError where `path` exists (unless `overwrite`) or cannot be written.
+    durable: whole even after a power failure. Raises VideoError where `path` exists (unless
+    `overwrite`) or cannot be written; where it appeared meanwhile, the data is kept beside it.
     """
-    with _part_of(path, overwrite=overwrite) as part, part.open("wb") as file:
-        file.write(data)
+    with PartialFile(path, overwrite=overwrite) as part:
+        part.write(data)
+        part.publish(durable=durable)
 
 
 def copy_whole(source: Path, path: Path, *, overwrite: bool = False) -> None:
-    """Nothing; copies the bytes of `source` to `path` in the manner of `write_whole`."""
-    with _part_of(path, overwrite=overwrite) as part:
-        shutil.copyfile(source, part)
+    """Copy the bytes of `source` to `path` in the manner of `write_whole`."""
+    with PartialFile(path, overwrite=overwrite) as part:
+        copy_into(part, source)
+        part.publish()
 
 
-@contextlib.contextmanager
-def _part_of(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A new name beside `path` to write to; it takes the place of `path` where all went well."""
-    if path.exists() and not overwrite:
-        raise VideoError(f"the output {path} exists; add --overwrite to replace it")
-    part = path.with_name(f".{path.stem[:50]}.{secrets.token_hex(4)}.part{path.suffix}")
+def copy_into(part: PartialFile, source: Path) -> None:
+    """Let a partial file hold the bytes of `source`, and nothing else. Raises VideoError."""
     try:
-        yield part
-        part.replace(path)
+        with source.open("rb") as file:
+            part.file.seek(0)
+            part.file.truncate()
+            shutil.copyfileobj(file, part.file, 1 << 20)
     except OSError as error:
-        raise VideoError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        raise VideoError(f"cannot write {part.path}: {error.strerror}") from error

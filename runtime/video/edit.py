@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 
 from mien.engines.errors import VideoError
+from mien.engines.partial_file import remove_leftovers
 from mien.engines.worker import run_in_worker
 from mien.runtime.frame import Frame
 from mien.runtime.video.channel import Channel, Stop, StoppedError
@@ -53,6 +54,7 @@ def edit_video(
     options = options or VideoOptions()
     source, destination = Path(source), Path(destination)
     check_destination(source, destination, overwrite=options.overwrite)
+    remove_leftovers(destination.parent)
     stop = Stop()
     edit = _Edit(source, destination, process, options, stop)
 
@@ -97,6 +99,10 @@ class _Edit:
                 self.run = run = _Run(video, sink, self._process, self._options, first, self._stop)
                 run.execute(items)
                 sink.finish()
+                lost = video.lost()
+                is_copy = self._options.copy_unedited and not run.edited and not lost
+                if is_copy:
+                    sink.hold_source()
                 self._stop.check()
                 check()
                 sink.publish()
@@ -108,10 +114,11 @@ class _Edit:
                 edited=run.edited,
                 seconds=StageSeconds(run.decode_s, run.filter_s, run.encode_s),
                 wall_s=time.perf_counter() - started,
-                lost=video.lost(),
+                lost=lost,
                 encoder=sink.choice.name,
                 pixel_format=sink.choice.pixel_format,
                 notes=(*sink.notes, *run.notes),
+                is_copy=is_copy,
             )
 
     def _sink(self, video: VideoSource, first: av.VideoFrame) -> VideoSink:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import struct
 from dataclasses import replace
 from fractions import Fraction
@@ -23,6 +22,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
+from mien.engines.partial_file import FULL_DISK, PartialFile
 from mien.runtime.video.encoders import (
     EncoderChoice,
     SourceFacts,
@@ -38,6 +38,7 @@ from mien.runtime.video.interleave import Interleaver
 from mien.runtime.video.planes import reinterpreted, side_data
 from mien.runtime.video.source import METADATA_ERRORS, VideoSource, chroma_location, reason
 from mien.runtime.video.values import VideoOptions
+from mien.runtime.whole_file import copy_into
 
 # Suffixes that FFmpeg maps to something else, or to nothing.
 _FORMATS = {".m4v": "mp4", ".mts": "mpegts", ".m2ts": "mpegts", ".qt": "mov", ".mk3d": "matroska"}
@@ -55,9 +56,9 @@ def check_destination(source: Path, destination: Path, *, overwrite: bool) -> No
         raise VideoError(f"the output {destination} is a folder; give the name of a file")
     if not destination.parent.is_dir():
         raise VideoError(f"the output's folder {destination.parent} does not exist")
-    if not destination.exists():
+    if not os.path.lexists(destination):  # a link to nothing is there, too
         return
-    if source.exists() and source.samefile(destination):
+    if source.exists() and destination.exists() and source.samefile(destination):
         raise VideoError(f"the output {destination} is the input itself; choose another name")
     if not overwrite:
         raise VideoError(f"{destination} already exists; use --overwrite to replace it")
@@ -81,10 +82,7 @@ class VideoSink:
         size_wh: tuple[int, int],
     ) -> None:
         self.destination = destination
-        token = secrets.token_hex(3)
-        self.path = destination.with_name(
-            f".{destination.stem[:50]}.partial-{token}{destination.suffix}"
-        )
+        self._part = PartialFile(destination, overwrite=options.overwrite)
         self.notes: list[str] = []
         self._source = source
         self._first = first
@@ -136,9 +134,12 @@ class VideoSink:
             extra["movflags"] = "use_metadata_tags"  # a phone's place and model keys
         if suffix in (".ts", ".mts", ".m2ts"):
             extra["mpegts_copyts"] = "1"
+        self._part.file.seek(0)
+        self._part.file.truncate()
         try:
+            # Opened here and not by FFmpeg, which would follow a link put in the file's place.
             output: OutputContainer = av.open(
-                f"file:{self.path}",
+                self._part.file,
                 "w",
                 format=format_name(self.destination),
                 container_options=extra,
@@ -353,17 +354,18 @@ class VideoSink:
                 "and were set to the next free time"
             )
 
+    def hold_source(self) -> None:
+        """Let the finished file hold the source's own bytes. Raises: VideoError."""
+        copy_into(self._part, self._source.path)
+
     def publish(self) -> None:
-        """Gives the file its name. Raises: VideoError."""
-        try:
-            self.path.replace(self.destination)
-        except OSError as error:
-            raise self._error(error) from error
+        """Gives the file its name. Raises: VideoError, also where the name was taken meanwhile."""
+        self._part.publish()
 
     def abandon(self) -> None:
         """Removes what was written."""
         self._close_quietly()
-        self.path.unlink(missing_ok=True)
+        self._part.discard()
 
     def _close_quietly(self) -> None:
         container = getattr(self, "container", None)
@@ -409,7 +411,7 @@ class VideoSink:
     def _error(self, error: BaseException) -> VideoError:
         if isinstance(error, VideoError):
             return error
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if getattr(error, "errno", None) in FULL_DISK:
             return VideoError(
                 f"the disk is full: {self.destination} was not written; "
                 "make room or choose another folder"
@@ -417,7 +419,7 @@ class VideoSink:
         return VideoError(f"{self.destination} cannot be written ({reason(error)})")
 
 
-_FILE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS})
+_FILE_ERRORS = FULL_DISK | {errno.EACCES, errno.EROFS}
 
 
 def _processors() -> int:

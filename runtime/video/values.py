@@ -21,6 +21,8 @@ class VideoOptions:
         edited; the others pass through and the clip keeps its length.
     overwrite: whether a file under the destination's name may be replaced.
     side_by_side: show the original and the edit next to each other, at twice the displayed width.
+    copy_unedited: let a clip of which no frame was edited, and none was lost, become a copy of the
+        source, byte for byte.
     max_memory: bytes that reading, editing and writing the clip may take by its stated sizes.
     """
 
@@ -31,6 +33,7 @@ class VideoOptions:
     end_s: float | None = None
     overwrite: bool = False
     side_by_side: bool = False
+    copy_unedited: bool = False
     max_memory: int = MAX_MEMORY
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ class VideoReport:
     lost: what of the source could not be read, None where all of it was.
     encoder, pixel_format: what really ran.
     notes: one sentence each for all that could not stay as it was.
+    is_copy: whether the file is a copy of the source.
     """
 
     frames: int
@@ -81,6 +85,7 @@ class VideoReport:
     encoder: str
     pixel_format: str
     notes: tuple[str, ...] = field(default=())
+    is_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
