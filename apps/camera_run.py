@@ -126,6 +126,8 @@ def _introduce(
             teller.say(f"note: {opened.virtual.note}")
     elif opened.no_virtual is not None:
         teller.say(f"note: {opened.no_virtual} (mien doctor says more); going on without it")
+    for path in () if opened.recording is None else opened.recording.rescued:
+        teller.say(f"note: an earlier recording was cut off; what there is of it is in {path}")
     if panel is not None:
         teller.say(f"panel: {panel.url}")
     teller.say("Ctrl-C ends it")

@@ -66,9 +66,10 @@ class WholeWriter(io.FileIO):
 class PartialFile:
     """A file being written beside `path`, which it becomes once it is whole.
 
-    file: to write to and seek in. As a context: what was neither published nor kept is removed at
-    its end. The file has the mode of any new file. Its folder is held: where another one is put in
-    its place meanwhile, nothing is left in either.
+    file: to write to and seek in. is_done: whether it has a name, or is removed. As a context:
+    what was neither published nor kept is removed at its end. The file has the mode of any new
+    file. Its folder is held: where another one is put in its place meanwhile, nothing is left in
+    either.
 
     overwrite: replace what has the name; without it that is an error, also when it appears later.
     error: what is raised. is_recording: see `rescue_recordings`.
@@ -87,7 +88,7 @@ class PartialFile:
         self._overwrite = overwrite
         self._error = error
         self._folder: int | None = None
-        self._is_done = False
+        self.is_done = False
         try:
             if _HAS_FOLDERS:
                 flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY
@@ -151,7 +152,7 @@ class PartialFile:
 
     def discard(self) -> None:
         """Remove what was written; do nothing where it has a name."""
-        if self._is_done:
+        if self.is_done:
             return
         if sys.platform == "win32":  # an open file can be neither removed nor renamed there
             self.file.close()
@@ -208,7 +209,7 @@ class PartialFile:
         return name if self._folder is not None else str(self.path.with_name(name))
 
     def _close(self) -> None:
-        self._is_done = True
+        self.is_done = True
         self.file.close()
         self._close_folder()
 

@@ -22,7 +22,6 @@ PIPE_FORMATS: Final = ("y4m", "yuv420p", "rgb24")
 STANDARD_OUTPUT: Final = "-"
 _LOOK_S: Final = 0.2  # how often a write that waits looks whether it is the end
 _REOPEN_S: Final = 1.0
-_ANEW: Final = os.O_CREAT | os.O_TRUNC
 
 
 class RawPipe(ThreadedOutput):
@@ -63,6 +62,8 @@ class RawPipe(ThreadedOutput):
         self._tried_s = -_REOPEN_S
         self._was_blocking: bool | None = None
         self._is_file = target != STANDARD_OUTPUT and not _is_fifo(Path(target))
+        # Without leave a file that appeared after the check is not replaced either.
+        self._flags = os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL)
         if self._is_file:
             self._open()  # what cannot be written is told at once; a FIFO waits for its reader
 
@@ -138,7 +139,8 @@ class RawPipe(ThreadedOutput):
         """None for a FIFO without a reader, which cannot be opened yet. Raises VideoError."""
         flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            return os.open(self._target, flags | _ANEW if self._is_file else flags, 0o644)
+            is_new = self._is_file and not _is_device(Path(self._target))
+            return os.open(self._target, flags | self._flags if is_new else flags, 0o644)
         except OSError as error:
             if not self._is_file:
                 return None
@@ -166,12 +168,19 @@ def check_pipe(target: str, *, overwrite: bool = False) -> None:
         raise VideoError(f"the pipe {target} is a folder")
     if not path.parent.is_dir():
         raise VideoError(f"the pipe's folder {path.parent} does not exist")
-    if path.is_file() and not overwrite:
+    if os.path.lexists(path) and not overwrite and not (_is_fifo(path) or _is_device(path)):
         raise VideoError(f"{target} exists and is no pipe; add --overwrite to replace it")
 
 
 def _is_fifo(path: Path) -> bool:
     try:
         return stat.S_ISFIFO(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        return stat.S_ISCHR(path.stat().st_mode)
     except OSError:
         return False

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import secrets
+import os
 import tempfile
 import threading
 from fractions import Fraction
@@ -17,6 +16,13 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
+from mien.engines.partial_file import (
+    FULL_DISK,
+    UNFINISHED,
+    PartialFile,
+    remove_leftovers,
+    rescue_recordings,
+)
 from mien.runtime.live.canvas import Canvas, yuv_picture
 from mien.runtime.live.output import OutputStoppedError, ThreadedOutput
 from mien.runtime.live.values import LiveFrame
@@ -40,15 +46,15 @@ _SPEED: Final = {"libx264": "superfast", "libvpx-vp9": "8"}
 _MATRIX: Final = {"bt709": 1, "bt601": 6, "bt2020": 9}
 _LIMITED: Final = 1
 _SECONDS_A_KEY_FRAME: Final = 2
-_FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Recording(ThreadedOutput):
     """A recording of what goes out, each frame at the time it was captured; no sound is touched.
 
-    It is written beside `path` under another name and takes its own when it is closed. Until then
-    it can be read as far as it got, should the machine go down. Its comment says that it is edited.
-    rate: of the camera, None where unknown; for the encoder to plan with.
+    It is written beside `path` under another name (`part`) and takes its own when it is closed.
+    Until then it can be read as far as it got, should the machine go down; the next recording in
+    that folder gives what it finds there a name to be seen (`rescued`). Its comment says that it
+    is edited. rate: of the camera, None where unknown; for the encoder to plan with.
 
     Raises VideoError where the file cannot be written there.
     """
@@ -61,10 +67,12 @@ class Recording(ThreadedOutput):
         super().__init__(f"recording {path.name}")
         check_recording(path, overwrite=overwrite)
         self.path = path
-        self.part = path.with_name(f".{path.stem[:50]}.{secrets.token_hex(3)}.part{path.suffix}")
+        remove_leftovers(path.parent)
+        self.rescued = tuple(rescue_recordings(path.parent))
+        self._partial = PartialFile(path, overwrite=overwrite, is_recording=True)
+        self.part = self._partial.place
         self._rate = rate
         self._container: OutputContainer | None = None
-        self._is_kept = True
 
     def close(self) -> None:
         """Nothing; the file is whole and has its name, or the message says what became of it."""
@@ -96,7 +104,7 @@ class Recording(ThreadedOutput):
         self._matrix = _MATRIX[shown.layout.matrix if shown.layout.kind == "yuv" else "bt601"]
         self._began_s, self._last_pts = frame.captured_s, -1
         choice = self._choice()
-        container = _opened(self.part)
+        container = _opened(self._partial)
         self._container = container
         container.metadata["comment"] = NOTICE
         self._video = self._added(container, choice)
@@ -149,27 +157,43 @@ class Recording(ThreadedOutput):
             self._container.mux(packet)
 
     def _stopped(self, error: Exception) -> OutputStoppedError:
-        self._is_kept = False
-        full = getattr(error, "errno", None) in _FULL_DISK
-        why = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
-        kept = f"; what was recorded until then is in {self.part}" if self.part.exists() else ""
-        return OutputStoppedError(f"the recording {self.path} has stopped: {why}{kept}")
-
-    def _finish(self) -> None:
         container, self._container = self._container, None
-        if container is None:
-            return
-        try:
-            if self._is_kept:
-                for packet in self._video.encode(None):
-                    container.mux(packet)
-            container.close()
-            if self._is_kept:
-                self.part.replace(self.path)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
+        if container is not None:
             with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
                 container.close()
+        full = getattr(error, "errno", None) in FULL_DISK
+        why = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
+        return OutputStoppedError(f"the recording {self.path} has stopped: {why}{self._kept()}")
+
+    def _kept(self) -> str:
+        """Where what was recorded is from now on, as the end of a line; empty where that is told.
+
+        Where it cannot be given a name, it stays as it is, for the next recording to rescue.
+        """
+        if self._partial.is_done:
+            return ""
+        if not self._partial.file.seek(0, os.SEEK_END):
+            self._partial.discard()
+            return ""
+        with contextlib.suppress(VideoError):
+            self.part = self._partial.keep(UNFINISHED)
+        return f"; what was recorded until then is in {self.part}"
+
+    def _finish(self) -> None:
+        container = self._container
+        if container is None:  # nothing was shown, or it has stopped
+            self._kept()
+            return
+        try:
+            self._mux(None)
+            container.close()
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._stopped(error) from error
+        self._container = None
+        try:
+            self._partial.publish()
+        except VideoError as error:
+            raise OutputStoppedError(f"{error}{self._kept()}") from error
 
 
 def check_recording(path: Path, *, overwrite: bool = False) -> None:
@@ -183,7 +207,7 @@ def check_recording(path: Path, *, overwrite: bool = False) -> None:
         raise VideoError(f"the recording {path} is a folder; give the name of a file")
     if not path.parent.is_dir():
         raise VideoError(f"the recording's folder {path.parent} does not exist")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise VideoError(f"the recording {path} exists; add --overwrite to replace it")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
@@ -192,13 +216,13 @@ def check_recording(path: Path, *, overwrite: bool = False) -> None:
         raise VideoError(f"the recording {path} cannot be written: {error.strerror}") from error
 
 
-def _opened(part: Path) -> OutputContainer:
+def _opened(part: PartialFile) -> OutputContainer:
     options = {"flush_packets": "1"}
-    kind = _FORMATS.get(part.suffix.lower())
+    kind = _FORMATS.get(part.path.suffix.lower())
     if kind in ("mp4", "mov"):
         # Fragments while it is written, an ordinary file once it is closed.
         options["movflags"] = "hybrid_fragmented"
     else:
         options["cluster_time_limit"] = "1000"  # milliseconds; what is open is held in memory
     keywords: dict[str, Any] = {"format": kind, "container_options": options}
-    return cast("OutputContainer", av.open(f"file:{part}", "w", **keywords))
+    return cast("OutputContainer", av.open(part.file, "w", **keywords))

@@ -167,3 +167,13 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown pipe format"):
         RawPipe(str(tmp_path / "new"), SIZE, pixel_format="mp3")  # type: ignore[arg-type]
     assert there.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and devices of POSIX")
+def test_a_link_to_nothing_is_not_followed_and_a_device_is_no_new_file(tmp_path: Path) -> None:
+    link = tmp_path / "video.y4m"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(VideoError, match="add --overwrite"):
+        RawPipe(str(link), SIZE)
+    assert not (tmp_path / "elsewhere").exists()
+    RawPipe(os.devnull, SIZE).close()

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -146,3 +149,61 @@ def test_a_full_disk_ends_the_recording_with_a_line_and_nothing_else(tmp_path: P
     assert not recording.watched
     assert not recording.path.exists()
     assert readable(recording.part) > 0
+    assert recording.part.name == "talk_unfinished.mp4"
+    assert [entry.name for entry in tmp_path.iterdir()] == [recording.part.name]
+    after = Recording(tmp_path / "talk.mp4")
+    after.close()
+    assert after.rescued == ()
+    assert [entry.name for entry in tmp_path.iterdir()] == [recording.part.name]
+
+
+def test_a_recording_does_not_replace_what_appeared_meanwhile(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "talk.mp4")
+    record(recording, UNEVEN_S)
+    recording.path.write_bytes(b"precious")
+    recording.close()
+    message = str(recording.status().message)
+    assert message.endswith(f"the finished file is kept as {tmp_path / 'talk_2.mp4'}")
+    assert recording.path.read_bytes() == b"precious"
+    assert read(tmp_path / "talk_2.mp4")[0] == pytest.approx(UNEVEN_S, abs=0.001)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["talk.mp4", "talk_2.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders in use cannot be moved there")
+def test_a_recording_whose_folder_was_moved_stays_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "talks"
+    folder.mkdir()
+    recording = Recording(folder / "talk.mp4")
+    record(recording, UNEVEN_S)
+    folder.rename(tmp_path / "moved")
+    recording.close()
+    assert "removed or replaced meanwhile" in str(recording.status().message)
+    left = list((tmp_path / "moved").iterdir())
+    assert [entry.name for entry in left] == ["talk_unfinished.mp4"]
+    assert len(read(left[0])[0]) == len(UNEVEN_S)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is killed")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_recording_of_a_killed_process_can_be_seen_after_the_next(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"talk{suffix}"
+    script = f"""
+        import os, signal
+        from fractions import Fraction
+        from pathlib import Path
+        from mien.runtime.live.recording import Recording
+        from tests.runtime.live.test_recording import record
+        recording = Recording(Path({str(path)!r}), Fraction(10))
+        record(recording, tuple(index / 10 for index in range(45)))
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=120)
+    assert not path.exists()
+    recording = Recording(path)
+    recording.close()
+    rescued = tmp_path / f"talk_unfinished{suffix}"
+    assert recording.rescued == (rescued,)
+    assert readable(rescued) >= 20
+    assert list(tmp_path.iterdir()) == [rescued]
