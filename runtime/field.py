@@ -70,7 +70,8 @@ def make_field(edit: Edit, crop_from_frame: np.ndarray, strength: float) -> Fiel
     if edit.flow is not None:
         linear = invert_similarity(matrix)[:, :2] * np.float32(strength)
         flow = edit.flow if edit.mask is None else edit.flow * edit.mask
-        flow_x, flow_y = (linear @ flow.reshape(2, -1)).reshape(flow.shape).astype(np.float32)
+        # no product of matrices, which BLAS spreads over threads from 256 x 256 cells on
+        flow_x, flow_y = ((row[0] * flow[0] + row[1] * flow[1]) for row in linear)
         boxes.append(_active_box(np.maximum(np.abs(flow_x), np.abs(flow_y)) > STILL_PX))
     if edit.gain is not None:
         is_coarse = max(edit.gain.shape) <= SPLINE_CELLS

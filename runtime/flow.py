@@ -7,7 +7,7 @@ everything else where it is.
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Final
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ SOFTNESS: Final = 0.03  # crop units: how round the interpolant is at a landmark
 RIDGE: Final = 0.002  # keeps coinciding landmarks (closed lips, closed eyes) solvable
 RING: Final = 0.13  # crop units beyond the contour at which nothing moves any more
 FOREHEAD: Final = 0.20  # crop units above the brows likewise
+OWN_THREAD_UNKNOWNS: Final = 99  # above, OpenCV hands a solve to LAPACK, and that to its threads
 # The landmarks that carry the flow: every second one of the contour, and no eye centres or pupils,
 # whose lids carry them. Fewer points make the system that is solved for every face smaller.
 CARRIERS: Final = (*range(0, 33, 2), *range(33, 74), 75, 76, *range(78, 104))
@@ -55,10 +56,10 @@ def dense_flow(landmarks: np.ndarray, displacement: np.ndarray, size: int = 64) 
     values[: len(carriers)] = -displacement[carriers]
     weights = _weights(centres.astype(np.float64), values).astype(np.float32)
     axis = ((np.arange(size) + 0.5) / size).astype(np.float32)
-    nothing = cast("Any", None)  # the stubs ask for a matrix to add
-    flow = cv2.gemm(_grid_distances(axis, centres), weights[:-1], 1, nothing, 0) + weights[-1]
+    # row by row, each too small a product for BLAS to spread over threads (see `_solved`)
+    flow = _grid_distances(axis, centres) @ weights[:-1] + weights[-1]
     taper = np.clip(np.minimum(axis, 1 - axis) / 0.06 - 0.15, 0, 1).astype(np.float32)
-    field = flow.reshape(size, size, 2).transpose(2, 0, 1) * (taper[:, None] * taper[None])
+    field = flow.transpose(2, 0, 1) * (taper[:, None] * taper[None])
     return np.ascontiguousarray(field, np.float32)
 
 
@@ -70,17 +71,33 @@ def _weights(centres: np.ndarray, values: np.ndarray) -> np.ndarray:
     system[:n, :n] = -np.sqrt((offsets**2).sum(2) + SOFTNESS**2)
     system[np.arange(n), np.arange(n)] += RIDGE
     system[:n, n] = system[n, :n] = 1
-    # OpenCV's solver and product, for NumPy's spread over threads that wait for each other: with
-    # both cores busy a solve took 68 ms there and 4 ms here.
-    _, weights = cv2.solve(system, np.concatenate([values, np.zeros((1, 2))]), flags=cv2.DECOMP_LU)
+    weights = _solved(system, np.concatenate([values, np.zeros((1, 2))]))
     weights[:n] *= -1  # so that the grid may use the distances as they are
     return weights
 
 
+def _solved(system: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The solution (n, m) of a linear system (n, n) with right-hand sides (n, m).
+
+    By blocks: up to 99 unknowns are solved in the calling thread, and products of 63 x 63 made
+    there. Above, both OpenCV and NumPy hand the work to threads of their BLAS: with both cores busy
+    a solve of these 126 unknowns took 18 ms so and 0.2 ms by blocks, and a fork in another thread,
+    which ends the threads of OpenCV's BLAS, left the solve waiting for them for ever.
+    """
+    n, half = len(system), len(system) // 2
+    if n <= OWN_THREAD_UNKNOWNS:
+        return cv2.solve(system, values, flags=cv2.DECOMP_LU)[1]
+    across = _solved(system[:half, :half], np.hstack([system[:half, half:], values[:half]]))
+    upper, own = across[:, : n - half], across[:, n - half :]
+    lower = system[half:, :half]
+    rest = _solved(system[half:, half:] - lower @ upper, values[half:] - lower @ own)
+    return np.concatenate([own - upper @ rest, rest])
+
+
 def _grid_distances(axis: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Softened distances of every cell of the grid to every centre: (size * size, n)."""
+    """Softened distances of every cell of the grid to every centre: (size, size, n)."""
     dx = (axis[:, None] - centres[None, :, 0]) ** 2
     dy = (axis[:, None] - centres[None, :, 1]) ** 2 + np.float32(SOFTNESS**2)
     squared = dy[:, None] + dx[None]
     distances: np.ndarray = np.sqrt(squared, out=squared)
-    return distances.reshape(len(axis) ** 2, len(centres))
+    return distances

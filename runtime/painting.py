@@ -37,8 +37,11 @@ def luma_part(values: np.ndarray, layout: PixelLayout) -> np.ndarray:
     if len(values) == 1:
         luma: np.ndarray = values[0]
         return luma
-    weights = np.array(luma_weights(layout), np.float32)
-    weighed: np.ndarray = np.tensordot(weights, values, 1)
+    red, green, blue = (np.float32(weight) for weight in luma_weights(layout))
+    # no product of matrices: BLAS would spread it over threads that a fork elsewhere ends
+    weighed: np.ndarray = values[0] * red
+    weighed += values[1] * green
+    weighed += values[2] * blue
     return weighed
 
 

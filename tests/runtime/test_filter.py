@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -22,6 +25,40 @@ from tests.apps.stand_in import write_models
 from tests.runtime.faces import mean_face
 
 SAMPLE = Path(__file__).parents[2] / "apps" / "sample" / "sample.mp4"
+# A filter at work in one thread, a process that forks in another.
+FORKS = """
+import os, sys, threading, warnings
+from itertools import islice
+from pathlib import Path
+warnings.simplefilter("ignore")  # Python 3.12 warns of a fork beside threads
+from mien.runtime import Filter
+from mien.runtime.video import read_frames
+
+frames = list(islice(read_frames(Path(sys.argv[1])), 4))
+begun, forked = threading.Event(), threading.Event()
+
+def work():
+    with Filter("happy") as change:
+        while not forked.is_set():
+            for frame in frames:
+                change.apply(frame)
+                begun.set()
+        for frame in frames:  # it goes on after the last fork
+            change.apply(frame)
+    print("edited on")
+
+thread = threading.Thread(target=work)
+thread.start()
+begun.wait()
+for _ in range(30):
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    threading.Event().wait(0.004)
+forked.set()
+thread.join()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +256,13 @@ def test_the_edit_moves_over_when_another_face_becomes_the_largest(
     assert edited[:5] == [(1,)] * 5
     assert set(edited[6:10]) == {(1, 2)}
     assert edited[-1] == (2,)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_filter_goes_on_while_another_thread_forks() -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", FORKS, str(SAMPLE)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.stdout == "edited on\n", done.stderr
