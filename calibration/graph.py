@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
-from mien.calibration.audit.reading import parse, read_bytes
+from mien.calibration.audit.reading import parse
 from mien.engines.errors import ModelError
+from mien.engines.model_file import read_model
+from mien.engines.onnx_runtime import check_runnable
 
 FLOAT = TensorProto.FLOAT
 HALF = TensorProto.FLOAT16
@@ -51,8 +53,10 @@ class Graph:
 
 def read_graph(path: Path) -> Graph:
     """The graph of a file. Raises ModelError where it is none, or not in FP32 already."""
+    content = read_model(path)
+    check_runnable(content, path)
     try:
-        model = parse(read_bytes(path), path)
+        model = parse(content, path)
         onnx.checker.check_model(model, full_check=True)
     except (
         onnx.checker.ValidationError,

@@ -1,21 +1,64 @@
 """What is refused of a model file before any native code reads it.
 
-A model is data from anywhere: its weights may lie in other files, which nobody has hashed, and a
-small file may hold more nodes than its reader has memory for.
+A model is data from anywhere: its weights may lie in other files, which nobody has hashed, a small
+file may unfold to gigabytes in its reader's memory, and a Loop may never end. The networks of mien
+are feed-forward, so a graph has operators of a known list, each run once, and tensors that hold as
+many values as they state.
 Source: onnx.proto3 of ONNX (the numbers of the fields).
 """
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator
 from enum import Enum, auto
 from pathlib import Path
+from typing import Final, NoReturn
+
+import numpy as np
 
 from mien.engines.errors import ModelError
-from mien.engines.onnx_wire import fields, part
+from mien.engines.onnx_wire import Field, fields, integers, part
 
 MAX_BYTES = 512 << 20  # the largest network planned here, a StyleGAN2 of 1024 pixels, has 120 MB
 MAX_NODES = 20_000  # the largest graph of this kind, a diffusion UNet, has about 5,000
 MAX_FIELDS = 1_000_000  # the shipped ones have up to 4,700
+# Of messages and packed numbers: a byte becomes up to 8 as a number, and up to 40 as a message.
+MAX_UNFOLDING_BYTES: Final = 8 << 20  # the shipped ones have up to 20,000
+MAX_RANK: Final = 16  # the shipped ones have up to 4 sides
+MAX_TEXT_BYTES: Final = 64 << 10  # of one thing that a model states of itself
+
+# What a feed-forward network is made of. All give tensors of numbers, none runs another graph, and
+# the work of each follows from the sizes of its tensors: `graph_cost` knows it.
+POOLS: Final = frozenset(("AveragePool", "MaxPool"))
+CONVOLUTIONS: Final = frozenset(("Conv", "ConvInteger", "QLinearConv"))
+PRODUCTS: Final = frozenset(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"))
+OPERATORS: Final = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool
+    BatchNormalization BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike
+    Ceil Celu CenterCropPad Clip Concat Constant ConstantOfShape Conv ConvInteger
+    ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout
+    DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather
+    GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
+    GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity
+    InstanceNormalization IsInf IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log
+    LogSoftmax LpNormalization MatMul MatMulInteger Max MaxPool Mean
+    MeanVarianceNormalization Min Mish Mod Mul Neg Not OneHot Or PRelu Pad Pow QLinearConv
+    QLinearMatMul QuantizeLinear RMSNormalization RandomNormal RandomNormalLike
+    RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
+    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
+    Reshape Resize ReverseSequence Round Scatter ScatterElements ScatterND Selu Shape Shrink
+    Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt
+    Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze
+    Upsample Where Xor
+        """,
+    )
+)
+DOMAINS: Final = (b"", b"ai.onnx")
 
 
 class Kind(Enum):
@@ -23,42 +66,69 @@ class Kind(Enum):
 
     MODEL = auto()
     TRAINING = auto()
-    FUNCTION = auto()
     GRAPH = auto()
     NODE = auto()
     ATTRIBUTE = auto()
-    SPARSE_TENSOR = auto()
     TENSOR = auto()
 
 
 # The fields through which a model leads to its nodes and its tensors.
 PARTS: dict[Kind, dict[int, Kind]] = {
-    Kind.MODEL: {7: Kind.GRAPH, 20: Kind.TRAINING, 25: Kind.FUNCTION},
+    Kind.MODEL: {7: Kind.GRAPH, 20: Kind.TRAINING},
     Kind.TRAINING: {1: Kind.GRAPH, 2: Kind.GRAPH},
-    Kind.FUNCTION: {7: Kind.NODE, 11: Kind.ATTRIBUTE},
-    Kind.GRAPH: {1: Kind.NODE, 5: Kind.TENSOR, 15: Kind.SPARSE_TENSOR},
+    Kind.GRAPH: {1: Kind.NODE, 5: Kind.TENSOR},
     Kind.NODE: {5: Kind.ATTRIBUTE},
-    Kind.ATTRIBUTE: {
-        5: Kind.TENSOR,
-        6: Kind.GRAPH,
-        10: Kind.TENSOR,
-        11: Kind.GRAPH,
-        22: Kind.SPARSE_TENSOR,
-        23: Kind.SPARSE_TENSOR,
-    },
-    Kind.SPARSE_TENSOR: {1: Kind.TENSOR, 2: Kind.TENSOR},
+    Kind.ATTRIBUTE: {5: Kind.TENSOR, 10: Kind.TENSOR},
     Kind.TENSOR: {},
 }
-EXTERNAL_DATA, DATA_LOCATION = 13, 14  # of a tensor
+# protobuf merges such a message with the one before it: each part could be sound, the whole not.
+ONCE: Final = {Kind.MODEL: (7,), Kind.TRAINING: (1, 2), Kind.ATTRIBUTE: (5,)}
+WITHIN: Final = "runs other graphs within a node (as Loop, Scan and If do)"
+SPARSE: Final = "has sparse weights"
+REFUSED: Final[dict[Kind, dict[int, str]]] = {
+    Kind.MODEL: {25: "has functions of its own"},
+    Kind.GRAPH: {15: SPARSE},
+    Kind.ATTRIBUTE: {6: WITHIN, 11: WITHIN, 22: SPARSE, 23: SPARSE},
+}
+# Messages that are not walked, and packed numbers.
+UNFOLDING: Final = {
+    Kind.MODEL: (8, 14, 26),
+    Kind.GRAPH: (11, 12, 13, 14, 16),
+    Kind.NODE: (9, 10),
+    Kind.ATTRIBUTE: (8, 14, 15),
+    Kind.TENSOR: (1, 5, 7, 11, 16),
+}
+OP_TYPE, DOMAIN = 4, 7  # of a node
+METADATA = 14  # of a model
+DIMS, DATA_TYPE, RAW_DATA = 1, 2, 9  # of a tensor
+EXTERNAL_DATA, DATA_LOCATION = 13, 14
+FLOAT_DATA, INT32_DATA, INT64_DATA, DOUBLE_DATA, UINT64_DATA = 4, 5, 7, 10, 11
+FIXED: Final = {FLOAT_DATA: 4, DOUBLE_DATA: 8}  # bytes of a number; the others vary
+# Of each type of element: its bytes in raw data, and the field for its values otherwise.
+ELEMENTS: Final = {
+    1: (4, FLOAT_DATA),
+    2: (1, INT32_DATA),
+    3: (1, INT32_DATA),
+    4: (2, INT32_DATA),
+    5: (2, INT32_DATA),
+    6: (4, INT32_DATA),
+    7: (8, INT64_DATA),
+    9: (1, INT32_DATA),  # bool
+    10: (2, INT32_DATA),  # float16
+    11: (8, DOUBLE_DATA),
+    12: (4, UINT64_DATA),
+    13: (8, UINT64_DATA),
+    16: (2, INT32_DATA),  # bfloat16
+}
 
 
 def check_graph(model: bytes, path: Path) -> None:
-    """Nothing, where a model is one whole graph of a size that a network here can have.
+    """Check that a model is one whole graph such as a network of mien has.
 
     path: for messages. Raises ModelError.
     """
     try:
-        has_graph = _walk(memoryview(model), path)
+        has_graph = _Walk(path).run(memoryview(model))
     except ValueError as error:
         raise ModelError(
             f"the model {path} is no ONNX file: {error}; export or download it again"
@@ -67,28 +137,118 @@ def check_graph(model: bytes, path: Path) -> None:
         raise ModelError(f"the model {path} is no ONNX file: it holds no graph; export it again")
 
 
-def _walk(model: memoryview, path: Path) -> bool:
-    """Whether there is a graph. Raises ModelError, ValueError."""
-    has_graph = False
-    nodes = count = 0
-    waiting = [(Kind.MODEL, model)]  # no recursion: how deep graphs lie in each other is theirs
-    while waiting:
-        kind, message = waiting.pop()
-        has_graph |= kind is Kind.GRAPH
-        leads = PARTS[kind]
+class _Walk:
+    """One walk through all parts of a model, which counts what it meets."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._nodes = self._fields = self._unfolding = 0
+
+    def run(self, model: memoryview) -> bool:
+        """Whether there is a graph. Raises ModelError, ValueError."""
+        has_graph = False
+        waiting = [(Kind.MODEL, model)]  # no recursion: how deep messages lie is the file's choice
+        while waiting:
+            kind, message = waiting.pop()
+            has_graph |= kind is Kind.GRAPH
+            if kind is Kind.TENSOR:
+                self._check_tensor(message)
+                continue
+            leads = PARTS[kind]
+            met: set[int] = set()
+            for number, value in self._counted(kind, message):
+                self._check_field(kind, number, value)
+                if number in leads:
+                    self._check_once(kind, number, met)
+                    waiting.append((leads[number], part(value)))
+        return has_graph
+
+    def _counted(self, kind: Kind, message: memoryview) -> Iterator[Field]:
+        """The fields of a message, bounded in number and in what they unfold to."""
+        self._nodes += kind is Kind.NODE
+        unfolding = UNFOLDING.get(kind, ())
         for number, value in fields(message):
-            count += 1
-            if number in leads:
-                waiting.append((leads[number], part(value)))
-                nodes += leads[number] is Kind.NODE
-            elif kind is Kind.TENSOR and number in (EXTERNAL_DATA, DATA_LOCATION) and value != 0:
+            self._fields += 1
+            if number in unfolding and not isinstance(value, int):
+                self._unfolding += len(value)
+            if self._nodes > MAX_NODES or self._fields > MAX_FIELDS:
+                self._refuse(f"has more than {MAX_NODES:,} nodes, or {MAX_FIELDS:,} parts")
+            if self._unfolding > MAX_UNFOLDING_BYTES:
+                most = MAX_UNFOLDING_BYTES >> 20
+                self._refuse(f"states more than {most} MiB beside its weights")
+            yield number, value
+
+    def _check_field(self, kind: Kind, number: int, value: int | memoryview | bytes) -> None:
+        reason = REFUSED.get(kind, {}).get(number)
+        if reason is not None:
+            self._refuse(reason)
+        if kind is Kind.NODE and number == OP_TYPE and _text(value) not in OPERATORS:
+            self._refuse(f"has the operator {_text(value)!r}")
+        if kind is Kind.NODE and number == DOMAIN and bytes(part(value)) not in DOMAINS:
+            self._refuse(f"has operators of {_text(value)!r}, not of ONNX")
+        if kind is Kind.MODEL and number == METADATA and len(part(value)) > MAX_TEXT_BYTES:
+            self._refuse(f"states more than {MAX_TEXT_BYTES >> 10} KiB of itself in one text")
+
+    def _check_once(self, kind: Kind, number: int, met: set[int]) -> None:
+        if number in ONCE.get(kind, ()):
+            if number in met:
+                raise ValueError("a part of it stands twice")
+            met.add(number)
+
+    def _check_tensor(self, message: memoryview) -> None:
+        """Check that a tensor's values lie in the file and are as many as its shape says."""
+        shape: list[int] = []
+        element, raw = 0, -1
+        given = dict.fromkeys((field for _, field in ELEMENTS.values()), 0)
+        for number, value in self._counted(Kind.TENSOR, message):
+            if number in (EXTERNAL_DATA, DATA_LOCATION) and value != 0:
                 raise ModelError(
-                    f"the model {path} keeps weights in other files; export it as one file "
+                    f"the model {self._path} keeps weights in other files; export it as one file "
                     "(external_data=False)"
                 )
-            if nodes > MAX_NODES or count > MAX_FIELDS:
-                raise ModelError(
-                    f"the model {path} has more than {MAX_NODES:,} nodes, or {MAX_FIELDS:,} parts; "
-                    "no network of mien has, so do not use it"
+            if number == DIMS:
+                shape += integers(
+                    value[: 10 * MAX_RANK] if isinstance(value, memoryview) else value
                 )
-    return has_graph
+            elif number == DATA_TYPE and isinstance(value, int):
+                element = value
+            elif number == RAW_DATA:
+                raw = len(part(value))
+            elif number in given:
+                given[number] += _count(number, value)
+        self._check_values(shape, element, raw, given)
+
+    def _check_values(
+        self, shape: list[int], element: int, raw: int, given: dict[int, int]
+    ) -> None:
+        if element not in ELEMENTS:
+            self._refuse(f"has a tensor with elements of type {element}")
+        if len(shape) > MAX_RANK or any(side < 0 for side in shape):
+            self._refuse(f"has a tensor with {len(shape)} sides, or one with a side below 0")
+        width, number = ELEMENTS[element]
+        found = given[number] * width if raw < 0 else raw
+        if found != math.prod(shape) * width:
+            raise ModelError(
+                f"the model {self._path} is damaged: a tensor of shape {tuple(shape)} holds "
+                f"{found // width:,} values; export or download it again"
+            )
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise ModelError(
+            f"the model {self._path} {reason}; no network of mien has, so do not use it"
+        )
+
+
+def _count(number: int, value: int | memoryview | bytes) -> int:
+    """How many values a field of a tensor brings. Raises ValueError."""
+    size = FIXED.get(number, 0)
+    if isinstance(value, memoryview):  # packed; the last byte of a number of no fixed size is < 128
+        return len(value) // size if size else int((np.frombuffer(value, np.uint8) < 128).sum())
+    if isinstance(value, int) != (size == 0):
+        raise ValueError("a tensor has a number of another kind than its own")
+    return 1
+
+
+def _text(value: int | memoryview | bytes) -> str:
+    """A field's text, at most the length of a name. Raises ValueError where it is a number."""
+    return bytes(part(value)[:100]).decode(errors="backslashreplace")

@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ import numpy as np
 
 from mien.engines.engine import Engine
 from mien.engines.errors import DeviceError, EngineError, ModelError
+from mien.engines.graph_cost import check_cost
+from mien.engines.limits import MAX_MEMORY
 from mien.engines.model_file import read_model
 from mien.engines.network import Network, TensorSpec
 from mien.engines.onnx_metadata import declared_network
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 DEFAULT_THREADS = 1
 FATAL_ONLY = 4  # ONNX Runtime's log severity; what fails is raised, so nothing needs printing.
 ORT_DEFAULT_SEVERITY = 2
+BUNDLED_FOLDER = Path(__file__).parent / "models"
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 SOURCE_PLACE = re.compile(r"/\S+\.(?:cc|cpp|h):\d+ .*?\) ")
 
@@ -84,6 +88,7 @@ class OnnxRuntimeEngine(Engine):
     ) -> None:
         path = Path(path)
         model = read_model(path, sha256)
+        check_runnable(model, path)
         session = open_session(model, path, provider=provider, threads=threads)
         metadata = session.get_modelmeta().custom_metadata_map
         if isinstance(network, str):
@@ -113,6 +118,32 @@ class OnnxRuntimeEngine(Engine):
     def _release(self) -> None:
         self._binding = None
         self._session = None
+
+
+def check_runnable(model: bytes, path: Path, *, limit: int = MAX_MEMORY) -> None:
+    """Check that a model from elsewhere takes no more memory and time than a network may.
+
+    model: as `read_model` gave it. Those that come with mien are known, and where there is no ONNX
+    Runtime nothing is. Raises ModelError.
+    """
+    if path.parent == BUNDLED_FOLDER or find_spec("onnxruntime") is None:
+        return
+
+    def infer_sizes(bare: bytes) -> Sequence[onnxruntime.NodeArg]:
+        runtime = import_onnxruntime()
+        options = _session_options(runtime, threads=1)
+        # Nothing that is constant is computed then.
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        cpu = ProviderOptions(Provider.CPU)
+        try:
+            outputs: Sequence[onnxruntime.NodeArg] = _create(
+                runtime, bare, options, cpu
+            ).get_outputs()
+        except _failures() as error:
+            raise _unloadable(path, error) from error
+        return outputs
+
+    check_cost(model, path, infer_sizes, limit=limit)
 
 
 def available_providers() -> tuple[Provider, ...]:
@@ -163,12 +194,9 @@ def _open(
     try:
         session = _create(runtime, model, _session_options(runtime, threads), asked)
     except _failures() as error:
-        reason = _one_line(error)
         if provider is Provider.CPU or type(error).__name__ in ("InvalidProtobuf", "InvalidGraph"):
-            raise ModelError(
-                f"ONNX Runtime cannot load the model {path}: {reason}; mien audit says more, or "
-                "export it again"
-            ) from error
+            raise _unloadable(path, error) from error
+        reason = _one_line(error)
         raise DeviceError(f"the provider {provider.short!r} does not start: {reason}") from error
     started = session.get_providers()
     if started[0] != provider.ort_name:
@@ -322,6 +350,13 @@ def _failures() -> tuple[type[Exception], ...]:
         if isinstance(value, type) and issubclass(value, Exception)
     ]
     return (*statuses, RuntimeError, ValueError)
+
+
+def _unloadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"ONNX Runtime cannot load the model {path}: {_one_line(error)}; mien audit says more, or "
+        "export it again"
+    )
 
 
 def _one_line(error: Exception) -> str:

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from mien.engines.onnx_runtime import DEFAULT_THREADS, open_session
+from mien.engines.onnx_wire import bytes_field, number_field, text_field
 
 PRODUCTS = 4  # one after another, so that a device is not timed for its copies
 CPU_SIDE, DEVICE_SIDE = 512, 4096
 COPY_BYTES = 64_000_000  # beyond any cache
 ROUNDS = 7
-FLOAT, VARINT, LENGTH = 1, 0, 2
+FLOAT = 1  # of onnx.proto3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,38 +70,28 @@ def products_model(side: int) -> bytes:
     """An ONNX graph that multiplies `x` (side, side) by one matrix, `PRODUCTS` times over."""
     names = ["x", *(f"x{step}" for step in range(1, PRODUCTS)), "y"]
     nodes = b"".join(
-        _field(1, _text(1, source) + _text(1, "w") + _text(2, result) + _text(4, "MatMul"))
+        bytes_field(
+            1,
+            text_field(1, source)
+            + text_field(1, "w")
+            + text_field(2, result)
+            + text_field(4, "MatMul"),
+        )
         for source, result in itertools.pairwise(names)
     )
     weights = np.eye(side, dtype="<f4").tobytes()
-    dims = _number(1, side) * 2
-    matrix = _field(5, dims + _number(2, FLOAT) + _text(8, "w") + _field(9, weights))
-    graph = nodes + _text(2, "products") + matrix
-    graph += _field(11, _value("x", side)) + _field(12, _value("y", side))
-    opset = _text(1, "") + _number(2, 18)
-    return _number(1, 8) + _field(8, opset) + _field(7, graph)
+    dims = number_field(1, side) * 2
+    matrix = bytes_field(
+        5, dims + number_field(2, FLOAT) + text_field(8, "w") + bytes_field(9, weights)
+    )
+    graph = nodes + text_field(2, "products") + matrix
+    graph += bytes_field(11, _value("x", side)) + bytes_field(12, _value("y", side))
+    opset = text_field(1, "") + number_field(2, 18)
+    return number_field(1, 8) + bytes_field(8, opset) + bytes_field(7, graph)
 
 
 def _value(name: str, side: int) -> bytes:
-    shape = _field(1, _number(1, side)) * 2
-    return _text(1, name) + _field(2, _field(1, _number(1, FLOAT) + _field(2, shape)))
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3 | VARINT) + _varint(value)
-
-
-def _field(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | LENGTH) + _varint(len(content)) + content
-
-
-def _text(field: int, text: str) -> bytes:
-    return _field(field, text.encode())
+    shape = bytes_field(1, number_field(1, side)) * 2
+    return text_field(1, name) + bytes_field(
+        2, bytes_field(1, number_field(1, FLOAT) + bytes_field(2, shape))
+    )

@@ -16,6 +16,7 @@ from mien.engines.foreign_plan import ForeignPlan
 from mien.engines.model_file import read_model
 from mien.engines.network import Network, TensorSpec
 from mien.engines.onnx_metadata import declared_network, read_metadata
+from mien.engines.onnx_runtime import check_runnable
 from mien.engines.plan_cache import BuildWatch, PlanCache
 from mien.engines.plan_sidecar import DeviceFacts, PlanIdentity, profile_of
 
@@ -35,6 +36,7 @@ class PlanModel:
     def read(cls, path: Path, network: Network | str, sha256: str | None = None) -> PlanModel:
         """The model in a file. Raises ModelError as `OnnxRuntimeEngine` does."""
         model = read_model(path, sha256)
+        check_runnable(model, path)
         metadata = read_metadata(model, path)
         return cls(path, model, declared_network(network, path, metadata), metadata)
 

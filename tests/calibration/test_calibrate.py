@@ -97,7 +97,7 @@ def test_a_folder_without_faces_is_refused(tmp_path: Path) -> None:
         (["warp", "--precision", "fp8"], "must be fp16 or int8"),
         (["warp", "--precision", "int8", "--rules", "gpu"], "must be cpu or tensorrt"),
         (["nobody", "--precision", "fp16"], "no model for the network"),
-        (["none.onnx", "--precision", "fp16"], "cannot read none.onnx"),
+        (["none.onnx", "--precision", "fp16"], "cannot read the model none.onnx"),
     ],
 )
 def test_what_cannot_be_calibrated_is_said_in_one_line(

@@ -197,7 +197,7 @@ def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
     weight.data_location = TensorProto.EXTERNAL
     weight.external_data.add(key="location", value="../w.data")
     (tmp_path / "tiny.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ModelError, match="point outside its folder"):
+    with pytest.raises(ModelError, match="keeps weights in other files"):
         read_graph(tmp_path / "tiny.onnx")
 
 
@@ -206,7 +206,7 @@ def test_what_is_no_graph_in_single_precision_is_refused(tmp_path: Path) -> None
     with pytest.raises(ModelError, match="cannot read "):
         read_graph(path)
     path.write_bytes(b"\x08\x0a\xff\xff\xff")
-    with pytest.raises(ModelError, match="not an ONNX file, or truncated"):
+    with pytest.raises(ModelError, match="is no ONNX file"):
         read_graph(path)
     source = graphs.graph([graphs.conv("x", "w", "y")], graphs.weights("w"))
     onnx.save(half_model(source, ()), path)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mien.engines import WARP, Catalog, ModelError, OnnxRuntimeEngine
 from mien.engines.model_file import read_model
 from mien.engines.onnx_guard import MAX_BYTES, MAX_FIELDS, MAX_NODES, check_graph
+from mien.engines.onnx_wire import bytes_field
 from mien.engines.plan_engine import PlanModel
 from tests.engines.tiny import TINY, write_tiny
 
@@ -82,25 +84,129 @@ def within_training(model: ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    "put",
+    ("put", "reason"),
     [
-        as_initializer,
-        as_constant,
-        as_one_of_several,
-        as_sparse_initializer,
-        within_a_branch,
-        within_a_function,
-        within_a_function_s_default,
-        within_training,
+        (as_initializer, "keeps weights in other files"),
+        (as_constant, "keeps weights in other files"),
+        (as_one_of_several, "keeps weights in other files"),
+        (within_training, "keeps weights in other files"),
+        (as_sparse_initializer, "has sparse weights"),
+        (within_a_branch, "has the operator 'If'"),
+        (within_a_function, "has functions of its own"),
+        (within_a_function_s_default, "has functions of its own"),
     ],
 )
 def test_weights_in_other_files_are_refused_wherever_they_hang(
-    put: Callable[[ModelProto], None], tmp_path: Path
+    put: Callable[[ModelProto], None], reason: str, tmp_path: Path
 ) -> None:
     model = tiny(tmp_path)
     assert complaint(model.SerializeToString()) == ""
     put(model)
-    assert "tiny.onnx keeps weights in other files" in complaint(model.SerializeToString())
+    assert f"tiny.onnx {reason}" in complaint(model.SerializeToString())
+
+
+def branches() -> NodeProto:
+    branch = helper.make_graph([helper.make_node("Identity", ["x"], ["b"])], "branch", [], [])
+    return helper.make_node("If", ["c"], ["w"], then_branch=branch, else_branch=branch)
+
+
+def renamed() -> NodeProto:
+    node = branches()
+    node.op_type = "Identity"
+    return node
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        (helper.make_node("Loop", ["", "", "x"], ["w"]), "has the operator 'Loop'"),
+        (helper.make_node("Scan", ["x"], ["w"]), "has the operator 'Scan'"),
+        (helper.make_node("SequenceConstruct", ["x"], ["w"]), "the operator 'SequenceConstruct'"),
+        (helper.make_node("Lo\x1b[2Jop", ["x"], ["w"]), r"has the operator 'Lo\\x1b"),
+        (helper.make_node("Relu", ["x"], ["w"], domain="com.microsoft"), "'com.microsoft', not of"),
+        (branches(), "has the operator 'If'"),
+        (renamed(), "runs other graphs within a node"),
+    ],
+)
+def test_graph_with_an_operator_of_no_feed_forward_network_is_refused(
+    node: NodeProto, reason: str, tmp_path: Path
+) -> None:
+    model = tiny(tmp_path)
+    model.graph.node.append(node)
+    assert re.search(reason, complaint(model.SerializeToString()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"dims": [1 << 40], "raw_data": b"\0" * 4}, "holds 1 values"),
+        ({"dims": [1 << 32, 1 << 32], "raw_data": b""}, "holds 0 values"),
+        ({"dims": [3], "raw_data": b"\0" * 11}, "holds 2 values"),
+        ({"dims": [2], "float_data": [1.0]}, "holds 1 values"),
+        ({"dims": [1], "float_data": [1.0, 1.0]}, "holds 2 values"),
+        ({"dims": [2], "data_type": 7, "int64_data": [1 << 60]}, "holds 1 values"),
+        ({"dims": [2], "data_type": 10, "int32_data": [70_000]}, "holds 1 values"),
+        ({"dims": [-1], "raw_data": b""}, "a side below 0"),
+        ({"dims": [1] * 1000, "raw_data": b"\0" * 4}, "a tensor with"),
+        ({"dims": [1], "data_type": 8, "string_data": [b"a"]}, "elements of type 8"),
+        ({"dims": [1], "data_type": 0, "raw_data": b"\0"}, "elements of type 0"),
+    ],
+)
+def test_tensor_that_states_more_than_it_holds_is_refused(
+    fields: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    model = tiny(tmp_path)
+    model.graph.initializer.append(TensorProto(**{"name": "w", "data_type": 1, **fields}))
+    assert reason in complaint(model.SerializeToString())
+
+
+def test_tensor_of_any_type_that_holds_what_it_states_is_taken(tmp_path: Path) -> None:
+    model = tiny(tmp_path)
+    for kind in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13):
+        values = np.arange(6).reshape(2, 3)
+        dtype = helper.tensor_dtype_to_np_dtype(kind)
+        plain = helper.make_tensor(f"plain{kind}", kind, (2, 3), values.astype(dtype).ravel())
+        raw = numpy_helper.from_array(values.astype(dtype), f"raw{kind}")
+        model.graph.initializer.extend([plain, raw])
+    assert complaint(model.SerializeToString()) == ""
+
+
+def test_sides_that_only_one_reader_would_see_hide_nothing(tmp_path: Path) -> None:
+    """protobuf takes no number of fixed size for a side: here it would be one of length 0."""
+    tensor = TensorProto(name="w", data_type=1, dims=[1 << 40]).SerializeToString()
+    fixed = b"\x0d\0\0\0\0"  # field 1, four bytes
+    hidden = tiny(tmp_path).SerializeToString() + bytes_field(7, bytes_field(5, tensor + fixed))
+    assert "is no ONNX file" in complaint(hidden)
+
+
+def test_graph_in_two_parts_that_protobuf_would_merge_is_refused(tmp_path: Path) -> None:
+    whole = tiny(tmp_path)
+    assert "stands twice" in complaint(whole.SerializeToString() + bytes_field(7, b""))
+
+
+def wide_shape(model: ModelProto) -> None:
+    sides = bytes_field(2, b"\x0a\x00" * 5_000_000)  # two bytes each, and some sixty once read
+    model.graph.value_info.add().MergeFromString(bytes_field(2, bytes_field(1, sides)))
+
+
+def long_text(model: ModelProto) -> None:
+    model.metadata_props.add(key="mien.labels", value="a," * 50_000)
+
+
+@pytest.mark.parametrize("put", [wide_shape, long_text])
+def test_what_unfolds_to_many_times_its_size_is_refused(
+    put: Callable[[ModelProto], None], tmp_path: Path
+) -> None:
+    model = tiny(tmp_path)
+    put(model)
+    assert "states more than" in complaint(model.SerializeToString())
+
+
+def test_numbers_that_unfold_to_many_times_their_size_are_refused(tmp_path: Path) -> None:
+    numbers = bytes_field(8, bytes(9_000_000))  # packed: one byte each, and eight once read
+    node = bytes_field(1, bytes_field(5, numbers))
+    graph = tiny(tmp_path).graph.SerializeToString() + node
+    assert "states more than 8 MiB" in complaint(bytes_field(7, graph))
 
 
 def test_weights_in_other_files_reach_no_backend(tmp_path: Path) -> None:
@@ -135,16 +241,15 @@ def test_million_parts_are_refused_while_they_are_counted() -> None:
     assert "no network of mien has" in complaint(b"\x08\x01" * (MAX_FIELDS + 1))
 
 
-def test_graphs_in_graphs_a_thousandfold_are_walked_without_recursion() -> None:
+def test_messages_in_messages_a_thousandfold_are_walked_without_recursion() -> None:
     message = b""
+    for _ in range(10_000):
+        message = bytes_field(20, bytes_field(1, message))  # a graph of what trains a model
+    assert "is no ONNX file" not in complaint(message)
     for _ in range(1_000):
         for number in (6, 5, 1):  # the graph of an attribute of a node of a graph
-            size = len(message)
-            sizes = [size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]
-            message = bytes([number << 3 | 2, *sizes]) + message
-    size = len(message)
-    sizes = [size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]
-    assert complaint(bytes([0x3A, *sizes]) + message) == ""
+            message = bytes_field(number, message)
+    assert "runs other graphs within a node" in complaint(bytes_field(7, message))
 
 
 def test_two_gigabytes_that_are_only_announced_are_refused_at_once() -> None:
