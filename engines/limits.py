@@ -7,6 +7,8 @@ out from its header what reading it will take, and asks `check_memory` first.
 from __future__ import annotations
 
 import re
+import stat
+from pathlib import Path
 from typing import Final
 
 from mien.engines.errors import MienError, UsageError
@@ -31,6 +33,23 @@ def check_memory(
             f"{memory_text(limit)}; if you trust the file, raise it: "
             f"--max-memory {_next_step(needed)}"
         )
+
+
+def file_size(path: Path, *, error: type[MienError]) -> int:
+    """The bytes of a regular file, to be known before it is read.
+
+    Raises `error` for what is not there, and for a device or a pipe, which may never end.
+    """
+    try:
+        found = path.stat()
+    except ValueError as fault:  # a NUL in the name
+        raise error(f"{str(path)!r} is no name of a file") from fault
+    except OSError as fault:
+        raise error(f"cannot read {path}: {fault.strerror}") from fault
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+        raise error(f"cannot read {path}: it is {kind}, not a file")
+    return found.st_size
 
 
 def parse_memory(text: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +40,7 @@ ALIASES = {
 }
 
 MAX_STRENGTH = 1.5
+MAX_TEXT = 500  # characters of a mix; one of all eight emotions has 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,21 @@ class Target:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.weights, (tuple, list, np.ndarray)):
+            kind = type(self.weights).__name__
+            raise UsageError(f"a target has {len(EMOTIONS)} weights as a tuple, not {kind}")
         if len(self.weights) != len(EMOTIONS):
             raise UsageError(f"a target has {len(EMOTIONS)} weights, not {len(self.weights)}")
-        if min(self.weights) < 0 or not 0 < sum(self.weights) <= 1 + 1e-6:
+        weights = tuple(w for w in map(finite_number, self.weights) if w is not None and w >= 0)
+        if len(weights) != len(EMOTIONS) or not 0 < sum(weights) <= 1 + 1e-6:
             raise UsageError("the weights of an emotion mix must lie in 0..1 and sum to at most 1")
-        if not 0 <= self.strength <= MAX_STRENGTH:
-            raise UsageError(f"intensity must lie in 0..{MAX_STRENGTH:g}, not {self.strength:g}")
+        strength = finite_number(self.strength)
+        if strength is None or not 0 <= strength <= MAX_STRENGTH:
+            raise UsageError(
+                f"intensity must lie in 0..{MAX_STRENGTH:g}, not {shortened(self.strength)}"
+            )
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "strength", strength)
 
     def vector(self) -> np.ndarray:
         """The weights as float32 (8,)."""
@@ -73,6 +85,26 @@ class Target:
         return "-".join(f"{e}{round(100 * w)}" for w, e in parts)
 
 
+def finite_number(value: object) -> float | None:
+    """The float of a finite real number, NumPy's included; None for all else, and for a bool."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond the floats
+        return None
+    return number if math.isfinite(number) else None
+
+
+def shortened(value: object) -> str:
+    """A value as an error line shows it: printable, and at most 43 characters."""
+    if isinstance(value, numbers.Integral) and abs(int(value)).bit_length() > 128:
+        return "a number of many digits"  # Python refuses to write some of them
+    text = repr(value) if isinstance(value, str) else str(value)
+    text = "".join(sign if sign.isprintable() else "?" for sign in text[:80])
+    return text if len(text) <= 43 else text[:40] + "..."
+
+
 def emotion_name(name: str) -> str:
     """The canonical name of an emotion or alias; UsageError names the nearest otherwise."""
     key = name.strip().lower()
@@ -82,7 +114,7 @@ def emotion_name(name: str) -> str:
         return ALIASES[key]
     near = difflib.get_close_matches(key, [*EMOTIONS, *ALIASES], n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"unknown emotion {name!r}{hint} (known: {', '.join(EMOTIONS)})")
+    raise UsageError(f"unknown emotion {shortened(name)}{hint} (known: {', '.join(EMOTIONS)})")
 
 
 def parse_target(text: str, strength: float = 1.0) -> Target:
@@ -91,6 +123,10 @@ def parse_target(text: str, strength: float = 1.0) -> Target:
     A comma serves as well as a plus. Weights that are left out share what the others leave; a sum
     above 1 is scaled down to 1. Raises UsageError.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"an expression is a text such as 'happy', not {type(text).__name__}")
+    if len(text) > MAX_TEXT:
+        raise UsageError(f"an expression of {len(text):,} characters; {MAX_TEXT} are allowed")
     weights = dict.fromkeys(EMOTIONS, 0.0)
     open_parts: list[str] = []
     for part in text.replace(",", "+").split("+"):
@@ -105,7 +141,7 @@ def parse_target(text: str, strength: float = 1.0) -> Target:
         weights[emotion] += left / len(open_parts)
     total = sum(weights.values())
     if total <= 0:
-        raise UsageError(f"the mix {text!r} gives no emotion any weight")
+        raise UsageError(f"the mix {shortened(text)} gives no emotion any weight")
     scale = 1 / total if total > 1 else 1.0
     return Target(tuple(weights[e] * scale for e in EMOTIONS), strength)
 
@@ -114,7 +150,9 @@ def _weight(text: str, part: str) -> float:
     try:
         weight = float(text)
     except ValueError:
-        raise UsageError(f"{text!r} in {part!r} is not a number between 0 and 1") from None
+        raise UsageError(
+            f"{shortened(text)} in {shortened(part)} is not a number between 0 and 1"
+        ) from None
     if not 0 <= weight <= 1:
-        raise UsageError(f"the weight in {part!r} must lie between 0 and 1")
+        raise UsageError(f"the weight in {shortened(part)} must lie between 0 and 1")
     return weight

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.engines.errors import UsageError
-from mien.runtime.target import MAX_STRENGTH, Target, parse_target
+from mien.engines.limits import file_size
+from mien.runtime.target import MAX_STRENGTH, Target, parse_target, shortened
 
-CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
-SECONDS = re.compile(r"\d+(?:\.\d*)?|\.\d+")
+# With no more digits than programs write.
+CLOCK = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{1,20})?)")
+SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{0,20})?|\.[0-9]{1,20}")
+MAX_BYTES = 1 << 20  # of a timeline
+MAX_ROWS = 10_000
 # Words in the place of an emotion that leave the face alone.
 NO_EDIT = frozenset(("none", "off", "original", "-"))
 
@@ -33,7 +37,7 @@ class Timeline:
 
     def target_at(self, time_s: float) -> Target | None:
         """What the face is to reach at a time; None before the first step."""
-        index = bisect.bisect_right([step.time_s for step in self.steps], time_s)
+        index = bisect.bisect_right(self.steps, time_s, key=lambda step: step.time_s)
         return self.steps[index - 1].target if index else None
 
 
@@ -44,10 +48,12 @@ def parse_time(text: str) -> float:
         return float(text)
     clock = CLOCK.fullmatch(text)
     if not clock:
-        raise UsageError(f"{text!r} is not a time; write seconds (12.5) or [HH:]MM:SS (1:02.5)")
+        raise UsageError(
+            f"{shortened(text)} is not a time; write seconds (12.5) or [HH:]MM:SS (1:02.5)"
+        )
     hours, minutes, seconds = int(clock[1] or 0), int(clock[2]), float(clock[3])
     if seconds >= 60 or (clock[1] and minutes >= 60):
-        raise UsageError(f"{text!r} is not a time; minutes and seconds end at 59")
+        raise UsageError(f"{shortened(text)} is not a time; minutes and seconds end at 59")
     return 3600.0 * hours + 60.0 * minutes + seconds
 
 
@@ -74,17 +80,24 @@ def read_timeline(path: Path, default_strength: float = 1.0) -> Timeline:
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The number and the cells of every line that says something."""
+    size = file_size(path, error=UsageError)
+    if size > MAX_BYTES:
+        raise UsageError(f"the timeline {path} has {size:,} bytes; up to {MAX_BYTES:,} are read")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read the timeline {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"the timeline {path} is not a text file in UTF-8") from error
+    lines = text.splitlines()
     kept = [
         (number, line)
         for number, line in enumerate(lines, 1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
+    if len(kept) > MAX_ROWS:
+        raise UsageError(f"the timeline {path} has {len(kept):,} rows; up to {MAX_ROWS:,} are read")
     return [(number, _cells(path, number, line)) for number, line in kept]
 
 
@@ -118,5 +131,5 @@ def _strength(text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(
-            f"the intensity {text!r} is not a number between 0 and {MAX_STRENGTH:g}"
+            f"the intensity {shortened(text)} is not a number between 0 and {MAX_STRENGTH:g}"
         ) from None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,16 @@ def test_a_timeline_needs_no_header_and_bears_a_byte_order_mark(tmp_path: Path) 
         ("0,happy,nan\n", 1, "intensity"),
         ("# c\n\nsoon,happy\n", 3, "'soon' is not a time"),
         ("0,happy\n0,sad\n", 2, "does not come after"),
+        ("0,happy,1e400\n", 1, "intensity must lie in 0..1.5"),
+        ("0,happy,-1\n", 1, "intensity must lie in 0..1.5"),
+        (f"0,happy,{'9' * 5000}\n", 1, "intensity must lie in 0..1.5"),
+        (f"0,happy:{'9' * 400},1\n", 1, "must lie between 0 and 1"),
+        (f"0,happy:{'9' * 5000},1\n", 1, "500 are allowed"),
+        (f"{'9' * 5000},happy\n", 1, "is not a time"),
+        ("nan,happy\n", 1, "'nan' is not a time"),
+        ("-1,happy\n", 1, "'-1' is not a time"),
+        ("0,ha\0ppy\n", 1, ""),
+        ("0,\x1b[31mred\n", 1, "unknown emotion '\\x1b[31mred'"),
         ("0\n", 1, "received 1 values"),
         ("0,happy,1,1\n", 1, "received 4 values"),
     ],
@@ -60,7 +71,8 @@ def test_an_error_names_file_and_line(tmp_path: Path, text: str, line: int, said
         read_timeline(path)
     assert f"{path}, line {line}: " in str(raised.value)
     assert said in str(raised.value)
-    assert "\n" not in str(raised.value)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < len(str(path)) + 200
 
 
 def test_a_cell_too_long_for_csv_is_said_in_one_line(tmp_path: Path) -> None:
@@ -81,9 +93,36 @@ def test_an_unreadable_timeline_is_said_in_one_line(tmp_path: Path) -> None:
         read_timeline(tmp_path / "steps.csv")
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no such devices")
+def test_what_never_ends_is_no_timeline(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="/dev/zero: it is a device"):
+        read_timeline(Path("/dev/zero"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="it is a device or a pipe"):
+        read_timeline(tmp_path / "pipe")
+
+
+def test_a_timeline_is_of_a_bounded_size(tmp_path: Path) -> None:
+    path = tmp_path / "steps.csv"
+    with path.open("wb") as file:
+        file.truncate(20 << 30)  # takes no room on the disk
+    with pytest.raises(UsageError, match="has 21,474,836,480 bytes"):
+        read_timeline(path)
+    path.write_text("".join(f"{second},sad\n" for second in range(10_001)), encoding="utf-8")
+    with pytest.raises(UsageError, match="has 10,001 rows"):
+        read_timeline(path)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("12", 12), (" 0.25", 0.25), ("1:02.5", 62.5), ("90:00", 5400), ("01:00:02", 3602)],
+    [
+        ("12", 12),
+        (" 0.25", 0.25),
+        ("1.3333333333333333", 4 / 3),
+        ("1:02.5", 62.5),
+        ("90:00", 5400),
+        ("01:00:02", 3602),
+    ],
 )
 def test_times_are_seconds_or_a_clock(text: str, seconds: float) -> None:
     assert parse_time(text) == seconds
