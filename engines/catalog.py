@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mien.engines.engine import Engine
-from mien.engines.errors import ModelError
+from mien.engines.errors import MienError, ModelError
+from mien.engines.file_lock import passing_lock
 from mien.engines.model_file import read_model
 from mien.engines.network import Network
 from mien.engines.opening import open_engine
+from mien.engines.partial_file import PartialFile
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,6 +28,7 @@ else:
     import tomli as tomllib
 
 CATALOG_NAME = "catalog.toml"
+LOCK_NAME = ".catalog.lock"  # there while a catalog is changed
 MAX_CATALOG_BYTES = 1 << 20  # the shipped one has 3 kB
 HEADER = "# The models of this folder; mien.engines.catalog says what each key means.\n"
 BUNDLED_FOLDER = Path(__file__).parent / "models"
@@ -151,18 +155,47 @@ def _check_size(path: Path) -> None:
 
 
 def write_catalog(folder: Path, entries: tuple[ModelEntry, ...]) -> None:
-    """Nothing; writes `entries` as the catalog of a folder, in the order of their names."""
+    """Write `entries` as the catalog of a folder, in the order of their names. Raises ModelError.
+
+    A reader finds the former catalog or the new one, whole.
+    """
     tables = [_table(entry) for entry in sorted(entries, key=lambda entry: entry.name)]
-    text = "\n".join([HEADER, *tables])
-    (folder / CATALOG_NAME).write_text(text, encoding="utf-8")
+    with PartialFile(folder / CATALOG_NAME, overwrite=True, error=ModelError) as part:
+        part.write("\n".join([HEADER, *tables]).encode())
+        part.publish(durable=True)
 
 
-def record_model(entry: ModelEntry) -> None:
-    """Nothing; puts a model into its folder's catalog, in the place of that network's last one."""
-    there = (entry.folder / CATALOG_NAME).exists()
-    others = read_catalog(entry.folder) if there else ()
-    kept = tuple(other for other in others if other.network != entry.network)
-    write_catalog(entry.folder, (*kept, entry))
+def record_model(entry: ModelEntry, parts: Sequence[PartialFile] = ()) -> None:
+    """Put a model into its folder's catalog, in the place of that network's last one.
+
+    parts: the model's finished files, which get their names before it is listed. A kill at any
+    moment leaves a catalog that fits its files; processes that do this in one folder wait for each
+    other. Raises MienError; the catalog is as it was then.
+    """
+    for part in parts:
+        part.sync()
+    folder, changing = entry.folder, {part.path.name for part in parts}
+    with passing_lock(folder / LOCK_NAME):
+        before = read_catalog(folder) if (folder / CATALOG_NAME).exists() else ()
+        fitting = tuple(other for other in before if other.file not in changing)
+        if len(fitting) < len(before):
+            write_catalog(folder, fitting)  # no entry may name a file that is another by now
+        try:
+            for part in parts:
+                part.publish()
+            kept = tuple(other for other in fitting if other.network != entry.network)
+            write_catalog(folder, (*kept, entry))
+        except MienError:
+            if len(fitting) < len(before):
+                write_catalog(folder, tuple(other for other in before if _fits(other)))
+            raise
+
+
+def _fits(entry: ModelEntry) -> bool:
+    with suppress(ModelError):
+        entry.check_file()
+        return True
+    return False
 
 
 def _entry(where: str, table: object, folder: Path) -> ModelEntry:

@@ -116,16 +116,25 @@ class PartialFile:
         except OSError as trouble:
             raise self._told(trouble) from trouble
 
-    def publish(self, *, durable: bool = False) -> None:
-        """Give the file its name.
+    def sync(self) -> None:
+        """Bring what is written to the disk, for what must be whole even after a power failure.
 
-        durable: bring it to the disk first, for what must be whole even after a power failure.
+        Raises the error that was given.
+        """
+        try:
+            os.fsync(self.file.fileno())
+        except OSError as trouble:
+            raise self._told(trouble) from trouble
+
+    def publish(self, *, durable: bool = False) -> None:
+        """Give the file its name. durable: `sync` it first.
+
         Raises the error that was given. Where the name was taken meanwhile, the file is kept under
         another one, which the message tells.
         """
+        if durable:
+            self.sync()
         try:
-            if durable:
-                os.fsync(self.file.fileno())
             self._check_place()
             self._rename(self.path.name, replace=self._overwrite)
         except (FileExistsError, IsADirectoryError) as trouble:

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import os
+import subprocess
+import sys
+import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +14,8 @@ import pytest
 import mien.engines.catalog as catalog_module
 from mien.engines import NETWORKS, WARP, Catalog, ModelEntry, ModelError, record_model
 from mien.engines.catalog import CATALOG_NAME, TEXT_FIELDS, read_catalog
+from mien.engines.errors import MienError
+from mien.engines.partial_file import PartialFile, remove_leftovers
 from mien.engines.shipped import SHIPPED
 from tests.engines.tiny import TINY, tiny_feeds, write_tiny
 
@@ -177,3 +184,103 @@ def test_what_cannot_be_a_catalog_is_not_read(tmp_path: Path) -> None:
         os.mkfifo(path)
         with pytest.raises(ModelError, match=r"catalog\.toml: it is not a file"):
             Catalog.load(tmp_path)
+
+
+def _recorder(folder: Path, body: str) -> subprocess.Popen[str]:
+    """A process that has `entry`, a model in `folder`, and runs `body`; it says when it begins."""
+    script = """
+        import hashlib, sys
+        from dataclasses import replace
+        from pathlib import Path
+        from mien.engines import record_model
+        from mien.engines.partial_file import PartialFile
+        from tests.engines.test_catalog import _entry
+        folder, made = Path(sys.argv[1]), Path(sys.argv[2])
+        entry = replace(_entry(made), folder=folder)
+        print("begins", flush=True)
+    """
+    made = folder.parent / f"made-{len(list(folder.parent.iterdir()))}"
+    made.mkdir()
+    program = textwrap.dedent(script) + textwrap.dedent(body)
+    command = [sys.executable, "-c", program, str(folder), str(made)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "begins\n"
+    return run
+
+
+def test_of_models_that_are_recorded_at_once_none_is_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    runs = [
+        _recorder(
+            folder,
+            f"""
+            for index in range(15):
+                record_model(replace(entry, name=f"{name}{{index}}", network=f"{name}{{index}}"))
+            """,
+        )
+        for name in "ab"
+    ]
+    for run in runs:
+        run.communicate(timeout=120)
+        assert run.returncode == 0
+    assert len(read_catalog(folder)) == 30
+    assert [path.name for path in folder.iterdir()] == [CATALOG_NAME]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is killed")
+def test_a_kill_at_any_moment_leaves_a_catalog_that_fits_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    body = """
+        for turn in range(10_000):
+            data = (made / "tiny.onnx").read_bytes() + bytes([turn % 256])
+            sha256 = hashlib.sha256(data).hexdigest()
+            texts = {folder / entry.file: data, folder / entry.card: b"a card"}
+            parts = [PartialFile(path, overwrite=True) for path in texts]
+            for part, data in zip(parts, texts.values()):
+                part.write(data)
+            record_model(replace(entry, sha256=sha256), parts)
+    """
+    for turn in range(12):
+        run = _recorder(folder, body)
+        time.sleep(0.005 * turn)
+        run.kill()
+        run.communicate(timeout=60)
+        if (folder / CATALOG_NAME).exists():
+            for entry in read_catalog(folder):
+                assert hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.sha256
+                assert (folder / entry.card).read_bytes() == b"a card"
+    remove_leftovers(folder)
+    record_model(replace(_entry(tmp_path), folder=folder))
+    left = {path.name for path in folder.iterdir()}
+    assert left == {CATALOG_NAME, "tiny.onnx", "tiny.md"}
+
+
+def test_a_model_that_cannot_have_its_name_leaves_the_catalog_as_it_was(folder: Path) -> None:
+    before = (folder / CATALOG_NAME).read_bytes()
+    entry = replace(_entry(folder), name="better")
+    (folder / "tiny.md").write_text("a note of somebody's")
+    with PartialFile(folder / "tiny.md", overwrite=True) as card:
+        card.write(b"a card")
+        (folder / "tiny.md").unlink()
+        (folder / "tiny.md").mkdir()
+        with pytest.raises(MienError, match="appeared meanwhile"):
+            record_model(entry, [card])
+    assert (folder / CATALOG_NAME).read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_a_catalog_is_replaced_and_no_link_is_followed(folder: Path, tmp_path: Path) -> None:
+    text = (folder / CATALOG_NAME).read_text(encoding="utf-8")
+    elsewhere = tmp_path / "elsewhere"
+    (folder / CATALOG_NAME).rename(elsewhere)
+    (folder / CATALOG_NAME).symlink_to(elsewhere)
+    record_model(replace(_entry(folder), name="better"))
+    assert elsewhere.read_text(encoding="utf-8") == text
+    assert [entry.name for entry in read_catalog(folder)] == ["better"]
+    (folder / catalog_module.LOCK_NAME).symlink_to(elsewhere)
+    with pytest.raises(MienError, match="cannot lock"):
+        record_model(_entry(folder))
+    assert elsewhere.read_text(encoding="utf-8") == text
