@@ -30,11 +30,11 @@ from mien.apps.bench_variants import (
 from mien.apps.inputs import SAMPLE
 from mien.engines.child_process import module_command
 from mien.engines.errors import MienError, UsageError
+from mien.engines.partial_file import PartialFile, remove_leftovers
 from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.picture import is_picture
 from mien.runtime.profile import profile_filter
 from mien.runtime.video import VideoInfo, probe, read_frames
-from mien.runtime.whole_file import write_whole
 
 __all__ = ["BenchOutput", "BenchPlan", "measure", "print_bench"]
 
@@ -53,7 +53,10 @@ def print_bench(plan: BenchPlan, output: BenchOutput) -> None:
     output.check()
     report = measure(plan)
     if output.plot is not None:
-        write_whole(output.plot, bench_chart(report))
+        remove_leftovers(output.plot.parent)
+        with PartialFile(output.plot) as part:  # what was measured is kept, whatever has the name
+            part.write(bench_chart(report))
+            part.publish()
     if output.as_json:
         typer.echo(json.dumps(asdict(report), indent=2))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,7 +120,7 @@ class BenchOutput:
             return
         if self.plot.suffix.lower() != ".png":
             raise UsageError(f"--plot writes PNG, so {self.plot} must end in .png")
-        if self.plot.exists():
+        if os.path.lexists(self.plot):
             raise UsageError(f"{self.plot} exists; give --plot another name")
         if not self.plot.absolute().parent.is_dir():
             raise UsageError(f"the folder of {self.plot} does not exist; make it first")

@@ -21,7 +21,7 @@ from mien.apps.inputs import (
     prepare_folder,
 )
 from mien.engines.errors import MienError, UsageError, VideoError
-from mien.engines.partial_file import remove_leftovers
+from mien.engines.partial_file import PartialFile, remove_leftovers
 from mien.runtime.frame import Frame
 from mien.runtime.picture import (
     Picture,
@@ -34,7 +34,7 @@ from mien.runtime.picture import (
 from mien.runtime.target import Target
 from mien.runtime.timeline import Timeline
 from mien.runtime.video import Progress, VideoOptions, edit_video
-from mien.runtime.whole_file import copy_whole, write_whole
+from mien.runtime.whole_file import copy_into
 
 DEFAULT_VIDEO_QUALITY = 80
 NO_FACE = "no face found, so it is unchanged"
@@ -246,10 +246,12 @@ def _edit_picture(
     edited = run.still(picture.frame)
     filtered = time.perf_counter()
     changed = edited is not picture.frame
-    if changed or job.compare:
-        write_whole(output, _encoded(job, picture, edited), overwrite=job.overwrite)
-    else:
-        copy_whole(source, output, overwrite=job.overwrite)
+    with PartialFile(output, overwrite=job.overwrite) as part:
+        if changed or job.compare:
+            part.write(_encoded(job, picture, edited))
+        else:
+            copy_into(part, source)
+        part.publish()
     done = time.perf_counter()
     return Result(
         source,

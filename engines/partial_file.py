@@ -71,8 +71,9 @@ class PartialFile:
     file. Its folder is held: where another one is put in its place meanwhile, nothing is left in
     either.
 
-    overwrite: replace what has the name; without it that is an error, also when it appears later.
-    error: what is raised. is_recording: see `rescue_recordings`.
+    overwrite: replace a file that has the name by then. error: what is raised. is_recording: see
+    `rescue_recordings`. Whether the name is free is asked with `check_free`, before the work
+    begins, and again at its end.
     """
 
     def __init__(
@@ -83,7 +84,6 @@ class PartialFile:
         error: type[MienError] = VideoError,
         is_recording: bool = False,
     ) -> None:
-        check_free(path, overwrite=overwrite, error=error)
         self.path = path
         self._overwrite = overwrite
         self._error = error
@@ -137,7 +137,7 @@ class PartialFile:
         try:
             self._check_place()
             self._rename(self.path.name, replace=self._overwrite)
-        except (FileExistsError, IsADirectoryError) as trouble:
+        except FileExistsError as trouble:
             raise self._error(
                 f"the output {self.path} appeared meanwhile and was not replaced; "
                 f"the finished file is kept as {self.keep()}"
@@ -187,7 +187,7 @@ class PartialFile:
         if sys.platform == "win32":
             self.file.close()
         part, target, folder = self._at(self._name), self._at(name), self._folder
-        if replace:
+        if replace and not _is_other(target, folder):
             os.replace(part, target, src_dir_fd=folder, dst_dir_fd=folder)
         else:
             rename_new(part, target, folder)
@@ -236,7 +236,7 @@ class PartialFile:
 
 
 def check_free(path: Path, *, overwrite: bool, error: type[MienError] = VideoError) -> None:
-    """Raise `error` where a file may not get the name `path`."""
+    """Raise `error` where a file may not get the name `path`, before work begins on it."""
     try:
         mode = path.lstat().st_mode  # a link counts, also one to nothing
     except (FileNotFoundError, NotADirectoryError):
@@ -249,6 +249,15 @@ def check_free(path: Path, *, overwrite: bool, error: type[MienError] = VideoErr
         raise error(f"the output {path} exists; add --overwrite to replace it")
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         raise error(f"the output {path} is a device or a pipe; give the name of a file")
+
+
+def _is_other(name: str, folder: int | None) -> bool:
+    """Whether a name is taken by a folder or a device, and not by a file or a link."""
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISLNK(mode))
 
 
 def free_names(path: Path, tag: str = "") -> Iterator[str]:

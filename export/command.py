@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from mien.engines.catalog import CATALOG_NAME, ModelEntry, read_catalog, record_model
 from mien.engines.errors import ModelError, UsageError
+from mien.engines.partial_file import PartialFile, remove_leftovers
 from mien.export.checkpoint import read_checkpoint
 from mien.export.declare import Declaration, declare
 from mien.export.formats import Source, recognise
-from mien.export.onnx_file import sha256_of, write_onnx
+from mien.export.onnx_file import write_onnx
 from mien.export.options import SUFFIX, Options
 from mien.export.parity import Allowed, Parity
 from mien.export.real_inputs import generator_examples, parser_examples
@@ -18,6 +22,7 @@ from mien.export.real_inputs import generator_examples, parser_examples
 # Outputs lie in [-1, 1]; 1e-4 is a hundredth of a step of an 8-bit picture.
 GENERATOR_ALLOWED = Allowed(1e-4)
 PARSER_ALLOWED = Allowed(1e-4, same_class=0.9999)
+CARD_SUFFIX = ".md"
 
 
 def export(options: Options) -> str:
@@ -53,8 +58,10 @@ def _write(source: Source, declared: Declaration, path: Path) -> Parity:
 
 def _check_places(options: Options, declared: Declaration) -> None:
     """Nothing, where the results may be written; told before minutes are spent on them."""
-    for place in _places(options, declared):
-        if place.exists() and not options.overwrite:
+    places = _places(options, declared)
+    cards = [] if options.into is None else [places[-1].with_suffix(CARD_SUFFIX)]
+    for place in (*places, *cards):
+        if os.path.lexists(place) and not options.overwrite:
             raise UsageError(f"{place} exists; add --overwrite to replace it")
         if place.is_dir():
             raise UsageError(f"{place} is a folder, expected a file's name")
@@ -80,45 +87,57 @@ def _put(made: Path, options: Options, declared: Declaration, parity: Parity) ->
             options.into.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ModelError(f"cannot make the folder {options.into}: {error.strerror}") from error
-    places = _places(options, declared)
-    for place in places:
-        part = place.with_suffix(".part")
-        try:
-            part.write_bytes(made.read_bytes())
-            part.replace(place)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise ModelError(f"cannot write {place}: {error.strerror}") from error
-    if options.into is not None:
-        _record(options, declared, parity, places[-1])
+    places, data = _places(options, declared), made.read_bytes()
+    with ExitStack() as opened:
+        parts = [opened.enter_context(_part(place, data, options)) for place in places]
+        if options.output is not None:
+            parts[0].publish(durable=True)
+        if options.into is not None:
+            entry = _entry(options, declared, parity, places[-1], data)
+            text = _card(options, declared, parity)
+            card = opened.enter_context(_part(entry.folder / entry.card, text.encode(), options))
+            record_model(entry, [parts[-1], card])
     return places
 
 
-def _record(options: Options, declared: Declaration, parity: Parity, path: Path) -> None:
-    """Put the model into the catalog of its folder, with a card of what is known about it."""
-    name = declared.network.name
-    card = path.with_suffix(".md")
+def _part(place: Path, data: bytes, options: Options) -> PartialFile:
+    remove_leftovers(place.parent)
+    part = PartialFile(place, overwrite=options.overwrite, error=ModelError)
+    try:
+        part.write(data)
+    except BaseException:
+        part.discard()
+        raise
+    return part
+
+
+def _card(options: Options, declared: Declaration, parity: Parity) -> str:
+    """What is known about the model, as Markdown."""
     facts = [f"- {key}: {text}" for key, text in sorted(declared.facts.items())]
     told = (
         f"Exported from `{options.checkpoint.name}` by mien; largest difference from PyTorch "
         f"{parity.difference:.2g}. Trained on: {options.trained_on}. Licence of the weights: "
         f"{options.licence}."
     )
-    lines = [f"# {options.checkpoint.stem} as {name}", "", told, "", *facts]
-    card.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    record_model(
-        ModelEntry(
-            name=options.checkpoint.stem,
-            network=name,
-            file=path.name,
-            sha256=sha256_of(path),
-            trained_on=options.trained_on,
-            minutes=0.0,
-            quality={"parity_error": parity.difference},
-            licence=options.licence,
-            card=card.name,
-            folder=path.parent,
-        )
+    heading = f"# {options.checkpoint.stem} as {declared.network.name}"
+    return "\n".join([heading, "", told, "", *facts]) + "\n"
+
+
+def _entry(
+    options: Options, declared: Declaration, parity: Parity, path: Path, data: bytes
+) -> ModelEntry:
+    """What the catalog of the folder of `path` says of the model `data`."""
+    return ModelEntry(
+        name=options.checkpoint.stem,
+        network=declared.network.name,
+        file=path.name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        trained_on=options.trained_on,
+        minutes=0.0,
+        quality={"parity_error": parity.difference},
+        licence=options.licence,
+        card=path.with_suffix(CARD_SUFFIX).name,
+        folder=path.parent,
     )
 
 

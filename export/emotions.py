@@ -5,12 +5,15 @@ It is a measuring tool, trained on FER-2013 alone, and no part of the filter.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from mien.engines.errors import ModelError
 from mien.engines.judge import FER_CLASSES, JUDGE
+from mien.engines.partial_file import PartialFile
 from mien.export.half import store_half
 from mien.export.onnx_file import EXAMPLES, example_of, to_onnx
 from mien.export.parity import Allowed, Example, compare
@@ -93,13 +96,13 @@ def export_classifier(classifier: EmotionClassifier, path: Path, facts: dict[str
     """
     classes = {"classes": ",".join(FER_CLASSES)}
     module = _Probabilities(classifier).float().eval()
-    part = path.with_suffix(".whole.onnx")
-    try:
-        to_onnx(module, JUDGE, part, facts={**classes, **facts}, tolerance=1e-4)
-        store_half(part)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / path.name
+        to_onnx(module, JUDGE, made, facts={**classes, **facts}, tolerance=1e-4)
+        store_half(made)
         examples = [Example(f"random input {n}", example_of(JUDGE, n)) for n in range(EXAMPLES)]
-        parity = compare(module, JUDGE, part, examples, Allowed())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        parity = compare(module, JUDGE, made, examples, Allowed())
+        with PartialFile(path, overwrite=True, error=ModelError) as part:
+            part.write(made.read_bytes())
+            part.publish(durable=True)
     return parity.difference

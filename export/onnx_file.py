@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch import nn
 
 from mien.engines.errors import ModelError
 from mien.engines.network import Network, TensorSpec
+from mien.engines.partial_file import PartialFile
 from mien.export.parity import Allowed, Example, Parity, compare
 
 OPSET = 18
@@ -63,19 +65,19 @@ def write_onnx(
     """
     module = module.eval().cpu()
     randoms = [Example(f"random input {n}", example_of(network, n)) for n in range(EXAMPLES)]
-    part = path.with_suffix(".part.onnx")
-    try:
-        _trace(module, network, randoms[0]).save(str(part), external_data=False)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / path.name
+        _trace(module, network, randoms[0]).save(str(made), external_data=False)
         metadata = network.metadata() | {f"mien.{key}": text for key, text in (facts or {}).items()}
-        _stamp(part, metadata)
-        parity = compare(module, network, part, [*randoms, *examples], allowed)
+        _stamp(made, metadata)
+        parity = compare(module, network, made, [*randoms, *examples], allowed)
         measured = {PARITY_KEY: f"{parity.difference:.3g}"}
         if parity.same_class is not None:
             measured[SAME_CLASS_KEY] = f"{parity.same_class:.6f}"
-        _stamp(part, measured)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        _stamp(made, measured)
+        with PartialFile(path, overwrite=True, error=ModelError) as part:
+            part.write(made.read_bytes())
+            part.publish(durable=True)
     return parity
 
 

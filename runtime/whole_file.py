@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mien.engines.errors import VideoError
-from mien.engines.partial_file import PartialFile
+from mien.engines.partial_file import PartialFile, check_free
 
 
 def write_whole(path: Path, data: bytes, *, overwrite: bool = False, durable: bool = False) -> None:
@@ -15,6 +15,7 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False, durable: bo
     durable: whole even after a power failure. Raises VideoError where `path` exists (unless
     `overwrite`) or cannot be written; where it appeared meanwhile, the data is kept beside it.
     """
+    check_free(path, overwrite=overwrite)
     with PartialFile(path, overwrite=overwrite) as part:
         part.write(data)
         part.publish(durable=durable)
@@ -22,6 +23,7 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False, durable: bo
 
 def copy_whole(source: Path, path: Path, *, overwrite: bool = False) -> None:
     """Copy the bytes of `source` to `path` in the manner of `write_whole`."""
+    check_free(path, overwrite=overwrite)
     with PartialFile(path, overwrite=overwrite) as part:
         copy_into(part, source)
         part.publish()

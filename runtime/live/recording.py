@@ -20,6 +20,7 @@ from mien.engines.partial_file import (
     FULL_DISK,
     UNFINISHED,
     PartialFile,
+    check_free,
     remove_leftovers,
     rescue_recordings,
 )
@@ -207,8 +208,7 @@ def check_recording(path: Path, *, overwrite: bool = False) -> None:
         raise VideoError(f"the recording {path} is a folder; give the name of a file")
     if not path.parent.is_dir():
         raise VideoError(f"the recording's folder {path.parent} does not exist")
-    if os.path.lexists(path) and not overwrite:
-        raise VideoError(f"the recording {path} exists; add --overwrite to replace it")
+    check_free(path, overwrite=overwrite)
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

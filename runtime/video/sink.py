@@ -22,7 +22,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
-from mien.engines.partial_file import FULL_DISK, PartialFile
+from mien.engines.partial_file import FULL_DISK, PartialFile, check_free
 from mien.runtime.video.encoders import (
     EncoderChoice,
     SourceFacts,
@@ -56,12 +56,9 @@ def check_destination(source: Path, destination: Path, *, overwrite: bool) -> No
         raise VideoError(f"the output {destination} is a folder; give the name of a file")
     if not destination.parent.is_dir():
         raise VideoError(f"the output's folder {destination.parent} does not exist")
-    if not os.path.lexists(destination):  # a link to nothing is there, too
-        return
     if source.exists() and destination.exists() and source.samefile(destination):
         raise VideoError(f"the output {destination} is the input itself; choose another name")
-    if not overwrite:
-        raise VideoError(f"{destination} already exists; use --overwrite to replace it")
+    check_free(destination, overwrite=overwrite)
 
 
 def format_name(destination: Path) -> str | None:

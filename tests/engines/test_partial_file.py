@@ -19,6 +19,7 @@ from mien.engines.errors import EngineError, ModelError, VideoError
 from mien.engines.file_lock import passing_lock
 from mien.engines.partial_file import (
     PartialFile,
+    check_free,
     free_names,
     remove_leftovers,
     rename_by_call,
@@ -128,7 +129,9 @@ def test_no_link_is_followed(tmp_path: Path, overwrite: bool) -> None:
 def test_a_link_to_nothing_is_there_as_well(tmp_path: Path) -> None:
     (tmp_path / "out.mp4").symlink_to(tmp_path / "nothing")
     with pytest.raises(VideoError, match="--overwrite"):
-        PartialFile(tmp_path / "out.mp4")
+        check_free(tmp_path / "out.mp4", overwrite=False)
+    check_free(tmp_path / "out.mp4", overwrite=True)
+    check_free(tmp_path / "none" / "out.mp4", overwrite=False)
     assert names_in(tmp_path) == ["out.mp4"]
 
 
@@ -149,12 +152,12 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder.mp4").mkdir()
     for name, told in (("pipe.mp4", "device or a pipe"), ("folder.mp4", "is a folder")):
         with pytest.raises(VideoError, match=told):
-            PartialFile(tmp_path / name, overwrite=True)
-    with PartialFile(tmp_path / "out.mp4", overwrite=True) as part:
-        (tmp_path / "out.mp4").mkdir()
-        with pytest.raises(VideoError, match=r"kept as .*out_2\.mp4"):
+            check_free(tmp_path / name, overwrite=True)
+        part = PartialFile(tmp_path / name, overwrite=True)
+        with part, pytest.raises(VideoError, match="appeared meanwhile"):
             part.publish()
-    assert names_in(tmp_path) == ["folder.mp4", "out.mp4", "out_2.mp4", "pipe.mp4"]
+    assert names_in(tmp_path) == ["folder.mp4", "folder_2.mp4", "pipe.mp4", "pipe_2.mp4"]
+    assert (tmp_path / "pipe.mp4").is_fifo()
 
 
 @posix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ from tests.export.checkpoints import (
 
 TINY_STARGAN = StarGanSpec(6, 4, 1)
 TINY_CYCLEGAN = CycleGanSpec(4, 1)
+ENDS = ("onnx", "md")
 
 
 def facts_of(path: Path) -> dict[str, str]:
@@ -250,3 +252,79 @@ def test_an_export_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(export_run.subprocess, "run", lambda *_, **__: killed)
     with pytest.raises(ModelError, match=r"ended from outside \(signal 9\)"):
         export_run.run_export(["a.ckpt"])
+
+
+def tiny_export(folder: Path, *arguments: str) -> list[str]:
+    """The arguments of an export of a tiny CycleGAN, which is made in `folder`."""
+    source = folder / "source.pth"
+    if not source.exists():
+        saved(state_of(TINY_CYCLEGAN), source)
+    return [str(source), "--size", "16", "--labels", "neutral->happy", *arguments]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_an_export_writes_through_no_link(tmp_path: Path) -> None:
+    models, victims = tmp_path / "models", tmp_path / "victims"
+    models.mkdir()
+    victims.mkdir()
+    names = ["cyclegan_image.part", "cyclegan_image.part.onnx", ".catalog.toml.part"]
+    for name in [*names, "cyclegan_image.onnx", "cyclegan_image.md", "catalog.toml"]:
+        (victims / name).write_text("")
+        (models / name).symlink_to(victims / name)
+    assert main(tiny_export(tmp_path, "--into", str(models), "--overwrite")) == 0
+    assert all(victim.read_bytes() == b"" for victim in victims.iterdir())
+    Catalog.load(models).entry("cyclegan_image").check_file()
+    assert not (models / "cyclegan_image.md").is_symlink()
+
+
+def test_a_card_that_is_not_the_exports_is_not_replaced(tmp_path: Path, capsys) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "cyclegan_image.md").write_text("my notes")
+    told = refusal(tiny_export(tmp_path, "--into", str(models)), capsys)
+    assert "cyclegan_image.md exists; add --overwrite" in told
+    assert [path.name for path in models.iterdir()] == ["cyclegan_image.md"]
+
+
+@pytest.mark.parametrize("where", ["-o", "--into"])
+def test_a_model_that_appears_during_the_export_is_not_replaced(
+    where: str, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    place, written = models / "cyclegan_image.onnx", command.write_onnx
+
+    def meanwhile(*arguments: object, **settings: object) -> object:
+        place.write_bytes(b"precious")
+        return written(*arguments, **settings)
+
+    monkeypatch.setattr(command, "write_onnx", meanwhile)
+    target = str(place if where == "-o" else models)
+    told = refusal(tiny_export(tmp_path, where, target), capsys)
+    kept = models / "cyclegan_image_2.onnx"
+    assert f"the output {place} appeared meanwhile" in told
+    assert told.endswith(f"kept as {kept}\n")
+    assert place.read_bytes() == b"precious"
+    onnx.checker.check_model(str(kept))
+    assert {path.name for path in models.iterdir()} == {place.name, kept.name}
+
+
+def test_two_exports_into_one_folder_are_both_listed(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    runs = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mien.export"),
+                *tiny_export(tmp_path, "--into", str(models), "--network", network),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        for network in ("cyclegan_image", "cyclegan_face")
+    ]
+    assert [run.wait(timeout=300) for run in runs] == [0, 0]
+    catalog = Catalog.load(models)
+    for network in ("cyclegan_image", "cyclegan_face"):
+        assert catalog.entry(network).folder == models
+        catalog.entry(network).check_file()
+    names = {f"{network}.{end}" for network in ("cyclegan_image", "cyclegan_face") for end in ENDS}
+    assert {path.name for path in models.iterdir()} == {*names, "catalog.toml"}
