@@ -10,6 +10,7 @@ import numpy as np
 from mien.engines.errors import UsageError
 from mien.runtime.frame import Frame
 from mien.runtime.luma import display_from_stored
+from mien.runtime.target import shortened
 from mien.runtime.tracking import Face
 
 CLEARLY_LARGER: Final = 1.25  # how much larger another face must be to become the largest
@@ -38,8 +39,11 @@ class FaceChoice:
     @text.setter
     def text(self, text: str) -> None:
         word = text.strip().lower()
-        if word not in ("all", "largest") and not (word.isascii() and word.isdigit() and int(word)):
-            raise UsageError(f"cannot choose the face {text!r}: give all, largest, or 1, 2, 3 ...")
+        is_number = len(word) <= 9 and word.isascii() and word.isdigit() and int(word) > 0
+        if word not in ("all", "largest") and not is_number:
+            raise UsageError(
+                f"cannot choose the face {shortened(text)}: give all, largest, or 1, 2, 3 ..."
+            )
         self._word = word
 
     @property

@@ -9,6 +9,7 @@ show(change(rgb, time_s))
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,22 +20,24 @@ import numpy as np
 
 from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.errors import UsageError
+from mien.engines.limits import MAX_MEMORY, memory_text
 from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
 from mien.runtime.blending import FaceEdit, blend_faces, crop_units_matrix
 from mien.runtime.detection import FaceDetector
 from mien.runtime.easing import Easing
 from mien.runtime.face_choice import FaceChoice
-from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.frame import MAX_SIDE_PX, Frame, PixelLayout, Plane, check_frame
 from mien.runtime.landmarks import LandmarkDetector
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods import FaceEditor, Method, MethodOptions, open_method
-from mien.runtime.target import Target, parse_target
+from mien.runtime.target import Target, finite_number, parse_target, shortened
 from mien.runtime.tracking import Face, Tracker
 
 STAGES = ("track", "align", "edit", "blend")
 UNSEEN_STEP_S = 1 / 30  # between frames that carry no time
 LEAST_STRENGTH = 1e-3
 SETTLE_S = 0.45  # how long a change of expression takes
+MOST_TIME_S = 1e20  # either way from 0; every timestamp of a file lies within
 
 
 class Timings:
@@ -60,8 +63,51 @@ class Timings:
             self.last_ms[name] += (time.perf_counter() - began) * 1e3
 
 
-def _catalog(folder: str | Path | None) -> Catalog:
-    return Catalog.bundled() if folder is None else Catalog.load(folder)
+def _catalog(models: str | Path | Catalog | None) -> Catalog:
+    if models is None or isinstance(models, Catalog):
+        return models or Catalog.bundled()
+    if not isinstance(models, (str, os.PathLike)) or "\0" in str(models):
+        raise UsageError(f"models is a folder or a Catalog, not {shortened(models)}")
+    return Catalog.load(models)
+
+
+def _check_words(**words: object) -> None:
+    """Raise UsageError where a setting is neither a word nor left out."""
+    for name, word in words.items():
+        if word is not None and not isinstance(word, str):
+            raise UsageError(f"{name} is a word, not {shortened(word)}")
+
+
+def _checked_time(time_s: object) -> float:
+    seconds = finite_number(time_s)
+    if seconds is None or abs(seconds) > MOST_TIME_S:
+        raise UsageError(
+            f"the time of a picture is a finite number of seconds, not {shortened(time_s)}"
+        )
+    return seconds
+
+
+def _checked_picture(pixels: object) -> np.ndarray:
+    """A picture as an array that OpenCV looks at without a copy of its own for each look."""
+    if not isinstance(pixels, np.ndarray):
+        raise UsageError(
+            f"a picture must be a NumPy array, uint8 (H, W, 3), not {type(pixels).__name__}"
+        )
+    array = pixels.view(np.ndarray)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise UsageError(f"a picture must be uint8 (H, W, 3), not {array.dtype} {array.shape}")
+    height, width = array.shape[:2]
+    if max(height, width) > MAX_SIDE_PX:
+        raise UsageError(f"a picture of {width}x{height} pixels is too long to be edited")
+    row_step, *steps = array.strides
+    if steps == [3, 1] and row_step >= 3 * width:
+        return array
+    if array.nbytes > MAX_MEMORY:
+        raise UsageError(
+            f"a picture of {width}x{height} pixels that is not contiguous would be copied, "
+            f"{memory_text(array.nbytes)}; give a contiguous array"
+        )
+    return np.ascontiguousarray(array)
 
 
 class _Subject:
@@ -108,8 +154,11 @@ class Filter:
         provider: str = "cpu",
         models: str | Path | Catalog | None = None,
     ) -> None:
-        catalog = models if isinstance(models, Catalog) else _catalog(models)
-        self._choice = FaceChoice(str(face))
+        if provider is None or method is None:
+            raise UsageError("method and provider are words; leave them out for warp and cpu")
+        _check_words(method=method, gan=gan, blend=blend, provider=provider)
+        catalog = _catalog(models)
+        self._choice = FaceChoice(shortened(face) if not isinstance(face, str) else face)
         with ExitStack() as opening:  # what is open is closed where the next does not open
             self._engines = [
                 opening.enter_context(catalog.open(network, provider=provider))
@@ -135,7 +184,7 @@ class Filter:
 
     @face.setter
     def face(self, face: str | int) -> None:
-        self._choice.text = str(face)
+        self._choice.text = shortened(face) if not isinstance(face, str) else face
 
     @property
     def numbers(self) -> dict[int, int]:
@@ -149,7 +198,10 @@ class Filter:
 
     @detection_spacing.setter
     def detection_spacing(self, spacing: float) -> None:
-        self._tracker.spacing = spacing
+        factor = finite_number(spacing)
+        if factor is None or factor <= 0:
+            raise UsageError(f"detection_spacing is a number above 0, not {shortened(spacing)}")
+        self._tracker.spacing = factor
 
     @property
     def target(self) -> Target | None:
@@ -159,6 +211,9 @@ class Filter:
     @target.setter
     def target(self, target: Target | None) -> None:
         if target is not None:
+            if not isinstance(target, Target):
+                kind = type(target).__name__
+                raise UsageError(f"a target is None or parse_target('happy'), not {kind}")
             self._method.check_target(target)
         self._target = target
 
@@ -197,20 +252,23 @@ class Filter:
         """The picture with the expression changed: uint8 (H, W, 3), RGB.
 
         pixels: uint8 (H, W, 3), RGB, only read; it is returned itself where nothing changes.
-        time_s: when it is shown; None counts 30 pictures a second.
+        time_s: when it is shown, in seconds; None counts 30 pictures a second.
+        Raises UsageError for anything else; what the filter remembers stays as it was.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise UsageError(
-                f"a picture must be uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}"
-            )
-        plane = Plane(pixels, (1, 1))
-        height, width = pixels.shape[:2]
-        frame = Frame((plane,), PixelLayout("rgb", full_range=True), width, height)
-        return self._edited(frame, time_s).planes[0].samples
+        array = _checked_picture(pixels)
+        height, width = array.shape[:2]
+        frame = Frame((Plane(array, (1, 1)),), PixelLayout("rgb", full_range=True), width, height)
+        edited = self._edited(frame, None if time_s is None else _checked_time(time_s))
+        return pixels if edited is frame else edited.planes[0].samples
 
     def apply(self, frame: Frame) -> Frame:
-        """The frame with the expression changed; the same object where nothing changes."""
-        return self._edited(frame, frame.time_s)
+        """The frame with the expression changed; the same object where nothing changes.
+
+        Raises UsageError for what is no frame; what the filter remembers stays as it was.
+        """
+        check_frame(frame)
+        time_s = None if frame.pts is None else _checked_time(int(frame.pts) * frame.time_base)
+        return self._edited(frame, time_s)
 
     def _edited(self, frame: Frame, time_s: float | None) -> Frame:
         self._time_s = self._time_s + UNSEEN_STEP_S if time_s is None else time_s

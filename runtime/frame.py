@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
+
+from mien.engines.errors import UsageError
+
+MAX_SIDE_PX: Final = 1 << 20  # as OpenCV has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +70,62 @@ class Frame:
     def time_s(self) -> float | None:
         """Seconds of `pts`."""
         return None if self.pts is None else float(self.pts * self.time_base)
+
+
+def check_frame(frame: object) -> None:
+    """Raise UsageError for what is no frame, or one whose planes are not what it says."""
+    if not isinstance(frame, Frame):
+        raise UsageError(f"received {type(frame).__name__}, expected a mien.runtime.Frame")
+    if not isinstance(frame.layout, PixelLayout):
+        raise UsageError(f"a frame's layout is a PixelLayout, not {type(frame.layout).__name__}")
+    if not isinstance(frame.planes, tuple) or not frame.planes:
+        raise UsageError("a frame has a tuple of planes, at least one")
+    sides = (frame.width, frame.height)
+    if not all(isinstance(side, (int, np.integer)) and 0 < side <= MAX_SIDE_PX for side in sides):
+        raise UsageError(f"the sides of a frame are 1..{MAX_SIDE_PX} pixels, whole numbers")
+    if frame.rotation not in (0, 1, 2, 3):
+        raise UsageError("the rotation of a frame is 0, 1, 2 or 3 quarter turns")
+    if frame.pts is not None and not isinstance(frame.pts, (int, np.integer)):
+        raise UsageError(f"the pts of a frame is a whole number or None, not {frame.pts!r:.40}")
+    if not isinstance(frame.time_base, Fraction) or frame.time_base <= 0:
+        raise UsageError(
+            f"the time_base of a frame is a Fraction above 0, not {frame.time_base!r:.40}"
+        )
+    for index, plane in enumerate(frame.planes):
+        _check_plane(frame, index, plane)
+    _check_layout(frame)
+
+
+def _check_plane(frame: Frame, index: int, plane: object) -> None:
+    if not isinstance(plane, Plane) or not isinstance(plane.samples, np.ndarray):
+        raise UsageError(f"plane {index} of a frame is no Plane with an array of samples")
+    steps = plane.subsampling_xy
+    if not isinstance(steps, tuple) or len(steps) != 2 or any(s not in (1, 2, 4) for s in steps):
+        raise UsageError(f"plane {index} has a subsampling other than 1, 2 or 4, each way")
+    samples = plane.samples
+    if samples.dtype not in (np.uint8, np.uint16):
+        raise UsageError(f"plane {index} has samples of {samples.dtype}, not uint8 or uint16")
+    expected = (-(-frame.height // steps[1]), -(-frame.width // steps[0]))
+    if samples.ndim not in (2, 3) or samples.shape[:2] != expected:
+        raise UsageError(
+            f"plane {index} has the shape {samples.shape}, expected {expected} and maybe channels"
+        )
+
+
+def _check_layout(frame: Frame) -> None:
+    layout, channels = frame.layout, [plane.samples.shape[2:] for plane in frame.planes]
+    bits = 8 * frame.planes[0].samples.itemsize
+    numbers = (layout.depth, layout.shift, *layout.rgb_order)
+    fits = all(isinstance(number, (int, np.integer)) and number >= 0 for number in numbers)
+    fits = fits and layout.depth >= 1 and layout.depth + layout.shift <= bits
+    if layout.kind == "rgb":
+        count = channels[0][0] if channels[0] else len(channels)
+        order = set(layout.rgb_order)
+        fits = fits and count in (3, 4) and len(order) == 3 and max(order) < count
+    elif layout.kind == "yuv":
+        fits = fits and channels[0] == () and (len(channels) != 2 or channels[1] == (2,))
+    else:
+        fits = fits and layout.kind == "gray" and channels[0] in ((), (1,), (2,))
+    if not fits:
+        counts = [shape[0] if shape else 1 for shape in channels]
+        raise UsageError(f"planes of {bits} bits with {counts} channels do not fit {layout}")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,11 +174,133 @@ def test_rgb_pictures_are_edited_and_the_input_kept(happy: Filter, frames: list[
     assert not np.array_equal(edited, kept)
 
 
-def test_a_picture_of_another_type_is_refused(happy: Filter) -> None:
-    with pytest.raises(UsageError, match="uint8"):
-        happy(np.zeros((10, 10, 3), np.float32))
-    with pytest.raises(UsageError, match=r"\(0, 10, 3\)"):
-        happy(np.zeros((0, 10, 3), np.uint8))
+WRONG_PICTURES = {
+    "nothing": (None, "not NoneType"),
+    "a list": ([[[1, 2, 3]]], "not list"),
+    "bytes": (b"abc", "not bytes"),
+    "another dtype": (np.zeros((10, 10, 3), np.float32), "float32"),
+    "objects": (np.full((4, 4, 3), None), "object"),
+    "grey": (np.zeros((10, 10), np.uint8), r"\(10, 10\)"),
+    "with alpha": (np.zeros((10, 10, 4), np.uint8), r"\(10, 10, 4\)"),
+    "a batch": (np.zeros((1, 10, 10, 3), np.uint8), r"\(1, 10, 10, 3\)"),
+    "empty": (np.zeros((0, 10, 3), np.uint8), r"\(0, 10, 3\)"),
+    "one sample spread": (np.broadcast_to(np.uint8(0), (90_000, 90_000, 3)), "22.6 GB"),
+    "one sample in a row": (np.broadcast_to(np.uint8(0), (1 << 40, 1, 3)), "too long"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PICTURES)
+def test_what_is_no_picture_is_refused(happy: Filter, name: str) -> None:
+    picture, said = WRONG_PICTURES[name]
+    with pytest.raises(UsageError, match=said):
+        happy(picture)  # type: ignore[arg-type]
+
+
+def test_a_view_of_a_picture_is_edited_like_a_copy_of_it(frames: list[Frame]) -> None:
+    luma = frames[0].planes[0].samples
+    picture = np.dstack([luma, luma // 2, 255 - luma])
+    wide = np.zeros((luma.shape[0] + 9, luma.shape[1] + 9, 3), np.uint8)
+    wide[4:-5, 4:-5] = picture
+    locked = picture.copy()
+    locked.flags.writeable = False
+    views = {
+        "channels turned": picture[..., ::-1].copy()[..., ::-1],
+        "rows turned": picture[::-1].copy()[::-1],
+        "columns turned": picture[:, ::-1].copy()[:, ::-1],
+        "a part": wide[4:-5, 4:-5],
+        "by columns": np.asfortranarray(picture),
+        "read only": locked,
+    }
+    with Filter("happy") as change:
+        expected = change(picture, 0.0)
+        assert not np.array_equal(expected, picture)
+        for name, view in views.items():
+            kept = view.copy()
+            change.reset()
+            assert np.array_equal(change(view, 0.0), expected), name
+            assert np.array_equal(view, kept), name
+
+
+NO_TIMES = (np.nan, np.inf, -np.inf, 1e300, 10**400, "1", True, [1.0], 1j)
+
+
+def test_a_time_that_is_none_spoils_no_later_frame(frames: list[Frame]) -> None:
+    pictures = [np.repeat(frame.planes[0].samples[..., None], 3, 2) for frame in frames[:3]]
+    with Filter("happy") as change:
+        expected = [change(picture, index / 30) for index, picture in enumerate(pictures)]
+        change.reset()
+        for index, picture in enumerate(pictures):
+            for time_s in NO_TIMES:
+                with pytest.raises(UsageError, match="finite number of seconds"):
+                    change(picture, time_s)  # type: ignore[arg-type]
+            assert np.array_equal(change(picture, index / 30), expected[index])
+
+
+def test_times_may_jump_and_go_back(happy: Filter, frames: list[Frame]) -> None:
+    picture = np.repeat(frames[0].planes[0].samples[..., None], 3, 2)
+    times = (np.float32(1), 1e9, -1e19, 0, np.int64(5), Fraction(16, 3), 1e19, 5.0, None, 6.0)
+    changes = []
+    for time_s in times:
+        edited = happy(picture, time_s)  # type: ignore[arg-type]
+        assert happy.edited == (1,)
+        changes.append(np.abs(edited.astype(int) - picture).sum())
+    assert 0 < min(changes) <= max(changes) < 1.5 * min(changes)
+
+
+def test_a_frame_that_is_not_what_it_says_is_refused(happy: Filter) -> None:
+    frame = empty_frame()
+    samples = frame.planes[0].samples
+    half = Plane(samples[::2, ::2], (2, 2))
+    wrong = {
+        "expected a mien.runtime.Frame": samples,
+        "at least one": replace(frame, planes=()),
+        "no Plane": replace(frame, planes=(samples,)),  # type: ignore[arg-type]
+        "not uint8 or uint16": replace(frame, planes=(Plane(samples.astype(float), (1, 1)),)),
+        "expected \\(240, 321\\)": replace(frame, width=321),
+        "1..1048576 pixels": replace(frame, height=0),
+        "subsampling": replace(frame, planes=(Plane(samples, (3, 3)),)),
+        "depth=10": replace(frame, layout=PixelLayout("gray", depth=10)),
+        "kind='rgb'": replace(frame, layout=PixelLayout("rgb")),
+        "1, 1. channels": replace(frame, layout=PixelLayout("yuv"), planes=(frame.planes[0], half)),
+        "whole number": replace(frame, pts=np.nan),  # type: ignore[arg-type]
+        "finite number of seconds": replace(frame, pts=10**400),
+        "Fraction above 0": replace(frame, time_base=Fraction(0)),
+        "quarter turns": replace(frame, rotation=5),
+    }
+    for said, given in wrong.items():
+        with pytest.raises(UsageError, match=said):
+            happy.apply(given)  # type: ignore[arg-type]
+    assert happy.apply(frame) is frame
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"target": 5}, "parse_target"),
+        ({"method": None}, "words"),
+        ({"method": ["warp"]}, "method is a word"),
+        ({"gan": 5}, "gan is a word"),
+        ({"provider": 5}, "provider is a word"),
+        ({"face": None}, "cannot choose"),
+        ({"face": 10**5000}, "many digits"),
+        ({"face": "9" * 5000}, "cannot choose"),
+        ({"models": 5}, "models is a folder"),
+        ({"models": "a\0b"}, "models is a folder"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
+        Filter(**settings)
+    assert str(raised.value).isprintable()
+
+
+def test_what_may_be_set_later_is_checked(happy: Filter) -> None:
+    with pytest.raises(UsageError, match="parse_target"):
+        happy.target = "sad"  # type: ignore[assignment]
+    for spacing in (np.nan, 0, "2", None):
+        with pytest.raises(UsageError, match="above 0"):
+            happy.detection_spacing = spacing  # type: ignore[assignment]
+    assert (happy.target, happy.detection_spacing) == (parse_target("happy"), 1.0)
 
 
 def test_the_second_of_one_face_is_nobody(frames: list[Frame]) -> None:
