@@ -20,7 +20,7 @@ class CalibratePlan:
     model: an ONNX file, or the name of a network in the catalog. data: a folder of pictures or
     clips, None for the bundled sample. precision: of PRECISIONS. rules: of RULES, for INT8: whose
     arithmetic it is for. output: the folder, None for `mien-<precision>`. models: a folder of
-    models of the user's own.
+    models of the user's own. overwrite: replace a model of that network in the folder.
     """
 
     model: str
@@ -29,6 +29,7 @@ class CalibratePlan:
     rules: str = "cpu"
     output: Path | None = None
     models: Path | None = None
+    overwrite: bool = False
 
     @property
     def folder(self) -> Path:

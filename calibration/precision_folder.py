@@ -8,6 +8,8 @@ is accepted in that precision.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,57 +17,83 @@ from typing import TYPE_CHECKING, cast
 from mien.calibration.calibrate import Calibrated
 from mien.calibration.graph import read_graph
 from mien.calibration.precision_places import Rules
-from mien.calibration.precision_run import Calibration, Twin, save_model
+from mien.calibration.precision_run import Calibration, Twin, entry_like
 from mien.calibration.representative import shots_of
 from mien.engines.catalog import Catalog, ModelEntry, record_model
 from mien.engines.errors import ModelError
 from mien.engines.network import Network
+from mien.engines.partial_file import PartialFile, check_free, remove_leftovers
 
 if TYPE_CHECKING:
     from mien.calibration.calibrate import CalibratePlan
 
 UNTOLD = "not told"
+SUFFIXES = (".onnx", ".md", ".json")  # of a model and what is known of it
 
 
 def calibrate_into(plan: CalibratePlan, catalog: Catalog, network: str) -> Calibrated:
     """The network of a catalog as a plan wants it, in the plan's folder. Raises MienError."""
     check_folder(plan.folder, catalog.entry(network))
+    for suffix in SUFFIXES:
+        place = plan.folder / f"{network}{suffix}"
+        check_free(place, overwrite=plan.overwrite, error=ModelError)
     calibration = Calibration(network, catalog, shots_of(plan.data), data=data_name(plan.data))
     if plan.precision == "fp16":
         twin = calibration.fp16()
     else:
         twin = calibration.int8(cast("Rules", plan.rules))
-    return keep(twin, catalog.entry(network), plan.folder)
+    return keep(twin, catalog.entry(network), plan.folder, overwrite=plan.overwrite)
 
 
 def check_folder(folder: Path, source: ModelEntry) -> None:
     """Nothing, where a twin of `source` may go into a folder. Raises ModelError."""
+    if Path(source.network).name != source.network:
+        raise ModelError(f"{source.network!r} is no name of a network: it would name a file")
     if folder.resolve() == source.folder.resolve():
         raise ModelError(f"{folder} holds the FP32 model itself; give another folder with -o")
 
 
-def keep(twin: Twin, source: ModelEntry, folder: Path) -> Calibrated:
+def keep(twin: Twin, source: ModelEntry, folder: Path, *, overwrite: bool = False) -> Calibrated:
     """A twin and its card written into a folder and its catalog; a refused one's card only.
 
-    Raises ModelError where the folder cannot be written to, or holds the FP32 model itself.
+    overwrite: whether an accepted model may replace one that is there. Raises MienError where the
+    folder cannot be written to, or holds the FP32 model itself.
     """
     check_folder(folder, source)
-    refusal = folder / f"{source.network}-{twin.card.precision}-refused.md"
-    card, path = refusal, None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if twin.model is not None:
-            entry = save_model(twin.model, source, folder)
-            name = f"{source.name}-{twin.card.precision}"
-            record_model(replace(entry, name=name, quality=_numbers(twin)))
-            card, path = folder / entry.card, entry.path
-            for outdated in (refusal, refusal.with_suffix(".json")):
-                outdated.unlink(missing_ok=True)
-        card.write_text(twin.card.markdown(), encoding="utf-8")
-        card.with_suffix(".json").write_text(twin.card.json(), encoding="utf-8")
     except OSError as error:
-        raise ModelError(f"cannot write to {folder}: {error.strerror or error}") from error
-    return Calibrated(path, card, twin.card.markdown())
+        raise ModelError(f"cannot make the folder {folder}: {error.strerror}") from error
+    remove_leftovers(folder)
+    text, told = twin.card.markdown(), twin.card.json().encode()
+    refusal = folder / f"{source.network}-{twin.card.precision}-refused.md"
+    with ExitStack() as opened:
+        if twin.model is None:
+            cards = {refusal: text.encode(), refusal.with_suffix(".json"): told}
+            for part in _parts(cards, opened, overwrite=True):
+                part.publish()
+            return Calibrated(None, refusal, text)
+        data = twin.model.SerializeToString()
+        entry = entry_like(source, data, folder)
+        card = folder / entry.card
+        files = {entry.path: data, card: text.encode(), card.with_suffix(".json"): told}
+        name = f"{source.name}-{twin.card.precision}"
+        listed = replace(entry, name=name, quality=_numbers(twin))
+        record_model(listed, _parts(files, opened, overwrite=overwrite))
+    for outdated in (refusal, refusal.with_suffix(".json")):
+        with suppress(OSError):
+            outdated.unlink()
+    return Calibrated(entry.path, card, text)
+
+
+def _parts(files: Mapping[Path, bytes], opened: ExitStack, *, overwrite: bool) -> list[PartialFile]:
+    """Files that are written and still want their names."""
+    parts = []
+    for path, data in files.items():
+        part = PartialFile(path, overwrite=overwrite, error=ModelError)
+        parts.append(opened.enter_context(part))
+        part.write(data)
+    return parts
 
 
 def entry_of(path: Path) -> ModelEntry:

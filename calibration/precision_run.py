@@ -221,9 +221,15 @@ def _way_to_pictures(network: str, catalog: Catalog) -> Way | None:
 
 
 def save_model(model: ModelProto, source: ModelEntry, folder: Path) -> ModelEntry:
-    """The entry of `model`, written into a folder, as a model like `source`."""
+    """The entry of `model`, written into a private folder, as a model like `source`."""
     data = model.SerializeToString()
-    (folder / f"{source.network}.onnx").write_bytes(data)
+    entry = entry_like(source, data, folder)
+    entry.path.write_bytes(data)
+    return entry
+
+
+def entry_like(source: ModelEntry, data: bytes, folder: Path) -> ModelEntry:
+    """The entry of the model file `data` in a folder, otherwise that of `source`."""
     return replace(
         source,
         file=f"{source.network}.onnx",

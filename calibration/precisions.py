@@ -49,7 +49,7 @@ def _measure(options: argparse.Namespace) -> int:
             check_folder(options.out, catalog.entry(name))
             made = Calibration(name, catalog, shots, data=data_name(options.data))
             twin = made.fp16() if options.precision == "fp16" else made.int8(options.rules)
-            keep(twin, catalog.entry(name), options.out)
+            keep(twin, catalog.entry(name), options.out, overwrite=True)
         except MienError as error:
             rows.append((name, *["-"] * (len(ROW) - 2), f"no: {error}"))
             status = 2

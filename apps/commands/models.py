@@ -22,6 +22,7 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that exists.")]
 Rules = Annotated[
     str, typer.Option(metavar="cpu|tensorrt", help="What the INT8 model is to run on.")
 ]
@@ -69,11 +70,12 @@ def calibrate(
     rules: Rules = "cpu",
     output: Output = None,
     models: options.Models = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model in FP16 or INT8, where the edit stays as good (with mien[export])."""
     from mien.calibration.calibrate import CalibratePlan, calibrate
 
-    made = calibrate(CalibratePlan(model, precision, data, rules, output, models))
+    made = calibrate(CalibratePlan(model, precision, data, rules, output, models, overwrite))
     typer.echo(made.text)
     if made.path is None:
         raise UsageError(f"{model} was not accepted in {precision}; {made.card} has the numbers")

@@ -89,3 +89,37 @@ def test_a_table_of_nothing_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert error.startswith("mien.calibration.precisions: no such folder: ")
     assert error.count("\n") == 1
+
+
+def test_an_accepted_model_is_replaced_with_leave_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Catalog.bundled().entry("warp")
+    keep(_twin(source), source, tmp_path)
+    before = _files(tmp_path)
+    with pytest.raises(ModelError, match="appeared meanwhile") as caught:
+        keep(_twin(source), source, tmp_path)
+    after = _files(tmp_path)
+    assert str(caught.value).endswith(f"kept as {tmp_path / 'warp_2.onnx'}")
+    assert after.pop("warp_2.onnx") == before["warp.onnx"]
+    assert after == before
+    words = ["calibrate", "warp", "--precision", "fp16", "-o", str(tmp_path)]
+    assert run(words) == 2, "said before anything is measured"
+    assert "add --overwrite" in capsys.readouterr().err
+    keep(_twin(source), source, tmp_path, overwrite=True)
+    Catalog.load(tmp_path).entry("warp").check_file()
+
+
+def test_what_lies_in_the_folder_is_not_written_through(tmp_path: Path) -> None:
+    source = Catalog.bundled().entry("warp")
+    folder, victims = tmp_path / "fast", tmp_path / "victims"
+    folder.mkdir()
+    victims.mkdir()
+    for name in ("warp.onnx", "warp.md", "warp.json", "warp-int8-refused.md", "catalog.toml"):
+        (victims / name).write_text("")
+        (folder / name).symlink_to(victims / name)
+    keep(_twin(source, "it shakes"), source, folder)
+    assert (folder / "warp-int8-refused.md").read_text().endswith("\n")
+    keep(_twin(source), source, folder, overwrite=True)
+    assert all(victim.read_bytes() == b"" for victim in victims.iterdir())
+    assert _files(folder).keys() == {"warp.onnx", "warp.md", "warp.json", "catalog.toml"}
