@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from mien.apps.triton_model import MODEL
 from mien.engines import Catalog, Network, UsageError
 from mien.engines.network import TensorSpec
 from mien.engines.networks import NETWORKS
+from mien.runtime.whole_file import copy_whole, write_whole
 
 FILTER = "mien_filter"
 TYPES = {
@@ -49,7 +49,7 @@ def export_triton(folder: Path, models: Path | None = None) -> list[str]:
 
     Each network of the default filter is one, and the filter itself another that calls them.
 
-    Raises UsageError, ModelError.
+    Raises UsageError, ModelError, VideoError.
     """
     catalog = Catalog.bundled() if models is None else Catalog.load(models)
     for network in NETWORKS:
@@ -59,9 +59,9 @@ def export_triton(folder: Path, models: Path | None = None) -> list[str]:
             raise UsageError(f"{folder} is not empty; name a new folder")
         for network in NETWORKS:
             version = _version(folder, network.name, network_config(network))
-            shutil.copyfile(catalog.entry(network).path, version / "model.onnx")
+            copy_whole(catalog.entry(network).path, version / "model.onnx")
         version = _version(folder, FILTER, FILTER_CONFIG)
-        (version / "model.py").write_text(MODEL, encoding="utf-8")
+        write_whole(version / "model.py", MODEL.encode())
     except OSError as error:
         raise UsageError(f"cannot write {folder}: {error.strerror}; name another folder") from error
     return [*(network.name for network in NETWORKS), FILTER]
@@ -90,5 +90,5 @@ def _tensors(side: str, specs: Sequence[TensorSpec]) -> str:
 def _version(folder: Path, name: str, config: str) -> Path:
     version = folder / name / "1"
     version.mkdir(parents=True)
-    (folder / name / "config.pbtxt").write_text(config, encoding="utf-8")
+    write_whole(folder / name / "config.pbtxt", config.encode())
     return version

@@ -21,6 +21,7 @@ from mien.calibration.facemesh import FaceMesh
 from mien.calibration.floors import EDITED
 from mien.calibration.sheet import write_sheet
 from mien.runtime.video import read_frames
+from mien.runtime.whole_file import write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for path in clips_of(options.clips):
             frames = itertools.islice(read_frames(path), options.frames)
             clips[path.stem] = measure_clip(frames, judge, editors)
-    options.out.write_text(json.dumps(report(clips), indent=1) + "\n")
+    text = json.dumps(report(clips), indent=1) + "\n"
+    write_whole(options.out, text.encode(), overwrite=True)
     if options.sheet:
         write_sheet(options.sheet, [clip.row for clip in clips.values() if clip.row is not None])
 

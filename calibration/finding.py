@@ -25,6 +25,7 @@ from mien.engines.networks import DETECTOR
 from mien.runtime.detection import FaceDetector
 from mien.runtime.frame import Frame
 from mien.runtime.video import read_frames
+from mien.runtime.whole_file import write_whole
 
 FRAME_STEP = 10
 LEAST_OVERLAP = 0.3  # intersection over union of two boxes that are one face
@@ -91,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             }
     for path in options.faceless:
         told["faceless"][path.name] = false_faces(path, detector)
-    options.out.write_text(json.dumps(told, indent=1) + "\n")
+    text = json.dumps(told, indent=1) + "\n"
+    write_whole(options.out, text.encode(), overwrite=True)
 
 
 if __name__ == "__main__":

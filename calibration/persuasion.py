@@ -19,6 +19,7 @@ from mien.calibration.judge import EmotionJudge
 from mien.calibration.persuade import persuade, still
 from mien.runtime.frame import Frame
 from mien.runtime.video import read_frames
+from mien.runtime.whole_file import write_whole
 
 CLIP_STEP = 10
 
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.clips:
         clips = (read_frames(path) for path in clips_of(options.clips))
         told["clips"] = persuade(clips, judge, editors, step=CLIP_STEP).report()
-    options.out.write_text(json.dumps(told, indent=1) + "\n")
+    text = json.dumps(told, indent=1) + "\n"
+    write_whole(options.out, text.encode(), overwrite=True)
 
 
 if __name__ == "__main__":

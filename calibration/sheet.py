@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from mien.engines.errors import VideoError
+from mien.runtime.whole_file import write_whole
 
 GAP_PX = 6
 HEADER_PX = 22
@@ -65,9 +66,12 @@ def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:
-    """Writes uint8 (H, W, 3) RGB as the picture `path`. Raises VideoError."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
-        raise VideoError(f"cannot write the picture {path}; check the folder and the suffix")
+    """Write uint8 (H, W, 3) RGB as the picture `path`. Raises VideoError."""
+    try:
+        data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
+    except cv2.error as error:
+        raise VideoError(f"cannot write the picture {path}; check the suffix") from error
+    write_whole(path, data.tobytes(), overwrite=True)
 
 
 def _within(picture: np.ndarray) -> np.ndarray:

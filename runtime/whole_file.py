@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mien.engines.errors import VideoError
-from mien.engines.partial_file import PartialFile, check_free
+from mien.engines.partial_file import PartialFile, check_free, remove_leftovers
 
 
 def write_whole(path: Path, data: bytes, *, overwrite: bool = False, durable: bool = False) -> None:
@@ -16,6 +16,7 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False, durable: bo
     `overwrite`) or cannot be written; where it appeared meanwhile, the data is kept beside it.
     """
     check_free(path, overwrite=overwrite)
+    remove_leftovers(path.parent)
     with PartialFile(path, overwrite=overwrite) as part:
         part.write(data)
         part.publish(durable=durable)
@@ -24,6 +25,7 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False, durable: bo
 def copy_whole(source: Path, path: Path, *, overwrite: bool = False) -> None:
     """Copy the bytes of `source` to `path` in the manner of `write_whole`."""
     check_free(path, overwrite=overwrite)
+    remove_leftovers(path.parent)
     with PartialFile(path, overwrite=overwrite) as part:
         copy_into(part, source)
         part.publish()
