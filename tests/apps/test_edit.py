@@ -8,9 +8,11 @@ import pytest
 
 from mien.apps.filter_run import STILL_PASSES
 from mien.apps.main import run
+from mien.runtime.frame import Frame
 from tests.apps.fakes import (
     EDITED,
     FACE,
+    FakeFilter,
     Makers,
     edited_brightness,
     scene,
@@ -207,3 +209,30 @@ def test_quality_is_obeyed(here: Path) -> None:
         assert run(arguments, Makers()) == 0
         sizes.append((here / "in_happy.jpg").stat().st_size)
     assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".png"])
+def test_an_output_that_appears_meanwhile_ends_in_one_line_and_the_edit_is_kept(
+    here: Path, capsys: Captured, suffix: str
+) -> None:
+    write = write_clip if suffix == ".mp4" else write_picture_file
+    source, output = write(here / f"in{suffix}"), here / f"in_happy{suffix}"
+
+    class Appearing(FakeFilter):
+        def apply(self, frame: Frame) -> Frame:
+            output.write_bytes(b"precious")
+            return super().apply(frame)
+
+    assert run(["edit", source.name, "--emotion", "happy"], Appearing) == 2
+    said = capsys.readouterr()
+    kept = f"in_happy_2{suffix}"
+    assert said.err.count("\n") == 1
+    assert "appeared meanwhile" in said.err
+    assert kept in said.err
+    assert output.read_bytes() == b"precious"
+    assert names(here) == sorted([source.name, output.name, kept])
+    if suffix == ".mp4":
+        assert min(edited_brightness(here / kept)) > 140
+    output.unlink()
+    assert run(["edit", ".", "--emotion", "happy"], Makers()) == 0, "what was kept is no input"
+    assert names(here) == sorted([source.name, output.name, kept])

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -305,8 +306,6 @@ def test_frames_reach_the_process_in_order(clip: Clip, tmp_path: Path) -> None:
 
 
 def test_an_edit_that_changes_the_size_is_refused(clip: Clip, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     def shrink(frame: Frame) -> Frame:
         small = tuple(replace(p, samples=p.samples[:-2].copy()) for p in frame.planes)
         return replace(frame, planes=small)
@@ -340,3 +339,112 @@ def test_a_full_disk_is_told_and_leaves_nothing(clip: Clip, tmp_path: Path) -> N
     )
     assert "disk is full" in run.stdout
     assert files_in(tmp_path) == ["in.mp4"]
+
+
+def test_an_output_that_appears_during_the_edit_is_not_replaced(clip: Clip, tmp_path: Path) -> None:
+    def appear(_: Progress) -> None:
+        (tmp_path / "out.mp4").write_bytes(b"precious")
+
+    def slowly(frame: Frame) -> Frame:
+        time.sleep(0.02)
+        return frame
+
+    source = clip("in.mp4", frames=30)
+    with pytest.raises(VideoError, match="appeared meanwhile") as caught:
+        edit_video(source, tmp_path / "out.mp4", slowly, progress=appear)
+    assert str(caught.value).endswith(f"kept as {tmp_path / 'out_2.mp4'}")
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+    assert len(list(read_frames(tmp_path / "out_2.mp4"))) == 30
+    edit_video(source, tmp_path / "out.mp4", slowly, VideoOptions(overwrite=True))
+    assert len(list(read_frames(tmp_path / "out.mp4"))) == 30
+    assert files_in(tmp_path) == ["in.mp4", "out.mp4", "out_2.mp4"]
+
+
+def test_a_folder_that_is_replaced_during_the_edit_costs_one_line(
+    clip: Clip, tmp_path: Path
+) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+
+    def move(frame: Frame) -> Frame:
+        if not (tmp_path / "moved").exists():
+            folder.rename(tmp_path / "moved")
+            folder.mkdir()
+        return frame
+
+    source = clip("in.mp4", frames=5)
+    with pytest.raises(VideoError, match="its folder was removed or replaced meanwhile"):
+        edit_video(source, folder / "out.mp4", move)
+    assert not [*folder.iterdir(), *(tmp_path / "moved").iterdir()]
+
+
+def test_of_two_edits_to_one_name_each_is_kept(clip: Clip, tmp_path: Path) -> None:
+    source = clip("in.mp4", frames=20)
+    script = f"""
+        import sys, time
+        from pathlib import Path
+        from mien.engines.errors import VideoError
+        from mien.runtime.video import edit_video
+
+        def slowly(frame):
+            time.sleep(0.1)
+            return frame
+
+        try:
+            edit_video(Path({str(source)!r}), Path({str(tmp_path / "out.mp4")!r}), slowly)
+        except VideoError as error:
+            sys.exit(str(error))
+    """
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    told = sorted(run.communicate(timeout=120)[1] for run in runs)
+    assert sorted(run.returncode for run in runs) == [0, 1]
+    assert told[0] == ""
+    assert told[1].endswith(f"kept as {tmp_path / 'out_2.mp4'}\n")
+    for name in ("out.mp4", "out_2.mp4"):
+        assert len(list(read_frames(tmp_path / name))) == 20
+    assert files_in(tmp_path) == ["in.mp4", "out.mp4", "out_2.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is killed")
+def test_the_next_edit_removes_what_a_killed_one_left(clip: Clip, tmp_path: Path) -> None:
+    source = clip("in.mp4", frames=20)
+    script = f"""
+        import os, signal
+        from pathlib import Path
+        from mien.runtime.video import edit_video
+        seen = []
+
+        def process(frame):
+            seen.append(frame)
+            if len(seen) == 10:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return frame
+
+        edit_video(Path({str(source)!r}), Path({str(tmp_path / "killed.mp4")!r}), process)
+    """
+    for _ in range(2):  # the second killed one removes what the first one left
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=60)
+        assert len(files_in(tmp_path)) == 2
+    edit_video(source, tmp_path / "out.mp4", identity)
+    assert files_in(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+def test_a_clip_in_which_nothing_was_edited_can_be_a_copy(clip: Clip, tmp_path: Path) -> None:
+    source = clip("in.mp4", frames=5)
+    report = edit_video(source, tmp_path / "out.mp4", identity, VideoOptions(copy_unedited=True))
+    assert report.is_copy
+    assert (tmp_path / "out.mp4").read_bytes() == source.read_bytes()
+
+    def brighten(frame: Frame) -> Frame:
+        luma = replace(frame.planes[0], samples=frame.planes[0].samples | 1)
+        return replace(frame, planes=(luma, *frame.planes[1:]))
+
+    options = VideoOptions(copy_unedited=True, overwrite=True)
+    report = edit_video(source, tmp_path / "out.mp4", brighten, options)
+    assert not report.is_copy
+    assert (tmp_path / "out.mp4").read_bytes() != source.read_bytes()
