@@ -10,13 +10,15 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mien.apps.panel.browser_camera import BrowserCamera
-from mien.apps.panel.mjpeg import JpegStream, next_jpeg
+from mien.apps.panel.mjpeg import JpegStream, Onlooker, next_jpeg
+from mien.apps.panel.offers import parse_sdp
 from mien.apps.panel.parsing import parse_offer
+from mien.apps.panel.places import Places
 from mien.apps.panel.presets import Presets
 from mien.apps.panel.preview import Kind, PreviewOutput
 from mien.apps.panel.protocol import Faces, Stats
@@ -46,25 +48,26 @@ class PanelApp:
         self._presets = Presets(settings.presets)
         self._steering = Steering(live.controls, self._presets)
         limits = settings.limits
-        self._sockets = Sockets(
-            self._steering, self._news, most=limits.sockets, send_s=limits.send_s
-        )
+        self._sockets = Sockets(self._steering, self._news, most=limits.sockets)
         camera = BrowserCamera(live, self._on_browser_camera)
-        self._peers = Peers(preview, camera, is_loopback=settings.is_loopback)
+        self._peers = Peers(preview, camera, most=limits.streams)
+        self._streams: Places[Onlooker] = Places(limits.streams)
+        self._singles: Places[Onlooker] = Places(limits.streams)
         self._routes = self._routed()
         self._loop = asyncio.get_running_loop()
         self._end_listening = live.controls.listen(self._on_change)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Nothing; answers one request, or talks on one WebSocket."""
+        """Answer one request, or talk on one WebSocket."""
         await self._routes(scope, receive, send)
 
     async def close(self) -> None:
-        """Nothing; everybody is told good-bye."""
+        """Tell everybody good-bye."""
         self._end_listening()
         self._sockets.close()
         self._preview.end_viewing()
         await self._peers.close()
+        await self._presets.close()
 
     def _routed(self) -> ASGIApp:
         return Starlette(
@@ -78,11 +81,6 @@ class PanelApp:
                 WebSocketRoute("/ws", self._sockets.serve),
             ]
         )
-
-    @property
-    def _is_full(self) -> bool:
-        # A browser that is still being answered does not look yet.
-        return max(self._preview.viewers, self._peers.count) >= self._settings.limits.streams
 
     def _on_change(self, state: ControlState) -> None:  # noqa: ARG002 -- it may be old by then
         with contextlib.suppress(RuntimeError):  # the server's loop has just been closed
@@ -106,23 +104,29 @@ class PanelApp:
         path = STATIC / name
         if path.name != name or path.suffix not in _TYPES or not path.is_file():
             return _refusal(HTTPStatus.NOT_FOUND, "there is no such file")
-        return FileResponse(path, media_type=_TYPES[path.suffix])
+        # They are small; in one piece there is nothing to ask for by halves.
+        return Response(path.read_bytes(), media_type=_TYPES[path.suffix])
 
     async def _stream(self, request: Request) -> Response:
         kind = _kind(request)
         if kind is None:
             return _refusal(HTTPStatus.BAD_REQUEST, "view must be edited or original")
-        if self._is_full:
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages show the picture")
-        return JpegStream(self._preview, kind, self._settings.limits.send_s)
+        onlooker = Onlooker(_client(request))
+        if not self._streams.take(onlooker):
+            return _full()
+        return JpegStream(self._preview, kind, onlooker, self._streams)
 
     async def _frame(self, request: Request) -> Response:
         kind = _kind(request)
         if kind is None:
             return _refusal(HTTPStatus.BAD_REQUEST, "view must be edited or original")
-        if self._is_full:
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages show the picture")
-        jpeg = await next_jpeg(self._preview, kind, FIRST_PICTURE_S)
+        onlooker = Onlooker(_client(request))
+        if not self._singles.take(onlooker):
+            return _full()
+        try:
+            jpeg = await next_jpeg(self._preview, kind, onlooker, FIRST_PICTURE_S)
+        finally:
+            self._singles.free(onlooker)
         if jpeg is None:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the camera gives no picture")
         return Response(jpeg, media_type="image/jpeg")
@@ -131,15 +135,17 @@ class PanelApp:
         body = await _body(request, self._settings.limits.body_bytes)
         if body is None:
             return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this request is too large")
-        if self._is_full:
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages show the picture")
-        client = request.client.host if request.client else "127.0.0.1"
         try:
             offer = parse_offer(body)
-            sdp = await self._peers.answer(offer.sdp, with_camera=offer.camera, client=client)
+            sdp = await self._peers.answer(
+                parse_sdp(offer.sdp),
+                with_camera=offer.camera,
+                client=_client(request),
+                server=str((request.scope["server"] or ("127.0.0.1",))[0]),
+            )
         except UsageError as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error))
-        return JSONResponse({"type": "answer", "sdp": sdp})
+        return _full() if sdp is None else JSONResponse({"type": "answer", "sdp": sdp})
 
     async def _health(self, request: Request) -> Response:  # noqa: ARG002
         return JSONResponse({"state": self._live.stats().state})
@@ -152,6 +158,10 @@ def _kind(request: Request) -> Kind | None:
     return "original" if view == "original" else None
 
 
+def _client(request: Request) -> str:
+    return request.client.host if request.client else "127.0.0.1"
+
+
 async def _body(request: Request, most: int) -> bytes | None:
     """The body of a request, None where it is larger than that."""
     body = b""
@@ -160,6 +170,10 @@ async def _body(request: Request, most: int) -> bytes | None:
         if len(body) > most:
             return None
     return body
+
+
+def _full() -> Response:
+    return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages show the picture")
 
 
 def _refusal(status: HTTPStatus, text: str) -> Response:

@@ -46,8 +46,12 @@ class BrowserCamera:
         self._changed(True)
         return source
 
+    def uses(self, source: PushSource) -> bool:
+        """Whether it is the camera now."""
+        return source is self._used
+
     def end(self, source: PushSource) -> None:
-        """Nothing; the machine's own camera is back, unless another browser's came meanwhile."""
+        """Take the machine's own camera again, unless another browser's came meanwhile."""
         if source is not self._used or self._own is None:
             return
         self._loop.use_source(self._own).close()

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mien.apps.panel.settings import PanelSettings
 
+MAX_FIELDS: Final = 16  # of an address; each costs time before it is known who asks
 STATIC: Final = "/static/"  # followed by the token, which modules that import each other keep
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -53,7 +54,7 @@ class Guard:
         self._max_body = settings.limits.body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Nothing; the application answers, or a refusal does."""
+        """Let the application answer, or refuse."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -81,7 +82,7 @@ class Guard:
         if not self._has_token(scope, headers):
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, "open the address that mien printed")
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length[:20]) > self._max_body:
+        if not length.isdecimal() or len(length) > 20 or int(length) > self._max_body:
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this request is too large")
 
     def _is_own_host(self, host: str) -> bool:
@@ -102,7 +103,11 @@ class Guard:
         return not self._is_loopback and _is_address(name)
 
     def _has_token(self, scope: Scope, headers: Mapping[str, str]) -> bool:
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        try:
+            fields = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=MAX_FIELDS)
+        except ValueError:  # there are more
+            return False
+        given = fields.get("token", [])
         kind, _, secret = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             given.append(secret.strip())

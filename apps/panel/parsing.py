@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -21,10 +22,20 @@ from mien.engines.errors import UsageError
 from mien.runtime.target import EMOTIONS, MAX_STRENGTH, emotion_name
 
 MAX_NAME: Final = 40  # characters of a preset's name
+MAX_MESSAGE: Final = 4096  # characters of a message; the longest that makes sense has a few hundred
+MAX_DEPTH: Final = 8  # of objects in objects; messages have two
+_MAX_DIGITS: Final = 20  # of a number
+# Strings, of which brackets are no part, and brackets. A string may lack its end, so that every
+# character is looked at once.
+_PARTS: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{\]}]', re.DOTALL)
 
 
 def parse_client_message(text: str | bytes) -> ClientMessage:
     """The message of a page or script. Raises ProtocolError, one line that says what is wrong."""
+    if not isinstance(text, str):
+        raise ProtocolError("a message must be text, not binary")
+    if len(text) > MAX_MESSAGE:
+        raise ProtocolError(f"a message may have {MAX_MESSAGE} characters, not {len(text)}")
     message = _object(text)
     kind = message.pop("type", None)
     parse = _PARSERS.get(kind) if isinstance(kind, str) else None
@@ -33,9 +44,12 @@ def parse_client_message(text: str | bytes) -> ClientMessage:
     return parse(message)
 
 
-def parse_offer(text: str | bytes) -> Offer:
+def parse_offer(body: bytes) -> Offer:
     """The body of a POST to `/offer`. Raises ProtocolError."""
-    offer = _object(text)
+    try:
+        offer = _object(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ProtocolError("an offer must be UTF-8") from None
     sdp, camera = offer.get("sdp"), offer.get("camera", False)
     if offer.get("type") != "offer" or not isinstance(sdp, str) or not isinstance(camera, bool):
         raise ProtocolError("an offer must have type, sdp and camera")
@@ -66,11 +80,35 @@ def parse_name(value: object) -> str:
     return name
 
 
-def _object(text: str | bytes) -> dict[str, Any]:
+def parse_json(text: str, max_depth: int = MAX_DEPTH) -> Any:
+    """What a JSON text says; without NaN and infinity, which JSON does not have.
+
+    Raises ProtocolError where it is none, is nested deeper, or has a number of very many digits.
+    """
+    depth = 0
+    for part in _PARTS.finditer(text):
+        first = part[0][0]
+        depth += (first in "[{") - (first in "]}")
+        if depth > max_depth:
+            raise ProtocolError(f"this JSON is nested more than {max_depth} deep")
     try:
-        value = json.loads(text)
+        return json.loads(text, parse_int=_integer, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise ProtocolError("this is not JSON") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:  # the time it takes grows with the square
+        raise ProtocolError(f"a number may have {_MAX_DIGITS} digits, not {len(digits)}")
+    return int(digits)
+
+
+def _no_number(name: str) -> float:
+    raise ProtocolError(f"{name} is no number in JSON")
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = parse_json(text)
     if not isinstance(value, dict):
         raise ProtocolError("a message must be a JSON object")
     return value

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mien.apps.panel.parsing import parse_intensity, parse_name, parse_weights
+from mien.apps.panel.parsing import parse_intensity, parse_json, parse_name, parse_weights
 from mien.apps.panel.protocol import Preset, ProtocolError
 from mien.engines.errors import UsageError, VideoError
 from mien.runtime.whole_file import write_whole
 
 MAX_PRESETS: Final = 100
+MAX_BYTES: Final = 256 * 1024  # of the file; a hundred presets take some 40 kB
+WRITE_EVERY_S: Final = 0.2  # what is saved meanwhile is written at once
 _VERSION = 1
 
 
 class Presets:
-    """Presets in a JSON file; every method may be called from any thread.
+    """Presets in a JSON file; used in the server's thread, the file in another.
 
     A file that cannot be read is left alone until the next save, which replaces it; what was
     wrong stands in `message`.
@@ -26,38 +29,65 @@ class Presets:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
         self.message: str | None = None
-        self._presets = self._read()
+        self._kept = self._wanted = self._read()  # in the file, and what it is to become
+        self._writing: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._written_s = 0.0
 
     def all(self) -> tuple[Preset, ...]:
-        """The presets in the order in which they were first saved."""
-        with self._lock:
-            return tuple(self._presets.values())
+        """The presets in the file, in the order in which they were first saved."""
+        return tuple(self._kept.values())
 
     def get(self, name: str) -> Preset:
         """The preset of that name. Raises UsageError."""
-        with self._lock:
-            if name not in self._presets:
-                raise UsageError(f"there is no preset {name!r}")
-            return self._presets[name]
+        if name not in self._wanted:
+            raise UsageError(f"there is no preset {name!r}")
+        return self._wanted[name]
 
-    def save(self, preset: Preset) -> None:
-        """Nothing; keeps the preset, in the place of one of the same name. Raises UsageError."""
-        with self._lock:
-            if preset.name not in self._presets and len(self._presets) >= MAX_PRESETS:
-                raise UsageError(f"there are {MAX_PRESETS} presets already; delete one")
-            self._replace({**self._presets, preset.name: preset})
+    async def save(self, preset: Preset) -> None:
+        """Keep the preset, in the place of one of the same name. Raises UsageError."""
+        if preset.name not in self._wanted and len(self._wanted) >= MAX_PRESETS:
+            raise UsageError(f"there are {MAX_PRESETS} presets already; delete one")
+        await self._keep({**self._wanted, preset.name: preset})
 
-    def delete(self, name: str) -> None:
-        """Nothing; forgets the preset. Raises UsageError."""
-        with self._lock:
-            if name not in self._presets:
-                raise UsageError(f"there is no preset {name!r}")
-            self._replace({key: kept for key, kept in self._presets.items() if key != name})
+    async def delete(self, name: str) -> None:
+        """Forget the preset. Raises UsageError."""
+        if name not in self._wanted:
+            raise UsageError(f"there is no preset {name!r}")
+        await self._keep({key: kept for key, kept in self._wanted.items() if key != name})
 
-    def _replace(self, presets: dict[str, Preset]) -> None:
+    async def close(self) -> None:
+        """Return when everything is written."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+        async with self._one_at_a_time:
+            pass
+
+    async def _keep(self, presets: dict[str, Preset]) -> None:
         """Writes first, so that what is shown is what was kept."""
+        self._wanted = presets
+        if self._writing is None:
+            self._writing = asyncio.ensure_future(self._write_soon())
+            self._writing.add_done_callback(_seen)
+        await asyncio.shield(self._writing)
+
+    async def _write_soon(self) -> None:
+        async with self._one_at_a_time:
+            await asyncio.sleep(self._written_s + WRITE_EVERY_S - time.monotonic())
+            presets, self._writing = self._wanted, None  # what comes now is for the next time
+            try:
+                await asyncio.to_thread(self._write, presets)
+            except UsageError:
+                if self._wanted is presets:
+                    self._wanted = self._kept
+                raise
+            finally:
+                self._written_s = time.monotonic()
+            self._kept = presets
+            self.message = None
+
+    def _write(self, presets: dict[str, Preset]) -> None:
         entries = [
             {"name": kept.name, "target": dict(kept.target), "intensity": kept.intensity}
             for kept in presets.values()
@@ -68,18 +98,26 @@ class Presets:
             write_whole(self._path, text.encode(), overwrite=True)
         except (OSError, VideoError) as error:
             raise UsageError(f"presets cannot be kept in {self._path}: {error}") from error
-        self._presets = presets
-        self.message = None
 
     def _read(self) -> dict[str, Preset]:
         try:
-            content = json.loads(self._path.read_bytes())
-            return {preset.name: preset for preset in map(_preset, content["presets"])}
+            return _presets(self._path)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, KeyError, RecursionError, ProtocolError) as error:
+        except (OSError, ValueError, TypeError, KeyError, ProtocolError) as error:
             self.message = f"the presets in {self._path} cannot be read: {error}"
             return {}
+
+
+def _presets(path: Path) -> dict[str, Preset]:
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"they are larger than {MAX_BYTES} bytes")
+    presets = [_preset(entry) for entry in parse_json(data.decode("utf-8"))["presets"]]
+    if len(presets) > MAX_PRESETS:
+        raise ValueError(f"they are {len(presets)}, more than {MAX_PRESETS}")
+    return {preset.name: preset for preset in presets}
 
 
 def _preset(entry: Mapping[str, Any]) -> Preset:
@@ -88,3 +126,9 @@ def _preset(entry: Mapping[str, Any]) -> Preset:
         parse_weights(entry["target"]),
         parse_intensity(entry["intensity"]),
     )
+
+
+def _seen(writing: asyncio.Task[None]) -> None:
+    """Whoever saved may be gone when it fails: then nobody asks for the error."""
+    if not writing.cancelled():
+        writing.exception()

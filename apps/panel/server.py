@@ -11,10 +11,10 @@ from typing import Final
 import uvicorn
 
 from mien.apps.panel.app import PanelApp
-from mien.apps.panel.connections import protocol_class
+from mien.apps.panel.connections import Lines, PanelWebSocket
 from mien.apps.panel.guard import Guard
 from mien.apps.panel.preview import PreviewOutput
-from mien.apps.panel.settings import PanelSettings, listening_socket
+from mien.apps.panel.settings import BACKLOG, PanelSettings, listening_socket, tls_context
 from mien.apps.panel.steering import Loop
 from mien.engines.errors import DeviceError
 
@@ -96,7 +96,14 @@ class PanelServer:
         encoders = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="mien-encoder")
         asyncio.get_running_loop().set_default_executor(encoders)
         app = PanelApp(self._live, self._settings, self.preview)
-        server = uvicorn.Server(self._config(app))
+        limits = self._settings.limits
+        lines = Lines(
+            most=limits.connections,
+            request_s=limits.request_s,
+            send_s=limits.send_s,
+            tls=tls_context(self._settings),
+        )
+        server = uvicorn.Server(self._config(app, lines))
         serving = asyncio.ensure_future(server.serve(sockets=[self._socket]))
         try:
             while not self._ended.is_set() and not serving.done():
@@ -105,15 +112,17 @@ class PanelServer:
                 await asyncio.sleep(_POLL_S)
         finally:
             await app.close()
+            lines.close(served=False)
             server.should_exit = True
             await serving
+            lines.close(served=True)
 
-    def _config(self, app: PanelApp) -> uvicorn.Config:
+    def _config(self, app: PanelApp, lines: Lines) -> uvicorn.Config:
         settings, limits = self._settings, self._settings.limits
         return uvicorn.Config(
             Guard(app, settings, self.port),
-            http=protocol_class(most=limits.connections, request_s=limits.request_s),
-            ws="websockets-sansio",
+            http=lines.protocol_class(),
+            ws=PanelWebSocket,
             ws_max_size=limits.message_bytes,
             ws_per_message_deflate=False,
             lifespan="off",
@@ -125,6 +134,5 @@ class PanelServer:
             timeout_keep_alive=5,
             timeout_graceful_shutdown=2,
             h11_max_incomplete_event_size=16 * 1024,
-            ssl_certfile=settings.certificate,
-            ssl_keyfile=settings.key,
+            backlog=BACKLOG,
         )

@@ -19,6 +19,7 @@ PORT: Final = 8765
 _PORTS_TRIED = 100  # above a port that is taken
 # What a slow reader has not taken yet is old: two pictures, not the megabytes the system allows.
 _SEND_BUFFER = 128 * 1024
+BACKLOG: Final = 128  # connections that wait to be accepted
 
 
 def new_token() -> str:
@@ -58,18 +59,19 @@ class PreviewSettings:
 class Limits:
     """What the panel takes from one side of the network before it says no.
 
-    connections: open at a time; sockets: of them WebSockets; streams: pictures and videos.
-    message_bytes: of a WebSocket message; body_bytes: of a request. request_s: for a request to
-    arrive whole; send_s: for a reader to take a picture.
+    connections: open at a time; sockets: of them WebSockets; streams: of JPEGs, and as many videos
+    and single pictures. message_bytes: of a WebSocket message; body_bytes: of a request.
+    request_s: for an encrypted connection and a request to come whole; send_s: for a reader to take
+    what was sent, such as a picture.
     """
 
     connections: int = 64
     sockets: int = 16
     streams: int = 8
     message_bytes: int = 64 * 1024
-    body_bytes: int = 256 * 1024
+    body_bytes: int = 64 * 1024
     request_s: float = 5.0
-    send_s: float = 10.0
+    send_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,7 @@ class PanelSettings:
                 "so it asks for --certificate and --key (PEM); the default listens to this machine "
                 "only"
             )
-        if self.certificate is not None:
-            _check_pair(self.certificate, self.key)
+        tls_context(self)
 
     @property
     def is_loopback(self) -> bool:
@@ -123,8 +124,11 @@ class PanelSettings:
         return "http" if self.certificate is None else "https"
 
 
-def _check_pair(certificate: Path, key: Path | None) -> None:
-    """Raises UsageError where they cannot be used together."""
+def tls_context(settings: PanelSettings) -> ssl.SSLContext | None:
+    """What encrypts, None without a certificate. Raises UsageError where they cannot be used."""
+    certificate, key = settings.certificate, settings.key
+    if certificate is None:
+        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # without a password there is no question on the terminal
@@ -134,6 +138,8 @@ def _check_pair(certificate: Path, key: Path | None) -> None:
             f"--certificate {certificate} and --key {key} cannot be used; give a certificate and "
             "its own key, both in PEM and without a password"
         ) from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def listening_socket(settings: PanelSettings) -> socket.socket:
@@ -157,7 +163,7 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         bound.bind(address)
         # Bound alone is not taken: another program could still listen first.
-        bound.listen(128)
+        bound.listen(BACKLOG)
     except OSError:
         bound.close()
         raise

@@ -4,50 +4,86 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketState
 
 from mien.apps.panel.parsing import parse_client_message
-from mien.apps.panel.protocol import Faces, ProtocolError, Refusal, ServerMessage, Stats, encode
+from mien.apps.panel.places import STALLED_S, TENURE_S, Places, Rate
+from mien.apps.panel.protocol import (
+    DeletePreset,
+    Faces,
+    Ping,
+    Presets,
+    ProtocolError,
+    Refusal,
+    SavePreset,
+    ServerMessage,
+    Stats,
+    encode,
+)
 from mien.apps.panel.steering import Steering
 from mien.engines.errors import MienError
 
 BAD_MESSAGES: Final = 3  # in a row, after which somebody is not worth listening to
+MESSAGES_A_SECOND: Final = 50  # a slider that is moved makes 20
+MESSAGES_AT_ONCE: Final = 100
 _POLICY, _GOING_AWAY, _TRY_LATER = 1008, 1001, 1013
 _TICK_S: Final = 0.1
 _TICKS_A_STATS: Final = 5
+_STATE_EVERY_S: Final = 0.05
+_TOO_FAST: Final = Refusal(f"slower, please: {MESSAGES_A_SECOND} messages a second are read")
 
 
 class _Client:
     """One end of the line. A message that still waits is replaced by a newer one of its type."""
 
-    def __init__(self, websocket: WebSocket, send_s: float) -> None:
+    def __init__(self, websocket: WebSocket) -> None:
         self.websocket = websocket
-        self._send_s = send_s
-        self._outbox: dict[str, ServerMessage] = {}
-        self._filled = asyncio.Event()
+        self.address = websocket.client.host if websocket.client else ""
+        self.rate = Rate(MESSAGES_A_SECOND, MESSAGES_AT_ONCE)
+        self.has_spoken = False  # sense
+        self.heard_s = time.monotonic()
+        self.is_slowed = False
         self.close_code: int | None = None
+        self._sending_s: float | None = None  # since when
+        self._outbox: dict[str, str] = {}
+        self._filled = asyncio.Event()
 
-    def put(self, message: ServerMessage) -> None:
-        self._outbox.pop(message.type, None)
-        self._outbox[message.type] = message
+    def put(self, kind: str, text: str) -> None:
+        self._outbox.pop(kind, None)
+        self._outbox[kind] = text
         self._filled.set()
 
     def end(self, code: int) -> None:
-        """Nothing; what waits is still sent, then the line is closed."""
+        """Close the line, after what waits was sent."""
         self.close_code = code
         self._filled.set()
 
+    def spare(self, now_s: float) -> tuple[int, float] | None:
+        """Who takes nothing; then who never said anything; then who was silent longest."""
+        if self._sending_s is not None and now_s - self._sending_s > STALLED_S:
+            return 3, now_s - self._sending_s
+        silent_s = now_s - self.heard_s
+        return (1 if self.has_spoken else 2, silent_s) if silent_s >= TENURE_S else None
+
+    def make_room(self) -> None:
+        """Close the line: somebody newer has the place."""
+        self._outbox.clear()
+        self.end(_TRY_LATER)
+
     async def send_all(self) -> None:
-        """Nothing; returns when the client is ended, or takes too long for a message."""
+        """Return when the client is ended. Who takes nothing is cut off by the connection."""
         while True:
             await self._filled.wait()
             self._filled.clear()
             while self._outbox:
-                message = self._outbox.pop(next(iter(self._outbox)))
-                await asyncio.wait_for(self.websocket.send_text(encode(message)), self._send_s)
+                text = self._outbox.pop(next(iter(self._outbox)))
+                self._sending_s = time.monotonic()
+                await self.websocket.send_text(text)
+                self._sending_s = None
             if self.close_code is not None:
                 return
 
@@ -59,47 +95,51 @@ class Sockets:
     """
 
     def __init__(
-        self,
-        steering: Steering,
-        news: Callable[[], tuple[Stats, Faces]],
-        *,
-        most: int,
-        send_s: float,
+        self, steering: Steering, news: Callable[[], tuple[Stats, Faces]], *, most: int
     ) -> None:
         self._steering, self._news = steering, news
-        self._most, self._send_s = most, send_s
-        self._clients: set[_Client] = set()
+        self._clients: Places[_Client] = Places(most)
         self._ticking: asyncio.Task[None] | None = None
+        self._telling: asyncio.TimerHandle | None = None  # of the state
+        self._told_s = 0.0
 
     def tell(self, message: ServerMessage) -> None:
-        """Nothing; everybody gets the message."""
+        """Send everybody the message."""
+        text = encode(message)
         for client in self._clients:
-            client.put(message)
+            client.put(message.type, text)
 
     def tell_state(self) -> None:
-        """Nothing; everybody is told how everything is set."""
-        self.tell(self._steering.state())
+        """Tell everybody how everything is set, soon, and once for all that changed till then."""
+        if self._telling is None:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_at(self._told_s + _STATE_EVERY_S, self._tell_state)
 
     def close(self) -> None:
-        """Nothing; everybody is told that the panel goes away."""
+        """Tell everybody that the panel goes away."""
         for client in self._clients:
             client.end(_GOING_AWAY)
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Nothing; returns when the line is closed."""
+        """Return when the line is closed."""
         await websocket.accept()
-        if len(self._clients) >= self._most:
+        client = _Client(websocket)
+        if not self._clients.take(client):
             await websocket.close(_TRY_LATER, "too many pages are open")
             return
-        client = _Client(websocket, self._send_s)
-        client.put(self._steering.hello())
-        self._clients.add(client)
+        hello = self._steering.hello()
+        client.put(hello.type, encode(hello))
         if self._ticking is None:
             self._ticking = asyncio.ensure_future(self._tick())
         try:
             await self._talk(client)
         finally:
-            self._clients.discard(client)
+            self._clients.free(client)
+
+    def _tell_state(self) -> None:
+        self._telling = None
+        self._told_s = asyncio.get_running_loop().time()
+        self.tell(self._steering.state())
 
     async def _talk(self, client: _Client) -> None:
         reading = asyncio.ensure_future(self._listen(client))
@@ -114,9 +154,9 @@ class Sockets:
 
     async def _hang_up(self, client: _Client) -> None:
         if client.websocket.client_state is not WebSocketState.DISCONNECTED:
-            with contextlib.suppress(RuntimeError, OSError, asyncio.TimeoutError):
+            with contextlib.suppress(RuntimeError, OSError):
                 code = _GOING_AWAY if client.close_code is None else client.close_code
-                await asyncio.wait_for(client.websocket.close(code), self._send_s)
+                await client.websocket.close(code)
 
     async def _listen(self, client: _Client) -> None:
         bad = 0
@@ -124,28 +164,42 @@ class Sockets:
             received = await client.websocket.receive()
             if received["type"] == "websocket.disconnect":
                 return
+            await self._slow_down(client)
             text = received.get("text")
             try:
-                self._handle(client, received.get("bytes", b"") if text is None else text)
+                await self._handle(client, received.get("bytes", b"") if text is None else text)
                 bad = 0
             except MienError as error:
                 bad = bad + 1 if isinstance(error, ProtocolError) else 0
-                client.put(Refusal(str(error)))
+                client.put(Refusal.type, encode(Refusal(str(error))))
         client.end(_POLICY)
         await asyncio.Event().wait()  # the writer ends the line, after the reason
 
-    def _handle(self, client: _Client, text: str | bytes) -> None:
-        answer, news = self._steering.do(parse_client_message(text))
+    async def _slow_down(self, client: _Client) -> None:
+        """Wait for this message's turn: nothing is lost, and nobody else waits."""
+        wait_s = client.rate.wait_s()
+        client.rate.take()
+        if wait_s and not client.is_slowed:
+            client.put(Refusal.type, encode(_TOO_FAST))
+        client.is_slowed = wait_s > 0
+        await asyncio.sleep(wait_s)
+
+    async def _handle(self, client: _Client, text: str | bytes) -> None:
+        message = parse_client_message(text)
+        client.has_spoken, client.heard_s = True, time.monotonic()
+        answer = await self._steering.do(message)
         if answer is not None:
-            client.put(answer)
-        if news is not None:
-            self.tell(news)
+            client.put(answer.type, encode(answer))
+        if isinstance(message, SavePreset | DeletePreset):
+            self.tell(Presets(self._steering.presets.all()))
+        elif not isinstance(message, Ping):
+            self.tell_state()
 
     async def _tick(self) -> None:
-        """Tells everybody how it goes, until nobody is there."""
+        """Tell everybody how it goes, until nobody is there."""
         faces, count = None, 0
         try:
-            while self._clients:
+            while len(self._clients):
                 stats, seen = self._news()
                 if count % _TICKS_A_STATS == 0:
                     self.tell(stats)

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any, Final, Protocol
 
 from mien.apps.panel import protocol
+from mien.apps.panel.places import Rate
 from mien.apps.panel.presets import Presets
 from mien.apps.panel.protocol import (
     ApplyPreset,
@@ -24,7 +25,7 @@ from mien.apps.panel.protocol import (
     target_of,
     weights_of,
 )
-from mien.apps.panel.protocol import Presets as PresetList
+from mien.engines.errors import UsageError
 from mien.engines.generators import GANS, MODES
 from mien.runtime import methods
 from mien.runtime.live.capture import Source
@@ -33,6 +34,9 @@ from mien.runtime.live.output import Output
 from mien.runtime.live.values import LiveStats
 from mien.runtime.target import EMOTIONS, MAX_STRENGTH
 
+# Making the networks of another method takes the processor from the filter.
+_METHODS_A_SECOND: Final = 0.5
+_METHODS_AT_ONCE: Final = 6
 HOTKEYS: Final[Mapping[str, str]] = {
     **{str(place): emotion for place, emotion in enumerate(EMOTIONS, start=1)},
     "0": "none",
@@ -75,6 +79,7 @@ class Steering:
     def __init__(self, controls: Controls, presets: Presets) -> None:
         self._controls, self.presets = controls, presets
         self._lock = threading.Lock()
+        self._methods = Rate(_METHODS_A_SECOND, _METHODS_AT_ONCE)
         target = controls.snapshot().target
         self._intensity = 1.0 if target is None else target.strength
         self.browser_camera = False
@@ -106,22 +111,20 @@ class Steering:
             browser_camera=self.browser_camera,
         )
 
-    def do(self, message: ClientMessage) -> tuple[ServerMessage | None, ServerMessage | None]:
-        """The answer to who sent it, and what everybody is told. Raises UsageError."""
+    async def do(self, message: ClientMessage) -> ServerMessage | None:
+        """The answer to who sent it. Raises UsageError."""
         if isinstance(message, Ping):
-            return Pong(message.t), None
+            return Pong(message.t)
         if isinstance(message, Change):
             self._change(message)
-            return None, self.state()
-        if isinstance(message, ApplyPreset):
+        elif isinstance(message, ApplyPreset):
             preset = self.presets.get(message.name)
             self._change(Change(target=preset.target, intensity=preset.intensity))
-            return None, self.state()
-        if isinstance(message, DeletePreset):
-            self.presets.delete(message.name)
+        elif isinstance(message, DeletePreset):
+            await self.presets.delete(message.name)
         else:
-            self.presets.save(self._preset(message))
-        return None, PresetList(self.presets.all())
+            await self.presets.save(self._preset(message))
+        return None
 
     def _intensity_of(self, state: ControlState) -> float:
         with self._lock:
@@ -138,6 +141,9 @@ class Steering:
         }
         if change.method is not None and change.gan is None:
             changes["gan"] = None  # a generator belongs to its method
+        method = changes.get("method", now.method), changes.get("gan", now.gan)
+        if method != (now.method, now.gan):
+            self._count_method()
         intensity = self._intensity_of(now)
         if change.target is not None or change.intensity is not None:
             weights = weights_of(now.target) if change.target is None else change.target
@@ -146,6 +152,11 @@ class Steering:
         self._controls.update(**changes)
         with self._lock:
             self._intensity = intensity
+
+    def _count_method(self) -> None:
+        if wait_s := self._methods.wait_s():
+            raise UsageError(f"the method changes too often; wait {wait_s:.0f} s")
+        self._methods.take()
 
     def _preset(self, message: SavePreset) -> Preset:
         state = self.state()

@@ -7,7 +7,8 @@ import contextlib
 import functools
 import ipaddress
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import av
@@ -23,11 +24,17 @@ from aiortc.exceptions import OperationError
 from aiortc.mediastreams import VIDEO_CLOCK_RATE, VIDEO_TIME_BASE, MediaStreamError
 
 from mien.apps.panel.browser_camera import BrowserCamera, frame_of_browser
+from mien.apps.panel.offers import MAX_CANDIDATES, VideoOffer
+from mien.apps.panel.places import TENURE_S, Places, Rate
 from mien.apps.panel.preview import PreviewOutput, Shown
 from mien.engines.errors import UsageError
 from mien.runtime.live.capture import SILENT_S, PushSource
 
-CONNECT_S: Final = 15.0  # for a browser to come after its offer was answered
+CONNECT_S: Final = 8.0  # for a browser to come after its offer was answered
+MAX_CAMERA_PIXELS: Final = 4096 * 2304
+MAX_PACKETS: Final = 1024  # that came and were not looked at yet
+_NEGOTIATE_S: Final = 5.0
+_OFFERS_A_SECOND: Final = 4.0
 _CAMERA: Final = "browser camera"
 _LOOPBACK: Final = "127.0.0.1"
 # What aiortc's parser raises where an offer is not one.
@@ -69,44 +76,108 @@ class PreviewTrack(MediaStreamTrack):
         return shown.picture
 
     def stop(self) -> None:
-        """Nothing; nobody looks any more."""
+        """End the viewing."""
         self._viewing.close()
         super().stop()
 
 
-class Peers:
-    """The browsers connected by WebRTC; used in the server's thread.
+class Peer:
+    """One browser that is connected by WebRTC, or is about to be.
 
-    is_loopback: only this machine is talked to, whatever an offer says.
+    address: the machine it is on.
     """
 
-    def __init__(self, preview: PreviewOutput, camera: BrowserCamera, *, is_loopback: bool) -> None:
+    def __init__(self, connection: RTCPeerConnection, address: str) -> None:
+        self.connection, self.address = connection, address
+        self.is_answered = False
+        self.is_camera = False
+        self.close: Callable[[], None] = lambda: None
+        self._began_s = time.monotonic()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the browser came."""
+        return bool(self.connection.connectionState == "connected")
+
+    def spare(self, now_s: float) -> tuple[int, float] | None:
+        """Who did not come yet, then who has looked longest; never the camera in use."""
+        lasted_s = now_s - self._began_s
+        if not self.is_answered or self.is_camera or lasted_s < TENURE_S:
+            return None
+        return (1 if self.is_connected else 2), lasted_s
+
+    def make_room(self) -> None:
+        """Close the connection soon: somebody newer has the place."""
+        self.close()
+
+
+class Peers:
+    """The browsers connected by WebRTC; used in the server's thread."""
+
+    def __init__(self, preview: PreviewOutput, camera: BrowserCamera, *, most: int) -> None:
         self._preview, self._camera = preview, camera
-        self._is_loopback = is_loopback
-        self._open: set[RTCPeerConnection] = set()
+        self._places: Places[Peer] = Places(most)
+        self._open: set[Peer] = set()  # also those that have to make room
+        self._one_at_a_time = asyncio.Lock()
+        self._offers = Rate(_OFFERS_A_SECOND, most)
+        self._most = self._waiting = most
+        self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         # It reports what a browser that leaves in the middle brings about, line by line.
         logging.getLogger("aiortc").setLevel(logging.CRITICAL)
         logging.getLogger("aioice").setLevel(logging.CRITICAL)
 
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return len(self._open)
-
-    async def answer(self, sdp: str, *, with_camera: bool, client: str) -> str:
-        """The SDP that answers a browser's offer.
+    async def answer(
+        self, offer: VideoOffer, *, with_camera: bool, client: str, server: str
+    ) -> str | None:
+        """The SDP that answers a browser's offer, None where there are too many.
 
         with_camera: the video that the offer sends becomes the camera. client: the address the
-        offer came from. Raises UsageError for an offer that makes no sense.
+        offer came from. server: the one it came to, where alone ports are opened.
+        Raises UsageError for an offer that makes no sense.
         """
-        peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        if with_camera and not offer.sends:
+            raise UsageError("this offer sends no video that could be the camera")
+        if self._waiting == 0:
+            return None
+        self._waiting -= 1
+        try:
+            async with self._one_at_a_time:
+                if self._is_closed:
+                    return None
+                await asyncio.sleep(self._offers.wait_s())
+                self._offers.take()
+                sdp = offer.sdp(with_camera=with_camera, client=plain_address(client))
+                return await self._answer(sdp, with_camera, client, plain_address(server))
+        finally:
+            self._waiting += 1
+
+    async def close(self) -> None:
+        """Tell all good-bye."""
+        self._is_closed = True
+        async with self._one_at_a_time:  # one that is being answered has its ports by then
+            for peer in list(self._open):
+                await self._close(peer)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _answer(
+        self,
+        sdp: str,
+        with_camera: bool,
+        client: str,
+        server: str,
+    ) -> str | None:
+        peer = Peer(RTCPeerConnection(RTCConfiguration(iceServers=[])), client)
+        peer.close = lambda: self._start(self._close(peer))
+        if not self._places.take(peer):
+            await peer.connection.close()
+            return None
         self._open.add(peer)
         try:
-            return await self._negotiate(peer, reachable(sdp, client), with_camera)
-        except UsageError:
-            await self._close(peer)
-            raise
+            negotiating = self._negotiate(peer, sdp, with_camera, server)
+            return await asyncio.wait_for(negotiating, _NEGOTIATE_S)
         except _BAD_OFFER as error:
             await self._close(peer)
             raise UsageError("this is not an offer for WebRTC") from error
@@ -114,72 +185,77 @@ class Peers:
             await self._close(peer)
             raise
 
-    async def close(self) -> None:
-        """Nothing; all are told good-bye."""
-        for peer in list(self._open):
-            await self._close(peer)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _negotiate(self, peer: RTCPeerConnection, sdp: str, with_camera: bool) -> str:
-        peer.on("connectionstatechange", functools.partial(self._on_state, peer))
+    async def _negotiate(
+        self,
+        peer: Peer,
+        sdp: str,
+        with_camera: bool,
+        server: str,
+    ) -> str:
+        connection = peer.connection
+        connection.on("connectionstatechange", functools.partial(self._on_state, peer))
         if with_camera:
-            peer.on("track", self._on_track)
-        await peer.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
-        videos = [line for line in peer.getTransceivers() if line.kind == "video"]
-        if not videos:
-            raise UsageError("the offer has no video")
-        if self._is_loopback:
-            for transceiver in peer.getTransceivers():
-                _keep_to_loopback(transceiver)
-        peer.addTrack(PreviewTrack(self._preview))
-        await peer.setLocalDescription(await peer.createAnswer())
+            connection.on("track", functools.partial(self._on_track, peer))
+        await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+        (transceiver,) = connection.getTransceivers()
+        gatherer = transceiver.receiver.transport.transport.iceGatherer
+        _keep_to(gatherer._connection, server)
+        connection.addTrack(PreviewTrack(self._preview))
+        await connection.setLocalDescription(await connection.createAnswer())
+        if any(candidate.ip != server for candidate in gatherer.getLocalCandidates()):
+            raise UsageError("WebRTC opens ports where the panel does not listen")
+        peer.is_answered = True
         self._start(self._drop_if_not_there(peer))
-        return str(peer.localDescription.sdp)
+        return str(connection.localDescription.sdp)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _drop_if_not_there(self, peer: RTCPeerConnection) -> None:
+    async def _drop_if_not_there(self, peer: Peer) -> None:
         await asyncio.sleep(CONNECT_S)
-        if peer.connectionState != "connected":
+        if not peer.is_connected:
             await self._close(peer)
 
-    async def _on_state(self, peer: RTCPeerConnection) -> None:
-        if peer.connectionState in ("failed", "closed"):
+    async def _on_state(self, peer: Peer) -> None:
+        if peer.connection.connectionState in ("failed", "closed"):
             await self._close(peer)
 
-    def _on_track(self, track: MediaStreamTrack) -> None:
+    def _on_track(self, peer: Peer, track: MediaStreamTrack) -> None:
         if track.kind == "video":
-            self._start(self._take_frames(track))
+            self._start(self._take_frames(peer, track))
 
-    async def _take_frames(self, track: MediaStreamTrack) -> None:
-        """Feeds a browser's frames to the loop until they end."""
+    async def _take_frames(self, peer: Peer, track: MediaStreamTrack) -> None:
+        """Feed a browser's frames to the loop until they end."""
         source = None
         try:
             while True:
                 picture = await _next_picture(track, source)
+                if picture.width * picture.height > MAX_CAMERA_PIXELS:
+                    break
                 frame = frame_of_browser(picture)
                 if source is None:
                     source = self._camera.start(_CAMERA, (frame.width, frame.height))
+                peer.is_camera = self._camera.uses(source)
                 source.push(frame)
+            await self._close(peer)
         except MediaStreamError:
             pass  # this is how a track says that it is over
         finally:
+            peer.is_camera = False
             if source is not None:
                 self._camera.end(source)
 
-    async def _close(self, peer: RTCPeerConnection) -> None:
+    async def _close(self, peer: Peer) -> None:
+        self._places.free(peer)
         if peer not in self._open:
             return
         self._open.discard(peer)
-        for sender in peer.getSenders():
+        for sender in peer.connection.getSenders():
             if sender.track is not None:
                 sender.track.stop()
-        await peer.close()
+        await peer.connection.close()
 
 
 async def _next_picture(track: MediaStreamTrack, source: PushSource | None) -> av.VideoFrame:
@@ -198,36 +274,42 @@ async def _next_picture(track: MediaStreamTrack, source: PushSource | None) -> a
     return picture
 
 
-def reachable(sdp: str, client: str) -> str:
-    """The offer with names that hide a browser's address replaced by the address it came from.
+def plain_address(address: str) -> str:
+    """The address WebRTC uses for one of HTTP.
 
-    Browsers name themselves `....local` and expect the other side to ask the network who that is;
-    that would open a port to everybody, and we know. On this machine it is IPv4's loopback, also
-    where the page came by way of ::1: that is where both open their ports.
+    An IPv4 address in IPv6's clothes is itself. On this machine it is IPv4's loopback, also where
+    the page came by way of ::1: that is where browsers open their ports.
     """
-    if ipaddress.ip_address(client).is_loopback:
-        client = _LOOPBACK
-    return "\r\n".join(_reachable_line(line, client) for line in sdp.splitlines()) + "\r\n"
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return _LOOPBACK if ip.is_loopback else str(ip)
 
 
-def _reachable_line(line: str, client: str) -> str:
-    if not line.startswith("a=candidate:"):
-        return line
-    parts = line.split(" ")
-    if len(parts) > 4 and parts[4].lower().endswith(".local"):
-        parts[4] = client
-    return " ".join(parts)
+def _keep_to(connection: Any, address: str) -> None:
+    """Have ICE open one port, of this address, and bound what may pile up there.
 
-
-def _keep_to_loopback(transceiver: Any) -> None:
-    """Has ICE open ports of the loopback only; by itself it takes all network cards but that.
-
-    aioice has no setting for it. `get_component_candidates` is where it takes the addresses from.
+    By itself it opens one at each address of the machine but the loopback's. aioice has no setting
+    for that; `get_component_candidates` is where it takes the addresses from.
     """
-    connection = transceiver.receiver.transport.transport.iceGatherer._connection
-    gather = connection.get_component_candidates
+    gather, receive, check = (
+        connection.get_component_candidates,
+        connection.data_received,
+        connection.check_incoming,
+    )
 
-    def gather_on_loopback(component: int, addresses: list[str]) -> Any:  # noqa: ARG001
-        return gather(component=component, addresses=[_LOOPBACK])
+    def gather_there(component: int, addresses: list[str]) -> Any:  # noqa: ARG001
+        return gather(component=component, addresses=[address])
 
-    connection.get_component_candidates = gather_on_loopback
+    def receive_some(data: bytes, component: int) -> None:
+        if connection._queue.qsize() < MAX_PACKETS:
+            receive(data, component)
+
+    def check_some(message: Any, sender: tuple[str, int], protocol: Any) -> None:
+        known = [(other._network_host, other.port) for other in connection._remote_candidates]
+        if sender in known or len(known) < 2 * MAX_CANDIDATES:
+            check(message, sender, protocol)
+
+    connection.get_component_candidates = gather_there
+    connection.data_received = receive_some
+    connection.check_incoming = check_some

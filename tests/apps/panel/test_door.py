@@ -253,22 +253,6 @@ def test_pages_beyond_the_limit_are_refused(panel: RunningPanel) -> None:
         assert closed.value.rcvd.code == 1013
 
 
-def test_streams_beyond_the_limit_are_refused(panel: RunningPanel) -> None:
-    request = f"GET /stream.mjpg?token={TOKEN} HTTP/1.1\r\nHost: {panel.host}\r\n\r\n".encode()
-    first = [panel.raw(request) for _ in range(3)]
-    try:
-        for connection in first:
-            assert _status(connection.recv(4096)) == 200
-        assert panel.get(f"/stream.mjpg?token={TOKEN}")[0] == 503
-        assert panel.get(f"/frame.jpg?token={TOKEN}")[0] == 503
-    finally:
-        for connection in first:
-            connection.close()
-    end_s = time.monotonic() + EVENT_S
-    while panel.get(f"/frame.jpg?token={TOKEN}")[0] != 200:
-        assert time.monotonic() < end_s, "places of readers that have left are not free again"
-
-
 def test_reader_that_takes_nothing_is_let_go(panel: RunningPanel) -> None:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
@@ -355,7 +339,7 @@ def test_offers_that_make_no_sense_are_refused(panel: RunningPanel, offer: bytes
     ("pattern", "instead"),
     [("a=sendrecv", "a=x"), ("(VP8|H264)/90000", "XX/90000"), ("a=rtpmap:99 H264/90000", "a=x")],
 )
-def test_offers_that_aiortc_stumbles_over_are_refused(
+def test_offers_that_lack_something_are_refused(
     panel: RunningPanel, pattern: str, instead: str
 ) -> None:
     async def offered() -> str:
@@ -370,7 +354,8 @@ def test_offers_that_aiortc_stumbles_over_are_refused(
     assert count
     offer = json.dumps({"type": "offer", "sdp": sdp}).encode()
     status, body = panel.request("POST", f"/offer?token={TOKEN}", offer)
-    assert (status, json.loads(body)) == (400, {"error": "this is not an offer for WebRTC"})
+    assert status == 400
+    assert json.loads(body)["error"].startswith("this is not an offer for WebRTC")
 
 
 @pytest.mark.parametrize("name", ["..%2Fsettings.py", "%2e%2e%2fserver.py", "server.py", "..", ""])

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from mien.apps.panel.webrtc import reachable
 from tests.apps.panel.stand_in import EVENT_S, TOKEN, RunningPanel, receive, running_panel
 
 
@@ -96,22 +95,3 @@ def test_websocket_is_there_by_tls_too(panel: RunningPanel) -> None:
     ):
         pass
     assert refused.value.response.status_code == 401
-
-
-@pytest.mark.parametrize(
-    ("client", "address"),
-    [("127.0.0.1", "127.0.0.1"), ("::1", "127.0.0.1"), ("192.0.2.7", "192.0.2.7")],
-)
-def test_hidden_names_in_an_offer_become_the_address_it_came_from(
-    client: str, address: str
-) -> None:
-    offer = (
-        "v=0\r\n"
-        "a=candidate:1 1 udp 2113937151 edfa4365-2039.local 59735 typ host\r\n"
-        "a=candidate:2 1 udp 2113937151 192.0.2.2 59736 typ host\r\n"
-    )
-    assert reachable(offer, client) == (
-        "v=0\r\n"
-        f"a=candidate:1 1 udp 2113937151 {address} 59735 typ host\r\n"
-        "a=candidate:2 1 udp 2113937151 192.0.2.2 59736 typ host\r\n"
-    )

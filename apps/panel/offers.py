@@ -1,0 +1,282 @@
+"""A browser's WebRTC offer: read strictly, and written again from what was read.
+
+What the panel's page offers is taken, and nothing else: one video, in a bundle of its own, over
+DTLS. Whatever else an offer says would make aiortc do more than is asked for here: each part
+outside the bundle opens ports of its own, and a candidate with a name asks the network for it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mien.apps.panel.protocol import ProtocolError
+
+MAX_CHARACTERS: Final = 32 * 1024  # Chromium's offer has some 6,000
+MAX_LINES: Final = 1000
+MAX_CANDIDATES: Final = 8
+_FORMATS: Final = 64
+_EXTENSIONS: Final = (
+    "urn:ietf:params:rtp-hdrext:sdes:mid",
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",  # for the camera's bit rate
+)
+_FEEDBACK: Final = ("nack", "nack pli", "goog-remb")
+_DIGEST_BYTES: Final[Mapping[str, int]] = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
+_LINE: Final = re.compile(r"[a-z]=[ -~]*")
+_MEDIA: Final = re.compile(r"video \d{1,5} UDP/TLS/RTP/SAVPF((?: \d{1,3})+)")
+_MID: Final = re.compile(r"[\w{}.+-]{1,40}", re.ASCII)
+_USER: Final = re.compile(r"[A-Za-z0-9+/]{4,256}")
+_PASSWORD: Final = re.compile(r"[A-Za-z0-9+/]{22,256}")
+_PRINT: Final = re.compile(r"[0-9A-F]{2}(?::[0-9A-F]{2})*")
+_MAPPED: Final = re.compile(r"(VP8|H264|RTX)/90000", re.IGNORECASE)
+_NUMBERED: Final = re.compile(r"(\d{1,3}) ([ -~]+)")
+_EXTENSION: Final = re.compile(r"(\d{1,3})(?:/[a-z]+)? ([!-~]+)(?: [ -~]*)?")
+_SOURCE: Final = re.compile(r"(\d{1,10}) [ -~]+")
+_CANDIDATE: Final = re.compile(
+    r"[!-~]+ 1 udp \d{1,10} ([!-~]+) (\d{1,5}) typ host(?: [ -~]*)?", re.IGNORECASE
+)
+_NAMES: Final[Mapping[str, str]] = {"VP8": "VP8", "H264": "H264", "RTX": "rtx"}
+# What decoders are told; a number or six hexadecimal digits each.
+_PARAMETERS: Final[Mapping[str, re.Pattern[str]]] = {
+    "apt": re.compile(r"\d{1,3}"),
+    "level-asymmetry-allowed": re.compile(r"[01]"),
+    "packetization-mode": re.compile(r"[012]"),
+    "profile-level-id": re.compile(r"[0-9A-Fa-f]{6}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A format of the video.
+
+    name: `VP8`, `H264`, or `rtx`: packets of the format that its parameter `apt` names, sent again.
+    """
+
+    number: int
+    name: str
+    parameters: tuple[tuple[str, str], ...]
+    feedback: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """The codec in SDP."""
+        yield f"a=rtpmap:{self.number} {self.name}/90000"
+        for feedback in self.feedback:
+            yield f"a=rtcp-fb:{self.number} {feedback}"
+        if self.parameters:
+            text = ";".join(f"{name}={value}" for name, value in self.parameters)
+            yield f"a=fmtp:{self.number} {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOffer:
+    """What an offer says.
+
+    sends: whether there is video to come from the other side. fingerprints: hash and digest of the
+    other side's certificate. extensions: number and URI of headers. sources: SSRCs of the video and
+    of what is sent again. ports: of UDP, that the other side listens at.
+    """
+
+    mid: str
+    user: str
+    password: str
+    fingerprints: tuple[tuple[str, str], ...]
+    setup: str
+    sends: bool
+    codecs: tuple[Codec, ...]
+    extensions: tuple[tuple[int, str], ...]
+    sources: tuple[int, ...]
+    ports: tuple[int, ...]
+
+    def sdp(self, *, with_camera: bool, client: str) -> str:
+        """The offer in SDP. with_camera: the other side's video is taken.
+
+        client: the other side's address. From this machine it finds us by itself, and nobody needs
+        to look for it; elsewhere a packet from here may open its way through a firewall.
+        """
+        return "\r\n".join(self._lines(with_camera, client)) + "\r\n"
+
+    def _lines(self, with_camera: bool, client: str) -> Iterator[str]:
+        yield from ("v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=-", "t=0 0", f"a=group:BUNDLE {self.mid}")
+        yield f"m=video 9 UDP/TLS/RTP/SAVPF {' '.join(str(codec.number) for codec in self.codecs)}"
+        yield "c=IN IP4 0.0.0.0"
+        yield "a=rtcp:9 IN IP4 0.0.0.0"
+        yield f"a=mid:{self.mid}"
+        yield f"a={'sendrecv' if with_camera else 'recvonly'}"
+        yield from ("a=rtcp-mux", "a=rtcp-rsize")
+        if not ipaddress.ip_address(client).is_loopback:
+            for number, port in enumerate(self.ports, start=1):
+                yield f"a=candidate:{number} 1 udp {2**31 - number} {client} {port} typ host"
+        yield f"a=ice-ufrag:{self.user}"
+        yield f"a=ice-pwd:{self.password}"
+        for name, digest in self.fingerprints:
+            yield f"a=fingerprint:{name} {digest}"
+        yield f"a=setup:{self.setup}"
+        for number, uri in self.extensions:
+            yield f"a=extmap:{number} {uri}"
+        for codec in self.codecs:
+            yield from codec.lines()
+        if with_camera:
+            if len(self.sources) == 2:
+                yield f"a=ssrc-group:FID {self.sources[0]} {self.sources[1]}"
+            for source in self.sources:
+                yield f"a=ssrc:{source} cname:browser"
+
+
+def parse_sdp(sdp: str) -> VideoOffer:
+    """The offer of the panel's page. Raises ProtocolError for anything else."""
+    session, media = _sections(sdp)
+    values = _attributes(media[1:])
+    for name, given in _attributes(session).items():  # what holds for all parts holds for this one
+        if name in ("ice-ufrag", "ice-pwd", "fingerprint", "setup", "ice-lite", "group"):
+            values.setdefault(name, given)
+    mid = _only(values, "mid", _MID)
+    if values.get("group") != [f"BUNDLE {mid}"]:
+        raise _refused("it has no bundle of the video alone")
+    if "rtcp-mux" not in values or "ice-lite" in values or "crypto" in values:
+        raise _refused("no browser offers that")
+    directions = [
+        name for name in ("sendrecv", "recvonly", "sendonly", "inactive") if name in values
+    ]
+    if directions not in (["sendrecv"], ["recvonly"]):
+        raise _refused("it does not ask for the picture")
+    return VideoOffer(
+        mid=mid,
+        user=_only(values, "ice-ufrag", _USER),
+        password=_only(values, "ice-pwd", _PASSWORD),
+        fingerprints=_fingerprints(values.get("fingerprint", [])),
+        setup=_only(values, "setup", re.compile("actpass|active")),
+        sends=directions == ["sendrecv"],
+        codecs=_codecs(media[0], values),
+        extensions=_extensions(values.get("extmap", [])),
+        sources=_sources(values.get("ssrc", [])),
+        ports=_ports(values.get("candidate", [])),
+    )
+
+
+def _refused(why: str) -> ProtocolError:
+    return ProtocolError(f"this is not an offer for WebRTC: {why}")
+
+
+def _sections(sdp: str) -> tuple[list[str], list[str]]:
+    """The lines of the session, and of the one video."""
+    if len(sdp) > MAX_CHARACTERS:
+        raise _refused(f"it has {len(sdp)} characters, more than {MAX_CHARACTERS}")
+    lines = sdp.replace("\r\n", "\n").rstrip("\n").split("\n")
+    if len(lines) > MAX_LINES:
+        raise _refused(f"it has {len(lines)} lines, more than {MAX_LINES}")
+    if not all(_LINE.fullmatch(line) for line in lines):
+        raise _refused("it has lines that are not SDP")
+    starts = [number for number, line in enumerate(lines) if line.startswith("m=")]
+    if len(starts) != 1:
+        raise _refused(f"it has {len(starts)} parts, not one video")
+    return lines[: starts[0]], lines[starts[0] :]
+
+
+def _attributes(lines: Sequence[str]) -> dict[str, list[str]]:
+    """The values of each attribute; of one without a value, an empty one."""
+    values = defaultdict(list)
+    for line in lines:
+        if line.startswith("a="):
+            name, _, value = line[2:].partition(":")
+            values[name].append(value)
+    return dict(values)
+
+
+def _only(values: Mapping[str, list[str]], name: str, pattern: re.Pattern[str]) -> str:
+    given = values.get(name, [])
+    if len(given) != 1 or not pattern.fullmatch(given[0]):
+        raise _refused(f"it needs one valid {name}")
+    return given[0]
+
+
+def _fingerprints(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for value in given[:8]:
+        name, _, digest = value.partition(" ")
+        name, digest = name.lower(), digest.upper()
+        if name not in _DIGEST_BYTES:
+            continue
+        if len(digest) != 3 * _DIGEST_BYTES[name] - 1 or not _PRINT.fullmatch(digest):
+            raise _refused("its fingerprint is damaged")
+        found.append((name, digest))
+    if not found:
+        raise _refused("it has no fingerprint")
+    return tuple(found)
+
+
+def _codecs(media: str, values: Mapping[str, list[str]]) -> tuple[Codec, ...]:
+    """The codecs that the panel has too, in the order of the offer."""
+    matched = _MEDIA.fullmatch(media[2:])
+    if matched is None:
+        raise _refused("its part is not video over DTLS")
+    numbers = [int(number) for number in matched[1].split()]
+    mapped = _numbered(values.get("rtpmap", []))
+    is_sound = len(set(numbers)) == len(numbers) <= _FORMATS and all(
+        number in mapped and len(mapped[number]) == 1 and (number < 64 or 96 <= number <= 127)
+        for number in numbers
+    )
+    if not is_sound:
+        raise _refused("its formats are damaged")
+    parameters, feedback = _numbered(values.get("fmtp", [])), _numbered(values.get("rtcp-fb", []))
+    found = [
+        Codec(
+            number,
+            _NAMES[name[1].upper()],
+            _parameters(parameters.get(number, [])),
+            tuple(text for text in _FEEDBACK if text in feedback.get(number, [])),
+        )
+        for number in numbers
+        if (name := _MAPPED.fullmatch(mapped[number][0]))
+    ]
+    pictures = {str(codec.number) for codec in found if codec.name != "rtx"}
+    if not pictures:
+        raise _refused("it has neither VP8 nor H264")
+    return tuple(
+        codec
+        for codec in found
+        if codec.name != "rtx" or dict(codec.parameters).get("apt") in pictures
+    )
+
+
+def _numbered(given: Sequence[str]) -> dict[int, list[str]]:
+    """What is said of each format, by its number."""
+    found = defaultdict(list)
+    for value in given:
+        if matched := _NUMBERED.fullmatch(value):
+            found[int(matched[1])].append(matched[2])
+    return found
+
+
+def _parameters(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    pairs = (part.strip().partition("=") for part in ";".join(given).split(";"))
+    found = {
+        name: value
+        for name, _, value in pairs
+        if name in _PARAMETERS and _PARAMETERS[name].fullmatch(value)
+    }
+    return tuple(found.items())
+
+
+def _extensions(given: Sequence[str]) -> tuple[tuple[int, str], ...]:
+    matched = [match for value in given if (match := _EXTENSION.fullmatch(value))]
+    found = {match[2]: int(match[1]) for match in matched if match[2] in _EXTENSIONS}
+    return tuple((number, uri) for uri, number in found.items() if 1 <= number <= 14)
+
+
+def _sources(given: Sequence[str]) -> tuple[int, ...]:
+    matched = [match for value in given if (match := _SOURCE.fullmatch(value))]
+    found = list(dict.fromkeys(int(match[1]) for match in matched))
+    if len(found) > 2 or any(source >= 2**32 for source in found):
+        raise _refused("it has more than one video")
+    return tuple(found)
+
+
+def _ports(given: Sequence[str]) -> tuple[int, ...]:
+    """The ports of candidates. The other side is where it asks from, whatever they say."""
+    matched = [match for value in given if (match := _CANDIDATE.fullmatch(value))]
+    found = dict.fromkeys(int(match[2]) for match in matched)
+    return tuple(port for port in found if 1024 <= port <= 65535)[:MAX_CANDIDATES]
