@@ -218,13 +218,16 @@ def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str,
 
 
 def _left_alone(run: FilterRun) -> tuple[str, ...]:
-    """The note on parts of faces that could not be seen; empty where there are none."""
+    """The notes on faces beyond those followed, and on parts of faces that could not be seen."""
+    notes: tuple[str, ...] = ()
+    if run.unfollowed:
+        notes = (f"more faces than are followed at a time: {run.unfollowed} left unchanged",)
     if not run.left_alone:
-        return ()
+        return notes
     counts = ", ".join(
         f"{part.replace('_', ' ')} {count}x" for part, count in sorted(run.left_alone.items())
     )
-    return (f"not seen, so left alone: {counts}",)
+    return (*notes, f"not seen, so left alone: {counts}")
 
 
 def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:

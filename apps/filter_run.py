@@ -12,6 +12,7 @@ from typing import Protocol
 from mien.runtime.frame import Frame
 from mien.runtime.target import Target
 from mien.runtime.timeline import Timeline
+from mien.runtime.tracking import FILE, PICTURE, SearchEffort
 
 # A still is shown to the filter this often, a second apart, so that all easing has come to its end.
 STILL_PASSES = 3
@@ -32,6 +33,11 @@ class FaceFilter(Protocol):
     """What the programs need of `mien.runtime.Filter`."""
 
     target: Target | None
+    effort: SearchEffort
+
+    @property
+    def unfollowed(self) -> int:
+        """How many faces in view are left alone because there are too many."""
 
     @property
     def timings(self) -> StageTimes:
@@ -75,6 +81,7 @@ class FilterRun:
         self.frames_with_face = 0
         self.faces = 0
         self.stage_ms: dict[str, float] = {}
+        self.unfollowed = 0
         self.left_alone: Counter[str] = Counter()
         self._filter = face_filter
         self._goal = goal
@@ -82,6 +89,7 @@ class FilterRun:
         self._end_s = math.inf if end_s is None else end_s
         self._rest_s = self._end_s - min(FADE_S, (self._end_s - self._start_s) / 3)
         self._zero_s: float | None = None
+        face_filter.effort = FILE
         face_filter.reset()
 
     def __call__(self, frame: Frame) -> Frame:
@@ -95,6 +103,7 @@ class FilterRun:
         seen = len(self._filter.faces)
         self.frames_with_face += seen > 0
         self.faces = max(self.faces, seen)
+        self.unfollowed = max(self.unfollowed, self._filter.unfollowed)
         self.left_alone.update(self._filter.left_alone)
         for stage, ms in self._filter.timings.last_ms.items():
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + ms
@@ -102,6 +111,7 @@ class FilterRun:
 
     def still(self, frame: Frame) -> Frame:
         """A picture edited, with all that eases over time at its end."""
+        self._filter.effort = PICTURE
         edited = frame
         for second in range(STILL_PASSES):
             self.left_alone.clear()  # the passes show one and the same picture

@@ -31,7 +31,7 @@ from mien.runtime.landmarks import LandmarkDetector
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods import FaceEditor, Method, MethodOptions, open_method
 from mien.runtime.target import Target, finite_number, parse_target, shortened
-from mien.runtime.tracking import Face, Tracker
+from mien.runtime.tracking import Face, SearchEffort, Tracker
 
 STAGES = ("track", "align", "edit", "blend")
 UNSEEN_STEP_S = 1 / 30  # between frames that carry no time
@@ -202,6 +202,24 @@ class Filter:
         if factor is None or factor <= 0:
             raise UsageError(f"detection_spacing is a number above 0, not {shortened(spacing)}")
         self._tracker.spacing = factor
+
+    @property
+    def effort(self) -> SearchEffort:
+        """How hard faces are searched for, `tracking.LIVE` at first; may be set at any time.
+
+        `tracking.FILE` finds small and lying faces from the first frame of a scene on, at the cost
+        of a pause there; `tracking.PICTURE` is for a picture on its own.
+        """
+        return self._tracker.effort
+
+    @effort.setter
+    def effort(self, effort: SearchEffort) -> None:
+        self._tracker.effort = effort
+
+    @property
+    def unfollowed(self) -> int:
+        """How many faces in view are left alone because `effort` follows no more of them."""
+        return self._tracker.unfollowed
 
     @property
     def target(self) -> Target | None:

@@ -41,10 +41,20 @@ def sample_luma(source: LumaSource, crop_from_frame: np.ndarray, size: int) -> n
     return _moved_luma(source, lambda samples: sample_crop(samples, crop_from_frame, size))
 
 
-def reduced_luma(source: LumaSource, size_wh: tuple[int, int]) -> np.ndarray:
-    """The luma of the whole stored picture at another size: uint8 (h, w), full range."""
+def reduced_luma(
+    source: LumaSource,
+    size_wh: tuple[int, int],
+    region: tuple[int, int, int, int] | None = None,
+) -> np.ndarray:
+    """The luma of the stored picture at another size: uint8 (h, w), full range.
+
+    region: x0, y0, width and height of the part of it that is looked at, None for all of it.
+    """
 
     def resize(samples: np.ndarray) -> np.ndarray:
+        if region is not None:
+            x0, y0, width, height = region
+            samples = samples[y0 : y0 + height, x0 : x0 + width]
         shrinks = size_wh[0] <= samples.shape[1] and size_wh[1] <= samples.shape[0]
         method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return cv2.resize(samples, size_wh, interpolation=method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -76,6 +77,7 @@ class Track:
         self.seen_s = 0.0
         self.surprise = 0.0  # how far measured faces lay from where they were expected, smoothed
         self.detection: Detection | None = None
+        self.looked_s = 0.0  # when a look that could confirm it was last taken
         self._doubts = 0
         self._last: Landmarks | None = None
         self._velocity: np.ndarray = np.zeros(2, np.float32)  # of the whole face, px a second
@@ -91,6 +93,12 @@ class Track:
     def is_doubtful(self) -> bool:
         """Whether the detector keeps missing what the landmark network barely takes for a face."""
         return self._doubts >= DOUBTS and self.score < SURE_SCORE
+
+    @property
+    def turns(self) -> float:
+        """Clockwise quarter turns that bring it upright, 0..4."""
+        matrix = fit_similarity(self.smoothed[list(RIGID)], RIGID_TEMPLATE)
+        return math.degrees(math.atan2(matrix[1, 0], matrix[0, 0])) / 90 % 4
 
     @property
     def box(self) -> np.ndarray:
@@ -116,9 +124,10 @@ class Track:
             self.smoothed = self.predicted(time_s)
         self.misses += 1
 
-    def confirm(self, detection: Detection | None) -> None:
-        """Nothing; a look at the whole picture found the face there, or did not."""
+    def confirm(self, detection: Detection | None, time_s: float) -> None:
+        """Take in that a look which could show the face found it there, or did not."""
         self.detection = detection
+        self.looked_s = time_s
         self._doubts = 0 if detection is not None else self._doubts + 1
 
     def break_time(self) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from mien.runtime.alignment import roi_matrix
 from mien.runtime.cuts import CutDetector
-from mien.runtime.detection import Detection, FaceDetector, overlaps
+from mien.runtime.detection import Detection, FaceDetector, FaceSearch, View, overlaps
 from mien.runtime.frame import Frame
 from mien.runtime.landmarks import LandmarkDetector, Landmarks
 from mien.runtime.track import Track, box_of
@@ -33,6 +35,29 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchEffort:
+    """How hard faces are searched for: what it costs, and what is found when.
+
+    scene_looks: looks of the detector beside the one at the whole picture, when a scene begins.
+    looks: the same at every later search; they go through the picture in turn.
+    max_faces: faces followed at a time.
+    lying: whether small faces are searched for in every way up, not only large ones.
+    """
+
+    scene_looks: int
+    looks: int
+    max_faces: int
+    lying: bool = False
+
+
+# A look takes about as long as editing one face. Live, one more of them is never noticed; a file
+# may take its time where a scene begins, and a picture has one frame only.
+LIVE: Final = SearchEffort(scene_looks=1, looks=1, max_faces=8)
+FILE: Final = SearchEffort(scene_looks=48, looks=4, max_faces=32)
+PICTURE: Final = SearchEffort(scene_looks=1200, looks=0, max_faces=200, lying=True)
+
+
+@dataclass(frozen=True, slots=True)
 class TrackerSettings:
     """When to look for faces, and what counts as one.
 
@@ -46,7 +71,6 @@ class TrackerSettings:
     gap_s: a step in time above this, or back, breaks the smoothing.
     """
 
-    max_faces: int = 8
     verify_every_s: float = 0.75
     search_every_s: float = 0.15
     found_score: float = 0.9
@@ -63,6 +87,8 @@ class Tracker:
     spacing: may be set at any time; the settings' waits between looks at the whole picture are
         multiplied by it, which saves time on a slow machine. A cut, or a face that is just lost,
         is looked into at once all the same.
+    effort: may be set at any time, LIVE at first.
+    unfollowed: the faces of the last search for which `effort` has no room.
 
     A picture on its own wants a fresh tracker (or `reset`), which looks for faces at once.
     """
@@ -73,10 +99,11 @@ class Tracker:
         landmark_detector: LandmarkDetector,
         settings: TrackerSettings | None = None,
     ) -> None:
-        self._detector = detector
+        self._search = FaceSearch(detector)
         self._landmark_detector = landmark_detector
         self._settings = settings or TrackerSettings()
         self.spacing = 1.0
+        self.effort = LIVE
         self._cuts = CutDetector()
         self.reset()
 
@@ -117,6 +144,8 @@ class Tracker:
         self._lost: list[Track] = []
         self._detected_s: float | None = None  # when the whole picture was last looked at
         self._scene_begins = True
+        self._search.reset()
+        self.unfollowed = 0
 
     def _break_time(self) -> None:
         for track in self._tracks:
@@ -142,25 +171,46 @@ class Tracker:
 
     def _look_around(self, frame: Frame, time_s: float) -> None:
         self._detected_s = time_s
-        detections = self._detector(frame)
-        free = self._confirm(detections)
+        effort = self.effort
+        further = effort.scene_looks if self._scene_begins else effort.looks
+        asked = self._close_looks(frame, max(1, effort.looks))
+        detections, views = self._search(frame, further, asked=asked, lying=effort.lying)
+        free = self._confirm(detections, views)
         for track in self._tracks:
             if track.is_missed and track.detection is not None:
                 self._take_up(track, track.detection, frame, time_s)
+        self.unfollowed = 0
         for detection in free:
-            if len(self._tracks) >= self._settings.max_faces:
-                break
-            self._take_up(None, detection, frame, time_s)
+            if len(self._tracks) >= effort.max_faces:
+                self.unfollowed += self._is_face(detection, frame)
+            else:
+                self._take_up(None, detection, frame, time_s)
         self._scene_begins = False
 
-    def _confirm(self, detections: list[Detection]) -> list[Detection]:
+    def _close_looks(self, frame: Frame, most: int) -> list[View]:
+        """Views of followed faces that one look at the whole cannot confirm, by how long ago."""
+        whole = View(0, 0, frame.width, frame.height, frame.rotation % 4)
+        hidden = [track for track in self._tracks if not whole.shows(track.box, track.turns)]
+        hidden.sort(key=lambda track: track.looked_s)
+        return [_close_view(track.box, track.turns, frame) for track in hidden[:most]]
+
+    def _confirm(self, detections: list[Detection], views: Sequence[View]) -> list[Detection]:
         """The detections that belong to no track; each track learns which one is its own."""
         free = list(detections)
         for track in self._tracks:
             shares = overlaps(track.box, np.array([d.box for d in free]).reshape(-1, 4))
             best = int(shares.argmax()) if len(shares) else -1
-            track.confirm(free.pop(best) if best >= 0 and shares[best] > 0.2 else None)
+            if best >= 0 and shares[best] > 0.2:
+                track.confirm(free.pop(best), self._detected_s)
+            elif any(view.shows(track.box, track.turns) for view in views):
+                track.confirm(None, self._detected_s)
+            else:
+                track.detection = None
         return free
+
+    def _is_face(self, detection: Detection, frame: Frame) -> bool:
+        found = self._landmark_detector.from_points(frame, detection.points)
+        return found.score >= self._settings.found_score and is_face_shaped(found.points)
 
     def _take_up(
         self, track: Track | None, detection: Detection, frame: Frame, time_s: float
@@ -215,6 +265,16 @@ class Tracker:
     def _lose(self, track: Track, time_s: float) -> None:
         track.miss(time_s)
         self._lost.append(track)
+
+
+def _close_view(box: np.ndarray, turns: float, frame: Frame) -> View:
+    """A look at one face, upright, with room around it: 1/5 of what is seen."""
+    side = round(5 * float((box[2:] - box[:2]).max()))
+    width, height = min(side, frame.width), min(side, frame.height)
+    middle = (box[:2] + box[2:]) / 2
+    x0 = round(min(max(0.0, float(middle[0]) - width / 2), frame.width - width))
+    y0 = round(min(max(0.0, float(middle[1]) - height / 2), frame.height - height))
+    return View(x0, y0, max(1, width), max(1, height), round(2 * turns) / 2 % 4)
 
 
 def is_face_shaped(points: np.ndarray) -> bool:

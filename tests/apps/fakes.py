@@ -23,6 +23,7 @@ from mien.apps.signals import status_of
 from mien.engines import ModelError
 from mien.runtime.frame import Frame, Plane
 from mien.runtime.target import Target
+from mien.runtime.tracking import LIVE
 
 ROOT = Path(__file__).parents[2]
 FACE, EDITED = slice(0, 16), slice(16, 32)
@@ -47,6 +48,8 @@ class FakeFilter:
         self.timings = FakeTimes()
         self.faces: tuple[object, ...] = ()
         self.left_alone: tuple[str, ...] = ()
+        self.unfollowed = 0
+        self.effort = LIVE
         self.closed = False
         self.delay_s = float(os.environ.get("FAKE_DELAY_S", "0"))
 

@@ -11,7 +11,7 @@ from mien.runtime.detection import FaceDetector
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.landmarks import LandmarkDetector
 from mien.runtime.topology import CONTOUR, OUTER_LIPS, RIGID
-from mien.runtime.tracking import Tracker, TrackerSettings
+from mien.runtime.tracking import SearchEffort, Tracker, TrackerSettings
 
 DISC_CENTRE = (0.5, 0.52)  # of a drawn face, in units of the landmark crop
 DISC_RADIUS = 0.36
@@ -95,16 +95,24 @@ class Counted:
         return self.function(feeds)
 
 
-class World:
-    """A tracker on fake engines, with the number of their runs."""
+ONE_LOOK = SearchEffort(scene_looks=0, looks=0, max_faces=8)
 
-    def __init__(self, settings: TrackerSettings | None = None) -> None:
+
+class World:
+    """A tracker on fake engines, with the number of their runs: one look a search by default."""
+
+    def __init__(
+        self,
+        settings: TrackerSettings | None = None,
+        effort: SearchEffort = ONE_LOOK,
+    ) -> None:
         self.detect, self.landmark = Counted(find_faces), Counted(find_landmarks)
         self.tracker = Tracker(
             FaceDetector(FakeEngine(DETECTOR, self.detect)),
             LandmarkDetector(FakeEngine(LANDMARKS, self.landmark)),
             settings,
         )
+        self.tracker.effort = effort
 
     def show(self, time_s: float, *faces: tuple[float, ...]):  # type: ignore[no-untyped-def]
         return self.tracker(grey_frame(draw(*faces)), time_s)

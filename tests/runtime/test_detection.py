@@ -1,10 +1,24 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from mien.engines import DETECTOR, FakeEngine
-from mien.runtime.detection import FaceDetector, letterbox, suppress_overlaps
+from mien.apps.inputs import SAMPLE
+from mien.engines import DETECTOR, Catalog, FakeEngine
+from mien.runtime.detection import (
+    MAX_VIEWS,
+    Detection,
+    FaceDetector,
+    FaceSearch,
+    View,
+    distinct,
+    letterbox,
+    suppress_overlaps,
+    tiles,
+)
+from mien.runtime.luma import luma_of
+from mien.runtime.video import read_frames
 from tests.runtime.fake_faces import draw, find_faces, grey_frame
 
 
@@ -90,3 +104,110 @@ def test_faces_are_looked_for_upright_and_told_in_stored_pixels(rotation: int) -
 def test_pictures_of_hardly_a_pixel_have_no_face(size_wh: tuple[int, int]) -> None:
     detector = FaceDetector(FakeEngine(DETECTOR, find_faces))
     assert detector(np.zeros(size_wh[::-1], np.uint8)) == []
+
+
+def search(luma: np.ndarray, further: int) -> list[tuple[float, float]]:
+    """The centres of the faces that drawn discs are, found with so many looks."""
+    found, views = FaceSearch(FaceDetector(FakeEngine(DETECTOR, find_faces)))(luma, further)
+    assert len(views) == 1 + further
+    return sorted(((d.box[0] + d.box[2]) / 2, (d.box[1] + d.box[3]) / 2) for d in found)
+
+
+@pytest.mark.parametrize("size_wh", [(640, 480), (1280, 720), (720, 1280), (3840, 2160)])
+def test_tiles_show_every_small_face_whole(size_wh: tuple[int, int]) -> None:
+    width, height = size_wh
+    views = tiles(size_wh)
+    assert all(v.x0 >= 0 and v.y0 >= 0 for v in views)
+    assert all(v.x0 + v.width <= width and v.y0 + v.height <= height for v in views)
+    chance = np.random.default_rng(3)
+    for _ in range(300):
+        eyes = np.exp(chance.uniform(np.log(14), np.log(12 / 320 * max(size_wh))))
+        half = 2.6 * eyes / 2
+        centre = chance.uniform((half, half), (width - half, height - half))
+        box = np.concatenate([centre - half, centre + half])
+        assert any(view.shows(box, 0) for view in views), (eyes, centre)
+
+
+def test_the_number_of_looks_is_bounded() -> None:
+    assert len(tiles((320, 240))) == 0
+    assert 0 < len(tiles((1920, 1080))) < 40
+    assert MAX_VIEWS / 2 < len(tiles((12000, 9000))) <= MAX_VIEWS
+
+
+def test_a_face_on_the_border_of_tiles_is_found_once() -> None:
+    luma = draw((1000, 500, 9), (1310, 700, 9), size_wh=(1920, 1080))
+    assert search(luma, 0) == []
+    found = search(luma, 7 + len(tiles((1920, 1080))))
+    np.testing.assert_allclose(found, [(1000, 500), (1310, 700)], atol=2)
+
+
+def test_looks_in_turn_come_to_everything_in_the_end() -> None:
+    luma = draw((1700, 900, 9), size_wh=(1920, 1080))
+    finder = FaceSearch(FaceDetector(FakeEngine(DETECTOR, find_faces)))
+    seen = [bool(finder(luma, 2)[0]) for _ in range(30)]
+    assert 0 < sum(seen) < 15
+    finder.reset()
+    assert [bool(finder(luma, 2)[0]) for _ in range(30)] == seen
+
+
+def test_a_nose_is_no_face_in_a_face() -> None:
+    def found(x0: float, side: float, score: float):  # type: ignore[no-untyped-def]
+        box = (x0, x0, x0 + side, x0 + side)
+        return Detection(box, np.zeros((3, 2), np.float32), score)
+
+    kept = distinct([found(40, 20, 0.7), found(10, 90, 0.9), found(200, 20, 0.6)])
+    assert [d.score for d in kept] == [0.9, 0.6]
+
+
+@pytest.fixture(scope="module")
+def portrait() -> tuple[np.ndarray, np.ndarray]:
+    """The face of the sample, uint8 (H, W), and the place between its eyes and mouth."""
+    luma = luma_of(next(iter(read_frames(SAMPLE))))
+    with Catalog.bundled().open(DETECTOR) as engine:
+        (face,) = FaceDetector(engine)(luma)
+    return luma, face.points
+
+
+def placed(
+    portrait: tuple[np.ndarray, np.ndarray], size_wh: tuple[int, int], eyes_px: float, roll: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The portrait in a larger picture, `roll` degrees turned, and where its face is then."""
+    luma, points = portrait
+    scale = eyes_px / float(np.hypot(*(points[1] - points[0])))
+    middle = points.mean(0)
+    matrix = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), roll, scale)
+    target = np.array(size_wh) * (0.63, 0.41)
+    matrix[:, 2] += target - middle
+    blur = cv2.GaussianBlur(luma, (0, 0), max(0.1, 0.4 / scale))
+    return cv2.warpAffine(blur, matrix, size_wh, borderValue=90), target
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "eyes_px", "roll"),
+    [((3840, 2160), 16, 0), ((3840, 2160), 60, 0), ((1280, 720), 18, 0)]
+    + [((640, 480), 60, roll) for roll in (45, -60, 90, 135, 180)],
+)
+def test_the_shipped_detector_finds_small_and_lying_faces(
+    portrait: tuple[np.ndarray, np.ndarray], size_wh: tuple[int, int], eyes_px: float, roll: float
+) -> None:
+    luma, place = placed(portrait, size_wh, eyes_px, roll)
+    with Catalog.bundled().open(DETECTOR) as engine:
+        coarse, _ = FaceSearch(FaceDetector(engine))(luma)
+        found, _ = FaceSearch(FaceDetector(engine))(luma, 1000)
+    assert not coarse or roll == 0
+    near = [d for d in found if np.hypot(*(d.points.mean(0) - place)) < eyes_px / 2]
+    assert len(near) == 1
+    eyes = near[0].points[1] - near[0].points[0]
+    assert np.hypot(*eyes) == pytest.approx(eyes_px, rel=0.25)
+    lean = np.degrees(np.arctan2(-eyes[1], eyes[0])) - roll
+    assert abs((lean + 180) % 360 - 180) < 15
+
+
+def test_a_view_knows_whether_it_shows_a_face() -> None:
+    view = View(100, 100, 320, 320)
+    box = np.array([200, 200, 240, 240])
+    assert view.shows(box, 0)
+    assert view.shows(box, 3.7)
+    assert not view.shows(box, 1)
+    assert not view.shows(box - 120, 0)
+    assert not View(0, 0, 1280, 720).shows(box, 0)

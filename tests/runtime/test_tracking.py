@@ -7,7 +7,7 @@ import pytest
 
 from mien.runtime.detection import overlaps
 from mien.runtime.track import LandmarkFilter, box_of
-from mien.runtime.tracking import Face, TrackerSettings
+from mien.runtime.tracking import Face, SearchEffort
 from tests.runtime.fake_faces import DIM, World, draw, face_shape, grey_frame
 
 STEP_S = 0.04
@@ -191,8 +191,25 @@ def test_a_face_that_enters_a_clip_of_few_frames_is_edited() -> None:
 
 
 def test_no_more_faces_than_asked_for() -> None:
-    world = World(TrackerSettings(max_faces=2))
+    world = World(effort=SearchEffort(scene_looks=0, looks=0, max_faces=2))
     assert len(world.show(0.0, (50, 90, 30), (150, 90, 30), (250, 90, 30))) == 2
+
+
+def test_faces_beyond_those_followed_are_counted() -> None:
+    world = World(effort=SearchEffort(scene_looks=0, looks=0, max_faces=1))
+    assert len(world.show(0.0, (50, 90, 30), (150, 90, 30), (250, 90, 30))) == 1
+    assert world.tracker.unfollowed == 2
+
+
+def test_a_face_too_small_for_one_look_is_found_and_kept() -> None:
+    picture = grey_frame(draw((1900, 900, 12), size_wh=(2560, 1440)))
+    assert World().tracker(picture, 0.0) == []
+    thorough = World(effort=SearchEffort(scene_looks=80, looks=4, max_faces=8))
+    for i in range(100):
+        (face,) = thorough.tracker(picture, i * STEP_S)
+        assert face.track_id == 1
+    looks = thorough.detect.calls
+    assert looks <= 81 + 6 * (1 + 4 + 1), "whole, in turn, and one close look each time"
 
 
 def test_reset_forgets_everything() -> None:
