@@ -110,6 +110,49 @@ def test_torch_is_pinned_wherever_it_is_asked_for() -> None:
     assert asked == {"torch==2.13.0"}
 
 
+def _listed(name: str) -> dict[str, str]:
+    """The versions in a file of constraints/; each has hashes."""
+    text = (ROOT / f"constraints/linux-py311-{name}.txt").read_text(encoding="utf-8")
+    entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry) for entry in entries)
+    return dict(entry.split(maxsplit=1)[0].split("==") for entry in entries)
+
+
+@pytest.mark.parametrize(("name", "extras"), [("base", []), ("dev", ["dev", "camera", "panel"])])
+def test_what_ci_installs_by_hash_is_in_the_ranges_of_the_project(
+    name: str, extras: list[str]
+) -> None:
+    requirements = pytest.importorskip("packaging.requirements")
+    listed = _listed(name)
+    optional = PROJECT["project"]["optional-dependencies"]
+    asked = [*PROJECT["project"]["dependencies"], *(line for e in extras for line in optional[e])]
+    if "dev" in extras:
+        asked += optional["export"]
+    for line in asked:
+        wanted = requirements.Requirement(line)
+        here = wanted.marker is None or wanted.marker.evaluate({"python_version": "3.11"})
+        if here and wanted.name not in ("mien", "torch"):
+            assert wanted.specifier.contains(listed[wanted.name]), line
+    brought = re.compile(r"(torch|triton|mien)$|nvidia-|cuda-")
+    assert not [package for package in listed if brought.match(package)]
+
+
+def test_the_list_of_the_base_install_is_part_of_the_other() -> None:
+    assert _listed("base").items() <= _listed("dev").items()
+
+
+def test_every_package_that_acts_when_imported_has_a_tested_upper_bound() -> None:
+    requirements = pytest.importorskip("packaging.requirements")
+    optional = PROJECT["project"]["optional-dependencies"]
+    shipped = [optional[name] for name in ("export", "gpu", "camera", "panel")]
+    for line in [
+        *PROJECT["project"]["dependencies"],
+        *(line for lines in shipped for line in lines),
+    ]:
+        specifier = requirements.Requirement(line).specifier
+        assert any(part.operator in ("<", "==") for part in specifier), line
+
+
 def test_source_distribution_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
     with tarfile.open(_build(tree, "build_sdist")) as archive:
         for member in archive.getmembers():
@@ -141,7 +184,7 @@ def test_changelog_has_an_unreleased_part() -> None:
     assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("script", ["scripts/check", "scripts/test", ".ci/run"])
+@pytest.mark.parametrize("script", ["scripts/check", "scripts/test", "scripts/lock", ".ci/run"])
 def test_scripts_can_be_run(script: str) -> None:
     path = ROOT / script
     assert path.stat().st_mode & 0o111
