@@ -69,6 +69,7 @@ class FaceChoice:
 
     def _number(self, faces: Sequence[Face], frame: Frame) -> None:
         across = display_from_stored((frame.width, frame.height), frame.rotation)[0]
+        across = -across if frame.mirrored else across
         new = [face for face in faces if face.track_id not in self._seen]
         if new and len(new) == len(faces):
             self._seen = []  # after a cut, or once everybody has left: numbers begin anew

@@ -56,6 +56,7 @@ class Frame:
     pts: presentation time in units of time_base, None where the container gives none.
     rotation: clockwise quarter turns (0..3) a player applies for display. Faces are looked for in
         the displayed orientation, edits are written to the stored one.
+    mirrored: whether a player then swaps left and right.
     """
 
     planes: tuple[Plane, ...]
@@ -65,6 +66,7 @@ class Frame:
     pts: int | None = None
     time_base: Fraction = Fraction(1, 1)
     rotation: int = 0
+    mirrored: bool = False
 
     @property
     def time_s(self) -> float | None:

@@ -41,28 +41,28 @@ _COLORSPACE: Final = {
 def live_frame(picture: av.VideoFrame) -> Frame:
     """`picture` as live video takes frames: eight bits a sample, upright, its planes views.
 
-    What has more bits, transparency, an unusual format or a rotation is converted to 4:2:0.
+    What has more bits, transparency or an unusual format is converted to 4:2:0.
     """
     layout = format_layout(picture.format.name)
     if layout is None or layout.depth > 8 or layout.alpha:
         picture = picture.reformat(format="yuv420p", threads=1)
     frame = frame_from_av(picture)
-    return upright(frame) if frame.rotation else frame
+    return upright(frame)
 
 
 def upright(frame: Frame) -> Frame:
-    """`frame` as a player shows it, with rotation 0; copies where it has to turn."""
-    if not frame.rotation:
+    """`frame` as a player shows it, neither turned nor mirrored; copies where it has to be."""
+    turns, mirrored = frame.rotation, frame.mirrored
+    if not turns and not mirrored:
         return frame
     if frame.layout.kind == "yuv" and any(
         plane.subsampling_xy not in ((1, 1), (2, 2)) for plane in frame.planes
     ):
-        turns, frame = frame.rotation, frame_from_av(converted(frame, "yuv420p"))
-    else:
-        turns = frame.rotation
+        frame = frame_from_av(converted(frame, "yuv420p"))
+    turned = [np.rot90(plane.samples, -turns) for plane in frame.planes]
     planes = tuple(
-        Plane(np.ascontiguousarray(np.rot90(plane.samples, -turns)), plane.subsampling_xy)
-        for plane in frame.planes
+        Plane(np.ascontiguousarray(samples[:, ::-1] if mirrored else samples), plane.subsampling_xy)
+        for samples, plane in zip(turned, frame.planes, strict=True)
     )
     width, height = frame.width, frame.height
     if turns % 2:

@@ -30,8 +30,10 @@ def side_by_side(original: Frame, edited: Frame, like: av.VideoFrame) -> av.Vide
     joined = blank_like(like, *side_by_side_size(original))
     layout = format_layout(like.format.name)
     assert layout is not None  # the frames came from this format
-    # Displayed left is stored left, bottom, right, top for 0, 1, 2, 3 clockwise quarter turns.
-    first, second = (original, edited) if original.rotation in (0, 3) else (edited, original)
+    # Displayed left is stored left, bottom, right, top for 0, 1, 2, 3 clockwise quarter turns, and
+    # the other way about where the picture is mirrored.
+    is_first = (original.rotation in (0, 3)) != original.mirrored
+    first, second = (original, edited) if is_first else (edited, original)
     axis = original.rotation % 2 == 0
     for index, view in enumerate(plane_views(joined, layout, writable=True)):
         halves = (first.planes[index].samples, second.planes[index].samples)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Literal, cast
@@ -66,9 +68,18 @@ def side_data(picture: av.VideoFrame, kind: SideDataType) -> bytes | None:
     return None
 
 
-def display_rotation(picture: av.VideoFrame) -> int:
-    """Clockwise quarter turns (0..3) a player applies; turns between are rounded."""
-    return round(-picture.rotation / 90) % 4
+def display_orientation(picture: av.VideoFrame) -> tuple[int, bool]:
+    """Clockwise quarter turns (0..3) a player applies, and whether it then swaps left and right.
+
+    Turns between are rounded. The angle that PyAV gives takes a mirrored picture for a turned one.
+    """
+    matrix = side_data(picture, SideDataType.DISPLAYMATRIX)
+    if matrix is None or len(matrix) < 36:
+        return 0, False
+    a, b, _, c, d = struct.unpack_from("=5i", matrix)
+    mirrored = a * d - b * c < 0
+    x = -a if mirrored else a  # where the stored x axis points before the swap
+    return round(math.degrees(math.atan2(b, x)) / 90) % 4, mirrored
 
 
 def carries_extras(picture: av.VideoFrame) -> bool:
@@ -88,6 +99,7 @@ def frame_from_av(picture: av.VideoFrame, *, copy: bool = False) -> Frame:
     if layout is None:
         raise VideoError(f"frames in the pixel format {picture.format.name} cannot be edited")
     views = plane_views(picture, layout)
+    rotation, mirrored = display_orientation(picture)
     return Frame(
         planes=tuple(
             Plane(np.array(view) if copy else view, step)
@@ -98,7 +110,8 @@ def frame_from_av(picture: av.VideoFrame, *, copy: bool = False) -> Frame:
         height=picture.height,
         pts=picture.pts,
         time_base=as_fraction(picture.time_base) or Fraction(1, 1),
-        rotation=display_rotation(picture),
+        rotation=rotation,
+        mirrored=mirrored,
     )
 
 

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame
 from mien.runtime.video.formats import readable_format
-from mien.runtime.video.planes import as_fraction, display_rotation, frame_from_av
+from mien.runtime.video.planes import as_fraction, display_orientation, frame_from_av
 from mien.runtime.video.values import VideoInfo
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192; a larger frame is refused before it is decoded
@@ -294,7 +294,7 @@ def probe(path: Path) -> VideoInfo:
             has_video=True,
             width=stream.width,
             height=stream.height,
-            rotation=display_rotation(first.picture) if first else 0,
+            rotation=display_orientation(first.picture)[0] if first else 0,
             duration_s=source.duration_s,
             frames=source.frame_count,
             rate_hz=float(source.rate) if source.rate else None,

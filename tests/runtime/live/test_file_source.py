@@ -14,6 +14,7 @@ from mien.engines.errors import VideoError
 from mien.runtime.live.capture import Source, open_source
 from mien.runtime.live.file_source import FileDevice
 from mien.runtime.live.pixels import pixels
+from mien.runtime.video import read_frames
 from tests.runtime.live.stand_ins import PATIENCE_S, wait_until
 
 
@@ -80,12 +81,22 @@ def test_a_picture_is_a_camera_at_thirty_hertz(tmp_path: Path, suffix: str) -> N
     source.close()
 
 
-def test_a_turned_clip_is_given_upright(clip: Callable[..., Path]) -> None:
-    source = open_source(str(clip("turned.mov", frames=4, size_wh=(160, 96), rotation=1)))
+@pytest.mark.parametrize("rotation", [0, 1, 2, 3])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_turned_or_mirrored_clip_is_given_as_it_is_shown(
+    clip: Callable[..., Path], rotation: int, mirrored: bool
+) -> None:
+    stored, size_wh = clip("stored.mov", frames=1, size_wh=(160, 96)), (160, 96)
+    path = clip("shown.mov", frames=1, size_wh=size_wh, rotation=rotation, mirrored=mirrored)
+    source = open_source(str(path))
     captured = source.newest(-1, PATIENCE_S)
     assert captured is not None
-    assert (captured.frame.width, captured.frame.height) == source.facts.size_wh == (96, 160)
-    assert captured.frame.rotation == 0
+    frame = captured.frame
+    assert (frame.width, frame.height) == source.facts.size_wh == (160, 96)[:: 1 - rotation % 2 * 2]
+    assert (frame.rotation, frame.mirrored) == (0, False)
+    shown = np.rot90(next(read_frames(stored)).planes[0].samples, -rotation)
+    shown = shown[:, ::-1] if mirrored else shown
+    np.testing.assert_array_equal(frame.planes[0].samples, shown)
     source.close()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 # Quarter turns clockwise as a player shows them: FFmpeg's display matrix, 16.16 fixed point.
 ONE, LAST = 1 << 16, 1 << 30
 MATRICES = {
+    0: (ONE, 0, 0, 0, ONE, 0, 0, 0, LAST),
     1: (0, ONE, 0, -ONE, 0, 0, 0, 0, LAST),
     2: (-ONE, 0, 0, 0, -ONE, 0, 0, 0, LAST),
     3: (0, -ONE, 0, ONE, 0, 0, 0, 0, LAST),
@@ -38,6 +39,7 @@ class ClipSpec:
     cover: bool = False
     attachment: bool = False
     rotation: int = 0
+    mirrored: bool = False
     sample_aspect_ratio: Fraction | None = None
     full_range: bool = False
     colours: tuple[int, int, int] = (2, 2, 2)  # unspecified; primaries, transfer, matrix
@@ -91,8 +93,11 @@ def _add_video(output: av.container.OutputContainer, spec: ClipSpec) -> av.Video
     video.codec_context.colorspace = matrix
     if spec.sample_aspect_ratio:
         video.codec_context.sample_aspect_ratio = spec.sample_aspect_ratio
-    if spec.rotation:
-        video.set_display_matrix(MATRICES[spec.rotation])
+    if spec.rotation or spec.mirrored:
+        a, b, u, c, d, *rest = MATRICES[spec.rotation]
+        if spec.mirrored:
+            a, c = -a, -c
+        video.set_display_matrix((a, b, u, c, d, *rest))
     return video
 
 

@@ -22,16 +22,18 @@ def paint_black(frame: Frame) -> Frame:
 
 
 @pytest.mark.parametrize("rotation", [0, 1, 2, 3])
+@pytest.mark.parametrize("mirrored", [False, True])
 def test_the_original_is_displayed_on_the_left(
-    rotation: int, clip: Callable[..., Path], tmp_path: Path
+    rotation: int, mirrored: bool, clip: Callable[..., Path], tmp_path: Path
 ) -> None:
-    source = clip("in.mp4", frames=3, rotation=rotation)
+    source = clip("in.mp4", frames=3, rotation=rotation, mirrored=mirrored)
     edit_video(source, tmp_path / "out.mp4", paint_black, COMPARE)
 
     before, after = next(read_frames(source)), next(read_frames(tmp_path / "out.mp4"))
-    assert after.rotation == rotation
-    shown = np.rot90(before.planes[0].samples, -rotation)
-    joined = np.rot90(after.planes[0].samples, -rotation)
+    assert (after.rotation, after.mirrored) == (rotation, mirrored)
+    across = slice(None, None, -1 if mirrored else 1)
+    shown = np.rot90(before.planes[0].samples, -rotation)[:, across]
+    joined = np.rot90(after.planes[0].samples, -rotation)[:, across]
     width = shown.shape[1]
     assert joined.shape == (shown.shape[0], 2 * width)
     assert np.array_equal(joined[:, :width], shown)

@@ -28,6 +28,8 @@ CLIPS: dict[str, tuple[str, ClipSpec]] = {
         ClipSpec(time_base=Fraction(1, 90000), pts=UNEVEN, options=B_FRAMES),
     ),
     "rotated 90": ("in.mp4", ClipSpec(rotation=1)),
+    "mirrored": ("in.mp4", ClipSpec(mirrored=True)),
+    "turned and mirrored": ("in.mov", ClipSpec(rotation=1, mirrored=True)),
     "rotated 180": ("in.mov", ClipSpec(rotation=2)),
     "rotated 270 in Matroska": ("in.mkv", ClipSpec(rotation=3)),
     "two audio tracks, subtitle, chapters, cover": (
@@ -121,7 +123,7 @@ def assert_same_pictures(first: Path, second: Path) -> None:
         assert one.pts == other.pts
         assert one.time_base == other.time_base
         assert one.layout == other.layout
-        assert one.rotation == other.rotation
+        assert (one.rotation, one.mirrored) == (other.rotation, other.mirrored)
         for plane, twin in zip(one.planes, other.planes, strict=True):
             assert np.array_equal(plane.samples, twin.samples)
 
