@@ -117,18 +117,21 @@ def edit(
     provider: options.Provider = "cpu",
     models: options.Models = None,
     overwrite: Overwrite = False,
+    max_memory: options.MaxMemory = options.MEMORY,
 ) -> None:
     """Put another expression on the faces of a video, a picture or a folder of either."""
     # Imported late, so that --help and a mistyped option answer at once.
     from mien.apps.display import display_for_terminal
     from mien.apps.edit_job import EditJob, run_job
     from mien.apps.inputs import SAMPLE, SAMPLE_STEM
+    from mien.engines.limits import parse_memory
 
     if quality is not None and not 0 <= quality <= 100:
         raise UsageError(f"--quality must lie in 0..100, not {quality}")
     goal = _goal(emotion, timeline, intensity, sample=source is None)
     section = _time(start, "--from"), _time(end, "--to")
     job = EditJob(source or SAMPLE, goal, output, compare, *section, codec, quality, overwrite)
+    job = replace(job, max_memory=parse_memory(max_memory))
     if source is None and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{SAMPLE.suffix}"))
     settings = FilterSettings(_face(face), provider, models, method, gan, blend)

@@ -23,5 +23,14 @@ Models = Annotated[
     Path | None,
     typer.Option("--models", metavar="DIR", help="A folder with models of your own."),
 ]
+MaxMemory = Annotated[
+    str,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Refuse a file that would take more, by the sizes it states: 2G, 800M.",
+    ),
+]
+MEMORY = "1G"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
