@@ -21,6 +21,7 @@ from mien.apps.inputs import (
     prepare_folder,
 )
 from mien.engines.errors import MienError, UsageError, VideoError
+from mien.engines.limits import MAX_MEMORY
 from mien.engines.partial_file import PartialFile, remove_leftovers
 from mien.runtime.frame import Frame
 from mien.runtime.picture import (
@@ -55,6 +56,7 @@ class EditJob:
     goal: the expression, or a timeline of them. compare: show the original next to the edit.
     start_s, end_s: the part of a video that is edited. codec: of the written video.
     quality: 0..100; None is 80 for videos, and for pictures what they came with.
+    max_memory: bytes that one file may take, by the sizes it states.
     """
 
     source: Path
@@ -66,6 +68,7 @@ class EditJob:
     codec: str | None = None
     quality: int | None = None
     overwrite: bool = False
+    max_memory: int = MAX_MEMORY
 
     @property
     def tag(self) -> str:
@@ -177,6 +180,7 @@ def _edit_video(
         end_s=job.end_s,
         overwrite=job.overwrite,
         side_by_side=job.compare,
+        max_memory=job.max_memory,
         copy_unedited=_may_be_copied(job, source, output),
     )
     options = replace(options, start_s=None, end_s=None)
@@ -242,7 +246,7 @@ def _edit_picture(
 ) -> Result:
     _check_still(job, source)
     started = time.perf_counter()
-    picture = read_picture(source)
+    picture = read_picture(source, max_memory=job.max_memory)
     check_picture_suffix(output, picture.container)
     decoded = time.perf_counter()
     run = FilterRun(opened.result(), job.goal)
