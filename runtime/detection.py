@@ -32,6 +32,8 @@ MAX_VIEWS: Final = 600  # a larger picture is not looked at as closely
 SURE_TURNS: Final = 0.4  # quarter turns that a head may lean
 # The others of eight ways up, the likely ones first.
 OTHER_TURNS: Final = (1, 3, 0.5, 3.5, 2, 1.5, 2.5)
+# In a smaller picture the turned looks at the whole find all but the smallest lying heads.
+LYING_SIDE_PX: Final = 1280
 EDGE_PX: Final = 3.0  # a box that ends this near to the edge of a view may be half a face
 
 
@@ -189,7 +191,7 @@ def views_of(size_wh: tuple[int, int], turns: int, *, lying: bool) -> list[View]
     whole = View(0, 0, *size_wh, turns)
     upright = tiles(size_wh, turns)
     parts = [whole]
-    if lying and upright:
+    if lying and max(size_wh) >= LYING_SIDE_PX:
         parts += [view for view in upright if view.width == upright[0].width]
     return [
         *turned(parts[:1]),
