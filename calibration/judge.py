@@ -10,38 +10,8 @@ from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.judge import FER_CLASSES, FER_SIZE, JUDGE
 from mien.engines.onnx_runtime import OnnxRuntimeEngine
-from mien.runtime.alignment import fit_similarity
+from mien.runtime.alignment import fer_matrix
 from mien.runtime.luma import LumaSource, sample_luma
-from mien.runtime.topology import RIGID
-
-# The rigid points (topology.RIGID) in FER-2013's crops, in crop units: the median over the 12,495
-# training pictures that look at the camera, made symmetric.
-FER_TEMPLATE = np.array(
-    [
-        (0.2370, 0.3984),
-        (0.3958, 0.4114),
-        (0.6042, 0.4114),
-        (0.7630, 0.3984),
-        (0.3164, 0.4056),
-        (0.6836, 0.4056),
-        (0.5000, 0.4349),
-        (0.5000, 0.4739),
-        (0.5000, 0.5521),
-        (0.5000, 0.5989),
-        (0.3971, 0.6471),
-        (0.4518, 0.6614),
-        (0.5000, 0.6640),
-        (0.5482, 0.6614),
-        (0.6029, 0.6471),
-        (0.4531, 0.3880),
-        (0.5469, 0.3880),
-        (0.4167, 0.5508),
-        (0.5833, 0.5508),
-        (0.3750, 0.6081),
-        (0.6250, 0.6081),
-    ],
-    np.float32,
-)
 
 
 def fer_crop(source: LumaSource, landmarks: np.ndarray) -> np.ndarray:
@@ -49,8 +19,7 @@ def fer_crop(source: LumaSource, landmarks: np.ndarray) -> np.ndarray:
 
     source: uint8 (H, W), or a frame. landmarks: float32 (106, 2) in its pixels.
     """
-    matrix = fit_similarity(landmarks[list(RIGID)], FER_TEMPLATE * FER_SIZE - 0.5)
-    return sample_luma(source, matrix, FER_SIZE).astype(np.float32) / 255
+    return sample_luma(source, fer_matrix(landmarks, FER_SIZE), FER_SIZE).astype(np.float32) / 255
 
 
 class EmotionJudge:

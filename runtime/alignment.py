@@ -56,6 +56,36 @@ ROI_TEMPLATE: Final = (RIGID_TEMPLATE - np.array([0.5, 0.34], np.float32)) * np.
 ROI_POINTS_TEMPLATE: Final = np.array([(0.36, 0.40), (0.64, 0.40), (0.50, 0.6987)], np.float32)
 
 
+# The rigid points (topology.RIGID) in FER-2013's crops, in crop units: the median over the 12,495
+# training pictures that look at the camera, made symmetric.
+FER_TEMPLATE: Final = np.array(
+    [
+        (0.2370, 0.3984),
+        (0.3958, 0.4114),
+        (0.6042, 0.4114),
+        (0.7630, 0.3984),
+        (0.3164, 0.4056),
+        (0.6836, 0.4056),
+        (0.5000, 0.4349),
+        (0.5000, 0.4739),
+        (0.5000, 0.5521),
+        (0.5000, 0.5989),
+        (0.3971, 0.6471),
+        (0.4518, 0.6614),
+        (0.5000, 0.6640),
+        (0.5482, 0.6614),
+        (0.6029, 0.6471),
+        (0.4531, 0.3880),
+        (0.5469, 0.3880),
+        (0.4167, 0.5508),
+        (0.5833, 0.5508),
+        (0.3750, 0.6081),
+        (0.6250, 0.6081),
+    ],
+    np.float32,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class AlignedFace:
     """One face, upright and in a fixed place.
@@ -124,6 +154,14 @@ def roi_matrix_from_points(points: np.ndarray, size: int = ROI_SIZE) -> np.ndarr
     points: (3, 2) left eye centre, right eye centre, mouth centre in frame pixels.
     """
     return fit_similarity(points, ROI_POINTS_TEMPLATE * size - 0.5)
+
+
+def fer_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Where the emotion classifier looks, cropped as FER-2013 crops faces: float32 (2, 3).
+
+    landmarks: (106, 2) in frame pixels.
+    """
+    return fit_similarity(landmarks[list(RIGID)], FER_TEMPLATE * size - 0.5)
 
 
 def align_face(luma: np.ndarray, landmarks: np.ndarray, size: int) -> AlignedFace:

@@ -30,9 +30,7 @@ def read_weights(model: Path) -> dict[str, torch.Tensor]:
         count = int(np.prod(entry["shape"]))
         values = np.frombuffer(raw, np.dtype(stored), count, offset)
         offset += values.nbytes
-        tensors[entry["name"]] = torch.from_numpy(
-            values.astype(np.float32).reshape(entry["shape"])
-        )
+        tensors[entry["name"]] = torch.from_numpy(values.astype(np.float32).reshape(entry["shape"]))
     if offset != len(raw):
         raise ValueError(f"{model} describes {offset} bytes, its weights have {len(raw)}")
     return tensors

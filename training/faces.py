@@ -108,13 +108,12 @@ def load_fer2013(data: Path, *, with_landmarks: bool = True) -> Faces:
     )
 
 
-def load_votes(data: Path) -> np.ndarray:
-    """What ten annotators saw in `load_fer2013`'s pictures with landmarks: float32 (m, 8).
+def load_votes(data: Path, *, with_landmarks: bool = True) -> np.ndarray:
+    """How many of ten annotators saw each of EMOTIONS in `load_fer2013`'s pictures: (m, 8).
 
-    Shares of the votes for each of EMOTIONS, adding up to one; zeros where most of them saw no
-    face, could not tell, or where the picture is not the original. Source: FER+ (Barsoum et al.,
-    "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
-    Distribution", 2016).
+    All zero where the picture is not the original. The rest saw no face or could not tell.
+    Source: FER+ (Barsoum et al., "Training Deep Networks for Facial Expression Recognition with
+    Crowd-Sourced Label Distribution", 2016).
     """
     with (data / "ferplus.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -122,11 +121,15 @@ def load_votes(data: Path) -> np.ndarray:
     for i, row in enumerate(rows):
         for name, emotion in _FERPLUS_NAMES.items():
             votes[i, EMOTIONS.index(emotion)] = float(row[name])
+    votes[[row["original"] != "1" for row in rows]] = 0
+    return votes[np.load(data / "fer2013_landmarks_index.npy")] if with_landmarks else votes
+
+
+def vote_shares(votes: np.ndarray, least: float = 6.0) -> np.ndarray:
+    """Votes (n, k) as shares that add up to one; zeros where fewer than `least` were given."""
     total = votes.sum(1, keepdims=True)
-    original = np.array([row["original"] == "1" for row in rows])
-    usable = original & (total[:, 0] >= 6)
-    shares = np.where(usable[:, None], votes / np.maximum(total, 1), 0).astype(np.float32)
-    return shares[np.load(data / "fer2013_landmarks_index.npy")]
+    shares: np.ndarray = np.where(total >= least, votes / np.maximum(total, 1), 0)
+    return shares.astype(np.float32)
 
 
 def faces160_meshes(data: Path) -> np.ndarray:

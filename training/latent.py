@@ -32,7 +32,7 @@ from mien.runtime.target import EMOTIONS
 from mien.runtime.topology import MIRROR, POINT_COUNT
 from mien.training.crops import FACES160, Crops, balanced_weights, load_crops
 from mien.training.face_features import FaceFeatures
-from mien.training.faces import load_votes
+from mien.training.faces import load_votes, vote_shares
 from mien.training.recipe import Prefetch
 
 CROP = 128
@@ -112,7 +112,7 @@ def load_faces(data: Path, cache: Path) -> tuple[Crops, np.ndarray]:
     press = crops.source == FACES160
     votes = np.zeros((len(crops.source), len(EMOTIONS)), np.float32)
     votes[press] = 0.02 + 0.84 * np.eye(len(EMOTIONS), dtype=np.float32)[crops.emotions[press]]
-    votes[~press] = load_votes(data)
+    votes[~press] = vote_shares(load_votes(data))
     return crops, votes
 
 
@@ -153,12 +153,10 @@ class Critic(nn.Module):
 
     def forward(self, features: dict[int, torch.Tensor]) -> list[torch.Tensor]:
         """The scores of each critic at all its places: (n, k) each."""
-        scores = [
+        return [
             head(mix(features[layer])).flatten(1)
             for layer, mix, head in zip(CRITIC_LAYERS, self.mixes, self.heads, strict=True)
         ]
-
-        return scores
 
 
 class FaceSpace(nn.Module):
@@ -333,9 +331,7 @@ class Run:
             told["critic"] = self._teach_critic(real_features, press_fake)
         return told
 
-    def _teach_critic(
-        self, real: dict[int, torch.Tensor], fake: dict[int, torch.Tensor]
-    ) -> float:
+    def _teach_critic(self, real: dict[int, torch.Tensor], fake: dict[int, torch.Tensor]) -> float:
         self.critic_optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16):
             theirs = self.critic({k: v[:PRESS] for k, v in real.items()})
@@ -413,9 +409,7 @@ def reconstruction(
         .mean()
         for k in CRITIC_LAYERS
     ]
-    mine, theirs = (
-        f[IDENTITY_LAYER].float().mean((2, 3)) for f in (fake_features, real_features)
-    )
+    mine, theirs = (f[IDENTITY_LAYER].float().mean((2, 3)) for f in (fake_features, real_features))
     return {
         "l1": (sharp * PRESS + soft * FER) / (PRESS + FER),
         "features": torch.stack(unlike).sum(),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mien.calibration.features import ClassifierFeatures
-from mien.calibration.judge import FER_TEMPLATE, EmotionJudge
+from mien.calibration.judge import EmotionJudge
 from mien.calibration.persuade import still
 from mien.calibration.smile_measure import edit_still, find_faces, judge_sample
 from mien.calibration.smile_report import (
@@ -21,6 +21,7 @@ from mien.calibration.smile_report import (
 from mien.calibration.smile_rows import SmileRow
 from mien.calibration.smile_tables import Instruments, SmilePlan, measure_tables
 from mien.engines import EngineError, UsageError
+from mien.runtime.alignment import FER_TEMPLATE
 from mien.runtime.frame import Frame
 from mien.runtime.style_method import BLENDS
 from mien.runtime.topology import RIGID

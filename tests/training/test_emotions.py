@@ -22,7 +22,8 @@ from mien.training.emotions import (
 def some_faces(count: int = 32) -> Split:
     chance = torch.Generator().manual_seed(1)
     pictures = torch.randint(0, 256, (count, 1, 48, 48), generator=chance, dtype=torch.uint8)
-    return Split(pictures, torch.arange(count) % len(FER_CLASSES))
+    classes = torch.arange(count) % len(FER_CLASSES)
+    return Split(pictures, torch.nn.functional.one_hot(classes, len(FER_CLASSES)).float())
 
 
 def test_augmented_faces_are_pictures_of_the_same_shape():
@@ -69,7 +70,10 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
 
 
 def test_a_finished_run_leaves_a_judge_whose_card_has_its_confusion(tmp_path, monkeypatch):
-    monkeypatch.setattr("mien.training.emotions.load_split", lambda data, split: some_faces(21))
+    monkeypatch.setattr(
+        "mien.training.emotions.load_split", lambda data, split, clear: some_faces(21)
+    )
+    monkeypatch.setattr("mien.training.emotions.load_press", lambda data: some_faces(21))
     run = Run(tmp_path, seed=1)
     run.runs += [600.0, 1500.0]
     finish(run, tmp_path)
