@@ -345,7 +345,7 @@ def card_sections(metrics: Mapping[str, object]) -> dict[str, str]:
         ),
         "Limits": (
             "Weak expressions are called neutral; fear and disgust are scarce in the data, so "
-            "little can be said of them. It sees 48x48 pixels: fine furrows are lost to it. It says "
+            "little can be said of them. It sees 48x48 pixels, so fine furrows are lost. It says "
             "what a face shows, never what somebody feels; do not use it to judge people."
         ),
         "Licence": f"Apache-2.0. SHA-256 of the file: `{metrics['sha256']}`.",
