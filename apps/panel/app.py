@@ -22,6 +22,7 @@ from mien.apps.panel.places import Places
 from mien.apps.panel.presets import Presets
 from mien.apps.panel.preview import Kind, PreviewOutput
 from mien.apps.panel.protocol import Faces, Stats
+from mien.apps.panel.protocol import Presets as PresetList
 from mien.apps.panel.reporting import faces_message, stats_message
 from mien.apps.panel.settings import PanelSettings
 from mien.apps.panel.sockets import Sockets
@@ -45,7 +46,7 @@ class PanelApp:
 
     def __init__(self, live: Loop, settings: PanelSettings, preview: PreviewOutput) -> None:
         self._live, self._settings, self._preview = live, settings, preview
-        self._presets = Presets(settings.presets)
+        self._presets = Presets(settings.presets, self._on_presets)
         self._steering = Steering(live.controls, self._presets)
         limits = settings.limits
         self._sockets = Sockets(self._steering, self._news, most=limits.sockets)
@@ -85,6 +86,9 @@ class PanelApp:
     def _on_change(self, state: ControlState) -> None:  # noqa: ARG002 -- it may be old by then
         with contextlib.suppress(RuntimeError):  # the server's loop has just been closed
             self._loop.call_soon_threadsafe(self._sockets.tell_state)
+
+    def _on_presets(self) -> None:
+        self._sockets.tell(PresetList(self._presets.all()))
 
     def _on_browser_camera(self, is_used: bool) -> None:
         self._steering.browser_camera = is_used

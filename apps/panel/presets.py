@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +24,11 @@ class Presets:
     """Presets in a JSON file; used in the server's thread, the file in another.
 
     A file that cannot be read is left alone until the next save, which replaces it; what was
-    wrong stands in `message`.
+    wrong stands in `message`. changed: called when others than before are in the file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+        self._path, self._changed = path, changed
         self.message: str | None = None
         self._kept = self._wanted = self._read()  # in the file, and what it is to become
         self._writing: asyncio.Task[None] | None = None
@@ -45,17 +45,20 @@ class Presets:
             raise UsageError(f"there is no preset {name!r}")
         return self._wanted[name]
 
-    async def save(self, preset: Preset) -> None:
-        """Keep the preset, in the place of one of the same name. Raises UsageError."""
+    def save(self, preset: Preset) -> asyncio.Task[None]:
+        """Keeps the preset, in the place of one of the same name.
+
+        Raises UsageError; so does what is returned, where the file cannot be written.
+        """
         if preset.name not in self._wanted and len(self._wanted) >= MAX_PRESETS:
             raise UsageError(f"there are {MAX_PRESETS} presets already; delete one")
-        await self._keep({**self._wanted, preset.name: preset})
+        return self._keep({**self._wanted, preset.name: preset})
 
-    async def delete(self, name: str) -> None:
-        """Forget the preset. Raises UsageError."""
+    def delete(self, name: str) -> asyncio.Task[None]:
+        """Forgets the preset; as `save`."""
         if name not in self._wanted:
             raise UsageError(f"there is no preset {name!r}")
-        await self._keep({key: kept for key, kept in self._wanted.items() if key != name})
+        return self._keep({key: kept for key, kept in self._wanted.items() if key != name})
 
     async def close(self) -> None:
         """Return when everything is written."""
@@ -64,13 +67,12 @@ class Presets:
         async with self._one_at_a_time:
             pass
 
-    async def _keep(self, presets: dict[str, Preset]) -> None:
+    def _keep(self, presets: dict[str, Preset]) -> asyncio.Task[None]:
         """Writes first, so that what is shown is what was kept."""
         self._wanted = presets
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_soon())
-            self._writing.add_done_callback(_seen)
-        await asyncio.shield(self._writing)
+        return self._writing
 
     async def _write_soon(self) -> None:
         async with self._one_at_a_time:
@@ -86,6 +88,7 @@ class Presets:
                 self._written_s = time.monotonic()
             self._kept = presets
             self.message = None
+            self._changed()
 
     def _write(self, presets: dict[str, Preset]) -> None:
         entries = [
@@ -126,9 +129,3 @@ def _preset(entry: Mapping[str, Any]) -> Preset:
         parse_weights(entry["target"]),
         parse_intensity(entry["intensity"]),
     )
-
-
-def _seen(writing: asyncio.Task[None]) -> None:
-    """Whoever saved may be gone when it fails: then nobody asks for the error."""
-    if not writing.cancelled():
-        writing.exception()

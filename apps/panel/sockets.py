@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from typing import Final
@@ -13,13 +14,10 @@ from starlette.websockets import WebSocket, WebSocketState
 from mien.apps.panel.parsing import parse_client_message
 from mien.apps.panel.places import STALLED_S, TENURE_S, Places, Rate
 from mien.apps.panel.protocol import (
-    DeletePreset,
     Faces,
     Ping,
-    Presets,
     ProtocolError,
     Refusal,
-    SavePreset,
     ServerMessage,
     Stats,
     encode,
@@ -167,7 +165,7 @@ class Sockets:
             await self._slow_down(client)
             text = received.get("text")
             try:
-                await self._handle(client, received.get("bytes", b"") if text is None else text)
+                self._handle(client, received.get("bytes", b"") if text is None else text)
                 bad = 0
             except MienError as error:
                 bad = bad + 1 if isinstance(error, ProtocolError) else 0
@@ -184,14 +182,14 @@ class Sockets:
         client.is_slowed = wait_s > 0
         await asyncio.sleep(wait_s)
 
-    async def _handle(self, client: _Client, text: str | bytes) -> None:
+    def _handle(self, client: _Client, text: str | bytes) -> None:
         message = parse_client_message(text)
         client.has_spoken, client.heard_s = True, time.monotonic()
-        answer = await self._steering.do(message)
+        answer, work = self._steering.do(message)
         if answer is not None:
             client.put(answer.type, encode(answer))
-        if isinstance(message, SavePreset | DeletePreset):
-            self.tell(Presets(self._steering.presets.all()))
+        if work is not None:
+            work.add_done_callback(functools.partial(_tell_failure, client))
         elif not isinstance(message, Ping):
             self.tell_state()
 
@@ -211,3 +209,8 @@ class Sockets:
                 await asyncio.sleep(_TICK_S)
         finally:
             self._ticking = None
+
+
+def _tell_failure(client: _Client, work: asyncio.Task[None]) -> None:
+    if not work.cancelled() and (error := work.exception()) is not None:
+        client.put(Refusal.type, encode(Refusal(str(error))))

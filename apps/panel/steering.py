@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -111,20 +112,19 @@ class Steering:
             browser_camera=self.browser_camera,
         )
 
-    async def do(self, message: ClientMessage) -> ServerMessage | None:
-        """The answer to who sent it. Raises UsageError."""
+    def do(self, message: ClientMessage) -> tuple[ServerMessage | None, asyncio.Task[None] | None]:
+        """The answer to who sent it, and what is being done for it yet. Both raise UsageError."""
         if isinstance(message, Ping):
-            return Pong(message.t)
-        if isinstance(message, Change):
-            self._change(message)
-        elif isinstance(message, ApplyPreset):
+            return Pong(message.t), None
+        if isinstance(message, DeletePreset):
+            return None, self.presets.delete(message.name)
+        if isinstance(message, SavePreset):
+            return None, self.presets.save(self._preset(message))
+        if isinstance(message, ApplyPreset):
             preset = self.presets.get(message.name)
-            self._change(Change(target=preset.target, intensity=preset.intensity))
-        elif isinstance(message, DeletePreset):
-            await self.presets.delete(message.name)
-        else:
-            await self.presets.save(self._preset(message))
-        return None
+            message = Change(target=preset.target, intensity=preset.intensity)
+        self._change(message)
+        return None, None
 
     def _intensity_of(self, state: ControlState) -> float:
         with self._lock:

@@ -7,20 +7,48 @@ export class Presets {
   #send;
   #notices;
   #presets = [];
+  #items = new Map(); // by name: {made, item}
+  #isDrawing = false;
 
   constructor(settings, send, notices) {
     this.#settings = settings;
     this.#send = send;
     this.#notices = notices;
     byId("save").addEventListener("submit", (event) => this.#save(event));
-    settings.watch(() => this.#mark());
+    settings.watch(() => this.#draw());
   }
 
   show(presets) {
     this.#presets = presets;
-    byId("presets").replaceChildren(...presets.map((preset) => this.#item(preset)));
-    byId("no-presets").hidden = presets.length > 0;
-    this.#mark();
+    this.#draw();
+  }
+
+  // Draws once for all that came since the last picture of the page.
+  #draw() {
+    if (this.#isDrawing) return;
+    this.#isDrawing = true;
+    requestAnimationFrame(() => {
+      this.#isDrawing = false;
+      this.#list();
+      this.#mark();
+    });
+  }
+
+  // Makes items only for presets that are new or others than before.
+  #list() {
+    const list = byId("presets");
+    const items = new Map();
+    for (const preset of this.#presets) {
+      const made = JSON.stringify(preset);
+      const before = this.#items.get(preset.name);
+      items.set(preset.name, before?.made === made ? before : { made, item: this.#item(preset) });
+    }
+    this.#items = items;
+    const wanted = [...items.values()].map(({ item }) => item);
+    if (wanted.length !== list.children.length || wanted.some((item, place) => item !== list.children[place])) {
+      list.replaceChildren(...wanted);
+    }
+    byId("no-presets").hidden = wanted.length > 0;
   }
 
   #save(event) {
@@ -60,15 +88,18 @@ export class Presets {
   #mark() {
     const state = this.#settings.state;
     if (!state) return;
-    [...byId("presets").children].forEach((item, place) => {
-      const is = same(this.#presets[place], state);
-      item.firstChild.setAttribute("aria-pressed", is ? "true" : "false");
-    });
+    for (const preset of this.#presets) {
+      const pressed = same(preset, state) ? "true" : "false";
+      const button = this.#items.get(preset.name).item.firstChild;
+      if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
+    }
   }
 }
 
 function same(preset, state) {
-  const names = new Set([...Object.keys(preset.target), ...Object.keys(state.target)]);
-  return Math.abs(preset.intensity - state.intensity) < 0.005
-    && [...names].every((name) => Math.abs((preset.target[name] ?? 0) - (state.target[name] ?? 0)) < 0.005);
+  if (Math.abs(preset.intensity - state.intensity) >= 0.005) return false;
+  for (const name in state.target) {
+    if (Math.abs((preset.target[name] ?? 0) - state.target[name]) >= 0.005) return false;
+  }
+  return true;
 }

@@ -388,7 +388,10 @@ def test_flood_of_presets_is_bounded_and_told_a_few_times_a_second(tmp_path: Pat
     path.write_text(_presets_text(presets_module.MAX_PRESETS - 10), encoding="utf-8")
     with running_panel(tmp_path) as panel, panel.websocket() as bystander:
         receive(bystander, "hello")
-        with panel.websocket() as first, panel.websocket() as second:
+        with (
+            panel.websocket(close_timeout=1) as first,
+            panel.websocket(close_timeout=1) as second,
+        ):
             for number in range(40):
                 send(first, type="preset_save", name=f"a{number:039d}")
                 send(second, type="preset_save", name=f"b{number:039d}")

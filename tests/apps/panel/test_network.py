@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import http.client
+import json
+import socket
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,7 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from mien.apps.panel.settings import Limits
 from tests.apps.panel.stand_in import EVENT_S, TOKEN, RunningPanel, receive, running_panel
+from tests.apps.panel.test_offers import OFFER
 
 
 def _write_certificate(folder: Path) -> tuple[Path, Path]:
@@ -95,3 +102,84 @@ def test_websocket_is_there_by_tls_too(panel: RunningPanel) -> None:
     ):
         pass
     assert refused.value.response.status_code == 401
+
+
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # how a handshake begins
+
+
+@pytest.mark.parametrize("start", [b"", HELLO, b"GET / HTTP/1.1\r\n"])
+def test_handshakes_that_do_not_go_on_keep_nobody_out(panel: RunningPanel, start: bytes) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(200):
+            held.enter_context(panel.raw(start))
+        assert _status(panel, panel.host) == 200
+        assert _accepted(panel) <= Limits().connections + 1  # one may be on its way out
+
+
+def test_encrypted_lines_on_which_nothing_is_asked_keep_nobody_out(panel: RunningPanel) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(70):
+            raw = held.enter_context(panel.raw())
+            with contextlib.suppress(OSError):
+                held.enter_context(_context().wrap_socket(raw))
+        assert _status(panel, panel.host) == 200
+
+
+def test_encrypted_reader_that_takes_nothing_is_cut_off(panel: RunningPanel) -> None:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    connection.connect(("127.0.0.1", panel.port))
+    with _context().wrap_socket(connection) as stream:
+        request = f"GET /stream.mjpg?token={TOKEN} HTTP/1.1\r\nHost: {panel.host}\r\n\r\n"
+        stream.sendall(request.encode())
+        _wait_until(lambda: panel.server.preview.viewers == 1)
+        _wait_until(lambda: panel.server.preview.viewers == 0)
+        _wait_until(lambda: _accepted(panel) == 0)
+
+
+def test_encrypted_good_bye_that_nobody_answers_has_a_deadline(panel: RunningPanel) -> None:
+    with _context().wrap_socket(panel.raw()) as stream:
+        request = f"GET /health HTTP/1.1\r\nHost: {panel.host}\r\nConnection: close\r\n\r\n"
+        stream.sendall(request.encode())
+        _wait_until(lambda: _accepted(panel) == 0)
+
+
+def test_webrtc_opens_ports_at_the_address_that_was_asked_and_no_other(
+    panel: RunningPanel,
+) -> None:
+    found = [
+        one.address
+        for ones in psutil.net_if_addrs().values()
+        for one in ones
+        if one.family == socket.AF_INET and not one.address.startswith("127.")
+    ]
+    if not found:
+        pytest.skip("this machine has no address but the loopback's")
+    body = json.dumps({"type": "offer", "sdp": OFFER, "camera": False})
+    connection = http.client.HTTPSConnection(
+        found[0], panel.port, timeout=EVENT_S, context=_context()
+    )
+    with contextlib.closing(connection):
+        connection.request("POST", f"/offer?token={TOKEN}", body)
+        answer = connection.getresponse()
+        sdp = json.loads(answer.read())["sdp"]
+    opened = {one.laddr.ip for one in psutil.Process().net_connections("udp")}
+    assert opened == {found[0]}
+    candidates = [line for line in sdp.splitlines() if line.startswith("a=candidate")]
+    assert [line.split()[4] for line in candidates] == [found[0]]
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + EVENT_S
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
+def _accepted(panel: RunningPanel) -> int:
+    """How many connections the panel holds."""
+    return sum(
+        one.laddr.port == panel.port and one.status == psutil.CONN_ESTABLISHED
+        for one in psutil.Process().net_connections("tcp")
+        if one.laddr and one.raddr
+    )

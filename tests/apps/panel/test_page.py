@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 import mien.apps
 from mien.runtime.filter import Filter
@@ -263,6 +266,33 @@ def test_presets_are_saved_applied_deleted_and_brought_back(page):
     wait_until(lambda: _text(page.driver, "#presets") == "", "the preset is gone")
     _element(page.driver, ".notice button").click()
     wait_until(lambda: _text(page.driver, "#presets") == "Monday 2\n×", "the preset is back")
+
+
+def test_a_flood_by_somebody_else_leaves_the_page_to_the_one_before_it(page):
+    before = _presets(page.driver)
+    url = f"ws://127.0.0.1:{page.server.port}/ws?token={TOKEN}"
+    with contextlib.ExitStack() as others:
+        flooder = others.enter_context(connect(url, compression=None, close_timeout=1))
+        flooder.send(json.dumps({"type": "ping"}))
+        # Silent ones, more than there are places: they make room for each other, not the page.
+        for _ in range(20):
+            others.enter_context(connect(url, compression=None, close_timeout=0.1))
+        for number in range(60):
+            for kind in ("preset_save", "preset_delete"):
+                flooder.send(json.dumps({"type": kind, "name": f"flood {number}"}))
+            flooder.send(json.dumps({"type": "set", "intensity": number / 60}))
+        _click(page.driver, "sad")
+        wait_until(lambda: _name(page) == "sad", "sad is chosen")
+        assert _text(page.driver, "#link-text") == "Live · WebRTC"
+        flooder.send(json.dumps({"type": "preset_save", "name": "last"}))
+        wait_until(lambda: _presets(page.driver) == [*before, "last"], "only the last is left")
+        flooder.send(json.dumps({"type": "preset_delete", "name": "last"}))
+        wait_until(lambda: _presets(page.driver) == before, "the last one is gone as well")
+
+
+def _presets(driver: Any) -> list[str]:
+    script = "return [...document.querySelectorAll('#presets .apply')].map((e) => e.textContent)"
+    return list(driver.execute_script(script))
 
 
 def test_this_browsers_camera_is_filtered_and_let_go_again(page):
