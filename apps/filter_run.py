@@ -40,6 +40,10 @@ class FaceFilter(Protocol):
         """How many faces in view are left alone because there are too many."""
 
     @property
+    def is_face_missing(self) -> bool:
+        """Whether there are faces in the last frame, but not the one that was chosen by number."""
+
+    @property
     def timings(self) -> StageTimes:
         """How long the stages took."""
 
@@ -82,6 +86,7 @@ class FilterRun:
         self.faces = 0
         self.stage_ms: dict[str, float] = {}
         self.unfollowed = 0
+        self.frames_without_chosen = 0
         self.left_alone: Counter[str] = Counter()
         self._filter = face_filter
         self._goal = goal
@@ -103,6 +108,7 @@ class FilterRun:
         seen = len(self._filter.faces)
         self.frames_with_face += seen > 0
         self.faces = max(self.faces, seen)
+        self.frames_without_chosen += self._filter.is_face_missing
         self.unfollowed = max(self.unfollowed, self._filter.unfollowed)
         self.left_alone.update(self._filter.left_alone)
         for stage, ms in self._filter.timings.last_ms.items():

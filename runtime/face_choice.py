@@ -24,6 +24,9 @@ class FaceChoice:
     begin anew. The largest stays the largest until another is clearly larger, so that two
     people side by side do not take turns.
 
+    is_missing: after a call, whether faces were there and the one with the number was not, or was
+        not recognised.
+
     Raises UsageError for any other text.
     """
 
@@ -53,19 +56,23 @@ class FaceChoice:
 
     def reset(self) -> None:
         """Nothing; numbers begin at 1 again."""
+        self.is_missing = False
         self._seen: list[int] = []  # track ids in order of appearance
         self._largest: int | None = None
 
     def __call__(self, faces: Sequence[Face], frame: Frame) -> list[Face]:
         """The chosen ones of all faces of a frame, in the order given."""
         self._number(faces, frame)
+        self.is_missing = False
         if self._word == "all":
             return list(faces)
         if self._word == "largest":
             return self._pick_largest(faces)
         place = int(self._word) - 1
         wanted = self._seen[place] if place < len(self._seen) else None
-        return [face for face in faces if face.track_id == wanted]
+        chosen = [face for face in faces if face.track_id == wanted]
+        self.is_missing = bool(faces) and not chosen
+        return chosen
 
     def _number(self, faces: Sequence[Face], frame: Frame) -> None:
         across = display_from_stored((frame.width, frame.height), frame.rotation)[0]

@@ -217,6 +217,11 @@ class Filter:
         self._tracker.effort = effort
 
     @property
+    def is_face_missing(self) -> bool:
+        """Whether the last frame shows faces, but not the one of that number, or not for sure."""
+        return self._choice.is_missing
+
+    @property
     def unfollowed(self) -> int:
         """How many faces in view are left alone because `effort` follows no more of them."""
         return self._tracker.unfollowed

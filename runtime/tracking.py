@@ -14,7 +14,7 @@ from mien.runtime.cuts import CutDetector
 from mien.runtime.detection import Detection, FaceDetector, FaceSearch, View, overlaps
 from mien.runtime.frame import Frame
 from mien.runtime.landmarks import LandmarkDetector, Landmarks
-from mien.runtime.track import Track, box_of
+from mien.runtime.track import Track, appearance_of, box_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,9 @@ class Face:
     landmarks: np.ndarray
     score: float
     presence: float
+
+
+REMEMBERED: Final = 64  # faces that have left a scene and are recognised when they come back
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,11 @@ class TrackerSettings:
     found_score, lost_score: landmark score from which a face is taken up, and below which it is
         lost.
     hold_s: how long a lost face glides on while its presence falls.
-    remember_s: how long a lost face keeps its number for when it comes back nearby.
+    remember_s: how long a lost face may come back nearby without being recognised.
+    look_every_s: time between looks at what a face looks like, to recognise it by.
+    same_likeness, likelier: how like a face that left one must be to be it, and by how much liker
+        than any other. other_likeness: what is less like it is somebody else.
+    apart_s: how long faces that touched must be apart before it is asked who is who.
     same_overlap: the intersection over union of two boxes above which they show one face.
     gap_s: a step in time above this, or back, breaks the smoothing.
     """
@@ -77,6 +84,11 @@ class TrackerSettings:
     lost_score: float = 0.35
     hold_s: float = 0.2
     remember_s: float = 1.5
+    look_every_s: float = 0.4
+    same_likeness: float = 0.68
+    other_likeness: float = 0.25
+    likelier: float = 0.08
+    apart_s: float = 0.25
     same_overlap: float = 0.45
     gap_s: float = 1.0
 
@@ -132,6 +144,7 @@ class Tracker:
             self._look_around(frame, time_s)
         self._merge(time_s)
         self._forget(time_s)
+        self._recognise(frame, time_s)
         size_wh = (frame.width, frame.height)
         faces = []
         for track in self._tracks:
@@ -142,6 +155,7 @@ class Tracker:
     def _start_scene(self) -> None:
         self._tracks: list[Track] = []
         self._lost: list[Track] = []
+        self._touching: set[tuple[int, int]] = set()  # pairs of track ids, until they are told
         self._detected_s: float | None = None  # when the whole picture was last looked at
         self._scene_begins = True
         self._search.reset()
@@ -219,27 +233,92 @@ class Tracker:
         if found.score < self._settings.found_score or not is_face_shaped(found.points):
             return
         if track is None:
-            track = self._known_or_new(found, time_s)
+            track = self._known_or_new(found, frame, time_s)
             if track is None:
                 return
             self._tracks.append(track)
             self._tracks.sort(key=lambda known: known.track_id)
         track.see(found, time_s)
 
-    def _known_or_new(self, found: Landmarks, time_s: float) -> Track | None:
+    def _known_or_new(self, found: Landmarks, frame: Frame, time_s: float) -> Track | None:
         box = box_of(found.points)
         others = np.array([track.box for track in self._tracks]).reshape(-1, 4)
         if (overlaps(box, others) > self._settings.same_overlap).any():
             return None
-        near = [track for track in self._lost if track.could_be(found.points, time_s)]
-        if near:
-            known = min(near, key=lambda track: track.distance_to(found.points, time_s))
+        known = self._returned(found, frame, time_s)
+        if known is not None:
             self._lost.remove(known)
             known.return_from_loss()
             return known
         track = Track(self._next_id, present=self._scene_begins)
         self._next_id += 1
         return track
+
+    def _returned(self, found: Landmarks, frame: Frame, time_s: float) -> Track | None:
+        """The lost face that has come back: by its looks, or lost just now and just here."""
+        if not self._lost:
+            return None
+        settings = self._settings
+        picture = appearance_of(frame, found.points)
+        others = [track.appearance.likeness(picture) for track in self._tracks]
+        ranked = sorted(self._lost, key=lambda track: -track.appearance.likeness(picture))
+        best = ranked[0].appearance.likeness(picture)
+        others += [track.appearance.likeness(picture) for track in ranked[1:]]
+        if best >= settings.same_likeness and best - max(others, default=-1) >= settings.likelier:
+            return ranked[0]
+        near = [
+            track
+            for track in self._lost
+            if time_s - track.seen_s <= settings.remember_s
+            and track.could_be(found.points, time_s)
+            and track.appearance.likeness(picture) >= best - settings.likelier
+            and (track.appearance.is_empty or best >= settings.other_likeness)
+        ]
+        return min(near, key=lambda track: track.distance_to(found.points, time_s), default=None)
+
+    def _recognise(self, frame: Frame, time_s: float) -> None:
+        """Learn what faces look like, and put right who is who after two have touched."""
+        self._note_touching(time_s)
+        settings = self._settings
+        untold = {track_id for pair in self._touching for track_id in pair}
+        for track in self._tracks:
+            is_due = not 0 <= time_s - track.learnt_s < settings.look_every_s
+            if is_due and self._is_plain(track) and track.track_id not in untold:
+                track.appearance.add(appearance_of(frame, track.smoothed))
+                track.learnt_s = time_s
+        for pair in list(self._touching):
+            self._tell_apart(pair, frame, time_s)
+
+    def _is_plain(self, track: Track) -> bool:
+        return not track.is_missed and track.score >= self._settings.found_score
+
+    def _note_touching(self, time_s: float) -> None:
+        for index, track in enumerate(self._tracks):
+            others = self._tracks[index + 1 :]
+            boxes = np.array([other.box for other in others]).reshape(-1, 4)
+            for other, share in zip(others, overlaps(track.box, boxes), strict=True):
+                if share > 0:
+                    self._touching.add((track.track_id, other.track_id))
+                    track.entangled_s = other.entangled_s = time_s
+
+    def _tell_apart(self, pair: tuple[int, int], frame: Frame, time_s: float) -> None:
+        """Swap two faces that were taken for each other, once they can be seen apart."""
+        known = {track.track_id: track for track in self._tracks}
+        if not all(track_id in known for track_id in pair):
+            self._touching.discard(pair)  # one is lost, and is recognised when it comes back
+            return
+        first, second = (known[track_id] for track_id in pair)
+        apart = time_s - max(first.entangled_s, second.entangled_s) > self._settings.apart_s
+        if not apart or not self._is_plain(first) or not self._is_plain(second):
+            return
+        self._touching.discard(pair)
+        one, other = (appearance_of(frame, track.smoothed) for track in (first, second))
+        as_they_are = first.appearance.likeness(one) + second.appearance.likeness(other)
+        swapped = first.appearance.likeness(other) + second.appearance.likeness(one)
+        if swapped - as_they_are > self._settings.likelier:
+            first.track_id, second.track_id = second.track_id, first.track_id
+            first.appearance, second.appearance = second.appearance, first.appearance
+            self._tracks.sort(key=lambda track: track.track_id)
 
     def _merge(self, time_s: float) -> None:
         """Of two tracks on one face, keep the one that got there without a jump."""
@@ -260,7 +339,7 @@ class Tracker:
             if held or track.is_doubtful:
                 self._tracks.remove(track)
                 self._lose(track, time_s)
-        self._lost = [t for t in self._lost if time_s - t.seen_s <= settings.remember_s]
+        self._lost = self._lost[-REMEMBERED:]
 
     def _lose(self, track: Track, time_s: float) -> None:
         track.miss(time_s)

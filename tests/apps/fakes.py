@@ -49,6 +49,7 @@ class FakeFilter:
         self.faces: tuple[object, ...] = ()
         self.left_alone: tuple[str, ...] = ()
         self.unfollowed = 0
+        self.is_face_missing = False
         self.effort = LIVE
         self.closed = False
         self.delay_s = float(os.environ.get("FAKE_DELAY_S", "0"))

@@ -134,6 +134,20 @@ def test_without_a_face_the_file_is_unchanged_and_a_note_says_so(
         assert "note: no face found" in said
 
 
+def test_faces_that_were_not_edited_are_said(here: Path, capsys: Captured) -> None:
+    write_clip(here / "in.mp4", 12)
+
+    class Crowded(FakeFilter):
+        def apply(self, frame: Frame) -> Frame:
+            self.unfollowed, self.is_face_missing = 3, len(self.targets) > 7
+            return super().apply(frame)
+
+    assert run(["edit", "in.mp4", "--emotion", "happy", "--face", "2"], Crowded) == 0
+    said = capsys.readouterr().out
+    assert "could not be told from others, in 4 of 12 frames" in said
+    assert "more faces than are followed at a time: 3 left unchanged" in said
+
+
 def test_a_section_beyond_the_end_is_told_from_a_clip_without_a_face(
     here: Path, capsys: Captured
 ) -> None:

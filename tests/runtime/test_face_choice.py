@@ -41,6 +41,16 @@ def test_numbers_run_from_left_to_right_at_first_appearance(frame: Frame) -> Non
     assert ids(third(later, frame)) == [7]
 
 
+def test_a_number_that_is_not_among_the_faces_is_missing(frame: Frame) -> None:
+    second = FaceChoice("2")
+    second([face(1, 50), face(2, 250)], frame)
+    assert not second.is_missing
+    assert second([face(1, 50)], frame) == []
+    assert second.is_missing
+    second([], frame)
+    assert not second.is_missing, "nobody is there to be taken for it"
+
+
 def test_left_and_right_are_those_of_the_displayed_picture() -> None:
     turned = grey_frame(draw(size_wh=(180, 320)), rotation=1)
     choice = FaceChoice("1")  # shown turned clockwise: what is lower in store is further left

@@ -212,6 +212,64 @@ def test_a_face_too_small_for_one_look_is_found_and_kept() -> None:
     assert looks <= 81 + 6 * (1 + 4 + 1), "whole, in turn, and one close look each time"
 
 
+def people(*faces: tuple[int, float, float]) -> np.ndarray:
+    """Luma with discs (who, x, y), each person lit from a side of their own."""
+    luma = draw(size_wh=(640, 180))
+    y, x = np.mgrid[0:180, 0:640]
+    for who, centre_x, centre_y in faces:
+        inside = (x - centre_x) ** 2 + (y - centre_y) ** 2 <= 32**2
+        lit = (x - centre_x, centre_x - x, y - centre_y)[who] >= -4
+        luma[inside] = np.where(lit, 250, 106)[inside]
+    return luma
+
+
+def follow(world: World, scenes: list[list[tuple[int, float, float]]]) -> list[dict[int, int]]:
+    """Who had which number in each scene, a frame every 40 ms."""
+    told = []
+    for i, scene in enumerate(scenes):
+        faces = world.tracker(grey_frame(people(*scene)), i * STEP_S)
+        numbers = {}
+        for face in faces:
+            middle = face.landmarks.mean(0)
+            near = [who for who, x, y in scene if np.hypot(middle[0] - x, middle[1] - y) < 20]
+            numbers |= dict.fromkeys(near, face.track_id) if face.presence > 0 else {}
+        told.append(numbers)
+    return told
+
+
+def test_a_face_that_comes_back_elsewhere_after_seconds_is_the_same() -> None:
+    scenes = [[(0, 100, 90), (1, 300, 90)]] * 25 + [[(1, 300, 90)]] * 100
+    scenes += [[(1, 300, 90), (0, 550, 90)]] * 25
+    numbers = follow(World(), scenes)
+    assert numbers[-1] == numbers[0] == {0: 1, 1: 2}
+
+
+def test_who_comes_back_first_does_not_matter() -> None:
+    scenes = [[(0, 100, 90), (1, 300, 90), (2, 500, 90)]] * 25 + [[(2, 500, 90)]] * 60
+    scenes += [[(2, 500, 90), (1, 100, 90)]] * 25 + [
+        [(2, 500, 90), (1, 100, 90), (0, 300, 90)]
+    ] * 25
+    numbers = follow(World(), scenes)
+    assert numbers[0] == {0: 1, 1: 2, 2: 3}
+    assert numbers[-1] == numbers[0]
+
+
+def test_a_stranger_in_the_place_of_one_who_left_is_a_stranger() -> None:
+    scenes = [[(0, 100, 90), (1, 300, 90)]] * 25 + [[(1, 300, 90)]] * 50
+    scenes += [[(1, 300, 90), (2, 104, 90)]] * 25
+    assert follow(World(), scenes)[-1] == {1: 2, 2: 3}
+
+
+@pytest.mark.parametrize("height", [0, 24])
+def test_faces_that_cross_keep_their_numbers(height: float) -> None:
+    way = [90 + 4 * i for i in range(105)]
+    crossing = [[(0, x, 80), (1, 600 - x, 80 + height)] for x in way]
+    still = [[(0, 90, 80), (1, 510, 80 + height)]] * 20
+    numbers = follow(World(), still + crossing + [crossing[-1]] * 30)
+    assert numbers[0] == {0: 1, 1: 2}
+    assert numbers[-1] == numbers[0]
+
+
 def test_reset_forgets_everything() -> None:
     world = World()
     first = world.show(0.0, (160, 90, 40))
