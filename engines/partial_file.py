@@ -96,7 +96,7 @@ class PartialFile:
             self.file = self._created("-rec" if is_recording else "")
         except OSError as trouble:
             self._close_folder()
-            raise self._told(trouble) from trouble
+            raise self.told(trouble) from trouble
 
     @property
     def place(self) -> Path:
@@ -114,7 +114,7 @@ class PartialFile:
         try:
             self.file.write(data)
         except OSError as trouble:
-            raise self._told(trouble) from trouble
+            raise self.told(trouble) from trouble
 
     def sync(self) -> None:
         """Bring what is written to the disk, for what must be whole even after a power failure.
@@ -124,7 +124,7 @@ class PartialFile:
         try:
             os.fsync(self.file.fileno())
         except OSError as trouble:
-            raise self._told(trouble) from trouble
+            raise self.told(trouble) from trouble
 
     def publish(self, *, durable: bool = False) -> None:
         """Give the file its name. durable: `sync` it first.
@@ -135,6 +135,7 @@ class PartialFile:
         if durable:
             self.sync()
         try:
+            os.close(os.dup(self.file.fileno()))  # when some network mounts tell that they are full
             self._check_place()
             self._rename(self.path.name, replace=self._overwrite)
         except FileExistsError as trouble:
@@ -143,7 +144,7 @@ class PartialFile:
                 f"the finished file is kept as {self.keep()}"
             ) from trouble
         except OSError as trouble:
-            raise self._told(trouble) from trouble
+            raise self.told(trouble) from trouble
 
     def keep(self, tag: str = "") -> Path:
         """The free name beside `path` that the file has from now on, as far as it is written.
@@ -156,7 +157,7 @@ class PartialFile:
                     self._rename(name, replace=False)
                     return self.path.with_name(name)
         except OSError as trouble:
-            raise self._told(trouble) from trouble
+            raise self.told(trouble) from trouble
         raise self._error(f"cannot write {self.path}: its folder has no free name like it")
 
     def discard(self) -> None:
@@ -168,6 +169,14 @@ class PartialFile:
         with contextlib.suppress(OSError):
             os.unlink(self._at(self._name), dir_fd=self._folder)
         self._close()
+
+    def told(self, trouble: OSError) -> MienError:
+        """What went wrong with the file, as the error that was given."""
+        if trouble.errno in FULL_DISK:
+            return self._error(
+                f"the disk is full: {self.path} was not written; make room or choose another folder"
+            )
+        return self._error(f"cannot write {self.path}: {trouble.strerror or trouble}")
 
     def _created(self, kind: str) -> WholeWriter:
         suffix = self.path.suffix if 2 <= len(self.path.suffix) <= 16 else ""
@@ -226,13 +235,6 @@ class PartialFile:
         folder, self._folder = self._folder, None
         if folder is not None:
             os.close(folder)
-
-    def _told(self, trouble: OSError) -> MienError:
-        if trouble.errno in FULL_DISK:
-            return self._error(
-                f"the disk is full: {self.path} was not written; make room or choose another folder"
-            )
-        return self._error(f"cannot write {self.path}: {trouble.strerror or trouble}")
 
 
 def check_free(path: Path, *, overwrite: bool, error: type[MienError] = VideoError) -> None:

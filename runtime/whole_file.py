@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mien.engines.errors import VideoError
 from mien.engines.partial_file import PartialFile, check_free, remove_leftovers
 
 
@@ -39,4 +38,4 @@ def copy_into(part: PartialFile, source: Path) -> None:
             part.file.truncate()
             shutil.copyfileobj(file, part.file, 1 << 20)
     except OSError as error:
-        raise VideoError(f"cannot write {part.path}: {error.strerror}") from error
+        raise part.told(error) from error
