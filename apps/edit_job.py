@@ -94,11 +94,6 @@ class Result:
     wall_s: float
     stages: tuple[tuple[str, float], ...]
     notes: tuple[str, ...] = ()
-    if run.frames_without_chosen:
-        notes = (
-            f"the chosen face was not in view, or could not be told from others, in "
-            f"{run.frames_without_chosen} of {run.frames} frames, which are unchanged",
-        )
     lost: str | None = None
     still: bool = False
 
@@ -229,6 +224,9 @@ def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str,
 def _left_alone(run: FilterRun) -> tuple[str, ...]:
     """The notes on faces that were not edited, and on parts of faces that could not be seen."""
     notes: tuple[str, ...] = ()
+    if run.frames_without_chosen:
+        told = f"{run.frames_without_chosen} of {run.frames} frames, which are unchanged"
+        notes = (f"the chosen face was not in view, or could not be told from others, in {told}",)
     if run.unfollowed:
         notes += (f"more faces than are followed at a time: {run.unfollowed} left unchanged",)
     if not run.left_alone:
