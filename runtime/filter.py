@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.errors import UsageError
@@ -133,6 +135,8 @@ class Filter:
 
     target: an emotion, a mix such as `happy:0.7+surprised:0.3`, a Target, or None for none yet.
         It may be changed at any time through the attribute; faces ease into it.
+    intensity: 0..1.5, of a target that is a text.
+    order: of the colours of pictures given to a call, `rgb` or, as OpenCV has them, `bgr`.
     method: of `mien.runtime.methods`. gan, blend: what that method is told (`MethodOptions`), None
         for its own choice. face: `all`, `largest`, or a number from the left as faces
         first appeared. provider: what runs the networks (`cpu`, `cuda`, ..., `auto`).
@@ -147,6 +151,8 @@ class Filter:
         self,
         target: str | Target | None = "happy",
         *,
+        intensity: float = 1.0,
+        order: Literal["rgb", "bgr"] = "rgb",
         method: str = "warp",
         gan: str | None = None,
         blend: str | None = None,
@@ -157,6 +163,10 @@ class Filter:
         if provider is None or method is None:
             raise UsageError("method and provider are words; leave them out for warp and cpu")
         _check_words(method=method, gan=gan, blend=blend, provider=provider)
+        if order not in ("rgb", "bgr"):
+            raise UsageError(f"order is rgb or bgr, not {shortened(order)}")
+        self._rgb_order = (0, 1, 2) if order == "rgb" else (2, 1, 0)
+        self._intensity = intensity
         catalog = _catalog(models)
         self._choice = FaceChoice(shortened(face) if not isinstance(face, str) else face)
         with ExitStack() as opening:  # what is open is closed where the next does not open
@@ -167,7 +177,7 @@ class Filter:
             options = MethodOptions(gan, blend)
             self._method: Method = open_method(method, catalog, provider=provider, options=options)
             opening.callback(self._method.close)
-            self.target = parse_target(target) if isinstance(target, str) else target
+            self.target = target
             self._opened = opening.pop_all()
         detector, landmarks = self._engines
         self._tracker = Tracker(FaceDetector(detector), LandmarkDetector(landmarks))
@@ -228,15 +238,22 @@ class Filter:
 
     @property
     def target(self) -> Target | None:
-        """What the faces are to reach. Setting what the method cannot reach raises UsageError."""
+        """What the faces are to reach. A text may be set, which takes the filter's intensity.
+
+        Raises UsageError at the assignment, for what is none or what the method cannot reach.
+        """
         return self._target
 
     @target.setter
-    def target(self, target: Target | None) -> None:
+    def target(self, target: str | Target | None) -> None:
+        if isinstance(target, str):
+            target = parse_target(target, self._intensity)
         if target is not None:
             if not isinstance(target, Target):
                 kind = type(target).__name__
-                raise UsageError(f"a target is None or parse_target('happy'), not {kind}")
+                raise UsageError(
+                    f"a target is a text such as 'happy', a Target or None, not {kind}"
+                )
             self._method.check_target(target)
         self._target = target
 
@@ -271,16 +288,17 @@ class Filter:
     ) -> None:
         self.close()
 
-    def __call__(self, pixels: np.ndarray, time_s: float | None = None) -> np.ndarray:
-        """The picture with the expression changed: uint8 (H, W, 3), RGB.
+    def __call__(self, pixels: NDArray[np.uint8], time_s: float | None = None) -> NDArray[np.uint8]:
+        """The picture with the expression changed: uint8 (H, W, 3), in the filter's `order`.
 
-        pixels: uint8 (H, W, 3), RGB, only read; it is returned itself where nothing changes.
+        pixels: uint8 (H, W, 3), only read; it is returned itself where nothing changes.
         time_s: when it is shown, in seconds; None counts 30 pictures a second.
         Raises UsageError for anything else; what the filter remembers stays as it was.
         """
         array = _checked_picture(pixels)
         height, width = array.shape[:2]
-        frame = Frame((Plane(array, (1, 1)),), PixelLayout("rgb", full_range=True), width, height)
+        layout = PixelLayout("rgb", full_range=True, rgb_order=self._rgb_order)
+        frame = Frame((Plane(array, (1, 1)),), layout, width, height)
         edited = self._edited(frame, None if time_s is None else _checked_time(time_s))
         return pixels if edited is frame else edited.planes[0].samples
 

@@ -7,6 +7,15 @@ import importlib
 import pytest
 
 PUBLIC = {
+    "mien": {
+        "EMOTIONS",
+        "Filter",
+        "MienError",
+        "Target",
+        "VideoOptions",
+        "edit_video",
+        "parse_target",
+    },
     "mien.engines": {
         "DETECTOR",
         "LANDMARKS",
@@ -57,6 +66,14 @@ def test_every_public_name_is_there_and_documented(module: str) -> None:
     for name in package.__all__:
         value = getattr(package, name)
         assert not isinstance(value, type) or value.__doc__, name
+
+
+@pytest.mark.parametrize("module", ["mien", "mien.runtime"])
+def test_editors_and_dir_know_the_names(module: str) -> None:
+    package = importlib.import_module(module)
+    assert set(package.__all__) <= set(dir(package))
+    with pytest.raises(AttributeError, match="no attribute 'Filte'"):
+        _ = package.Filte
 
 
 def _isort_key(name: str) -> tuple[int, str]:

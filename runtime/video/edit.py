@@ -34,8 +34,8 @@ def identity(frame: Frame) -> Frame:
 
 
 def edit_video(
-    source: Path,
-    destination: Path,
+    source: str | Path,
+    destination: str | Path,
     process: Process,
     options: VideoOptions | None = None,
     *,

@@ -20,6 +20,7 @@ from mien.engines import LANDMARKS, Catalog, UsageError
 from mien.runtime import Filter, Frame, PixelLayout, Plane, parse_target
 from mien.runtime.alignment import crop_matrix, roi_matrix, transform_points
 from mien.runtime.landmarks import LandmarkDetector
+from mien.runtime.luma import luma_of
 from mien.runtime.tracking import Face
 from mien.runtime.video import read_frames
 from tests.apps.stand_in import write_models
@@ -71,6 +72,33 @@ def frames() -> list[Frame]:
 def happy() -> Iterator[Filter]:
     with Filter("happy") as made:
         yield made
+
+
+def test_a_target_may_be_a_text_and_takes_the_intensity() -> None:
+    with Filter("happy", intensity=0.5) as change:
+        assert change.target == parse_target("happy", 0.5)
+        change.target = "sad:0.7+angry:0.3"
+        assert change.target == parse_target("sad:0.7+angry:0.3", 0.5)
+        with pytest.raises(UsageError, match="did you mean 'sad'"):
+            change.target = "sadd"
+        assert change.target == parse_target("sad:0.7+angry:0.3", 0.5)
+
+
+def test_pictures_of_opencv_are_edited_in_their_own_order(frames: list[Frame]) -> None:
+    rgb = read_rgb(frames[0])
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    with Filter("happy") as change, Filter("happy", order="bgr") as change_bgr:
+        edited = change(rgb, 0.0)
+        assert (edited != rgb).any()
+        assert np.array_equal(change_bgr(bgr, 0.0), edited[..., ::-1])
+    with pytest.raises(UsageError, match="order is rgb or bgr, not 'gbr'"):
+        Filter("happy", order="gbr")  # type: ignore[arg-type]
+
+
+def read_rgb(frame: Frame) -> np.ndarray:
+    """A picture with colour: the frame's luma, tinted."""
+    luma = luma_of(frame).astype(np.float32)
+    return np.stack([luma, luma * 0.8, luma * 0.6], -1).astype(np.uint8)
 
 
 def empty_frame() -> Frame:
@@ -276,7 +304,7 @@ def test_a_frame_that_is_not_what_it_says_is_refused(happy: Filter) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"target": 5}, "parse_target"),
+        ({"target": 5}, "a text such as"),
         ({"method": None}, "words"),
         ({"method": ["warp"]}, "method is a word"),
         ({"gan": 5}, "gan is a word"),
@@ -295,8 +323,8 @@ def test_a_setting_of_another_kind_is_refused(settings: dict[str, Any], said: st
 
 
 def test_what_may_be_set_later_is_checked(happy: Filter) -> None:
-    with pytest.raises(UsageError, match="parse_target"):
-        happy.target = "sad"  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="a text such as"):
+        happy.target = 1  # type: ignore[assignment]
     for spacing in (np.nan, 0, "2", None):
         with pytest.raises(UsageError, match="above 0"):
             happy.detection_spacing = spacing  # type: ignore[assignment]
