@@ -16,8 +16,8 @@ from mien.apps.commands.models import audit, calibrate, export, export_triton, m
 app = typer.Typer(
     name="mien",
     help="Change the expression on a face in videos and pictures.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -33,6 +33,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def mien(
+    context: typer.Context,
     show_version: Annotated[
         bool,
         typer.Option(
@@ -41,6 +42,8 @@ def mien(
     ] = False,
 ) -> None:
     """Change the expression on a face in videos and pictures."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 app.command()(camera)

@@ -10,7 +10,7 @@ import typer
 
 from mien.apps.commands import options
 
-evaluate = typer.Typer(help="Measure the methods on data of your own.", no_args_is_help=True)
+evaluate = typer.Typer(help="Measure the methods on data of your own.")
 
 Data = Annotated[Path, typer.Option(metavar="DIR", help="The folder with faces160 and FER-2013.")]
 Classifier = Annotated[
@@ -40,6 +40,13 @@ Workers = Annotated[
     ),
 ]
 Blend = Annotated[str, typer.Option(metavar=f"{options.BLENDS}|both", help="How to blend.")]
+
+
+@evaluate.callback(invoke_without_command=True)
+def help_alone(context: typer.Context) -> None:
+    """Measure the methods on data of your own."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @evaluate.command()

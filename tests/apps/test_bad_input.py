@@ -416,3 +416,12 @@ def test_the_fake_is_a_filter(tmp_path: Path) -> None:
 
     filter_: FaceFilter = FakeFilter(FilterSettings())
     assert filter_.faces == ()
+
+
+@pytest.mark.parametrize("arguments", [[], ["evaluate"], ["-h"], ["edit", "-h"]])
+def test_without_a_command_the_help_is_shown(arguments: list[str], capsys: Captured) -> None:
+    assert run(arguments, Makers()) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("Usage: mien")
+    assert "Options:" in said.out
+    assert said.err == ""
