@@ -7,7 +7,6 @@ import os
 import platform
 import statistics
 import subprocess
-import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from mien.apps.inputs import SAMPLE
 from mien.engines.child_process import module_command
 from mien.engines.errors import MienError, UsageError
 from mien.engines.partial_file import PartialFile, remove_leftovers
+from mien.engines.private_folder import private_folder
 from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.picture import is_picture
 from mien.runtime.profile import profile_filter
@@ -77,15 +77,15 @@ def measure(plan: BenchPlan) -> BenchReport:
     against_torch = plan.against_torch
     for variant in plan.variants:  # what does not open is told of before anything is timed
         plan.of(variant).open_filter().close()
-    with tempfile.TemporaryDirectory(prefix="mien-bench-") as folder:
+    with private_folder() as folder:
         clip = plan.clip
         if clip is None:
-            clip = Path(folder) / "sample-720p.mp4"
+            clip = folder / "sample-720p.mp4"
             write_bench_clip(SAMPLE, clip)
         info = probe(clip)
         # first, for it may be that PyTorch is not there
         in_torch = _measure_in_torch(plan, clip) if against_torch else None
-        report = _measure_filter(plan, clip, info, Path(folder))
+        report = _measure_filter(plan, clip, info, folder)
     return _with_more(plan, replace(report, eager_filter=in_torch))
 
 
@@ -155,8 +155,8 @@ def _measure_variants(
 
 
 def _time_edit(plan: BenchPlan, clip: Path) -> CommandTimes:
-    with tempfile.TemporaryDirectory(prefix="mien-bench-") as folder:
-        output = Path(folder) / f"out{clip.suffix}"
+    with private_folder() as folder:
+        output = folder / f"out{clip.suffix}"
         return time_command(["edit", str(clip), "-o", str(output), *plan.edit_options()])
 
 

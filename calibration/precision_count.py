@@ -7,10 +7,8 @@ INT8 where the runtime has a kernel for it, and in FP32 elsewhere.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,6 +16,7 @@ from onnx import ModelProto, NodeProto
 
 from mien.calibration.graph import Graph
 from mien.calibration.precision_places import LAYERS, Rules
+from mien.engines.private_folder import private_folder
 from mien.engines.providers import import_onnxruntime
 
 # What ONNX Runtime makes of a layer between pairs, and names after it.
@@ -99,8 +98,8 @@ def _as_run(model: ModelProto) -> ModelProto:
     runtime = import_onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "as_run.onnx"
+    with private_folder() as folder:
+        path = folder / "as_run.onnx"
         options.optimized_model_filepath = str(path)
         runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -8,10 +8,8 @@ graph for the processor has unsigned ones with a zero point.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,6 +19,7 @@ from mien.calibration.graph import Graph
 from mien.calibration.precision_places import Rules, places_of
 from mien.calibration.representative import Feeds
 from mien.engines.errors import ModelError
+from mien.engines.private_folder import private_folder
 from mien.engines.providers import import_onnxruntime
 
 MOST = 127
@@ -52,8 +51,8 @@ def int8_model(
         raise ModelError("no layer of it is left for INT8; leave the network in FP32, or take fp16")
     source = ModelProto()
     source.CopyFrom(graph.model)  # quantize_static moves the weights of what it is given into files
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "int8.onnx"
+    with private_folder() as folder, _quiet():
+        path = folder / "int8.onnx"
         quantization.quantize_static(
             source,
             str(path),

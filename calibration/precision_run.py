@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +45,7 @@ from mien.engines.errors import EngineError, ModelError
 from mien.engines.judge import JUDGE
 from mien.engines.network import Network
 from mien.engines.onnx_runtime import open_session
+from mien.engines.private_folder import private_folder
 from mien.runtime.filter import Filter
 
 TOLERANCE = 5e-3  # of an output's rms error, by how much the output varies
@@ -162,10 +162,8 @@ class Calibration:
         """What the filter's frames become with `model` in the place of the network."""
         if self._way is None:
             return None
-        with tempfile.TemporaryDirectory() as folder:
-            entry = save_model(
-                with_metadata(model, self._graph.metadata), self._entry, Path(folder)
-            )
+        with private_folder() as folder:
+            entry = save_model(with_metadata(model, self._graph.metadata), self._entry, folder)
             others = tuple(e for e in self._catalog.entries if e.network != entry.network)
             return compare_edits(self._shots, self._way, self._catalog, Catalog((entry, *others)))
 

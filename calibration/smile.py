@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mien.calibration.smile_paper import GAN_TITLES, METHOD_TITLES, TRANSFERS
 from mien.calibration.smile_pictures import held_out_pictures
 from mien.calibration.smile_rows import Filters, SmileRow, classifier_of
 from mien.engines.errors import MienError
+from mien.engines.private_folder import private_folder
 from mien.runtime.style_method import BLENDS
 
 QUICK_COUNT = 200
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=QUICK_COUNT)
     options = parser.parse_args(argv)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            models = options.onnx_models and as_catalog(options.onnx_models, Path(folder))
+        with private_folder() as folder:
+            models = options.onnx_models and as_catalog(options.onnx_models, folder)
             for line in quick_lines(options, Filters(models)):
                 print(line, flush=True)  # noqa: T201 - printing is what it is for
     except MienError as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from mien.engines.examples import example_inputs
 from mien.engines.model_file import read_model
 from mien.engines.network import Network
 from mien.engines.onnx_runtime import FATAL_ONLY
+from mien.engines.private_folder import private_folder
 from mien.engines.providers import import_onnxruntime
 
 MOVES_ONLY = frozenset(
@@ -38,8 +38,8 @@ class Work:
 
 def work_of(path: Path, network: Network) -> Work:
     """The work of the graph in `path`, found by running it once. Raises ModelError."""
-    with tempfile.TemporaryDirectory(prefix="mien-work-") as folder:
-        session = _profiled_session(read_model(path), Path(folder) / "run")
+    with private_folder() as folder:
+        session = _profiled_session(read_model(path), folder / "run")
         session.run(None, example_inputs(network))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     nodes = [event["args"] for event in events if _is_node(event)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 from mien.engines.catalog import CATALOG_NAME, ModelEntry, read_catalog, record_model
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.partial_file import PartialFile, remove_leftovers
+from mien.engines.private_folder import private_folder
 from mien.export.checkpoint import read_checkpoint
 from mien.export.declare import Declaration, declare
 from mien.export.formats import Source, recognise
@@ -35,8 +35,8 @@ def export(options: Options) -> str:
     declared = declare(source, options)
     declared.facts["source_sha256"] = checkpoint.sha256
     _check_places(options, declared)
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / f"{declared.network.name}{SUFFIX}"
+    with private_folder() as folder:
+        made = folder / f"{declared.network.name}{SUFFIX}"
         parity = _write(source, declared, made)
         places = _put(made, options, declared, parity)
     return _report(options, source, declared, parity, places)

@@ -5,7 +5,6 @@ It is a measuring tool, trained on FER-2013 alone, and no part of the filter.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from mien.engines.errors import ModelError
 from mien.engines.judge import FER_CLASSES, JUDGE
 from mien.engines.partial_file import PartialFile
+from mien.engines.private_folder import private_folder
 from mien.export.half import store_half
 from mien.export.onnx_file import EXAMPLES, example_of, to_onnx
 from mien.export.parity import Allowed, Example, compare
@@ -96,8 +96,8 @@ def export_classifier(classifier: EmotionClassifier, path: Path, facts: dict[str
     """
     classes = {"classes": ",".join(FER_CLASSES)}
     module = _Probabilities(classifier).float().eval()
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / path.name
+    with private_folder() as folder:
+        made = folder / path.name
         to_onnx(module, JUDGE, made, facts={**classes, **facts}, tolerance=1e-4)
         store_half(made)
         examples = [Example(f"random input {n}", example_of(JUDGE, n)) for n in range(EXAMPLES)]

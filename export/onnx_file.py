@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import nn
 from mien.engines.errors import ModelError
 from mien.engines.network import Network, TensorSpec
 from mien.engines.partial_file import PartialFile
+from mien.engines.private_folder import private_folder
 from mien.export.parity import Allowed, Example, Parity, compare
 
 OPSET = 18
@@ -65,8 +65,8 @@ def write_onnx(
     """
     module = module.eval().cpu()
     randoms = [Example(f"random input {n}", example_of(network, n)) for n in range(EXAMPLES)]
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / path.name
+    with private_folder() as folder:
+        made = folder / path.name
         _trace(module, network, randoms[0]).save(str(made), external_data=False)
         metadata = network.metadata() | {f"mien.{key}": text for key, text in (facts or {}).items()}
         _stamp(made, metadata)
