@@ -34,7 +34,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def mien(
     context: typer.Context,
-    show_version: Annotated[
+    show_version: Annotated[  # noqa: ARG001 -- its callback acts on it
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
