@@ -14,16 +14,16 @@ import cv2
 import numpy as np
 
 from mien.engines.errors import VideoError
-from mien.runtime.complaints import complaints
+from mien.engines.limits import MAX_MEMORY, check_memory, file_size
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.picture_container import Container, Kind
+from mien.runtime.picture_decoding import decode
 from mien.runtime.picture_jpeg import jpeg_with_metadata, read_jpeg
 from mien.runtime.picture_png import PNG_SIGNATURE, png_chunk, png_with_metadata, read_png
 from mien.runtime.picture_webp import read_webp, webp_with_metadata
 from mien.runtime.whole_file import write_whole
 
 PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
-MAX_PIXELS = 100_000_000
 # EXIF orientation to (mirrored, clockwise quarter turns): mirror the stored rows first, then turn.
 TURNS = {
     1: (False, 0),
@@ -39,8 +39,12 @@ READERS = {"jpeg": read_jpeg, "png": read_png, "webp": read_webp}
 SUFFIXES: dict[Kind, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 # Where a lossy picture does not tell its quality.
 DEFAULT_QUALITY = 90
-# What libjpeg says of lost data. Stray bytes before a marker do not count, for cameras write them.
-JPEG_DAMAGE = ("premature end of data segment", "bad Huffman code", "instead of RST")
+MAX_SIDE_PX = 1_000_000  # as libpng has it
+MAX_PIXELS = 1 << 30  # as OpenCV has it
+# How often a file is held at most: as read, in the decoder's form, its metadata, and as written.
+FILE_COPIES = 3
+# And its pixels: as decoded, edited, on their way into the encoder, and encoded.
+PIXEL_COPIES = 4
 # What OpenCV takes for the chroma sampling of a JPEG, by (horizontal, vertical).
 JPEG_SAMPLING = {
     (1, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
@@ -83,8 +87,10 @@ def picture_kind(head: bytes) -> Kind | None:
 def is_picture(path: Path) -> bool:
     """Whether a file is to be read as a picture: by its first bytes, or by its name.
 
-    Raises VideoError for a GIF, which is neither a video with timing of its own nor one picture.
+    Raises VideoError for what is no file, and for a GIF, which is neither a video with timing of
+    its own nor one picture.
     """
+    file_size(path, error=VideoError)
     try:
         with path.open("rb") as file:
             head = file.read(12)
@@ -98,20 +104,34 @@ def is_picture(path: Path) -> bool:
     return picture_kind(head) is not None or suffix in PICTURE_SUFFIXES
 
 
-def read_picture(path: Path) -> Picture:
-    """The picture in a file. Raises VideoError: unreadable, too large, CMYK, animated, damaged."""
+def read_picture(path: Path, *, max_memory: int = MAX_MEMORY) -> Picture:
+    """The picture in a file. Raises VideoError: unreadable, too large, CMYK, animated, damaged.
+
+    max_memory: bytes that reading, editing and writing it may take, by what the file states.
+    """
+    path = Path(path)
+    size = file_size(path, error=VideoError)
+    needed = FILE_COPIES * size
+    check_memory(needed, f"{path} has {size:,} bytes and", limit=max_memory, error=VideoError)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(size)
     except OSError as error:
         raise VideoError(f"cannot read {path}: {error.strerror}") from error
     try:
-        return decode_picture(data)
+        return decode_picture(data, max_memory=max_memory)
     except VideoError as error:
         raise VideoError(f"{path} {error}") from error
 
 
-def decode_picture(data: bytes) -> Picture:
-    """The picture in the bytes of a file. Raises VideoError, without a file's name."""
+def decode_picture(data: bytes, *, max_memory: int = MAX_MEMORY) -> Picture:
+    """The picture in the bytes of a file. Raises VideoError, without a file's name.
+
+    Several threads may do this at once; nothing of the process is changed.
+    """
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise VideoError(f"is no picture: received {type(data).__name__}, expected bytes")
+    data = bytes(data)
     kind = picture_kind(data[:12])
     if kind is None:
         raise VideoError("is not a JPEG, PNG or WebP picture")
@@ -119,10 +139,18 @@ def decode_picture(data: bytes) -> Picture:
     width, height = container.width, container.height
     if width < 1 or height < 1:
         raise VideoError(f"has no pixels ({width}x{height})")
-    if width * height > MAX_PIXELS:
-        limit = MAX_PIXELS // 1_000_000
-        raise VideoError(f"has {width}x{height} pixels; mien edits up to {limit} megapixels")
-    pixels, lost = _decode(data, container)
+    if max(width, height) > MAX_SIDE_PX or width * height >= MAX_PIXELS:
+        raise VideoError(
+            f"has {width}x{height} pixels; mien edits up to {MAX_SIDE_PX:,} a side and "
+            f"{MAX_PIXELS:,} in all"
+        )
+    check_memory(
+        _needed(container, len(data)),
+        f"has {width}x{height} pixels and",
+        limit=max_memory,
+        error=VideoError,
+    )
+    pixels, lost = decode(data, container)
     mirrored, rotation = TURNS[container.orientation]
     if mirrored:
         pixels = cv2.flip(pixels, 1)
@@ -205,38 +233,14 @@ def encode_picture(picture: Picture, frame: Frame, quality: int | None = None) -
     if container.kind == "png":
         return png_with_metadata(encoded, container.metadata)
     if not container.metadata:
-        return encoded
+        return bytes(encoded)
     return webp_with_metadata(encoded, container.metadata, alpha=alpha is not None)
 
 
-def _decode(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
-    if container.kind == "jpeg" and not container.whole:
-        # with an end, OpenCV gives what lies before it instead of nothing
-        data = data.rstrip(b"\xff") + b"\xff\xd9"
-    try:
-        with complaints() as said:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise VideoError(f"cannot be decoded: {error.err}") from error
-    if pixels is None or pixels.shape[:2] != (container.height, container.width):
-        state = "damaged" if container.whole else "cut short"
-        raise VideoError(f"cannot be decoded; the file is {state}")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise VideoError(f"has samples of an unknown kind ({pixels.dtype})")
-    if not container.whole:
-        return pixels, _lost_rows(pixels)
-    damaged = any(sign in line for line in said for sign in JPEG_DAMAGE)
-    return pixels, "the file is damaged: a part of it is not as it was" if damaged else None
-
-
-def _lost_rows(pixels: np.ndarray) -> str:
-    """How much of a picture is missing: the decoder fills what it has not got with one colour."""
-    rows = pixels.reshape(len(pixels), -1)
-    same = np.all(rows == rows[-1], axis=1)
-    lost = len(rows) if same.all() else int(np.argmin(same[::-1]))
-    if lost < 2:
-        return "the file ends early: some of the detail is missing"
-    return f"the file ends early: about {lost} of {len(rows)} rows are missing"
+def _needed(container: Container, file_size: int) -> int:
+    """The bytes that reading, editing and writing a picture takes."""
+    pixels = container.width * container.height * container.pixel_bytes
+    return FILE_COPIES * file_size + PIXEL_COPIES * pixels + container.working_bytes
 
 
 def _split_alpha(pixels: np.ndarray, container: Container) -> tuple[np.ndarray, np.ndarray | None]:
@@ -259,7 +263,7 @@ def _alpha_for(picture: Picture, frame: Frame) -> np.ndarray | None:
     return np.tile(picture.alpha, (frame.height // height, frame.width // width))
 
 
-def _encode(pixels: np.ndarray, container: Container, quality: int | None) -> bytes:
+def _encode(pixels: np.ndarray, container: Container, quality: int | None) -> memoryview:
     suffix = SUFFIXES[container.kind]
     flags = _flags(container, quality)
     try:
@@ -269,7 +273,7 @@ def _encode(pixels: np.ndarray, container: Container, quality: int | None) -> by
     if not done:
         height, width = pixels.shape[:2]
         raise VideoError(f"the edited picture ({width}x{height}) cannot be encoded as {suffix}")
-    return encoded.tobytes()
+    return encoded.data
 
 
 def _flags(container: Container, quality: int | None) -> list[int]:

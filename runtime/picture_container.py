@@ -7,6 +7,7 @@ from typing import Literal
 
 EXIF_HEADER = b"Exif\x00\x00"
 EXIF_ORIENTATION = 0x0112
+MAX_PARTS = 1 << 16  # segments or chunks to carry over; real files have up to some hundred
 
 Kind = Literal["jpeg", "png", "webp"]
 
@@ -24,6 +25,9 @@ class Container:
     subsampling_xy: for JPEG, how many luma samples a chroma sample covers.
     progressive: whether a JPEG is progressive.
     whole: False where the file ends before the picture does.
+    damaged: whether some of the metadata is, and does not come along.
+    pixel_bytes: of one decoded pixel.
+    working_bytes: what the decoder holds besides the file and the pixels.
     """
 
     kind: Kind
@@ -37,6 +41,9 @@ class Container:
     subsampling_xy: tuple[int, int] = (1, 1)
     progressive: bool = False
     whole: bool = True
+    damaged: bool = False
+    pixel_bytes: int = 4
+    working_bytes: int = 0
 
 
 def exif_orientation(exif: bytes) -> int:

@@ -1,15 +1,22 @@
-"""JPEG files as containers: their header, and the segments to carry over.
+"""JPEG files as containers: their header, their scans, and the segments to carry over.
 
-Only the bytes around the compressed picture are read here; the pixels are OpenCV's business. Every
-length that a file states is checked against the bytes that are there.
+Only the bytes around the compressed picture are read here; the pixels are the decoders' business.
+Every length that a file states is checked against the bytes that are there.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mien.engines.errors import VideoError
-from mien.runtime.picture_container import EXIF_HEADER, Container, exif_orientation
+from mien.runtime.picture_container import (
+    EXIF_HEADER,
+    MAX_PARTS,
+    Container,
+    exif_orientation,
+)
 
 # APPn of JPEG that speak of the picture and not of how it is packed: JFIF (density), Exif and XMP,
 # ICC, IPTC. APP2 may also index further pictures behind this one (MPF), which do not come along.
@@ -24,96 +31,252 @@ STANDALONE_MARKERS = frozenset([0x01, *range(0xD0, 0xD8)])
 # The Huffman-coded 8-bit frames: baseline, extended, progressive.
 SOF_READABLE = frozenset([0xC0, 0xC1, 0xC2])
 SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+SOI, EOI, SOS, DRI = 0xD8, 0xD9, 0xDA, 0xDD
+# What decoders need: the frame, tables, restart interval, scans, and what says how colour is meant.
+NEEDED_MARKERS = SOF_READABLE | {0xC4, 0xDB, DRI, SOS, 0xE0, 0xEE}
+NO_FILL = re.compile(rb"[^\xff]")
+SCAN_END = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+RESERVED = re.compile(rb"\xff[\x01-\xbf]")  # no marker: a damaged byte of a scan
+RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+# A progressive file needs about ten; each asks the decoder to go through the whole picture.
+MAX_SCANS = 100
+MOST_TABLES = 4 * 129  # bytes of the four tables that there can be
 # The sum of the standard luma table (ITU-T T.81, table K.1), as libjpeg scales it.
 JPEG_LUMA_SUM = 3688
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and payload of every segment before the first scan; the scan header comes last."""
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            raise VideoError(f"is a damaged JPEG: no marker at byte {at}")
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A marker, its payload, and of a scan the coded data behind it; places in the file.
+
+    start: of the marker. payload: behind the length. end: of the segment. scan_end: of the coded
+    data, `end` where there is none.
+    """
+
+    marker: int
+    start: int
+    payload: int
+    end: int
+    scan_end: int
+
+
+def _segments(data: bytes) -> Iterator[_Segment]:
+    """Every segment up to the end of the picture, which comes last where the file has it."""
+    at, has_scan = 2, False
+    for _ in range(MAX_PARTS):
+        start = _marker_at(data, at, has_scan=has_scan)
+        if start is None:
+            break
+        marker = data[start + 1]
+        at = start + 2
         if marker in STANDALONE_MARKERS:
-            at += 2
             continue
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if length < 2 or at + 2 + length > len(data):
-            raise VideoError("is a JPEG that is cut short within its header")
-        yield marker, data[at + 4 : at + 2 + length]
-        if marker == 0xDA:
+        if marker == EOI:
+            yield _Segment(marker, start, at, at, at)
             return
-        at += 2 + length
-    raise VideoError("is a JPEG without a picture in it; it may be cut short")
+        end = at + int.from_bytes(data[at : at + 2], "big")
+        if not at + 2 <= end <= len(data):
+            if not has_scan:
+                raise VideoError("is a JPEG that is cut short within its header")
+            break
+        at = end
+        if marker == SOS:
+            has_scan, found = True, SCAN_END.search(data, end)
+            at = found.start() if found else len(data)
+        yield _Segment(marker, start, start + 4, end, at)
+    else:
+        raise VideoError(f"is a JPEG of more than {MAX_PARTS:,} segments")
+    if not has_scan:
+        raise VideoError("is a JPEG without a picture in it; it may be cut short")
+
+
+def _marker_at(data: bytes, at: int, *, has_scan: bool) -> int | None:
+    """Where the next marker begins, fill bytes aside; None where the file ends before it."""
+    behind_fill = NO_FILL.search(data, at)
+    if behind_fill is None:
+        return None
+    if behind_fill.start() > at:
+        return behind_fill.start() - 1
+    if not has_scan:
+        raise VideoError(f"is a damaged JPEG: no marker at byte {at}")
+    found = SCAN_END.search(data, at)  # stray bytes between two segments
+    return found.start() if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What the frame header says. sampling_xy: of each component, by its name."""
+
+    marker: int
+    width: int
+    height: int
+    sampling_xy: dict[int, tuple[int, int]]
+
+    @classmethod
+    def of(cls, marker: int, payload: bytes) -> _Header:
+        """Raises VideoError for what is not decoded here."""
+        if len(payload) < 6:
+            raise VideoError("is a JPEG without a frame header")
+        if marker not in SOF_READABLE or payload[0] != 8:
+            raise VideoError("is a lossless, arithmetic-coded or 12-bit JPEG; convert it first")
+        if payload[5] not in (1, 3):
+            raise VideoError("is a CMYK JPEG; convert it to RGB first")
+        parts = payload[6:]
+        if len(parts) < 3 * payload[5]:
+            raise VideoError("is a JPEG without a frame header")
+        sampling = {
+            parts[i]: (max(1, parts[i + 1] >> 4), max(1, parts[i + 1] & 15))
+            for i in range(0, 3 * payload[5], 3)
+        }
+        height, width = int.from_bytes(payload[1:3], "big"), int.from_bytes(payload[3:5], "big")
+        return cls(marker, width, height, sampling)
+
+    def _most_xy(self) -> tuple[int, int]:
+        steps = self.sampling_xy.values()
+        return max(x for x, _ in steps), max(y for _, y in steps)
+
+    def blocks(self) -> int:
+        """The blocks of 8 x 8 samples that the whole picture is coded in."""
+        x, y = self._most_xy()
+        units = -(-self.width // (8 * x)) * -(-self.height // (8 * y))
+        return units * sum(across * down for across, down in self.sampling_xy.values())
+
+    def units(self, names: bytes) -> int:
+        """The units between which restart markers are counted, of a scan of these components."""
+        x, y = self._most_xy()
+        own_x, own_y = self.sampling_xy.get(names[0], (1, 1)) if len(names) == 1 else (x, y)
+        if len(names) == 1:  # blocks of that component, those at the border that are not seen aside
+            across, down = -(-self.width * own_x // x), -(-self.height * own_y // y)
+            return -(-across // 8) * -(-down // 8)
+        return -(-self.width // (8 * x)) * -(-self.height // (8 * y))
 
 
 def read_jpeg(data: bytes) -> Container:
     """What a JPEG file declares. Raises VideoError (without the file's name)."""
-    frame: tuple[int, bytes] | None = None
+    header: _Header | None = None
     metadata: list[bytes] = []
-    orientation, quality = 1, 0
-    for marker, payload in _jpeg_segments(data):
+    orientation, luma_sum, scans, whole = 0, 0, 0, False
+    for segment in _segments(data):
+        marker, payload = segment.marker, data[segment.payload : segment.end]
+        scans += marker == SOS
+        whole = marker == EOI
+        if marker == SOI or (marker in SOF_MARKERS and header is not None):
+            raise VideoError("is a damaged JPEG: it begins a second time")
         if marker in SOF_MARKERS:
-            frame = (marker, payload)
+            header = _Header.of(marker, payload)
+        elif marker == SOS and header is None:
+            raise VideoError("is a JPEG without a frame header")
         elif marker == 0xDB:
-            quality = _jpeg_quality(payload) or quality
-        elif marker in JPEG_KEPT and payload.startswith(JPEG_KEPT[marker]):
-            metadata.append(bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload)
-            if marker == 0xE1 and payload.startswith(EXIF_HEADER):
+            luma_sum = _luma_table_sum(payload[:MOST_TABLES]) or luma_sum
+        elif not scans and marker in JPEG_KEPT and payload.startswith(JPEG_KEPT[marker]):
+            metadata.append(data[segment.start : segment.end])
+            if marker == 0xE1 and payload.startswith(EXIF_HEADER) and not orientation:
                 orientation = exif_orientation(payload[len(EXIF_HEADER) :])
-    if frame is None or len(frame[1]) < 6:
-        raise VideoError("is a JPEG without a frame header")
-    marker, header = frame
-    height, width, channels = (
-        int.from_bytes(header[1:3], "big"),
-        int.from_bytes(header[3:5], "big"),
-        header[5],
-    )
-    if marker not in SOF_READABLE or header[0] != 8:
-        raise VideoError("is a lossless, arithmetic-coded or 12-bit JPEG; convert it first")
-    if channels not in (1, 3):
-        raise VideoError("is a CMYK JPEG; convert it to RGB first")
-    sampling = header[7] if channels == 3 and len(header) > 7 else 0x11
+    assert header is not None  # there is a scan
+    if scans > MAX_SCANS:
+        raise VideoError(f"is a JPEG of {scans:,} scans; up to {MAX_SCANS} are decoded")
+    channels = len(header.sampling_xy)
+    first_xy = next(iter(header.sampling_xy.values()))
+    # decoders keep the coefficients of what is not coded in one go, two bytes each
+    in_steps = header.marker == 0xC2 or scans > 1
     return Container(
         "jpeg",
-        width,
-        height,
-        orientation,
+        header.width,
+        header.height,
+        orientation or 1,
         tuple(metadata),
         channels,
-        quality=quality,
-        subsampling_xy=(max(1, sampling >> 4), max(1, sampling & 15)),
-        progressive=marker == 0xC2,
-        whole=b"\xff\xd9" in data[-64:] or b"\xff\xd9" in data[data.rfind(b"\xff\xda") :],
+        quality=_quality(luma_sum) if luma_sum else 0,
+        subsampling_xy=first_xy if channels == 3 else (1, 1),
+        progressive=header.marker == 0xC2,
+        whole=whole,
+        pixel_bytes=channels,
+        working_bytes=2 * 64 * header.blocks() if in_steps else 0,
     )
 
 
-def _jpeg_quality(tables: bytes) -> int:
-    """The libjpeg quality whose luma table has the nearest sum; 0 without a luma table."""
-    at = 0
+@dataclass(frozen=True, slots=True)
+class PlainJpeg:
+    """What decoders need of a JPEG file: no metadata, and nothing behind the picture.
+
+    stream: without the marker of its end. scans: how many there are.
+    fits: whether the scans are free of what no encoder writes, restart markers as they should be.
+    blocks: of 8 x 8 samples that the picture is coded in.
+    """
+
+    stream: bytes
+    scans: int
+    fits: bool
+    blocks: int
+
+
+def plain_jpeg(data: bytes) -> PlainJpeg:
+    """The plain form of a file that `read_jpeg` has read."""
+    header: _Header | None = None
+    interval, scans, fits, after = 0, 0, True, 0
+    parts, needed = [data[:2]], 0
+    for segment in _segments(data):
+        marker, payload = segment.marker, data[segment.payload : segment.end]
+        stray = data[after : segment.start].strip(b"\xff") if after else b""
+        if stray:  # the rest of a scan, which a damaged byte made look like its end
+            fits = False
+            parts.append(stray)
+            needed = len(parts)
+        if marker in SOF_MARKERS:
+            header = _Header.of(marker, payload)
+        elif marker == DRI:
+            interval = int.from_bytes(payload[:2], "big")
+        if marker in NEEDED_MARKERS and (marker != 0xE0 or payload.startswith(JPEG_KEPT[0xE0])):
+            parts.append(data[segment.start : segment.end])
+        if marker == SOS:
+            assert header is not None  # read_jpeg has checked it
+            scans += 1
+            scan = data[segment.end : segment.scan_end]
+            if RESERVED.search(scan):
+                fits, scan = False, RESERVED.sub(b"", scan)
+            names = payload[1 : 1 + 2 * payload[0] : 2] if payload else b""
+            fits = fits and bool(names) and _restarts_fit(scan, header.units(names), interval)
+            parts.append(scan)
+            needed = len(parts)  # what no scan follows is for nothing
+        after = segment.scan_end if marker == SOS or after else 0
+    assert header is not None
+    return PlainJpeg(b"".join(parts[:needed]), scans, fits, header.blocks())
+
+
+def _restarts_fit(scan: bytes, units: int, interval: int) -> bool:
+    numbers = b"".join(RESTART.findall(scan))
+    expected = -(-units // interval) - 1 if interval else 0
+    in_order = (bytes(range(0xD0, 0xD8)) * (len(numbers) // 8 + 1))[: len(numbers)]
+    return numbers == in_order and expected <= len(numbers) <= expected + 1
+
+
+def _luma_table_sum(tables: bytes) -> int:
+    """The sum of the last luma table in a segment; 0 without one."""
+    at, total = 0, 0
     while at < len(tables):
-        size = 128 if tables[at] >> 4 else 64
-        values = tables[at + 1 : at + 1 + size]
-        if tables[at] & 15 == 0 and len(values) == size:
-            step = size // 64
-            total = sum(int.from_bytes(values[i : i + step], "big") for i in range(0, size, step))
-            return min(range(1, 101), key=lambda q: abs(_luma_sum(q) - total))
-        at += 1 + size
-    return 0
+        step = 2 if tables[at] >> 4 else 1
+        values = tables[at + 1 : at + 1 + 64 * step]
+        if tables[at] & 15 == 0 and len(values) == 64 * step:
+            total = sum(
+                int.from_bytes(values[i : i + step], "big") for i in range(0, 64 * step, step)
+            )
+        at += 1 + 64 * step
+    return total
 
 
-def _luma_sum(quality: int) -> float:
+def _quality(luma_sum: int) -> int:
+    """The libjpeg quality whose luma table has the nearest sum."""
+    return min(range(1, 101), key=lambda quality: abs(_scaled_sum(quality) - luma_sum))
+
+
+def _scaled_sum(quality: int) -> float:
     scale = 5000 / quality if quality < 50 else 200 - 2 * quality
     return max(64.0, JPEG_LUMA_SUM * scale / 100)
 
 
-def jpeg_with_metadata(encoded: bytes, metadata: tuple[bytes, ...]) -> bytes:
+def jpeg_with_metadata(encoded: bytes | memoryview, metadata: tuple[bytes, ...]) -> bytes:
     """The JPEG `encoded` with the segments of `metadata` in the place of its own."""
     at = 2
     while encoded[at] == 0xFF and encoded[at + 1] == 0xE0:
         at += 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
-    return encoded[:2] + b"".join(metadata) + encoded[at:]
+    return b"".join([encoded[:2], *metadata, encoded[at:]])

@@ -5,42 +5,73 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mien.engines.errors import VideoError
-from mien.runtime.picture_container import EXIF_HEADER, Container, exif_orientation
+from mien.runtime.picture_container import EXIF_HEADER, MAX_PARTS, Container, exif_orientation
+
+PICTURE_CHUNKS = (b"VP8 ", b"VP8L")
+ALPHA_FLAG = 0x10
 
 
-def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _webp_chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Name and payload of every chunk; a chunk that is cut short comes with what is there."""
-    at = 12
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        yield data[at : at + 4], data[at + 8 : at + 8 + length]
+    view, at = memoryview(data), 12
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(view):
+            return
+        length = int.from_bytes(view[at + 4 : at + 8], "little")
+        yield bytes(view[at : at + 4]), view[at + 8 : at + 8 + length]
         at += 8 + length + (length & 1)
+    raise VideoError(f"is a WebP of more than {MAX_PARTS:,} chunks")
 
 
 def read_webp(data: bytes) -> Container:
     """What a WebP file declares. Raises VideoError (without the file's name)."""
-    size_wh: tuple[int, int] | None = None
-    orientation, lossless = 1, False
+    sizes: list[tuple[int, int]] = []
+    orientation, lossless, has_alpha = 0, False, False
     metadata: list[bytes] = []
     for name, payload in _webp_chunks(data):
-        if name == b"ANIM" or (name == b"VP8X" and payload[:1] and payload[0] & 2):
+        if name in (b"ANIM", b"ANMF") or (name == b"VP8X" and payload[:1] and payload[0] & 2):
             raise VideoError("is an animated WebP; mien edits single pictures and videos")
-        if name in (b"VP8 ", b"VP8L", b"VP8X"):
-            size_wh = size_wh or _webp_size(name, payload)
+        if name == b"VP8X" or name in PICTURE_CHUNKS:
+            sizes.append(_size_wh(name, payload))
             lossless = lossless or name == b"VP8L"
+            has_alpha = has_alpha or _has_alpha(name, payload)
         elif name in (b"ICCP", b"EXIF", b"XMP "):
             metadata.append(_webp_chunk(name, payload))
-            if name == b"EXIF":
-                orientation = exif_orientation(payload.removeprefix(EXIF_HEADER))
-    if size_wh is None:
+            if name == b"EXIF" and not orientation:
+                orientation = exif_orientation(bytes(payload).removeprefix(EXIF_HEADER))
+    if not sizes:
         raise VideoError("is a WebP without a picture in it; it may be cut short")
-    whole = int.from_bytes(data[4:8], "little") + 8 <= len(data)
-    return Container("webp", *size_wh, orientation, tuple(metadata), lossless=lossless, whole=whole)
+    if len(set(sizes)) > 1:
+        (width, height), *others = sizes
+        raise VideoError(
+            f"is a damaged WebP: its size is {width}x{height}, and {others[-1][0]}x{others[-1][1]}"
+        )
+    width, height = sizes[0]
+    return Container(
+        "webp",
+        width,
+        height,
+        orientation or 1,
+        tuple(metadata),
+        lossless=lossless,
+        whole=_is_whole(data),
+        pixel_bytes=4 if has_alpha else 3,
+        working_bytes=(4 if lossless else 2) * width * height,
+    )
 
 
-def _webp_size(name: bytes, payload: bytes) -> tuple[int, int] | None:
+def _is_whole(data: bytes) -> bool:
+    """Whether everything is there that the file and its chunks state the length of."""
+    at = end = 12
+    for _ in _webp_chunks(data):
+        end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+        at = end + (end & 1)
+    return max(end, int.from_bytes(data[4:8], "little") + 8) <= len(data)
+
+
+def _size_wh(name: bytes, payload: memoryview) -> tuple[int, int]:
     if len(payload) < (5 if name == b"VP8L" else 10):
-        return None
+        raise VideoError("is a WebP that is cut short within its header")
     if name == b"VP8X":
         return (
             int.from_bytes(payload[4:7], "little") + 1,
@@ -55,24 +86,53 @@ def _webp_size(name: bytes, payload: bytes) -> tuple[int, int] | None:
     )
 
 
-def _webp_chunk(name: bytes, payload: bytes) -> bytes:
-    return name + len(payload).to_bytes(4, "little") + payload + b"\0" * (len(payload) & 1)
+def _has_alpha(name: bytes, payload: memoryview) -> bool:
+    if name == b"VP8X":
+        return bool(payload[0] & ALPHA_FLAG)
+    return name == b"VP8L" and bool(payload[4] & 0x10)
 
 
-def webp_with_metadata(encoded: bytes, metadata: tuple[bytes, ...], *, alpha: bool) -> bytes:
+def plain_webp(data: bytes) -> bytes:
+    """What decoders need of a file that `read_webp` has read: the picture and its alpha."""
+    kept: dict[bytes, bytes] = {}
+    for name, payload in _webp_chunks(data):
+        if name in (b"VP8X", b"ALPH", *PICTURE_CHUNKS) and name not in kept:
+            kept[name] = _webp_chunk(name, payload)
+    if b"VP8X" in kept:  # of its flags only that of alpha speaks of what is left
+        header = bytearray(kept[b"VP8X"])
+        header[8] &= ALPHA_FLAG
+        kept[b"VP8X"] = bytes(header)
+    else:
+        kept.pop(b"ALPH", None)
+    order = [name for name in (b"VP8X", b"ALPH", *PICTURE_CHUNKS) if name in kept]
+    return _riff([kept[name] for name in order])
+
+
+def _webp_chunk(name: bytes, payload: bytes | memoryview) -> bytes:
+    return b"".join([name, len(payload).to_bytes(4, "little"), payload, b"\0" * (len(payload) & 1)])
+
+
+def _riff(chunks: list[bytes]) -> bytes:
+    size = 4 + sum(map(len, chunks))
+    return b"".join([b"RIFF", size.to_bytes(4, "little"), b"WEBP", *chunks])
+
+
+def webp_with_metadata(
+    encoded: bytes | memoryview, metadata: tuple[bytes, ...], *, alpha: bool
+) -> bytes:
     """The WebP `encoded` in the extended form, with the chunks of `metadata`."""
-    size_wh = read_webp(encoded).width, read_webp(encoded).height
+    picture: list[bytes] = []
+    size_wh = (0, 0)
+    for name, payload in _webp_chunks(encoded):
+        if name in PICTURE_CHUNKS:
+            size_wh = _size_wh(name, payload)
+        if name == b"ALPH" or name in PICTURE_CHUNKS:
+            picture.append(_webp_chunk(name, payload))
     names = {chunk[:4] for chunk in metadata}
-    flags = 0x10 * alpha + 0x20 * (b"ICCP" in names) + 0x08 * (b"EXIF" in names)
+    flags = ALPHA_FLAG * alpha + 0x20 * (b"ICCP" in names) + 0x08 * (b"EXIF" in names)
     flags += 0x04 * (b"XMP " in names)
     canvas = b"".join((side - 1).to_bytes(3, "little") for side in size_wh)
-    picture = [
-        _webp_chunk(name, payload)
-        for name, payload in _webp_chunks(encoded)
-        if name in (b"ALPH", b"VP8 ", b"VP8L")
-    ]
     before = [chunk for chunk in metadata if chunk[:4] == b"ICCP"]
     after = [chunk for chunk in metadata if chunk[:4] != b"ICCP"]
     header = _webp_chunk(b"VP8X", bytes([flags, 0, 0, 0]) + canvas)
-    body = b"WEBP" + header + b"".join([*before, *picture, *after])
-    return b"RIFF" + len(body).to_bytes(4, "little") + body
+    return _riff([header, *before, *picture, *after])

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import subprocess
+import sys
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +16,10 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import VideoError
-from mien.runtime.complaints import complaints
 from mien.runtime.frame import Frame, Plane
 from mien.runtime.picture import (
     Picture,
+    decode_picture,
     is_picture,
     read_picture,
     side_by_side,
@@ -227,10 +231,32 @@ def test_side_by_side_shows_the_original_on_the_left(tmp_path: Path, orientation
     assert np.array_equal(shown, np.concatenate([before, after], 1))
 
 
-def bomb() -> bytes:
-    header = (60000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(999))), (b"IEND", b"")]
+def png_of(width: int, height: int, data: bytes, kind: int = 2) -> bytes:
+    """A PNG of 8 bits with the data as given."""
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, kind, 0, 0, 0])
+    chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
     return PNG_SIGNATURE + b"".join(png_chunk(name, payload) for name, payload in chunks)
+
+
+def bomb() -> bytes:
+    return png_of(60000, 60000, zlib.compress(bytes(999)))
+
+
+def sized_jpeg(width: int, height: int, flags: list[int] | None = None) -> bytes:
+    """A JPEG that says it is of another size than its data."""
+    data = cv2.imencode(".jpg", scene(), flags or [])[1].tobytes()
+    at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2")) + 5
+    return data[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[at + 4 :]
+
+
+def scan_bomb() -> bytes:
+    data = cv2.imencode(".jpg", scene(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    return data[:-2] + data[data.rfind(b"\xff\xda") : -2] * 500 + data[-2:]
+
+
+def canvas_webp() -> bytes:
+    data = webp(scene())
+    return data[:24] + b"\xff\x3f\0" * 2 + data[30:]
 
 
 def animated_png() -> bytes:
@@ -247,6 +273,23 @@ REFUSED = {
     "a text": (b"not a picture", "is not a JPEG, PNG or WebP"),
     "nothing": (b"", "is not a JPEG, PNG or WebP"),
     "a bomb": (bomb(), "60000x60000"),
+    "a wide bomb": (png_of(1_000_001, 1, zlib.compress(bytes(999))), "a side"),
+    "a jpeg bomb": (sized_jpeg(65500, 65500), "65500x65500"),
+    "a progressive bomb": (
+        sized_jpeg(20000, 9000, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+        "20000x9000",
+    ),
+    "a jpeg of scans": (scan_bomb(), "510 scans"),
+    "a jpeg of comments": (jpeg(scene())[:2] + segment(0xFE, b"") * 70_000, "65,536 segments"),
+    "a jpeg that begins twice": (jpeg(scene())[:-2] + sized_jpeg(9000, 9000)[2:], "second time"),
+    "a png of chunks": (
+        png(scene())[:33] + png_chunk(b"tEXt", b"a\0b") * 70_000 + png(scene())[33:],
+        "65,536 chunks of metadata",
+    ),
+    "a png with a damaged header": (png(scene())[:29] + b"\0\0\0\0" + png(scene())[33:], "header"),
+    "a png of an unknown kind": (png_of(9, 9, zlib.compress(bytes(99)), kind=5), "unknown kind"),
+    "a png of nothing": (png_of(9, 9, b"nothing"), "is damaged"),
+    "a webp on another canvas": (canvas_webp(), "16384x16384, and 64x48"),
     "an animated png": (animated_png(), "animated PNG"),
     "an animated webp": (b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\x02" + bytes(9), "animated WebP"),
     "cmyk": (cmyk(), "CMYK"),
@@ -262,7 +305,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_edited_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+def test_what_cannot_be_edited_is_refused_in_one_line(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     data, said = REFUSED[name]
     path = tmp_path / "in.png"
     path.write_bytes(data)
@@ -272,6 +317,7 @@ def test_what_cannot_be_edited_is_refused_in_one_line(tmp_path: Path, name: str)
     assert message.startswith(str(path))
     assert said in message
     assert "\n" not in message
+    assert capfd.readouterr().err == ""
 
 
 def test_a_jpeg_cut_short_is_read_with_what_is_lost(tmp_path: Path) -> None:
@@ -354,8 +400,193 @@ def read_picture_of(path: Path, data: bytes) -> Picture:
     return read_picture(path)
 
 
-def test_what_others_print_meanwhile_is_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
-    with complaints() as said:
-        os.write(2, b"libpng error: bad\nsomething else\n")
-    assert said == ["libpng error: bad"]
-    assert capfd.readouterr().err == "something else\n"
+def test_how_much_memory_a_picture_may_take_can_be_told(tmp_path: Path) -> None:
+    path = tmp_path / "in.png"
+    path.write_bytes(png(scene(300, 400)))
+    with pytest.raises(VideoError, match=r"in.png has 400x300 pixels and takes .*--max-memory"):
+        read_picture(path, max_memory=1 << 20)
+    assert read_picture(path, max_memory=3 << 20).frame.width == 400
+
+
+def test_what_is_no_file_or_too_large_a_one_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "in.jpg"
+    with path.open("wb") as file:
+        file.write(b"\xff\xd8\xff")
+        file.truncate(20 << 30)  # takes no room on the disk
+    with pytest.raises(VideoError, match=r"has 21,474,836,480 bytes and takes about 60.0 GB"):
+        read_picture(path)
+    for read in (read_picture, is_picture):
+        with pytest.raises(VideoError, match="it is a folder"):
+            read(tmp_path)
+        if hasattr(os, "mkfifo"):
+            (tmp_path / "pipe").unlink(missing_ok=True)
+            os.mkfifo(tmp_path / "pipe")
+            with pytest.raises(VideoError, match="a device or a pipe"):
+                read(tmp_path / "pipe")
+    for nothing in (None, "text", 5, []):
+        with pytest.raises(VideoError, match="expected bytes"):
+            decode_picture(nothing)  # type: ignore[arg-type]
+
+
+# Each takes gigabytes, or minutes, from what believes its lengths.
+PEAK = """
+import resource, sys
+from pathlib import Path
+from mien.engines.errors import VideoError
+from mien.runtime.picture import read_picture
+import mien.runtime.video.planes  # what the first JPEG loads
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        read_picture(path)
+    except VideoError:
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read in kilobytes of Linux")
+def test_no_length_in_a_picture_is_believed(tmp_path: Path) -> None:
+    gigabyte = zlib.compress(bytes(1 << 28), 9)
+    whole = png(scene())
+    lengths = {
+        "idat.png": whole[:33] + (0xFFFFFFFF).to_bytes(4, "big") + b"IDAT" + whole[41:],
+        "text.png": whole[:33] + (0x7FFFFFFF).to_bytes(4, "big") + b"tEXt" + whole[41:],
+        "profile.png": whole[:33] + png_chunk(b"iCCP", b"a\0\0" + gigabyte) + whole[33:],
+        "words.png": whole[:33] + png_chunk(b"zTXt", b"a\0\0" + gigabyte) + whole[33:],
+        "more.png": png_of(64, 48, gigabyte),
+        "frame.png": whole[:-12] + (0x7FFFFFFF).to_bytes(4, "big") + b"fdAT" + bytes(99),
+        "wide.jpg": sized_jpeg(65500, 65500),
+        "ll.webp": webp(scene())[:24] + b"\xff\x3f\0" * 2 + webp(scene())[30:],
+        "scans.jpg": scan_bomb(),
+        "fill.jpg": jpeg(scene())[:2] + b"\xff" * 1_000_000 + jpeg(scene())[2:],
+    }
+    for name, data in lengths.items():
+        (tmp_path / name).write_bytes(data)
+    command = [sys.executable, "-c", PEAK, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    assert int(done.stdout) < 60_000  # kilobytes; 4 GB before
+
+
+SAMPLINGS = (0x111111, 0x211111, 0x221111, 0x121111, 0x411111)
+
+
+def kinds_of_jpeg(height: int, width: int) -> dict[str, bytes]:
+    """Every kind of JPEG that OpenCV writes."""
+    kinds = {}
+    for sampling, progressive, restart, grey in itertools.product(
+        SAMPLINGS, (0, 1), (0, 3), (False, True)
+    ):
+        flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, restart]
+        flags += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+        pixels = scene(height, width)
+        data = cv2.imencode(".jpg", pixels[..., 0].copy() if grey else pixels, flags)[1].tobytes()
+        kinds[f"{sampling:x} {progressive=} {restart=} {grey=}"] = data
+    return kinds
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 16), (37, 53)])
+def test_no_sound_jpeg_is_taken_for_a_damaged_one(height: int, width: int) -> None:
+    for name, data in kinds_of_jpeg(height, width).items():
+        picture = decode_picture(data)
+        assert picture.lost is None, name
+        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(picture.frame.planes[0].samples, expected), name
+    flat = cv2.imencode(".jpg", np.zeros((3000, 4000), np.uint8), [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1]
+    assert decode_picture(flat.tobytes()).lost is None
+
+
+def test_a_jpeg_that_ends_early_is_told_and_grey_from_there(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for name, data in kinds_of_jpeg(96, 128).items():
+        start = data.find(b"\xff\xda") + 20
+        for end in (b"", b"\xff\xd9"):
+            picture = decode_picture(data[: (start + len(data)) // 2] + end)
+            assert picture.lost is not None, name
+            if "progressive=0" in name:
+                assert "96 rows are missing" in picture.lost, name
+                assert (np.abs(picture.frame.planes[0].samples[-1].astype(int) - 128) < 3).all()
+    assert capfd.readouterr().err == ""
+
+
+def test_restart_markers_out_of_order_are_told() -> None:
+    flags = [cv2.IMWRITE_JPEG_RST_INTERVAL, 4]
+    data = cv2.imencode(".jpg", scene(160, 160), flags)[1].tobytes()
+    assert decode_picture(data).lost is None
+    first, second, third = (data.index(bytes([0xFF, 0xD0 + number])) for number in range(3))
+    assert "is damaged" in (decode_picture(data[:first] + data[second:]).lost or "")
+    swapped = data[:first] + data[second:third] + data[first:second] + data[third:]
+    assert "is damaged" in (decode_picture(swapped).lost or "")
+
+
+def test_bytes_before_the_end_of_a_jpeg_are_no_damage(capfd: pytest.CaptureFixture[str]) -> None:
+    data = jpeg(scene(200, 300))
+    for stray in (b"\0", b"\xff\xff", bytes(40)):
+        assert decode_picture(data[:-2] + stray + data[-2:]).lost is None
+    assert decode_picture(data + data).lost is None
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_left_of_a_png_is_read_and_the_rest_told(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    pixels = scene(200, 300)
+    data = png(pixels)
+    start = data.index(b"IDAT")
+    for cut in range(start + 2000, len(data), 4000):
+        picture = decode_picture(data[:cut])
+        assert picture.lost is not None
+        if "rows are missing" in picture.lost:
+            missing = int(picture.lost.split("about ")[1].split(" of 200")[0])
+            assert np.array_equal(
+                picture.frame.planes[0].samples[: 200 - missing], pixels[: 200 - missing]
+            )
+    raw = np.hstack([np.zeros((200, 1), np.uint8), pixels[..., ::-1].reshape(200, -1)]).tobytes()
+    packed = zlib.compress(raw)
+    told = {
+        "about 100 of 200 rows": zlib.compress(raw[: len(raw) // 2]),
+        "not as it was": packed[:-4] + b"abcd",
+        "rows are missing": packed[:3000] + b"\xff" * 50 + packed[3050:],
+        "about 60 of 200 rows": zlib.compress(raw[: 140 * 901] + b"\x09" + raw[140 * 901 + 1 :]),
+    }
+    for lost, damaged in told.items():
+        assert lost in (decode_picture(png_of(300, 200, damaged)).lost or ""), lost
+    for sound in (packed, zlib.compress(raw + bytes(5000)), packed + b"abc"):
+        picture = decode_picture(png_of(300, 200, sound))
+        assert picture.lost is None
+        assert np.array_equal(picture.frame.planes[0].samples, pixels)
+    assert "picture is whole" in (decode_picture(png_of(300, 200, packed)[:-12]).lost or "")
+    profile = data.index(b"mine") + 9
+    spoilt = decode_picture(data[:profile] + b"?" + data[profile + 1 :])
+    assert "metadata is left out" in (spoilt.lost or "")
+    assert len(spoilt.container.metadata) == 2
+    assert capfd.readouterr().err == ""
+
+
+def test_threads_decode_at_once_and_leave_the_process_as_it_is() -> None:
+    pixels = scene(300, 400)
+    whole = [jpeg(pixels), png(pixels), webp(pixels)]
+    cut = [data[: len(data) // 2] for data in whole[:2]]
+    wrong: list[object] = []
+
+    def decode_all() -> None:
+        try:
+            for data in (*whole, *cut) * 6:
+                picture = decode_picture(data)
+                if (picture.lost is None) != (data in whole):
+                    wrong.append(picture.lost)
+        except VideoError as error:
+            wrong.append(error)
+
+    before = os.fstat(2)
+    threads = [threading.Thread(target=decode_all) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    after = os.fstat(2)
+    assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
