@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from mien.apps.boundary import one_line, tell_error
 from mien.apps.edit_job import Result
 from mien.engines.errors import MienError
 from mien.runtime.video import Progress
+
+SHOWN_NAMES = 8
 
 
 def summary(result: Result) -> str:
@@ -50,6 +53,40 @@ class PlainDisplay:
     def fail(self, error: MienError) -> None:
         """Prints the error."""
         tell_error(error)
+
+    def skip(self, files: Sequence[Path]) -> None:
+        """Prints the names of what is passed over."""
+        if files:
+            names = ", ".join(file.name for file in files[:SHOWN_NAMES])
+            rest = len(files) - SHOWN_NAMES
+            more = f" and {rest} more" if rest > 0 else ""
+            tell_error(f"passed over, no video or picture that mien reads: {names}{more}")
+
+    def plan(self, source: Path, output: Path) -> None:
+        """Prints which file would become which."""
+        typer.echo(one_line(f"{source} -> {output}"))
+
+
+class JsonDisplay(PlainDisplay):
+    """Prints a JSON object for each file, in a line of its own."""
+
+    def finish(self, result: Result) -> None:
+        """Prints all of the result."""
+        told = {
+            "source": str(result.source),
+            "output": str(result.output),
+            "frames": result.frames,
+            "faces": result.faces,
+            "seconds": round(result.wall_s, 3),
+            "ms": {name: round(ms, 2) for name, ms in result.stages},
+            "notes": list(result.notes),
+            "lost": result.lost,
+        }
+        typer.echo(json.dumps(told))
+
+    def plan(self, source: Path, output: Path) -> None:
+        """Prints which file would become which."""
+        typer.echo(json.dumps({"source": str(source), "output": str(output)}))
 
 
 class TerminalDisplay(PlainDisplay):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -14,9 +14,11 @@ from mien.apps.filter_run import FaceFilter, FilterRun
 from mien.apps.inputs import (
     COMPARE_TAG,
     TIMELINE_TAG,
+    Found,
     check_output,
     check_source,
     files_to_edit,
+    output_name,
     output_path,
     prepare_folder,
 )
@@ -52,14 +54,16 @@ EXIT_LOST = 3
 class EditJob:
     """What to edit and how.
 
-    source: a video, a picture, or a folder of them. output: a file or folder, None for beside it.
+    sources: videos, pictures, and folders of them. output: a file or folder, None for beside it.
     goal: the expression, or a timeline of them. compare: show the original next to the edit.
     start_s, end_s: the part of a video that is edited. codec: of the written video.
     quality: 0..100; None is 80 for videos, and for pictures what they came with.
     max_memory: bytes that one file may take, by the sizes it states.
+    variant: what the names of the results say of how it was done, where that is not the default.
+    recursive: whether the folders in a folder are edited too. dry_run: only say what would be done.
     """
 
-    source: Path
+    sources: tuple[Path, ...]
     goal: Target | Timeline
     output: Path | None = None
     compare: bool = False
@@ -69,12 +73,20 @@ class EditJob:
     quality: int | None = None
     overwrite: bool = False
     max_memory: int = MAX_MEMORY
+    variant: str = ""
+    recursive: bool = False
+    dry_run: bool = False
+
+    @property
+    def is_many(self) -> bool:
+        """Whether more than one file was named, or a folder."""
+        return len(self.sources) > 1 or self.sources[0].is_dir()
 
     @property
     def tag(self) -> str:
         """What the names of the results end in."""
         name = self.goal.name if isinstance(self.goal, Target) else TIMELINE_TAG
-        return name + COMPARE_TAG * self.compare
+        return name + self.variant + COMPARE_TAG * self.compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,29 +122,78 @@ class Display(Protocol):
     def fail(self, error: MienError) -> None:
         """Tells of a file that is not."""
 
+    def skip(self, files: Sequence[Path]) -> None:
+        """Tells of files in a folder that are passed over."""
+
+    def plan(self, source: Path, output: Path) -> None:
+        """Tells of a file that would be edited."""
+
 
 def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Display) -> int:
     """The exit status after editing what `job` names: 0, 2 where a file failed, 3 where one is cut.
 
     Raises MienError where there is nothing to edit, or the one file fails.
     """
-    check_source(job.source)
-    if not job.source.is_dir():
-        remove_leftovers(output_path(job.source, job.output, job.tag).parent)
-        with _opening(make_filter) as opened:
-            return _edit_one(job, job.source, opened, display)
-    files = files_to_edit(job.source)
-    prepare_folder(job.output)
-    remove_leftovers(job.output or job.source)
-    status = 0
+    for source in job.sources:
+        check_source(source)
+    steps = _steps(job, display)
+    if job.dry_run:
+        return _each(job, steps, display, lambda file, output: display.plan(file, output) or 0)
+    for folder in {output.parent for _, output in steps}:
+        remove_leftovers(folder)
     with _opening(make_filter) as opened:
-        opened.result()
-        for file in files:
-            try:
-                status = max(status, _edit_one(job, file, opened, display), key=_badness)
-            except MienError as error:  # noqa: PERF203 -- one file must not stop the others
-                display.fail(error)
-                status = EXIT_ERROR
+        if job.is_many:
+            opened.result()
+        return _each(
+            job, steps, display, lambda file, output: _edit_one(job, file, output, opened, display)
+        )
+
+
+def _steps(job: EditJob, display: Display) -> list[tuple[Path, Path]]:
+    """Each file to edit and the name of its result; folders for the results are made."""
+    if not job.is_many:
+        source = job.sources[0]
+        return [(source, output_path(source, job.output, job.tag))]
+    if not job.dry_run:
+        prepare_folder(job.output)
+    steps = []
+    for source in job.sources:
+        found = Found([source], [])
+        if source.is_dir():
+            found = files_to_edit(source, recursive=job.recursive)
+            display.skip(found.skipped)
+        for file in found.files:
+            folder = job.output
+            if folder is not None and source.is_dir():
+                folder = folder / file.parent.relative_to(source)
+                if not job.dry_run:
+                    prepare_folder(folder)
+            name = output_name(file, job.tag)
+            steps.append((file, file.with_name(name) if folder is None else folder / name))
+    return steps
+
+
+def _each(
+    job: EditJob,
+    steps: list[tuple[Path, Path]],
+    display: Display,
+    work: Callable[[Path, Path], int],
+) -> int:
+    """The worst status of `work` over all files; of several, one that fails stops no other."""
+    status = 0
+    taken: set[Path] = set()
+    for file, output in steps:
+        try:
+            if output in taken:
+                raise VideoError(f"{file} would get the name of another result, {output}")
+            taken.add(output)
+            check_output(file, output, overwrite=job.overwrite)
+            status = max(status, work(file, output), key=_badness)
+        except MienError as error:  # noqa: PERF203 -- one file must not stop the others
+            if not job.is_many:
+                raise
+            display.fail(error)
+            status = EXIT_ERROR
     return status
 
 
@@ -152,21 +213,17 @@ def _opening(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilte
                 opened.result().close()
 
 
-def _edit_one(job: EditJob, source: Path, opened: Future[FaceFilter], display: Display) -> int:
+def _edit_one(
+    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], display: Display
+) -> int:
+    edit = _edit_picture if is_picture(source) else _edit_video
     try:
-        result = _edited(job, source, opened, display)
+        check_source(source)
+        result = edit(job, source, output, opened, display)
     except OSError as error:
         raise VideoError(f"cannot edit {source}: {error.strerror or error}") from error
     display.finish(result)
     return EXIT_LOST if result.lost else 0
-
-
-def _edited(job: EditJob, source: Path, opened: Future[FaceFilter], display: Display) -> Result:
-    output = output_path(source, job.output, job.tag)
-    check_source(source)
-    check_output(source, output, overwrite=job.overwrite)
-    edit = _edit_picture if is_picture(source) else _edit_video
-    return edit(job, source, output, opened, display)
 
 
 def _edit_video(
@@ -288,7 +345,7 @@ def _encoded(job: EditJob, picture: Picture, edited: Frame) -> bytes:
 def _check_still(job: EditJob, source: Path) -> None:
     if isinstance(job.goal, Timeline):
         raise UsageError(f"{source} is a picture; a timeline needs a video")
-    if job.source.is_dir():
+    if job.is_many:
         return  # what is asked of the videos of a folder is no fault of the pictures beside them
     if job.start_s is not None or job.end_s is not None:
         raise UsageError(f"{source} is a picture; --from and --to need a video")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from mien.engines.errors import UsageError, VideoError
@@ -20,8 +21,10 @@ VIDEO_SUFFIXES = frozenset(
     (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg")
 ) | frozenset((".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".webm", ".wmv", ".y4m"))
 _EMOTION = "|".join(EMOTIONS)
+# Method, GAN and blend as words, the intensity as a number: `in_happy_parts_cyclegan_0.6`.
 OWN_OUTPUT = re.compile(
     rf"(.+)_(?:{TIMELINE_TAG}|(?:{_EMOTION})|(?:{_EMOTION})\d+(?:-(?:{_EMOTION})\d+)*)"
+    rf"(?:_(?:[a-z]+|[01](?:\.\d+)?))*?"
     rf"(?:{COMPARE_TAG})?(?:_\d{{1,3}})?"  # the number: of one that was kept beside another
 )
 
@@ -61,21 +64,44 @@ def check_source(source: Path) -> None:
         raise VideoError(f"{source} may not be read: permission denied")
 
 
-def files_to_edit(folder: Path) -> list[Path]:
-    """The videos and pictures in a folder, by name, without what mien wrote there before.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a folder holds.
 
+    files: the videos and pictures to edit, by name. skipped: other files, hidden ones left out.
+    """
+
+    files: list[Path]
+    skipped: list[Path]
+
+
+def files_to_edit(folder: Path, *, recursive: bool = False) -> Found:
+    """The videos and pictures in a folder, without what mien wrote there before.
+
+    recursive: also those in the folders in it. Links to folders are not followed.
     Raises VideoError where there are none.
     """
+    found = Found([], [])
+    _look_into(folder, found, recursive=recursive)
+    if not found.files:
+        hint = "" if recursive else "; --recursive looks into the folders in it"
+        raise VideoError(f"the folder {folder} holds no video or picture{hint}")
+    return found
+
+
+def _look_into(folder: Path, found: Found, *, recursive: bool) -> None:
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise VideoError(f"cannot read the folder {folder}: {error.strerror}") from error
     known = PICTURE_SUFFIXES | VIDEO_SUFFIXES
-    files = [entry for entry in entries if entry.suffix.lower() in known and entry.is_file()]
-    files = without_own_outputs(files)
-    if not files:
-        raise VideoError(f"the folder {folder} holds no video or picture")
-    return files
+    files = [entry for entry in entries if entry.is_file()]
+    media = [file for file in files if file.suffix.lower() in known]
+    found.files.extend(without_own_outputs(media))
+    found.skipped.extend(file for file in files if file not in media)
+    for entry in entries:
+        if recursive and entry.is_dir() and not entry.is_symlink():
+            _look_into(entry, found, recursive=True)
 
 
 def without_own_outputs(files: Iterable[Path]) -> list[Path]:
@@ -95,7 +121,7 @@ def prepare_folder(output: Path | None) -> None:
     if output is None:
         return
     if output.exists() and not output.is_dir():
-        raise UsageError(f"the input is a folder, so -o must be one as well, not the file {output}")
+        raise UsageError(f"several files are edited, so -o must be a folder, not the file {output}")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from mien.runtime.target import Target
     from mien.runtime.timeline import Timeline
 
-Source = Annotated[
-    Path | None,
+Sources = Annotated[
+    list[Path] | None,
     typer.Argument(
-        metavar="IN",
-        help="A video, a picture (JPEG, PNG, WebP) or a folder of them; "
-        "without it a bundled sample is edited.",
+        metavar="IN...",
+        help="Videos, pictures (JPEG, PNG, WebP) and folders of them; "
+        "without any a bundled sample is edited.",
         show_default=False,
     ),
 ]
@@ -95,12 +95,18 @@ Quality = Annotated[
         show_default=False,
     ),
 ]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", help="Edit what the folders in a folder hold, too.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only print which file would become which.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
 def edit(
     context: typer.Context,
-    source: Source = None,
+    sources: Sources = None,
     output: Output = None,
     emotion: Emotion = None,
     intensity: Intensity = 1.0,
@@ -117,26 +123,45 @@ def edit(
     provider: options.Provider = "cpu",
     models: options.Models = None,
     overwrite: Overwrite = False,
+    recursive: Recursive = False,
+    dry_run: DryRun = False,
+    as_json: options.AsJson = False,
     max_memory: options.MaxMemory = options.MEMORY,
 ) -> None:
     """Put another expression on the faces of a video, a picture or a folder of either."""
     # Imported late, so that --help and a mistyped option answer at once.
-    from mien.apps.display import display_for_terminal
+    from mien.apps.display import JsonDisplay, display_for_terminal
     from mien.apps.edit_job import EditJob, run_job
     from mien.apps.inputs import SAMPLE, SAMPLE_STEM
     from mien.engines.limits import parse_memory
 
     if quality is not None and not 0 <= quality <= 100:
         raise UsageError(f"--quality must lie in 0..100, not {quality}")
-    goal = _goal(emotion, timeline, intensity, sample=source is None)
+    goal = _goal(emotion, timeline, intensity, sample=not sources)
     section = _time(start, "--from"), _time(end, "--to")
-    job = EditJob(source or SAMPLE, goal, output, compare, *section, codec, quality, overwrite)
-    job = replace(job, max_memory=parse_memory(max_memory))
-    if source is None and output is None:
+    job = EditJob(
+        tuple(sources or [SAMPLE]), goal, output, compare, *section, codec, quality, overwrite
+    )
+    job = replace(
+        job,
+        max_memory=parse_memory(max_memory),
+        variant=_variant(method, gan, blend, intensity),
+        recursive=recursive,
+        dry_run=dry_run,
+    )
+    if not sources and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{SAMPLE.suffix}"))
     settings = FilterSettings(_face(face), provider, models, method, gan, blend)
     make_filter: FilterMaker = context.obj
-    raise typer.Exit(run_job(job, lambda: make_filter(settings), display_for_terminal()))
+    display = JsonDisplay() if as_json else display_for_terminal()
+    raise typer.Exit(run_job(job, lambda: make_filter(settings), display))
+
+
+def _variant(method: str, gan: str | None, blend: str | None, intensity: float) -> str:
+    """What the names of the results say beside the expression, so that no two ways share one."""
+    words = ["" if method == "warp" else method, gan or "", blend or ""]
+    words.append("" if intensity == 1 else f"{intensity:g}")
+    return "".join(f"_{word}" for word in words if word)
 
 
 def _goal(

@@ -140,7 +140,7 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "an output that links to the input": (output_links_to_input, "is the input itself"),
     "an output in no folder": (output_in_no_folder, "does not exist"),
     "a picture that changes format": (picture_changes_format, "must end in .jpg"),
-    "a folder into a file": (folder_into_file, "-o must be one as well"),
+    "a folder into a file": (folder_into_file, "-o must be a folder"),
     "models that are missing": (models_missing, "none"),
     "a name too long": (long_name, "too long"),
     "a name too long with _happy": (long_output_name, "too long"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import av
@@ -169,8 +170,9 @@ def test_a_folder_is_edited_file_by_file(here: Path, capsys: Captured) -> None:
     assert run(["edit", "album", "--emotion", "happy"], Makers()) == 2
     said = capsys.readouterr()
     assert said.out.count("\n") == 2
-    assert said.err.count("\n") == 1
-    assert "broken.mp4" in said.err
+    passed_over, broken = said.err.splitlines()
+    assert passed_over.endswith("no video or picture that mien reads: notes.txt")
+    assert "broken.mp4" in broken
     assert {"a_happy.mp4", "b_happy.jpg"} <= set(names(folder))
     (folder / "broken.mp4").unlink()
     arguments = ["edit", "album", "--emotion", "sad", "--compare"]
@@ -178,6 +180,74 @@ def test_a_folder_is_edited_file_by_file(here: Path, capsys: Captured) -> None:
     assert run([*arguments, "--overwrite"], Makers()) == 0
     expected = ["a.mp4", "a_happy.mp4", "a_sad_compare.mp4"]
     assert [name for name in names(folder) if name.startswith("a")] == expected
+
+
+def test_several_files_are_edited_and_one_that_fails_stops_no_other(
+    here: Path, capsys: Captured
+) -> None:
+    write_picture_file(here / "a.png")
+    write_clip(here / "b.mp4")
+    (here / "c.mp4").write_text("not a video")
+    makers = Makers()
+    assert run(["edit", "a.png", "c.mp4", "b.mp4", "--emotion", "happy"], makers) == 2
+    assert len(makers.made) == 1
+    assert {"a_happy.png", "b_happy.mp4"} <= set(names(here))
+    assert run(["edit", "a.png", "b.mp4", "-o", "there", "--emotion", "sad"], Makers()) == 0
+    assert names(here / "there") == ["a_sad.png", "b_sad.mp4"]
+    capsys.readouterr()
+    assert run(["edit", "a.png", "b.mp4", "-o", "b.mp4", "--emotion", "sad"], Makers()) == 2
+    assert "-o must be a folder" in capsys.readouterr().err
+
+
+def test_two_files_never_share_one_result(here: Path, capsys: Captured) -> None:
+    for folder in ("first", "second"):
+        (here / folder).mkdir()
+        write_picture_file(here / folder / "a.png")
+    arguments = ["edit", "first/a.png", "second/a.png", "-o", "out", "--emotion", "happy"]
+    assert run(arguments, Makers()) == 2
+    assert names(here / "out") == ["a_happy.png"]
+    assert "second/a.png would get the name of another result" in capsys.readouterr().err
+
+
+def test_folders_in_a_folder_are_edited_where_asked(here: Path) -> None:
+    (here / "album" / "inside").mkdir(parents=True)
+    write_picture_file(here / "album" / "inside" / "a.png")
+    assert run(["edit", "album", "--emotion", "happy"], Makers()) == 2
+    assert run(["edit", "album", "--recursive", "--emotion", "happy", "-o", "out"], Makers()) == 0
+    assert names(here / "out" / "inside") == ["a_happy.png"]
+
+
+def test_a_dry_run_tells_the_names_and_writes_nothing(here: Path, capsys: Captured) -> None:
+    write_picture_file(here / "a.png")
+    makers = Makers()
+    arguments = ["edit", "a.png", "--emotion", "happy", "--intensity", "0.5", "--dry-run"]
+    assert run([*arguments, "-o", "a.png"], makers) == 2
+    capsys.readouterr()
+    assert run(arguments, makers) == 0
+    assert capsys.readouterr().out == "a.png -> a_happy_0.5.png\n"
+    assert names(here) == ["a.png"]
+    assert makers.made == []
+
+
+def test_results_are_told_as_json(here: Path, capsys: Captured) -> None:
+    write_clip(here / "a.mp4", 7)
+    assert run(["edit", "a.mp4", "--emotion", "happy", "--json"], Makers()) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["source"], told["output"]) == ("a.mp4", "a_happy.mp4")
+    assert (told["frames"], told["faces"], told["lost"]) == (7, 1, None)
+    assert told["notes"] == []
+
+
+def test_names_say_how_it_was_done_and_are_known_as_results(here: Path) -> None:
+    write_picture_file(here / "a.png")
+    ways = (
+        ["--method", "parts", "--gan", "cyclegan", "--blend", "paste"],
+        ["--method", "face", "--intensity", "0.6", "--compare"],
+    )
+    for way in ways:
+        assert run(["edit", ".", "--emotion", "happy", *way], Makers()) == 0
+    expected = ["a.png", "a_happy_face_0.6_compare.png", "a_happy_parts_cyclegan_paste.png"]
+    assert names(here) == expected
 
 
 def test_the_results_of_a_folder_go_into_the_folder_given(here: Path) -> None:

@@ -44,7 +44,9 @@ def test_a_picture_is_edited_by_every_method(
     assert err == ""
     assert "left alone" not in out
     before = cv2.imread(str(picture)).astype(int)
-    after = cv2.imread(str(picture.with_name("portrait_happy.jpg"))).astype(int)
+    after = cv2.imread(str(picture.with_name(f"portrait_happy_{method}_{gan}_{blend}.jpg"))).astype(
+        int
+    )
     assert np.abs(after - before).max() > 20
 
 
