@@ -32,7 +32,7 @@ class FileDevice:
     def __init__(self, path: Path, room_wh: tuple[int, int] | None = None) -> None:
         self._path, self._room_wh = path, room_wh
         self._interrupted = threading.Event()
-        self._source = VideoSource(path)
+        self._source = VideoSource(path, check=self._check)
         container, stream, rate = self._source.container, self._source.stream, self._source.rate
         is_picture = container.format.name.endswith("_pipe") or container.format.name == "image2"
         self._step_s = float(1 / rate) if rate and not is_picture else float(1 / PICTURE_RATE)
@@ -59,7 +59,7 @@ class FileDevice:
         if wait_s < -_LATE_S:
             self._due_s = time.monotonic()
         elif wait_s > 0 and self._interrupted.wait(wait_s):
-            raise VideoError(f"{self._path} is being closed")
+            self._check()
         return Shot(frame, time.monotonic())
 
     def interrupt(self) -> None:
@@ -69,6 +69,11 @@ class FileDevice:
     def close(self) -> None:
         """Nothing; the file is closed."""
         self._source.container.close()
+
+    def _check(self) -> None:
+        """Raise VideoError where the device is being closed, also while nothing can be decoded."""
+        if self._interrupted.is_set():
+            raise VideoError(f"{self._path} is being closed")
 
     def _taken(self) -> Frame:
         if self._first is not None:
@@ -90,7 +95,7 @@ class FileDevice:
             while count == 1:
                 yield frame, self._step_s
             self.close()
-            self._source = VideoSource(self._path)
+            self._source = VideoSource(self._path, check=self._check)
 
     def _decoded(self) -> Iterator[Frame]:
         for item in self._source.items(copies=False):

@@ -92,13 +92,13 @@ class _Edit:
         check: called before the file gets its name; what it raises keeps that from it.
         """
         started = time.perf_counter()
-        with VideoSource(self._source) as video:
+        with VideoSource(self._source, check=self._stop.check) as video:
             first, items = _first_picture(video, self._stop)
             sink = self._sink(video, first)
             try:
                 self.run = run = _Run(video, sink, self._process, self._options, first, self._stop)
                 run.execute(items)
-                sink.finish()
+                sink.finish(self._stop.check)
                 lost = video.lost()
                 is_copy = self._options.copy_unedited and not run.edited and not lost
                 if is_copy:

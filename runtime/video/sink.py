@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -47,6 +48,7 @@ _MAX_INTERLEAVE_US = "1000000"  # how long the muxer waits for a stream that has
 _STALE_TAGS = ("encoder", "rotate", "bps", "number_of_", "_statistics", "duration")
 # The demuxer gives their packets a block size that the AVI muxer takes for a constant rate.
 _UNFIT_FOR_AVI = frozenset({"aac", "ac3", "eac3", "dca"})
+_LEFT_OUT_SINGLY = 8
 _INTERLACED_FLAGS = "+ildct+ilme"
 
 
@@ -182,7 +184,8 @@ class VideoSink:
                 if not optional:
                     raise
                 self._close_quietly()
-                left_out.append(optional[-1])
+                # One by one, for each try opens the encoder; a thousand of them all at once.
+                left_out.extend(optional[-1:] if len(left_out) < _LEFT_OUT_SINGLY else optional)
                 continue
             self.notes.extend(notes)
             return
@@ -336,10 +339,16 @@ class VideoSink:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
 
-    def finish(self) -> None:
-        """Drains the encoder and closes the file. Raises: VideoError."""
+    def finish(self, check: Callable[[], None] = lambda: None) -> None:
+        """Drain the encoder and close the file. Raises: VideoError.
+
+        check: called between any two packets, which take seconds each where frames are huge; what
+        it raises ends that.
+        """
         try:
-            for packet in self.video.encode(None):
+            for packet in self.video.codec_context.encode_lazy(None):
+                check()
+                packet.stream = self.video
                 self._interleaver.video(packet)
             self._interleaver.finish()
             self.container.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,7 +21,9 @@ from av.video.stream import VideoStream
 from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame
 from mien.runtime.video.formats import readable_format
+from mien.runtime.video.losses import Losses
 from mien.runtime.video.planes import as_fraction, display_orientation, frame_from_av
+from mien.runtime.video.structure import is_broken, is_cut_off
 from mien.runtime.video.values import VideoInfo
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192; a larger frame is refused before it is decoded
@@ -29,6 +31,23 @@ MAX_PIXELS = 1 << 26  # 8192 x 8192; a larger frame is refused before it is deco
 METADATA_ERRORS: dict[str, Any] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
+# What a file may be. Playlists and descriptions of streams (concat, HLS, SDP) are not in it: they
+# name other files and hosts, which would be read in the name of the one that was given.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,m4v,mjpeg,h261,h263,h264,hevc,"
+    "vvc,av1,obu,ivf,flv,live_flv,asf,mxf,gxf,nut,ogg,yuv4mpegpipe,dv,rm,wtv,dnxhd,vc1,vc1test,"
+    "cavsvideo,avs2,avs3,dirac,apng,gif,nuv,smjpeg,mpjpeg,pva,mtv,roq,swf,image2,"
+    "bmp_pipe,gem_pipe,j2k_pipe,jpeg_pipe,jpegls_pipe,jpegxl_anim,jpegxl_pipe,pam_pipe,pbm_pipe,"
+    "pgm_pipe,png_pipe,ppm_pipe,qoi_pipe,sgi_pipe,sunrast_pipe,tiff_pipe,webp_pipe"
+)
+_OPENING = {
+    "protocol_whitelist": "file",
+    "format_whitelist": _CONTAINERS,
+    "enable_drefs": "0",  # QuickTime's references to other files
+    "pattern_type": "none",  # img%d.jpg is that file, not img1.jpg, img2.jpg ...
+}
+_READ_TIMEOUT_S = 20.0  # a demuxer that seeks in circles ends; a disk that has to spin up does not
+_MAX_ERRORS_IN_A_ROW = 64  # of demuxer or decoder, without a packet or picture between them
 _DECODER_THREADS = 2  # more only cost memory: filter and encoder need the other cores
 _MISSING_S = 0.5  # a file may end this much before its header says: audio and video differ
 _CHROMA_LOCATION = re.compile(r"[(, ](topleft|bottomleft|left|center|top|bottom)[,)]")
@@ -58,7 +77,9 @@ def open_input(path: Path) -> InputContainer:
         if path.stat().st_size == 0:
             raise VideoError(f"{path} is empty")
         # The prefix keeps names such as `a:b.mp4` from being taken for a protocol.
-        container: InputContainer = av.open(f"file:{path}", **METADATA_ERRORS)
+        container: InputContainer = av.open(
+            f"file:{path}", options=_OPENING, timeout=_READ_TIMEOUT_S, **METADATA_ERRORS
+        )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             f"{path} cannot be read as a video ({reason(error)}); "
@@ -111,10 +132,15 @@ def chroma_location(container: InputContainer, stream: Stream) -> str | None:
 
 
 class VideoSource(AbstractContextManager["VideoSource"]):
-    """A video file, its stream to edit and what was lost while reading it."""
+    """A video file, its stream to edit and what was lost while reading it.
 
-    def __init__(self, path: Path) -> None:
+    check: called between any two steps of reading, also where nothing comes of them; what it
+    raises ends the reading.
+    """
+
+    def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self._check = check
         self.container = open_input(path)
         try:
             self.stream = self._choose_stream()
@@ -124,13 +150,27 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         rate = self.stream.average_rate or self.stream.base_rate or None
         self.rate: Fraction | None = as_fraction(rate)
         self.time_base: Fraction = as_fraction(self.stream.time_base) or Fraction(1, 90000)
-        self._packets = 0
-        self._undecodable = 0
-        self._damaged = 0
-        self._read_error: str | None = None
-        self._first_s: float | None = None
+        self._losses = Losses(
+            self.stream.codec_context.name,
+            self.time_base,
+            as_fraction(self.stream.average_rate),
+            has_index=self._has_index,
+        )
+        self._indexed = sum(1 for entry in self.stream.index_entries if entry.size)
+        self._read_errors: list[str] = []
+        self._first_s: float | None = None  # when the first packet of the video is shown
         self._end_s = 0.0
         self._video_end_s = 0.0
+
+    @property
+    def _has_index(self) -> bool:
+        """Whether the file lists all its frames: MP4 and AVI do, but for live MP4."""
+        names = self.container.format.name.split(",")
+        return bool(self.stream.frames) and ("mp4" in names or "avi" in names)
+
+    @property
+    def _is_matroska(self) -> bool:
+        return "matroska" in self.container.format.name.split(",")
 
     def _choose_stream(self) -> VideoStream:
         stream = main_video(self.container)
@@ -185,84 +225,145 @@ class VideoSource(AbstractContextManager["VideoSource"]):
 
     def items(self, *, copies: bool = True) -> Iterator[Picture | Copied]:
         """Pictures in display order and, among them, the packets to copy, in the file's order."""
-        streams = list(self.container.streams) if copies else [self.stream]
+        for packet in self._packets(list(self.container.streams) if copies else [self.stream]):
+            if packet.stream_index == self.stream.index:
+                yield from self._decode(packet)
+            elif not _is_gap(packet):
+                self._note_end(packet)
+                yield Copied(packet)
+        yield from self._drain()
+
+    def _packets(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
+        """The packets of the file, without the empty ones at its end; a damaged one is left out."""
+        errors_in_a_row = 0
         packets = self.container.demux(streams)
-        while True:
+        while errors_in_a_row < _MAX_ERRORS_IN_A_ROW:
+            self._check()
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, OSError) as error:
-                self._read_error = reason(error)
-                packet = None
+                self._read_errors.append(reason(error))
+                errors_in_a_row += 1
+                if isinstance(error, av.error.ExitError):  # it took too long
+                    return
+                packets = self.container.demux(streams)
+                continue
             if packet is None:
-                break
-            if packet.stream_index == self.stream.index:
-                if packet.size:  # the last, empty one is the request to drain
-                    yield from self._decode(packet)
-            elif packet.size and not _is_gap(packet):
-                self._note_end(packet)
-                yield Copied(packet)
-        yield from self._decode(None)
+                return
+            if packet.size:
+                errors_in_a_row = 0
+                yield packet
 
-    def _decode(self, packet: Packet[Any] | None) -> Iterator[Picture]:
-        if packet is not None:
-            self._packets += 1
-            self._note_end(packet)
-        while True:
+    def _decode(self, packet: Packet[Any]) -> Iterator[Picture]:
+        self._losses.note_packet(packet)
+        self._note_end(packet)
+        if self._first_s is None and packet.pts is not None:
+            self._first_s = float(packet.pts * self.time_base)
+        try:
+            pictures = self.stream.decode(packet)
+        except (av.error.FFmpegError, OSError):
+            self._losses.note_error()
+            return
+        for picture in pictures:
+            yield self._noted(picture)
+
+    def _drain(self) -> Iterator[Picture]:
+        """What the decoder still holds: each call has pictures, an error, or the end."""
+        for _ in range(_MAX_ERRORS_IN_A_ROW):
+            self._check()
             try:
-                pictures = self.stream.decode(packet)
+                pictures = self.stream.decode(None)
             except av.error.EOFError:
                 return
             except (av.error.FFmpegError, OSError):
-                self._undecodable += 1
-                if packet is not None:
-                    return
-                continue  # while draining, every call has one frame or one error
-            break
-        for picture in pictures:
-            picture.time_base = self.time_base  # frames that draining gives come without
-            self._damaged += picture.is_corrupt
-            self._note_picture(picture)
-            yield Picture(readable(picture))
+                self._losses.note_error()
+                continue
+            for picture in pictures:
+                yield self._noted(picture)
+            return
+
+    def _noted(self, picture: av.VideoFrame) -> Picture:
+        picture.time_base = self.time_base  # frames that draining gives come without
+        self._losses.note_picture(picture)
+        if picture.pts is not None:
+            end = float((picture.pts + (picture.duration or 0)) * self.time_base)
+            self._video_end_s = max(self._video_end_s, end)
+        return Picture(readable(picture))
 
     def _note_end(self, packet: Packet[Any]) -> None:
         if packet.pts is not None and packet.time_base is not None:
             end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
             self._end_s = max(self._end_s, end)
 
-    def _note_picture(self, picture: av.VideoFrame) -> None:
-        if picture.pts is None:
-            return
-        seconds = float(picture.pts * self.time_base)
-        self._first_s = seconds if self._first_s is None else self._first_s
-        end = seconds + float((picture.duration or 0) * self.time_base)
-        self._video_end_s = max(self._video_end_s, end)
-
     def lost(self) -> str | None:
         """What could not be read, None where all of it was. To be asked after the last item."""
-        parts = []
-        missing = self._missing_s()
-        if missing is not None:
-            parts.append(f"the file ends {missing:.1f} s early")
-        if self._read_error is not None:
-            parts.append(f"reading stopped ({self._read_error})")
-        if self._undecodable:
-            parts.append(f"{self._undecodable} of {self._packets} packets could not be decoded")
-        if self._damaged:
-            parts.append(f"{self._damaged} frames are damaged")
+        losses = self._losses
+        parts = self._lost_of_file()
+        if undecoded := losses.undecoded:
+            parts.append(f"{undecoded} of {_frames(losses.packets)} could not be decoded")
+        if damaged := max(losses.damaged, losses.corrupt_packets):
+            parts.append(f"{_frames(damaged)} damaged")
+        if gone := losses.missing(is_damaged=bool(parts)) or self._not_read():
+            parts.append(f"{_frames(gone)} missing")
         return "; ".join(parts) or None
 
-    def _missing_s(self) -> float | None:
-        if self.stream.duration is not None:
-            start = float((self.stream.start_time or 0) * self.time_base)
-            missing = start + float(self.stream.duration * self.time_base) - self._video_end_s
-            complete = self.stream.frames and self._packets >= self.stream.frames
-            limit = 0.0 if self.stream.frames else _MISSING_S
-            return missing if missing > limit and not complete else None
-        if self.container.duration is None:
-            return None
-        start = (self.container.start_time or 0) / av.time_base
-        missing = start + self.container.duration / av.time_base - self._end_s
-        return missing if missing > _MISSING_S else None
+    def _lost_of_file(self) -> list[str]:
+        """What is wrong with the file itself: its end, what lies between its parts, errors."""
+        name = self.container.format.name
+        is_cut = is_cut_off(self.path, name)
+        missing_s = self._missing_s()
+        step_s = float(1 / self.rate) if self.rate else _MISSING_S
+        # Healthy Matroska may begin at any time, also one whose steps are all alike.
+        late_s = self._first_s if self._is_matroska and self._first_s is not None else 0.0
+        is_odd = not self._losses.is_regular or max(missing_s, late_s) > 1.5 * step_s
+        is_bad = is_cut or bool(self._read_errors) or (is_odd and is_broken(self.path, name))
+        parts = []
+        if missing_s > (1.5 * step_s if is_bad else self._allowed_missing_s):
+            parts.append(f"the file ends {missing_s:.1f} s early")
+        elif is_cut:
+            parts.append("the file is cut off at its end")
+        elif is_bad and not self._read_errors:
+            late = f"; the first {late_s:.1f} s are missing" if late_s > 1.5 * step_s else ""
+            parts.append(f"the file is broken inside{late}")
+        if errors := self._read_errors:
+            places = "1 place" if len(errors) == 1 else f"{len(errors)} places"
+            parts.append(f"it could not be read at {places} ({errors[0]})")
+        return parts
+
+    def _not_read(self) -> int:
+        """How many frames the file's index has, or without one its header, that were not read."""
+        if not self._has_index:
+            return 0
+        gone = self._indexed - self._losses.packets
+        entries = self.stream.index_entries
+        if self.container.format.name == "avi" and len(entries) > self._indexed:
+            # The index was broken and is what was found while reading; the header has a count.
+            gone = self.stream.frames - 1 - entries[len(entries) - 1].timestamp
+        return max(0, gone)
+
+    @property
+    def _allowed_missing_s(self) -> float:
+        """By how much a healthy file may end before its header says."""
+        return 0.0 if self.stream.frames and self.stream.duration is not None else _MISSING_S
+
+    def _missing_s(self) -> float:
+        """How much earlier the file ends than its header says, in seconds."""
+        stream, container = self.stream, self.container
+        if stream.duration is not None:
+            if stream.frames and self._losses.packets >= stream.frames:
+                return 0.0
+            # Without a count of frames, as in live MP4, the duration reaches from 0 to the end.
+            start = float((stream.start_time or 0) * self.time_base) if stream.frames else 0.0
+            return start + float(stream.duration * self.time_base) - self._video_end_s
+        if container.duration is None:
+            return 0.0
+        # Matroska's duration reaches from 0 to the end.
+        start = 0 if self._is_matroska else (container.start_time or 0)
+        return (start + container.duration) / av.time_base - self._end_s
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def _is_gap(packet: Packet[Any]) -> bool:
