@@ -134,19 +134,29 @@ class _Canvas:
             self._paint_patch(component, field, field.patch)
 
     def _paint_field(self, component: _Component, field: Field, active: Box) -> None:
-        region = self._region(component.indices[0], field, active)
-        if region is None:
+        whole = self._region(component.indices[0], field, active)
+        if whole is None:
             return
-        lens = _Lens.of(field, region, self._frame.planes[component.indices[0]].subsampling_xy)
-        gain = None if field.gain is None else region.show(field.gain) + np.float32(1)
-        for index in component.indices:
-            samples = region.of(self._samples(index), lens.margin if lens else 0)
-            shown = self._values(samples)
-            if lens is not None:
-                shown = lens.remap(shown, sharp=component.white is not None)
-            if gain is not None:
-                shown = _scaled(shown, gain, component.zero)
-            self._write(index, region, shown)
+        steps = self._frame.planes[component.indices[0]].subsampling_xy
+        strips = whole.strips()
+        below = {index: self._below(index, strips) for index in component.indices}
+        for region in strips:
+            lens = _Lens.of(field, region, steps)
+            gain = None if field.gain is None else region.show(field.gain) + np.float32(1)
+            for index in component.indices:
+                samples = region.of(below[index], lens.margin if lens else 0)
+                shown = self._values(samples)
+                if lens is not None:
+                    shown = lens.remap(shown, sharp=component.white is not None)
+                if gain is not None:
+                    shown = _scaled(shown, gain, component.zero)
+                self._write(index, region, shown)
+
+    def _below(self, index: int, strips: list[Region]) -> np.ndarray:
+        """The samples of a plane before this field: a strip looks at what others are painted on."""
+        if index not in self._copies:
+            return self._frame.planes[index].samples
+        return self._samples(index).copy() if len(strips) > 1 else self._samples(index)
 
     def _paint_patch(self, component: _Component, field: Field, patch: Patch) -> None:
         region = self._region(component.indices[0], field, patch.box)
@@ -199,36 +209,33 @@ class _Canvas:
     def _overlay_planes(
         self, component: _Component, field: Field, overlay: Overlay, grids: list[np.ndarray]
     ) -> None:
-        region = self._region(component.indices[0], field, overlay.box)
-        if region is None:
-            return
-        alpha = None if overlay.alpha is None else region.show(overlay.alpha, overlay.box)
-        values = [region.show(grid, overlay.box) for grid in grids]
-        for place, index in enumerate(component.indices):
-            below = self._values(region.of(self._samples(index)))
-            if below.ndim == 3 and len(values) == 2:
-                own = np.dstack(values)  # U and V interleaved
-            elif below.ndim == 3:
-                own = np.repeat(values[0][..., None], below.shape[2], 2)  # grey with alpha
-            else:
-                own = values[place]
-            self._write(index, region, overlaid(below, own, alpha, component.zero))
+        for region in self._strips(component.indices[0], field, overlay.box):
+            alpha = None if overlay.alpha is None else region.show(overlay.alpha, overlay.box)
+            values = [region.show(grid, overlay.box) for grid in grids]
+            for place, index in enumerate(component.indices):
+                below = self._values(region.of(self._samples(index)))
+                if below.ndim == 3 and len(values) == 2:
+                    own = np.dstack(values)  # U and V interleaved
+                elif below.ndim == 3:
+                    own = np.repeat(values[0][..., None], below.shape[2], 2)  # grey with alpha
+                else:
+                    own = values[place]
+                self._write(index, region, overlaid(below, own, alpha, component.zero))
 
     def _overlay_rgb(self, field: Field, overlay: Overlay) -> None:
-        region = self._region(0, field, overlay.box)
-        if region is None:
-            return
         white = np.float32(level_range(self._layout)[1])
-        alpha = None if overlay.alpha is None else region.show(overlay.alpha, overlay.box)
-        values = [region.show(grid, overlay.box) * white for grid in overlay.values]
-        below = self._rgb_below(region)
-        if len(values) == 1:
-            self._write_rgb(region, overlaid_luma(below, values[0], alpha))
-            return
-        shown = [
-            overlaid(part, value, alpha, 0.0) for part, value in zip(below, values, strict=True)
-        ]
-        self._write_rgb(region, shown)
+        for region in self._strips(0, field, overlay.box):
+            alpha = None if overlay.alpha is None else region.show(overlay.alpha, overlay.box)
+            values = [region.show(grid, overlay.box) * white for grid in overlay.values]
+            below = self._rgb_below(region)
+            if len(values) == 1:
+                shown = overlaid_luma(below, values[0], alpha)
+            else:
+                shown = [
+                    overlaid(part, value, alpha, 0.0)
+                    for part, value in zip(below, values, strict=True)
+                ]
+            self._write_rgb(region, shown)
 
     def _rgb_below(self, region: Region) -> list[np.ndarray]:
         """R, G and B of a region, each (h, w)."""
@@ -252,6 +259,11 @@ class _Canvas:
         plane = self._frame.planes[index]
         height, width = plane.samples.shape[:2]
         return region_under(box, field.crop_from_frame, (width, height), plane.subsampling_xy)
+
+    def _strips(self, index: int, field: Field, box: Box) -> list[Region]:
+        """The region under a box in strips, none where it lies outside the plane."""
+        region = self._region(index, field, box)
+        return [] if region is None else region.strips()
 
     def _samples(self, index: int) -> np.ndarray:
         if index not in self._copies:

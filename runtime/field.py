@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -18,6 +18,8 @@ SPLINE_CELLS: Final = 24  # a gain with more cells a side is fine enough to show
 SPLINE_STEPS: Final = 5  # fine cells a side for each coarse cell of the gain; odd, so as to centre
 STILL_PX: Final = 1 / 64  # a shift below this shows nowhere: remapping rounds to 1/32 pixel
 COARSE_CELL: Final = 4.0  # samples a side from which a cell of a grid is looked up more sparsely
+LARGE_REGION: Final = 1 << 22  # samples; a region of more is worked on in strips
+STRIP_SAMPLES: Final = 1 << 20
 LEVEL_GAIN: Final = 1 / 1024  # a change of brightness below this is a quarter of an 8-bit step
 
 
@@ -156,6 +158,7 @@ class Region:
     """A part of a plane, in its samples, and where these lie on the crop.
 
     crop_from_plane: float64 (2, 3), crop units from samples of the plane.
+    overlap: rows beyond both ends that `show` works out as well, so that parts of a region join.
     """
 
     x0: int
@@ -163,11 +166,26 @@ class Region:
     x1: int
     y1: int
     crop_from_plane: np.ndarray
+    overlap: int = 0
 
     @property
     def size_wh(self) -> tuple[int, int]:
         """Its width and height in samples."""
         return self.x1 - self.x0, self.y1 - self.y0
+
+    def strips(self) -> list[Region]:
+        """Itself, or where it is large the strips that make it up, of some rows each.
+
+        What is worked out for a region takes some 20 bytes a sample.
+        """
+        width, height = self.size_wh
+        if width * height <= LARGE_REGION:
+            return [self]
+        rows = max(2, STRIP_SAMPLES // width // 2 * 2)  # even, as `show` looks up every other row
+        return [
+            replace(self, y0=y0, y1=min(self.y1, y0 + rows), overlap=2)
+            for y0 in range(self.y0, self.y1, rows)
+        ]
 
     def of(self, samples: np.ndarray, margin: int = 0) -> np.ndarray:
         """A view of the region, `margin` samples wider where the plane goes on."""
@@ -180,6 +198,9 @@ class Region:
         Where a cell covers many samples only every other one is looked up and the rest are put
         between: a third of the time, and no difference that a cell's own kinks do not make.
         """
+        if self.overlap:
+            wider = replace(self, y0=self.y0 - self.overlap, y1=self.y1 + self.overlap, overlap=0)
+            return wider.show(grid, box)[self.overlap : -self.overlap]
         size = np.array(grid.shape[1::-1]) / (np.array(box[2:]) - np.array(box[:2]))
         linear = self.crop_from_plane[:, :2] * size[:, None]
         step = 2 if np.abs(linear).sum(1).max() < 1 / COARSE_CELL else 1

@@ -41,10 +41,12 @@ SUFFIXES: dict[Kind, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 DEFAULT_QUALITY = 90
 MAX_SIDE_PX = 1_000_000  # as libpng has it
 MAX_PIXELS = 1 << 30  # as OpenCV has it
-# How often a file is held at most: as read, in the decoder's form, its metadata, and as written.
-FILE_COPIES = 3
-# And its pixels: as decoded, edited, on their way into the encoder, and encoded.
-PIXEL_COPIES = 4
+# Bytes that were measured: how often a file is held while it is read, its metadata included, and
+# for each pixel, what the blender holds besides the picture and the edited one, and the encoders.
+READING_COPIES: dict[Kind, int] = {"jpeg": 2, "png": 1, "webp": 2}
+EDITING_BYTES = 6
+ENCODER_BYTES = 8
+LOSSLESS_WEBP_BYTES = 24
 # What OpenCV takes for the chroma sampling of a JPEG, by (horizontal, vertical).
 JPEG_SAMPLING = {
     (1, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
@@ -104,28 +106,30 @@ def is_picture(path: Path) -> bool:
     return picture_kind(head) is not None or suffix in PICTURE_SUFFIXES
 
 
-def read_picture(path: Path, *, max_memory: int = MAX_MEMORY) -> Picture:
+def read_picture(path: Path, *, max_memory: int = MAX_MEMORY, doubled: bool = False) -> Picture:
     """The picture in a file. Raises VideoError: unreadable, too large, CMYK, animated, damaged.
 
     max_memory: bytes that reading, editing and writing it may take, by what the file states.
+    doubled: whether it is written beside its edit, which takes more.
     """
     path = Path(path)
     size = file_size(path, error=VideoError)
-    needed = FILE_COPIES * size
-    check_memory(needed, f"{path} has {size:,} bytes and", limit=max_memory, error=VideoError)
+    check_memory(2 * size, f"{path} has {size:,} bytes and", limit=max_memory, error=VideoError)
     try:
         with path.open("rb") as file:
             data = file.read(size)
     except OSError as error:
         raise VideoError(f"cannot read {path}: {error.strerror}") from error
     try:
-        return decode_picture(data, max_memory=max_memory)
+        return decode_picture(data, max_memory=max_memory, doubled=doubled)
     except VideoError as error:
         raise VideoError(f"{path} {error}") from error
 
 
-def decode_picture(data: bytes, *, max_memory: int = MAX_MEMORY) -> Picture:
+def decode_picture(data: bytes, *, max_memory: int = MAX_MEMORY, doubled: bool = False) -> Picture:
     """The picture in the bytes of a file. Raises VideoError, without a file's name.
+
+    max_memory, doubled: as of `read_picture`.
 
     Several threads may do this at once; nothing of the process is changed.
     """
@@ -145,7 +149,7 @@ def decode_picture(data: bytes, *, max_memory: int = MAX_MEMORY) -> Picture:
             f"{MAX_PIXELS:,} in all"
         )
     check_memory(
-        _needed(container, len(data)),
+        needed_memory(container, len(data), doubled=doubled),
         f"has {width}x{height} pixels and",
         limit=max_memory,
         error=VideoError,
@@ -237,10 +241,23 @@ def encode_picture(picture: Picture, frame: Frame, quality: int | None = None) -
     return webp_with_metadata(encoded, container.metadata, alpha=alpha is not None)
 
 
-def _needed(container: Container, file_size: int) -> int:
-    """The bytes that reading, editing and writing a picture takes."""
-    pixels = container.width * container.height * container.pixel_bytes
-    return FILE_COPIES * file_size + PIXEL_COPIES * pixels + container.working_bytes
+def needed_memory(container: Container, file_bytes: int, *, doubled: bool = False) -> int:
+    """The bytes that reading, editing and writing a picture takes, where a face fills all of it.
+
+    file_bytes: of the file; as much of it as metadata is held to the end.
+    doubled: whether it is written beside its edit.
+    """
+    area = container.width * container.height
+    pixels = area * container.pixel_bytes
+    reading = READING_COPIES[container.kind] * file_bytes + 2 * pixels + container.working_bytes
+    editing = file_bytes + 2 * pixels + EDITING_BYTES * area
+    copied = container.pixel_bytes == 4 or TURNS[container.orientation][0]
+    written = 2 if doubled else 1
+    encoder = 2 * pixels if container.kind == "png" else ENCODER_BYTES * area
+    if container.kind == "webp" and container.lossless:
+        encoder = LOSSLESS_WEBP_BYTES * area
+    writing = file_bytes + 2 * pixels + written * (encoder + (copied + doubled) * pixels)
+    return max(reading, editing, writing)
 
 
 def _split_alpha(pixels: np.ndarray, container: Container) -> tuple[np.ndarray, np.ndarray | None]:

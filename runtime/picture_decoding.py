@@ -54,7 +54,7 @@ def decode(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
 def _png(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
     plain = plain_png(data)
     state = "the file is damaged" if container.whole else "the file ends early"
-    if plain.missing >= container.working_bytes:
+    if not plain.has_pixels:
         raise _undecodable(container)
     pixels = _opencv(plain.stream, container)
     rows = -(-plain.missing // plain.row_bytes) if plain.row_bytes else 0

@@ -154,7 +154,7 @@ def read_png(data: bytes) -> Container:
         whole=whole,
         damaged=damaged,
         pixel_bytes=decoded * (2 if header.depth == 16 else 1),
-        working_bytes=header.data_bytes(),
+        working_bytes=header.data_bytes() * 9 // 8,  # as much as a growing bytearray takes
     )
 
 
@@ -163,12 +163,14 @@ class PlainPng:
     """What decoders need of a PNG file: no metadata, and the data stored, without compression.
 
     missing: bytes of the data that are not there, or not to be inflated; zeros stand for them.
+    has_pixels: whether any of it is there.
     fits: whether what is there is what the writer wrote.
     row_bytes: of the data, 0 where its rows are not in the order of the picture.
     """
 
     stream: bytearray
     missing: int
+    has_pixels: bool
     fits: bool
     row_bytes: int
 
@@ -194,7 +196,7 @@ def plain_png(data: bytes) -> PlainPng:
         stream += png_chunk(b"IDAT", store.compress(bytes(min(left, PIECE))))
         left -= PIECE
     stream += png_chunk(b"IDAT", store.flush()) + png_chunk(b"IEND", b"")
-    return PlainPng(stream, missing, fits, row_bytes)
+    return PlainPng(stream, missing, missing < header.data_bytes(), fits, row_bytes)
 
 
 def _inflated(data: bytes, most: int) -> Iterator[bytes]:

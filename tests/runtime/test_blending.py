@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from mien.runtime import field
 from mien.runtime.blending import FaceEdit, blend, blend_faces, crop_units_matrix
-from mien.runtime.edit import Edit, Patch
+from mien.runtime.edit import Delta, Edit, Patch
 from mien.runtime.frame import Frame, PixelLayout, Plane
 
 WIDTH, HEIGHT = 48, 40
@@ -352,3 +354,26 @@ def test_crop_units_matrix_takes_pixels_of_the_crop_to_units() -> None:
     point = np.array([5.0, 6.0])
     crop = pixels[:, :2] @ point + pixels[:, 2]
     np.testing.assert_allclose(units[:, :2] @ point + units[:, 2], (crop + 0.5) / 64, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_large_region_is_painted_in_strips_that_join(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = make_frame(name, 400, 320)
+    edit = make_edit()
+    delta = Delta(np.full((3, 8, 8), 0.1, np.float32), bump(8))
+    faces = [
+        FaceEdit(make_matrix((190.0, 150.0), 280.0), replace(edit, delta=delta)),
+        FaceEdit(make_matrix((260.0, 170.0), 200.0), edit),
+    ]
+    whole = blend_faces(frame, faces)
+    monkeypatch.setattr(field, "LARGE_REGION", 64)
+    monkeypatch.setattr(field, "STRIP_SAMPLES", 4096)
+    in_strips = blend_faces(frame, faces)
+    for one, other, plane in zip(whole.planes, in_strips.planes, frame.planes, strict=True):
+        most = 1 << max(0, frame.layout.depth - 8)  # remapping rounds places to 1/32 of a sample
+        difference = np.abs(one.samples.astype(int) - other.samples) >> frame.layout.shift
+        assert difference.max() <= most
+        assert (difference > 0).mean() < 0.001
+        assert (other.samples != plane.samples).mean() > 0.2
