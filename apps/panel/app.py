@@ -51,7 +51,7 @@ class PanelApp:
         limits = settings.limits
         self._sockets = Sockets(self._steering, self._news, most=limits.sockets)
         camera = BrowserCamera(live, self._on_browser_camera)
-        self._peers = Peers(preview, camera, most=limits.streams)
+        self._peers = Peers(preview, camera, most=limits.videos)
         self._streams: Places[Onlooker] = Places(limits.streams)
         self._singles: Places[Onlooker] = Places(limits.streams)
         self._routes = self._routed()

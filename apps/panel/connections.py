@@ -137,7 +137,6 @@ class Line(asyncio.Protocol):
         if self.lines.tls is None:
             self._begin(transport)
         else:
-            transport.pause_reading()
             self._handshake = asyncio.ensure_future(self._encrypt(transport, self.lines.tls))
 
     def data_received(self, data: bytes) -> None:
@@ -158,6 +157,7 @@ class Line(asyncio.Protocol):
         if self._channel is not None:
             self._channel.is_lost = True
             self._speech.connection_lost(exc)
+            self._channel.cut()  # or Python 3.10 takes what encrypts to be open
 
     def pause_writing(self) -> None:
         """Begin to wait for the other side to take what was sent."""
@@ -198,11 +198,13 @@ class Line(asyncio.Protocol):
         self.lines.discard(self)
         if self._handshake is not None:
             self._handshake.cancel()
+        if self._channel is not None:
+            self._channel.cut()
         if self._wire is not None:
             self._wire.abort()
 
     def spare(self, now_s: float) -> tuple[int, float] | None:
-        """Nothing is served: the oldest first. Then who takes nothing."""
+        """Where nothing is served, the oldest first; then who takes nothing."""
         if self._asking_s is not None:
             return 2, now_s - self._asking_s
         if self._stalled_s is not None and now_s - self._stalled_s > STALLED_S:
@@ -318,6 +320,10 @@ class Channel(asyncio.Transport):
         """Close at once."""
         self.line.abort()
 
+    def cut(self) -> None:
+        """Close what is under it at once; called by the line."""
+        self._transport.abort()
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """What is known of the connection."""
         return self._transport.get_extra_info(name, default)
@@ -354,8 +360,9 @@ class PanelHttp(H11Protocol):
             self._line.serves()
             # Many requests in a row would be answered without waiting for their turn. No browser
             # sends the next one before it has the answer.
-            if self.cycle is not None and self.conn.trailing_data[0]:
-                self.cycle.keep_alive = False
+            cycle: Any = self.cycle  # None before the first request
+            if cycle is not None and self.conn.trailing_data[0]:
+                cycle.keep_alive = False
 
     def handle_websocket_upgrade(self, event: Any) -> None:
         self._line.serves()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Final, Generic, Protocol, TypeVar
 
-TENURE_S: Final = 2.0  # a place is kept this long before it may be taken by somebody newer
-STALLED_S: Final = 1.0  # somebody who takes nothing for this long makes room first
+TENURE_S: Final = 1.0  # a place is kept this long before it may be taken by somebody newer
+STALLED_S: Final = 0.5  # somebody who takes nothing for this long makes room first
 
 
 class Holder(Protocol):

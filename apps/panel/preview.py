@@ -51,7 +51,7 @@ class Viewer:
         self._newest: Shown | None = None
 
     def put(self, shown: Shown | None) -> None:
-        """Nothing; replaces a picture that was not taken yet. None ends the viewing."""
+        """Replace a picture that was not taken yet. None ends the viewing."""
         self._newest = shown
         self._there.set()
 
@@ -104,12 +104,12 @@ class PreviewOutput(ThreadedOutput):
                 self._viewers.pop(viewer, None)
 
     def offer(self, frame: LiveFrame) -> None:
-        """Nothing; the frame replaces the one that still waits, where somebody looks."""
+        """Put the frame in the place of the one that still waits, where somebody looks."""
         if self.watched:
             super().offer(frame)
 
     def note_sent(self, shown: Shown) -> None:
-        """Nothing; the picture has just left for a browser."""
+        """Note that the picture has just left for a browser."""
         now_s = time.monotonic()
         with self._lock:
             self._sent.append((now_s, (now_s - shown.captured_s) * 1e3))
@@ -124,7 +124,7 @@ class PreviewOutput(ThreadedOutput):
         return Preview(round(fps, 1), size_wh, round(median(delays_ms), 1) if delays_ms else None)
 
     def end_viewing(self) -> None:
-        """Nothing; all who look get their end."""
+        """End the viewing for all."""
         self._hand_out(None, None)
 
     def _show(self, frame: LiveFrame) -> None:

@@ -52,7 +52,7 @@ class PanelServer:
         return f"{settings.scheme}://{host}:{self.port}/?token={settings.token}"
 
     def start(self) -> None:
-        """Nothing; the panel answers. Raises DeviceError where it does not come up."""
+        """Begin to answer. Raises DeviceError where the panel does not come up."""
         self._thread = threading.Thread(target=self._run, name="mien-panel", daemon=True)
         self._thread.start()
         self._started.wait()
@@ -62,7 +62,7 @@ class PanelServer:
         self._live.add_output(self.preview)
 
     def close(self) -> None:
-        """Nothing; everybody is told good-bye, and the port is free. May be called twice."""
+        """Tell everybody good-bye, and free the port. May be called twice."""
         self._ended.set()
         if self._thread is not None:
             if self._error is None:

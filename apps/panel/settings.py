@@ -59,15 +59,16 @@ class PreviewSettings:
 class Limits:
     """What the panel takes from one side of the network before it says no.
 
-    connections: open at a time; sockets: of them WebSockets; streams: of JPEGs, and as many videos
-    and single pictures. message_bytes: of a WebSocket message; body_bytes: of a request.
-    request_s: for an encrypted connection and a request to come whole; send_s: for a reader to take
-    what was sent, such as a picture.
+    connections: open at a time; sockets: of them WebSockets; streams: of JPEGs, which are made once
+    for all, and as many single pictures; videos: by WebRTC, each encoded by itself. message_bytes:
+    of a WebSocket message; body_bytes: of a request. request_s: for an encrypted connection and a
+    request to come whole; send_s: for a reader to take what was sent, such as a picture.
     """
 
     connections: int = 64
     sockets: int = 16
-    streams: int = 8
+    streams: int = 16
+    videos: int = 8
     message_bytes: int = 64 * 1024
     body_bytes: int = 64 * 1024
     request_s: float = 5.0

@@ -59,11 +59,11 @@ class Loop(Protocol):
         ...
 
     def add_output(self, output: Output) -> None:
-        """Nothing; frames go there too from now on."""
+        """Let frames go there too from now on."""
         ...
 
     def remove_output(self, output: Output) -> None:
-        """Nothing; no frame is offered to it any more."""
+        """Offer it no frame any more."""
         ...
 
     def use_source(self, source: Source) -> Source:

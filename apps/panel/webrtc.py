@@ -31,6 +31,7 @@ from mien.engines.errors import UsageError
 from mien.runtime.live.capture import SILENT_S, PushSource
 
 CONNECT_S: Final = 8.0  # for a browser to come after its offer was answered
+COMING_S: Final = 3.0  # of it, that is its own; then it may have to make room
 MAX_CAMERA_PIXELS: Final = 4096 * 2304
 MAX_PACKETS: Final = 1024  # that came and were not looked at yet
 _NEGOTIATE_S: Final = 5.0
@@ -102,9 +103,11 @@ class Peer:
     def spare(self, now_s: float) -> tuple[int, float] | None:
         """Who did not come yet, then who has looked longest; never the camera in use."""
         lasted_s = now_s - self._began_s
-        if not self.is_answered or self.is_camera or lasted_s < TENURE_S:
+        if not self.is_answered or self.is_camera:
             return None
-        return (1 if self.is_connected else 2), lasted_s
+        if self.is_connected:
+            return (1, lasted_s) if lasted_s >= TENURE_S else None
+        return (2, lasted_s) if lasted_s >= COMING_S else None
 
     def make_room(self) -> None:
         """Close the connection soon: somebody newer has the place."""

@@ -154,12 +154,12 @@ def test_idle_websockets_make_room_for_a_new_page_the_silent_ones_first(
 
 def test_newest_reader_of_the_picture_takes_the_place_of_the_oldest(panel: RunningPanel) -> None:
     with contextlib.ExitStack() as open_ones:
-        readers = [open_ones.enter_context(Reader(panel)) for _ in range(8)]
+        readers = [open_ones.enter_context(Reader(panel)) for _ in range(Limits().streams)]
         for reader in readers:
             reader.wait_for_picture()
         open_ones.enter_context(_admitted_reader(panel)).wait_for_picture()
         readers[0].wait_for_end()
-        assert not readers[7].has_ended
+        assert not readers[-1].has_ended
 
 
 class Reader:

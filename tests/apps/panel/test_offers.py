@@ -249,13 +249,13 @@ def test_browsers_that_never_come_have_no_more_than_their_places(
     panel: RunningPanel, tmp_path: Path
 ) -> None:
     _wait_for_ports(0)
-    most = Limits().streams
+    most = Limits().videos
     with pytest.MonkeyPatch.context() as patch, running_panel(tmp_path) as crowded:
         patch.setattr(webrtc, "CONNECT_S", EVENT_S)
         statuses = [_post(crowded, OFFER)[0] for _ in range(most + 3)]
         assert statuses == [200] * most + [503] * 3
         assert len(_ports()) == most
-        time.sleep(webrtc.TENURE_S)
+        time.sleep(webrtc.COMING_S)
         assert _post(crowded, OFFER)[0] == 200  # who waits longest without coming makes room
         _wait_for_ports(most)
         assert {address for address, _ in _ports()} == {"127.0.0.1"}

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aioice
+import aioice.stun
 import av
 import numpy as np
+import psutil
 import pytest
 from aiortc import (
     MediaStreamTrack,
@@ -19,6 +25,8 @@ from aiortc import (
     VideoStreamTrack,
 )
 
+from mien.apps.panel import webrtc
+from mien.apps.panel.offers import MAX_CANDIDATES
 from tests.apps.panel.stand_in import (
     BRIGHT,
     DARK,
@@ -144,3 +152,61 @@ def test_browser_camera_takes_the_place_of_the_machines_and_gives_it_back(
             pass
     assert not panel.camera.is_paused
     assert panel.loop.source is panel.camera
+
+
+def test_camera_of_absurdly_large_pictures_is_not_taken(
+    panel: RunningPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webrtc, "MAX_CAMERA_PIXELS", SIZE_WH[0] * SIZE_WH[1] - 1)
+
+    async def look() -> None:
+        browser = Browser(panel)
+        await browser.open(camera=True)
+        end_s = time.monotonic() + EVENT_S
+        while any(one.laddr.ip == "127.0.0.1" for one in psutil.Process().net_connections("udp")):
+            assert time.monotonic() < end_s, "the panel's port is still open"
+            await asyncio.sleep(0.05)
+        await browser.peer.close()
+
+    asyncio.run(look())
+    assert panel.loop.source is panel.camera
+
+
+def test_what_strangers_send_to_the_port_of_webrtc_does_not_pile_up() -> None:
+    async def pile() -> tuple[int, int]:
+        connection = aioice.Connection(ice_controlling=False)
+        webrtc._keep_to(connection, "127.0.0.1")
+        await connection.gather_candidates()
+        (there,) = connection.local_candidates
+        connection.remote_username, connection.remote_password = "user", "p" * 22
+        checks = asyncio.ensure_future(connection.connect())
+        await asyncio.sleep(0.1)
+        with contextlib.ExitStack() as opened:
+            for number in range(webrtc.MAX_PACKETS + 200):
+                if number % 20 == 0:  # another sender now and then, with a check that is valid
+                    sender = opened.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+                    sender.sendto(_check(connection), (there.host, there.port))
+                sender.sendto(b"\x80 as RTP begins", (there.host, there.port))
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.2)
+            found = connection._queue.qsize(), len(connection.remote_candidates)
+        checks.cancel()
+        await asyncio.gather(checks, return_exceptions=True)
+        await connection.close()
+        return found
+
+    packets, senders = asyncio.run(pile())
+    assert 0 < packets <= webrtc.MAX_PACKETS
+    assert 0 < senders <= 2 * MAX_CANDIDATES
+
+
+def _check(connection: aioice.Connection) -> bytes:
+    """What a browser that knows the answer's password sends first."""
+    request = aioice.stun.Message(
+        message_method=aioice.stun.Method.BINDING, message_class=aioice.stun.Class.REQUEST
+    )
+    request.attributes["USERNAME"] = f"{connection.local_username}:user"
+    request.attributes["PRIORITY"] = 1
+    request.attributes["ICE-CONTROLLING"] = 1
+    request.add_message_integrity(connection.local_password.encode())
+    return bytes(request)
