@@ -19,6 +19,7 @@ from mien.runtime.video.source import Picture, VideoSource
 
 PICTURE_RATE: Final = Fraction(30)  # how often a picture is given
 _LATE_S: Final = 0.25  # who is later than this is not hurried along, but paced anew
+_SHORTEST_STEP_S: Final = 0.001
 _LONGEST_STEP_S: Final = 10.0  # a longer step between two frames is taken for a fault of the file
 
 
@@ -35,7 +36,9 @@ class FileDevice:
         self._source = VideoSource(path, check=self._check)
         container, stream, rate = self._source.container, self._source.stream, self._source.rate
         is_picture = container.format.name.endswith("_pipe") or container.format.name == "image2"
-        self._step_s = float(1 / rate) if rate and not is_picture else float(1 / PICTURE_RATE)
+        if not rate or is_picture or not _SHORTEST_STEP_S < 1 / rate < _LONGEST_STEP_S:
+            rate = PICTURE_RATE  # a file may declare any, also one picture a day
+        self._step_s = float(1 / rate)
         self._frames = self._endless()
         try:
             first = next(self._frames)[0]
@@ -47,7 +50,7 @@ class FileDevice:
         self.facts = SourceFacts(
             name=path.name,
             size_wh=(first.width, first.height),
-            rate=PICTURE_RATE if is_picture else rate,
+            rate=rate,
             pixel_format=stream.pix_fmt or "",
             asked="" if room_wh is None else f"{room_wh[0]}x{room_wh[1]}",
         )
