@@ -21,6 +21,7 @@ from mien.apps.main import open_filter, run
 from mien.apps.settings import FilterSettings
 from mien.runtime.frame import Frame
 from mien.runtime.target import Target
+from mien.runtime.tracking import SearchEffort
 
 
 class WatchedFilter:
@@ -38,6 +39,25 @@ class WatchedFilter:
     @target.setter
     def target(self, target: Target | None) -> None:
         self._inner.target = target
+
+    @property
+    def effort(self) -> SearchEffort:
+        """How hard faces are searched for."""
+        return self._inner.effort
+
+    @effort.setter
+    def effort(self, effort: SearchEffort) -> None:
+        self._inner.effort = effort
+
+    @property
+    def unfollowed(self) -> int:
+        """How many faces in view are left alone because there are too many."""
+        return self._inner.unfollowed
+
+    @property
+    def is_face_missing(self) -> bool:
+        """Whether there are faces in the last frame, but not the chosen one."""
+        return self._inner.is_face_missing
 
     @property
     def timings(self) -> StageTimes:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,7 +58,7 @@ def _landmarks(frames: Sequence[Frame]) -> np.ndarray:
 
 
 def _edited(
-    frames: Sequence[Frame], emotion: str, models: Path | None, settings: Mapping[str, str]
+    frames: Sequence[Frame], emotion: str, models: Path | None, settings: Mapping[str, Any]
 ) -> np.ndarray:
     try:
         change = Filter(emotion, models=models, **settings)

@@ -68,7 +68,8 @@ class StyleHead(nn.Module):
         while x.shape[-1] > 4:
             x = F.avg_pool2d(x, 2)
         x = F.relu(self.hidden(x.flatten(1)))
-        return self.codes(x).view(len(x), self.layers, STYLE_DIM)
+        codes: torch.Tensor = self.codes(x)
+        return codes.view(len(x), self.layers, STYLE_DIM)
 
 
 class FaceEncoder(nn.Module):
@@ -82,15 +83,14 @@ class FaceEncoder(nn.Module):
         self.coarse = nn.Sequential(Halved(192, 320), Block(320), Block(320))
         self.base = StyleHead(320, 1, 128, 512)
         count = code_count(size)
-        self.deltas = nn.ModuleList(
-            [
-                StyleHead(320, COARSE, 64, 256),
-                StyleHead(192, MIDDLE - COARSE, 64, 256),
-                StyleHead(96, count - MIDDLE, 64, 256),
-            ]
-        )
-        for head in self.deltas:
+        heads = [
+            StyleHead(320, COARSE, 64, 256),
+            StyleHead(192, MIDDLE - COARSE, 64, 256),
+            StyleHead(96, count - MIDDLE, 64, 256),
+        ]
+        for head in heads:
             nn.init.normal_(head.codes.weight, std=1e-3)
+        self.deltas = nn.ModuleList(heads)
 
     def forward(self, face: torch.Tensor) -> torch.Tensor:
         """The codes: (n, code_count(size), STYLE_DIM)."""

@@ -156,7 +156,7 @@ class Synthesis(nn.Module):
             x = x.to(torch.bfloat16)
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.convs[0](x, codes[:, 0])
-        image = self.images[0](x, codes[:, 1])
+        image: torch.Tensor = self.images[0](x, codes[:, 1])
         for i in range(1, len(self.images)):
             x = self.convs[2 * i - 1](x, codes[:, 2 * i - 1])
             x = self.convs[2 * i](x, codes[:, 2 * i])

@@ -70,10 +70,9 @@ class View:
     @property
     def shrink(self) -> float:
         """Pixels of the detector's input for each pixel of the picture."""
-        longest = max(self.width, self.height)
         if self.turns % 1:
-            longest = (self.width + self.height) * math.sqrt(0.5)  # what a leaning view spans
-        return INPUT_SIDE / longest
+            return INPUT_SIDE / ((self.width + self.height) * math.sqrt(0.5))  # all that it spans
+        return INPUT_SIDE / max(self.width, self.height)
 
     def shows(self, box: np.ndarray, turns: float) -> bool:
         """Whether a face in `box` (x0, y0, x1, y1), upright after `turns`, would be found in it."""

@@ -65,12 +65,12 @@ class Timings:
             self.last_ms[name] += (time.perf_counter() - began) * 1e3
 
 
-def _catalog(models: str | Path | Catalog | None) -> Catalog:
+def _catalog(models: object) -> Catalog:
     if models is None or isinstance(models, Catalog):
         return models or Catalog.bundled()
     if not isinstance(models, (str, os.PathLike)) or "\0" in str(models):
         raise UsageError(f"models is a folder or a Catalog, not {shortened(models)}")
-    return Catalog.load(models)
+    return Catalog.load(Path(models))
 
 
 def _check_words(**words: object) -> None:
@@ -160,7 +160,8 @@ class Filter:
         provider: str = "cpu",
         models: str | Path | Catalog | None = None,
     ) -> None:
-        if provider is None or method is None:
+        needed: tuple[object, ...] = (provider, method)
+        if None in needed:
             raise UsageError("method and provider are words; leave them out for warp and cpu")
         _check_words(method=method, gan=gan, blend=blend, provider=provider)
         if order not in ("rgb", "bgr"):
@@ -248,14 +249,13 @@ class Filter:
     def target(self, target: str | Target | None) -> None:
         if isinstance(target, str):
             target = parse_target(target, self._intensity)
-        if target is not None:
-            if not isinstance(target, Target):
-                kind = type(target).__name__
-                raise UsageError(
-                    f"a target is a text such as 'happy', a Target or None, not {kind}"
-                )
-            self._method.check_target(target)
-        self._target = target
+        given: object = target
+        if not isinstance(given, Target | None):
+            kind = type(given).__name__
+            raise UsageError(f"a target is a Target, None or a text such as 'sad', not {kind}")
+        if given is not None:
+            self._method.check_target(given)
+        self._target = given
 
     @property
     def providers(self) -> dict[str, str]:

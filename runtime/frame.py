@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -78,6 +78,13 @@ def check_frame(frame: object) -> None:
     """Raise UsageError for what is no frame, or one whose planes are not what it says."""
     if not isinstance(frame, Frame):
         raise UsageError(f"received {type(frame).__name__}, expected a mien.runtime.Frame")
+    _check_fields(frame)
+    for index, plane in enumerate(frame.planes):
+        _check_plane(frame, index, plane)
+    _check_layout(frame)
+
+
+def _check_fields(frame: Any) -> None:  # the types that a Frame states are what is checked
     if not isinstance(frame.layout, PixelLayout):
         raise UsageError(f"a frame's layout is a PixelLayout, not {type(frame.layout).__name__}")
     if not isinstance(frame.planes, tuple) or not frame.planes:
@@ -93,18 +100,15 @@ def check_frame(frame: object) -> None:
         raise UsageError(
             f"the time_base of a frame is a Fraction above 0, not {frame.time_base!r:.40}"
         )
-    for index, plane in enumerate(frame.planes):
-        _check_plane(frame, index, plane)
-    _check_layout(frame)
 
 
-def _check_plane(frame: Frame, index: int, plane: object) -> None:
-    if not isinstance(plane, Plane) or not isinstance(plane.samples, np.ndarray):
+def _check_plane(frame: Frame, index: int, plane: Any) -> None:
+    samples = plane.samples if isinstance(plane, Plane) else None
+    if not isinstance(samples, np.ndarray):
         raise UsageError(f"plane {index} of a frame is no Plane with an array of samples")
-    steps = plane.subsampling_xy
+    steps: Any = plane.subsampling_xy
     if not isinstance(steps, tuple) or len(steps) != 2 or any(s not in (1, 2, 4) for s in steps):
         raise UsageError(f"plane {index} has a subsampling other than 1, 2 or 4, each way")
-    samples = plane.samples
     if samples.dtype not in (np.uint8, np.uint16):
         raise UsageError(f"plane {index} has samples of {samples.dtype}, not uint8 or uint16")
     expected = (-(-frame.height // steps[1]), -(-frame.width // steps[0]))
@@ -114,7 +118,7 @@ def _check_plane(frame: Frame, index: int, plane: object) -> None:
         )
 
 
-def _check_layout(frame: Frame) -> None:
+def _check_layout(frame: Any) -> None:
     layout, channels = frame.layout, [plane.samples.shape[2:] for plane in frame.planes]
     bits = 8 * frame.planes[0].samples.itemsize
     numbers = (layout.depth, layout.shift, *layout.rgb_order)

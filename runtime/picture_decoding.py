@@ -72,8 +72,9 @@ def _png(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
 def _jpeg(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
     plain = plain_jpeg(data)
     if not container.whole:
-        pixels = _despite_damage(plain, container)
-        return pixels, _lost_rows(pixels, "the file ends early")
+        part = _despite_damage(plain, container)
+        return part, _lost_rows(part, "the file ends early")
+    pixels: np.ndarray | None
     if plain.scans > 1 or container.progressive:  # one by one: each holds all coefficients
         damaged = _is_damaged(plain)
         pixels = None if damaged else _opencv(plain.stream + JPEG_END, container)
@@ -83,8 +84,8 @@ def _jpeg(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
         pixels = _endless(plain, container)
         damaged = finding.result()
     if pixels is None:
-        pixels = _despite_damage(plain, container)
-        return pixels, _lost_rows(pixels, "the file is damaged")
+        part = _despite_damage(plain, container)
+        return part, _lost_rows(part, "the file is damaged")
     return pixels, IN_PART if damaged or not plain.fits else None
 
 
@@ -145,7 +146,8 @@ def _despite_damage(plain: PlainJpeg, container: Container) -> np.ndarray:
     part = _what_is_there(plain, container)
     if part is not None:
         less = replace(plain, stream=plain.stream[: -min(TAIL, len(plain.stream) // 4)])
-        if not np.array_equal(part, _what_is_there(less, container)):
+        fewer = _what_is_there(less, container)
+        if fewer is None or not np.array_equal(part, fewer):
             return part  # it came to the end
     try:
         return _opencv(plain.stream + JPEG_END, container)

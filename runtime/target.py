@@ -56,8 +56,9 @@ class Target:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.weights, (tuple, list, np.ndarray)):
-            kind = type(self.weights).__name__
+        given: object = self.weights
+        if not isinstance(given, (tuple, list, np.ndarray)):
+            kind = type(given).__name__
             raise UsageError(f"a target has {len(EMOTIONS)} weights as a tuple, not {kind}")
         if len(self.weights) != len(EMOTIONS):
             raise UsageError(f"a target has {len(EMOTIONS)} weights, not {len(self.weights)}")

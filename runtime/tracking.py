@@ -189,7 +189,7 @@ class Tracker:
         further = effort.scene_looks if self._scene_begins else effort.looks
         asked = self._close_looks(frame, max(1, effort.looks))
         detections, views = self._search(frame, further, asked=asked, lying=effort.lying)
-        free = self._confirm(detections, views)
+        free = self._confirm(detections, views, time_s)
         for track in self._tracks:
             if track.is_missed and track.detection is not None:
                 self._take_up(track, track.detection, frame, time_s)
@@ -208,16 +208,18 @@ class Tracker:
         hidden.sort(key=lambda track: track.looked_s)
         return [_close_view(track.box, track.turns, frame) for track in hidden[:most]]
 
-    def _confirm(self, detections: list[Detection], views: Sequence[View]) -> list[Detection]:
+    def _confirm(
+        self, detections: list[Detection], views: Sequence[View], time_s: float
+    ) -> list[Detection]:
         """The detections that belong to no track; each track learns which one is its own."""
         free = list(detections)
         for track in self._tracks:
             shares = overlaps(track.box, np.array([d.box for d in free]).reshape(-1, 4))
             best = int(shares.argmax()) if len(shares) else -1
             if best >= 0 and shares[best] > 0.2:
-                track.confirm(free.pop(best), self._detected_s)
+                track.confirm(free.pop(best), time_s)
             elif any(view.shows(track.box, track.turns) for view in views):
-                track.confirm(None, self._detected_s)
+                track.confirm(None, time_s)
             else:
                 track.detection = None
         return free
