@@ -6,9 +6,11 @@ fields of `ModelEntry`, except `folder`.
 
 from __future__ import annotations
 
+import math
 import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +31,9 @@ else:
 
 CATALOG_NAME = "catalog.toml"
 LOCK_NAME = ".catalog.lock"  # there while a catalog is changed
-MAX_CATALOG_BYTES = 1 << 20  # the shipped one has 3 kB
+MAX_CATALOG_BYTES = 256 << 10  # the shipped one has 5 kB
+MAX_DOTS = 200
+MOST_WRITTEN, SHOWN = 10**18, 60
 HEADER = "# The models of this folder; mien.engines.catalog says what each key means.\n"
 BUNDLED_FOLDER = Path(__file__).parent / "models"
 TEXT_FIELDS = ("name", "network", "file", "sha256", "trained_on", "licence", "card")
@@ -123,35 +127,42 @@ class Catalog:
 def read_catalog(folder: Path) -> tuple[ModelEntry, ...]:
     """The entries of the catalog in a folder. Raises ModelError."""
     path = folder / CATALOG_NAME
+    text = _read_text(path)
     try:
-        _check_size(path)
-        text = path.read_text(encoding="utf-8")
         tables = tomllib.loads(text).get("model", [])
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}; it lists the models") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:  # numbers of 5,000 digits, dates
         raise ModelError(f"{path} is not valid TOML: {error}") from error
     if not isinstance(tables, list):
         raise ModelError(f"{path}: received one table 'model', expected [[model]] for each model")
     entries = tuple(
         _entry(f"{path}, model {index}", table, folder) for index, table in enumerate(tables, 1)
     )
-    networks = [entry.network for entry in entries]
-    for network in networks:
-        if networks.count(network) > 1:
-            raise ModelError(f"{path}: the network {network!r} has more than one model; keep one")
+    twice = [name for name, count in Counter(e.network for e in entries).items() if count > 1]
+    if twice:
+        raise ModelError(f"{path}: the network {twice[0]!r} has more than one model; keep one")
     return entries
 
 
-def _check_size(path: Path) -> None:
-    """Nothing, where a file can be a catalog. Raises ModelError, OSError."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, a device never ends
-        raise ModelError(f"cannot read {path}: it is not a file; it lists the models")
-    if found.st_size > MAX_CATALOG_BYTES:
-        raise ModelError(
-            f"{path} has {found.st_size:,} bytes; a catalog has up to {MAX_CATALOG_BYTES:,}"
-        )
+def _read_text(path: Path) -> str:
+    """The text of a file that can be a catalog. Raises ModelError."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise ModelError(f"cannot read {path}: it is not a file; it lists the models")
+        with path.open("rb") as file:
+            content = file.read(MAX_CATALOG_BYTES + 1)
+        text = content.decode()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; it lists the models") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is not valid TOML: {error}") from error
+    except ValueError as error:  # a NUL in the name
+        raise ModelError(f"{str(path)!r} is no name of a file; give a folder of models") from error
+    if len(content) > MAX_CATALOG_BYTES:
+        raise ModelError(f"{path} is too large; a catalog has up to {MAX_CATALOG_BYTES:,} bytes")
+    # tomllib takes minutes for a key of half a million parts.
+    if any(line.count(".") > MAX_DOTS for line in text.split("\n")):
+        raise ModelError(f"{path} has a line with more than {MAX_DOTS} dots; no catalog has")
+    return text
 
 
 def write_catalog(folder: Path, entries: tuple[ModelEntry, ...]) -> None:
@@ -225,14 +236,26 @@ def _entry(where: str, table: object, folder: Path) -> ModelEntry:
 
 def _text(where: str, field: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ModelError(f"{where}: {field} must be a text, not {value!r}")
+        raise ModelError(f"{where}: {field} must be a text, not {_shown(value)}")
     return value
 
 
 def _number(where: str, field: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ModelError(f"{where}: {field} must be a number, not {value!r}")
-    return float(value)
+        raise ModelError(f"{where}: {field} must be a number, not {_shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ModelError(f"{where}: {field} must be a finite number")
+    return number
+
+
+def _shown(value: object) -> str:
+    """A wrong value as it can be shown: a table may be large, and a number too long to write."""
+    is_short = isinstance(value, str) or (isinstance(value, int) and abs(value) < MOST_WRITTEN)
+    return repr(value)[:SHOWN] if is_short else f"a {type(value).__name__}"
 
 
 def _table(entry: ModelEntry) -> str:

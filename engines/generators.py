@@ -30,6 +30,8 @@ FACE_PARSER_NAME = "face_parser"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIGNED = (-1.0, 1.0)
 MAX_AMOUNT = 4.0
+MOST_CLASSES = 256  # a class map has a byte for each pixel
+MOST_MEAN, LEAST_STD = 1000.0, 1e-3
 
 Colour = Literal["luma", "rgb"]
 
@@ -121,7 +123,8 @@ def generator_facts(engine: Engine) -> GeneratorFacts:
     image = inputs.get("image", ())
     label = inputs.get("label", (image[:1] and image[0], 1))
     fits = (
-        inputs.keys() <= {"image", "label"}
+        _is_single(network)
+        and inputs.keys() <= {"image", "label"}
         and outputs == {"edited": image}
         and len(image) == 4
         and image[1] == 3
@@ -132,7 +135,8 @@ def generator_facts(engine: Engine) -> GeneratorFacts:
     if not fits:
         raise ModelError(
             f"{network.name}: received inputs {inputs} and outputs {outputs}, expected image "
-            "(B, 3, S, S), label (B, c) and edited (B, 3, S, S); export it with mien export"
+            "(B, 3, S, S), label (B, c) and edited (B, 3, S, S), in float32; export it with mien "
+            "export"
         )
     labels = _words(engine.metadata, "labels")
     expected = label[1]
@@ -153,16 +157,19 @@ def parser_facts(engine: Engine) -> ParserFacts:
     outputs = {spec.name: spec.shape for spec in network.outputs}
     image, logits = inputs.get("image", ()), outputs.get("logits", ())
     fits = (
-        len(inputs) == len(outputs) == 1
+        _is_single(network)
+        and len(inputs) == len(outputs) == 1
         and len(image) == len(logits) == 4
         and image[:2] == (1, 3)
         and image[2] == image[3]
         and logits[2:] == image[2:]
+        and logits[1] <= MOST_CLASSES
     )
     if not fits:
         raise ModelError(
             f"{network.name}: received inputs {inputs} and outputs {outputs}, expected image "
-            "(1, 3, S, S) and logits (1, N, S, S); export it with mien export"
+            f"(1, 3, S, S) and logits (1, N, S, S) with N up to {MOST_CLASSES}, in float32; export "
+            "it with mien export"
         )
     classes = _words(engine.metadata, "classes")
     if len(classes) != logits[1]:
@@ -175,8 +182,13 @@ def parser_facts(engine: Engine) -> ParserFacts:
         classes,
         _colour(network.name, engine.metadata),
         _three(network.name, engine.metadata, "mean", IMAGENET_MEAN),
-        _three(network.name, engine.metadata, "std", IMAGENET_STD),
+        _three(network.name, engine.metadata, "std", IMAGENET_STD, least=LEAST_STD),
     )
+
+
+def _is_single(network: Network) -> bool:
+    """Whether all that it takes and gives is float32."""
+    return all(spec.dtype == "float32" for spec in (*network.inputs, *network.outputs))
 
 
 def _words(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
@@ -207,7 +219,12 @@ def _amount(name: str, metadata: Mapping[str, str]) -> float:
 
 
 def _three(
-    name: str, metadata: Mapping[str, str], key: str, default: tuple[float, float, float]
+    name: str,
+    metadata: Mapping[str, str],
+    key: str,
+    default: tuple[float, float, float],
+    *,
+    least: float = -MOST_MEAN,
 ) -> tuple[float, float, float]:
     words = _words(metadata, key)
     if not words:
@@ -215,7 +232,10 @@ def _three(
     try:
         red, green, blue = (float(word) for word in words)
     except ValueError:
+        red = green = blue = math.nan
+    if not all(least <= number <= MOST_MEAN for number in (red, green, blue)):
         raise ModelError(
-            f"{name}: its {key} is stated as {','.join(words)!r}, expected three numbers"
-        ) from None
+            f"{name}: its {key} is stated as {','.join(words)!r}, expected three numbers in "
+            f"{least:g}..{MOST_MEAN:g}"
+        )
     return red, green, blue

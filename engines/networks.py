@@ -20,8 +20,8 @@ DETECTOR = Network(
     inputs=(TensorSpec("image", (1, 1, 320, 320), range=UNIT, colour="luma"),),
     outputs=(
         TensorSpec("scores", (1, 2100), range=UNIT),
-        TensorSpec("boxes", (1, 2100, 4)),
-        TensorSpec("points", (1, 2100, 3, 2)),
+        TensorSpec("boxes", (1, 2100, 4), most=1e5),
+        TensorSpec("points", (1, 2100, 3, 2), most=1e5),
     ),
 )
 
@@ -31,7 +31,7 @@ LANDMARKS = Network(
     "landmarks",
     inputs=(TensorSpec("face", (1, 1, 112, 112), range=UNIT, colour="luma"),),
     outputs=(
-        TensorSpec("landmarks", (1, 106, 2)),
+        TensorSpec("landmarks", (1, 106, 2), most=16.0),
         TensorSpec("score", (1, 1), range=UNIT),
     ),
 )
@@ -45,7 +45,7 @@ WARP = Network(
         TARGET,
     ),
     outputs=(
-        TensorSpec("displacement", (1, 106, 2)),
+        TensorSpec("displacement", (1, 106, 2), most=4.0),
         TensorSpec("gain", (1, 1, 16, 16)),
     ),
 )

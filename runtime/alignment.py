@@ -12,6 +12,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from mien.engines.errors import EngineError
 from mien.runtime.topology import RIGID
 
 # The rigid points (topology.RIGID) of the mean near-frontal face, in crop units: the mean over
@@ -104,7 +105,8 @@ class AlignedFace:
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The similarity that maps `source` onto `target` with least squares: float32 (2, 3).
 
-    source, target: (n, 2) with n >= 2. Source: Umeyama 1991, without reflection.
+    source, target: (n, 2) with n >= 2. Raises EngineError where a network has put all of `source`
+    into one place. Source: Umeyama 1991, without reflection.
     """
     source = np.asarray(source, np.float64)
     target = np.asarray(target, np.float64)
@@ -112,7 +114,10 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     s, t = source - source_mean, target - target_mean
     norm = float((s * s).sum())
     if norm < 1e-12:
-        raise ValueError("the points to align are all in one place")
+        raise EngineError(
+            "a network puts all points of a face into one place; use a model that was trained for "
+            "this"
+        )
     a = float((s * t).sum()) / norm
     b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / norm
     linear = np.array([[a, -b], [b, a]])

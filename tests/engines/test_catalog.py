@@ -121,6 +121,16 @@ BROKEN = {
     "not a number": ("minutes = 0.5", "minutes = true", "minutes must be a number"),
     "quality": ("2.25", '"good"', "error percent must be a number, not 'good'"),
     "path": ('"tiny.onnx"', '"../tiny.onnx"', "must be a file beside the catalog"),
+    "400 digits": ("minutes = 0.5", f"minutes = {'9' * 400}", "minutes must be a finite number"),
+    "5,000 digits": ("minutes = 0.5", f"minutes = {'9' * 5_000}", "is not valid TOML"),
+    "5,000 digits of 16": ("minutes = 0.5", f"minutes = 0x{'f' * 5_000}", "be a finite number"),
+    "infinite": ("2.25", "inf", "error percent must be a finite number"),
+    "no number": ("2.25", "nan", "error percent must be a finite number"),
+    "a date": ("2.25", "2026-01-01", "error percent must be a number, not a date"),
+    "a number too long to show": ('name = "tiny"', f"name = 0x{'f' * 5_000}", "not a int"),
+    "nested": ("2.25", "[" * 100_000, "is not valid TOML"),
+    "a key that takes minutes": ("2.25", f"2.25\n{'a.' * 100_000}a = 1", "more than 200 dots"),
+    "a folder": ('"tiny.onnx"', '"tiny.onnx/"', "must be a file beside the catalog"),
     "hash": ('sha256 = "', 'sha256 = "Z', "64 lower-case hex digits"),
 }
 
@@ -170,11 +180,19 @@ def test_every_network_of_the_filter_is_bundled() -> None:
     assert bundled >= {network.name for network in NETWORKS}
 
 
+def test_folder_of_no_possible_name_is_a_model_error(tmp_path: Path) -> None:
+    for name in ("a\0b", "a" * 5_000, "\udcff"):
+        with pytest.raises(ModelError, match=r"is no name of a file|cannot read"):
+            Catalog.load(tmp_path / name)
+
+
 def test_what_cannot_be_a_catalog_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "catalog.toml"
     with path.open("wb") as file:
         file.truncate(2_000_000_000)
-    with pytest.raises(ModelError, match=r"catalog\.toml has 2,000,000,000 bytes; a catalog has"):
+    with pytest.raises(
+        ModelError, match=r"catalog\.toml is too large; a catalog has up to 262,144 bytes"
+    ):
         Catalog.load(tmp_path)
     path.write_text("model = " + "[" * 100_000)
     with pytest.raises(ModelError, match=r"catalog\.toml is not valid TOML"):

@@ -195,6 +195,26 @@ WRONG: dict[str, tuple[Callable[[Engine], object], Network, dict[str, str], str]
         {"classes": "a,b", "std": "0.5,1"},
         "its std is stated as '0.5,1', expected three numbers",
     ),
+    "zero deviation": (
+        parser_facts,
+        PARSER,
+        {"classes": "a,b", "std": "0.5,0,1"},
+        r"expected three numbers in 0\.001\.\.1000",
+    ),
+    "infinite mean": (parser_facts, PARSER, {"classes": "a,b", "mean": "0,1e999,0"}, "its mean is"),
+    "no mean": (parser_facts, PARSER, {"classes": "a,b", "mean": "0,nan,0"}, "its mean is stated"),
+    "many classes": (
+        parser_facts,
+        parser_network(classes=257),
+        {"classes": ",".join(map(str, range(257)))},
+        "with N up to 256",
+    ),
+    "double precision": (
+        generator_facts,
+        Network("g", (IMAGE,), (Spec("edited", IMAGE.shape, "float64"),)),
+        {"labels": "a->b"},
+        "in float32",
+    ),
     "no parser": (parser_facts, TINY, {}, r"expected image \(1, 3, S, S\) and logits"),
 }
 
