@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import pickle
+import pickletools
 import re
+import stat
+import sys
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import torch
 
-from mien.engines.errors import ModelError
+from mien.engines.errors import ModelError, is_out_of_memory
+from mien.engines.limits import MAX_MEMORY, check_memory, memory_text
 from mien.export.resnet import Shapes
 
 State = dict[str, torch.Tensor]
@@ -22,7 +30,15 @@ ZIP_MAGIC = b"PK"
 PICKLE_MAGIC = b"\x80"
 # How torch.save began its files before 1.6: a pickle of one long number.
 OLD_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+OLD_PICKLES: Final = 5  # the magic number, a version, the machine, what is held, names of storages
+# A tensor takes some 200 bytes of it; a byte may become an object of 200, and takes microseconds.
+MAX_PICKLE_BYTES: Final = 2 << 20
+BLOCK: Final = 1 << 20
+SHOWN: Final = 60  # characters of a name in a message
+MAX_SIDE: Final = 1 << 31  # of a tensor; one without elements may state any
+OWN_MEMORY: Final = 512 << 20  # that torch itself reserves: threads, and arenas of the allocator
 REFUSED = re.compile(r"(?:GLOBAL|class|type) (\w+(?:\.\w+)+)")
+UNPICKLER = "WeightsUnpickler error: "
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel, and of torch.compile
 # Where the weights lie in a file that holds more than weights, best first: mien's own recipes
 # keep an average of the weights beside those that they train.
@@ -57,62 +73,142 @@ def shapes_of(state: Mapping[str, torch.Tensor]) -> Shapes:
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """The weights in a file. Raises ModelError, also for files that could run code."""
-    content = _read(path)
+def read_checkpoint(path: Path, *, limit: int = MAX_MEMORY) -> Checkpoint:
+    """The weights in a file. Raises ModelError, also for files that could run code.
+
+    limit: the most memory that reading it may take, in bytes.
+    """
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        with _opened(path, limit) as file, _bounded_memory(limit):
+            return _read(file, path, limit)
+    except ModelError:
+        raise
     except pickle.UnpicklingError as error:
         raise ModelError(_refusal(path, str(error))) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
+    except Exception as error:  # of torch, pickle and zipfile, which name no common base
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"{path} takes more memory than the limit of {memory_text(limit)}; if you trust "
+                "the file, raise it with --max-memory"
+            ) from error
         raise ModelError(_damage(path, str(error))) from error
-    except (AttributeError, AssertionError, OverflowError, UnicodeDecodeError) as error:
-        raise ModelError(_damage(path, str(error))) from error
-    state = _without_prefixes(_weights(path, held))
-    return Checkpoint(path, hashlib.sha256(content).hexdigest(), _as_float(path, state))
 
 
-def _read(path: Path) -> bytes:
-    if path.is_dir():
-        raise ModelError(
-            f"{path} is a folder, expected a checkpoint file; give a file in it, "
-            "such as 200000-G.ckpt or latest_net_G_A.pth"
-        )
-    if path.exists() and not path.is_file():  # a pipe or a device may never end
-        raise ModelError(f"{path} is no regular file, expected a checkpoint; copy it to one")
+def _opened(path: Path, limit: int) -> BinaryIO:
+    """A file of bounded size, opened once: what is hashed is what is read. Raises ModelError."""
     try:
-        content = path.read_bytes()
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise ModelError(
+                f"{path} is a folder, expected a checkpoint file; give a file in it, "
+                "such as 200000-G.ckpt or latest_net_G_A.pth"
+            )
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+            raise ModelError(f"{path} is no regular file, expected a checkpoint; copy it to one")
+        if found.st_size == 0:
+            raise ModelError(f"{path} is empty (0 bytes); download or copy it again")
+        check_memory(found.st_size, f"reading {path}", limit=limit, error=ModelError)
+        return path.open("rb")
+    except ValueError as error:  # a NUL in the name
+        raise ModelError(f"{str(path)!r} is no name of a file; give a checkpoint") from error
     except OSError as error:
         raise ModelError(f"cannot read the checkpoint {path}: {error.strerror}") from error
-    if not content:
-        raise ModelError(f"{path} is empty (0 bytes); download or copy it again")
-    if content.startswith(ZIP_MAGIC) and not zipfile.is_zipfile(path):
+
+
+@contextmanager
+def _bounded_memory(limit: int) -> Iterator[None]:
+    """More memory than a limit becomes an error meanwhile, on Linux.
+
+    What a pickle of some megabytes can make of itself, nobody can tell beforehand.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource  # noqa: PLC0415 -- not on Windows
+
+    held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = held * resource.getpagesize() + limit + OWN_MEMORY
+    least = min((bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY), default=most)
+    resource.setrlimit(resource.RLIMIT_AS, (min(most, least), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _read(file: BinaryIO, path: Path, limit: int) -> Checkpoint:
+    """The weights in an open file. Raises ModelError, and whatever torch, pickle and zipfile do."""
+    _check_kind(file, path)
+    file.seek(0)
+    if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
+        _check_archive(file, path, limit)
+    else:
+        _check_pickles(file, path)
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(BLOCK):
+        digest.update(block)
+    file.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old files, for whoever wrote them
+        held = torch.load(file, map_location="cpu", weights_only=True)
+    state = _without_prefixes(_weights(path, held))
+    _check_state(path, state, limit)
+    return Checkpoint(path, digest.hexdigest(), _as_float(path, state))
+
+
+def _check_kind(file: BinaryIO, path: Path) -> None:
+    """Check that a file begins as torch.save begins one."""
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(len(OLD_MAGIC))
+    if head.startswith(ZIP_MAGIC) and not zipfile.is_zipfile(file):
         raise ModelError(
             f"{path} is cut off or damaged: it begins as a checkpoint and has no end "
-            f"({len(content)} bytes); download or copy it again"
+            f"({size} bytes); download or copy it again"
         )
-    if content.startswith(ZIP_MAGIC) and _is_torchscript(path):
-        raise ModelError(
-            f"{path} is a TorchScript archive, that is a program; if you trust where it comes "
-            "from, save torch.jit.load(FILE).state_dict() with torch.save and export that"
-        )
-    if not content.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
+    if not head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
         raise ModelError(
             f"{path} is no PyTorch checkpoint: expected a file that torch.save wrote; "
             "give the .ckpt, .pth or .pt file"
         )
-    head = content[: len(OLD_MAGIC)]
-    if content.startswith(PICKLE_MAGIC) and not OLD_MAGIC.startswith(head):
+    if head.startswith(PICKLE_MAGIC) and not OLD_MAGIC.startswith(head):
         raise ModelError(
             f"{path} is a pickle that torch.save did not write, and a pickle can run any code "
             f"when it is loaded; {WHAT_TO_DO}"
         )
-    return content
 
 
-def _is_torchscript(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+def _check_archive(file: BinaryIO, path: Path, limit: int) -> None:
+    """Check what the files in an archive are, and how large they become."""
+    with zipfile.ZipFile(file) as archive:
+        files = archive.infolist()
+    if any(one.filename.endswith("/constants.pkl") for one in files):
+        raise ModelError(
+            f"{path} is a TorchScript archive, that is a program; if you trust where it comes "
+            "from, save torch.jit.load(FILE).state_dict() with torch.save and export that"
+        )
+    whole = sum(one.file_size for one in files)
+    check_memory(whole, f"unpacking {path}", limit=limit, error=ModelError)
+    pickles = [one.file_size for one in files if one.filename.endswith(".pkl")]
+    if max(pickles, default=0) > MAX_PICKLE_BYTES:
+        raise ModelError(_too_long(path))
+
+
+def _check_pickles(file: BinaryIO, path: Path) -> None:
+    """Check that the pickles at the beginning of an old file are of a sane length."""
+    file.seek(0)
+    for _ in range(OLD_PICKLES):
+        for _operation, _argument, _position in pickletools.genops(file):
+            if file.tell() > MAX_PICKLE_BYTES:
+                raise ModelError(_too_long(path))
+
+
+def _too_long(path: Path) -> str:
+    return (
+        f"{path} describes its weights in more than {MAX_PICKLE_BYTES >> 20} MiB; no network has "
+        f"so many; {WHAT_TO_DO}"
+    )
 
 
 def _refusal(path: Path, reason: str) -> str:
@@ -127,7 +223,8 @@ def _refusal(path: Path, reason: str) -> str:
 
 
 def _damage(path: Path, reason: str) -> str:
-    words = " ".join(reason.split())[:100] or "it ends too early"
+    own = reason.rpartition(UNPICKLER)[2]  # behind what torch says to everyone
+    words = " ".join(own.split())[:100] or "it ends too early"
     return f"{path} is cut off or damaged ({words}); download or copy it again"
 
 
@@ -150,7 +247,8 @@ def _weights(path: Path, held: object) -> State:
     if len(tensors) < len(nested):  # such as a StyleGAN2's latent_avg beside its networks
         tensors = nested | tensors
     if not tensors:
-        found = ", ".join(map(repr, list(held)[:5])) or "nothing"
+        names = [repr(key[:SHOWN]) for key in held if isinstance(key, str)]
+        found = ", ".join(names[:5]) or "nothing"
         raise ModelError(
             f"{path} holds no weights mien can find (it has {found}); save model.state_dict()"
         )
@@ -158,7 +256,11 @@ def _weights(path: Path, held: object) -> State:
 
 
 def _tensors(held: Mapping[Any, object]) -> State:
-    return {str(key): value for key, value in held.items() if isinstance(value, torch.Tensor)}
+    return {
+        key: value
+        for key, value in held.items()
+        if isinstance(key, str) and isinstance(value, torch.Tensor)
+    }
 
 
 def _nested(held: Mapping[Any, object]) -> State:
@@ -178,20 +280,37 @@ def _without_prefixes(state: State) -> State:
     return state
 
 
-def _as_float(path: Path, state: State) -> State:
-    result = {}
+def _check_state(path: Path, state: State, limit: int) -> None:
+    """Check that tensors hold plain values, and how much memory these take, before any is read."""
     for key, tensor in state.items():
-        dense = tensor.detach()
-        if dense.layout != torch.strided or dense.is_quantized:
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
             raise ModelError(
                 f"{path}: {key} is sparse or quantised, expected plain weights; save the network "
                 "before it is converted"
             )
-        if dense.is_complex():
+        if tensor.device.type != "cpu":
+            raise ModelError(
+                f"{path}: {key} has a shape and no values (device {tensor.device.type}); save the "
+                "network where it was trained"
+            )
+        if any(side >= MAX_SIDE for side in tensor.shape):
+            raise ModelError(
+                f"{path}: {key} has the shape {tuple(tensor.shape)}, as no weights have"
+            )
+        if tensor.is_complex():
             raise ModelError(f"{path}: {key} holds complex numbers, expected real ones")
+    # A tensor may repeat what its file holds once: a few bytes stand for any number of values.
+    needed = sum(tensor.numel() * max(4, tensor.element_size()) for tensor in state.values())
+    check_memory(needed, f"holding the weights of {path}", limit=limit, error=ModelError)
+
+
+def _as_float(path: Path, state: State) -> State:
+    result = {}
+    for key, tensor in state.items():
+        dense = tensor.detach()
         if dense.is_floating_point():
             dense = dense.float()
-            if not torch.isfinite(dense).all():
+            if dense.numel() and not all(map(math.isfinite, torch.aminmax(dense))):
                 raise ModelError(
                     f"{path}: {key} holds NaN or infinity: the training diverged; "
                     "take an earlier checkpoint"

@@ -17,6 +17,7 @@ from mien.export.mobilenet import DilatedMobileNet, MobileNetSpec
 from mien.export.resnet import DilatedResNet, ResNetSpec, Shapes
 
 RATES = (12, 24, 36)
+MOST_RATES, MOST_RATE = 16, 256
 PLAN = "plan"  # the name of the tensor that holds a parser's own stride and rates
 HEAD = 256
 MEAN = (0.485, 0.456, 0.406)  # of what the trunks were trained on, RGB in [0, 1]
@@ -62,7 +63,7 @@ class DeepLabSpec:
         spec = cls.from_shapes({key: tuple(tensor.shape) for key, tensor in state.items()})
         if PLAN not in state:
             return spec
-        stride, *rates = state[PLAN].tolist()
+        stride, *rates = _plan(state[PLAN])
         if isinstance(spec.trunk, MobileNetSpec):
             spec = replace(spec, trunk=replace(spec.trunk, stride=stride))
         return replace(spec, rates=tuple(rates))
@@ -91,6 +92,14 @@ class DeepLabSpec:
         published = 16 if mobile else 8
         stride = self.trunk.stride if isinstance(self.trunk, MobileNetSpec) else published
         return [] if (stride, self.rates) == (published, RATES) else [stride, *self.rates]
+
+
+def _plan(tensor: torch.Tensor) -> list[int]:
+    """The stride and the rates that a file states. Raises ValueError."""
+    numbers = tensor.tolist() if tensor.ndim == 1 and len(tensor) <= MOST_RATES else []
+    if not numbers or not all(isinstance(n, int) and 0 < n <= MOST_RATE for n in numbers):
+        raise ValueError("the tensor `plan` is no stride with rates")
+    return [int(number) for number in numbers]
 
 
 class DeepLab(nn.Module):

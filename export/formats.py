@@ -74,11 +74,11 @@ def recognise(checkpoint: Checkpoint, activation: Activation | None = None) -> S
         return Source(form, form.build(checkpoint.state, where, *options))
     except KeyError as error:
         raise ModelError(f"{where}, but it lacks {error.args[0]}; is the file whole?") from error
-    except (ValueError, IndexError) as error:  # a tensor of fewer dimensions than its place has
-        raise ModelError(f"{where}, but its first tensors have other shapes") from error
     except ModelError as error:
         told = str(error)
         raise ModelError(told if told.startswith(where) else f"{where}, but {told}") from error
+    except Exception as error:  # of torch, which may stumble over any size that a file states
+        raise ModelError(f"{where}, but its first tensors have other shapes") from error
 
 
 def _stranger(checkpoint: Checkpoint) -> str:

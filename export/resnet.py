@@ -18,6 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 STRIDES = (1, 2, 2, 2)
 DILATED = (False, False, True, True)  # stages whose stride DeepLabV3 turns into dilation
 EXPANSION = 4
+MOST_BLOCKS = 64  # of a stage; that of a ResNet-152 has 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,9 @@ class ResNetSpec:
 
 
 def count_blocks(shapes: Shapes, prefix: str) -> int:
-    """How many numbers follow `prefix` in the names."""
-    return len({key[len(prefix) :].split(".")[0] for key in shapes if key.startswith(prefix)})
+    """How many numbers follow `prefix` in the names, at most MOST_BLOCKS."""
+    found = {key[len(prefix) :].split(".")[0] for key in shapes if key.startswith(prefix)}
+    return min(len(found), MOST_BLOCKS)
 
 
 class Bottleneck(nn.Module):

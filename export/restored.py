@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from mien.engines.errors import ModelError
+from mien.engines.model_file import read_model
 from mien.engines.networks import DETECTOR, LANDMARKS, MOUTH, WARP
 from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.cyclegan import CycleGanGenerator
@@ -39,15 +40,16 @@ def restored_module(path: Path, name: str) -> nn.Module:
 
     name: of the network. Raises ModelError where the file is of another make or precision.
     """
-    graph = onnx.load(str(path)).graph
-    weights = {
-        value.name: torch.from_numpy(np.array(numpy_helper.to_array(value)))
-        for value in graph.initializer
-    }
+    content = read_model(path)
     try:
+        graph = onnx.load_from_string(content).graph
+        weights = {
+            value.name: torch.from_numpy(np.array(numpy_helper.to_array(value)))
+            for value in graph.initializer
+        }
         module = _module(graph, weights, name).eval()
         module.load_state_dict(_state(module, weights))
-    except (KeyError, IndexError, RuntimeError) as error:
+    except Exception as error:  # of onnx and torch: any size that the file states may be wrong
         raise ModelError(
             f"{path} does not hold the weights of mien's {name} module: it is of another make or "
             "precision"

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import pickle
+import random
+import resource
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,7 @@ import torch
 
 from mien.engines.errors import ModelError
 from mien.export.checkpoint import read_checkpoint
+from mien.export.formats import recognise
 from tests.export.checkpoints import Malicious, saved
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.ones(3)}
@@ -142,3 +148,158 @@ def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
     with pytest.raises(ModelError, match="a TorchScript archive, that is a program"):
         read_checkpoint(path)
+
+
+def packed(content: bytes) -> list[tuple[str, bytes]]:
+    """The files in an archive of torch.save."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return [(name, archive.read(name)) for name in archive.namelist()]
+
+
+def repacked(files: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", method) as archive:
+        for name, content in files:
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
+def with_pickle(pickled: bytes) -> bytes:
+    """An archive of torch.save whose description of the weights is another."""
+    buffer = io.BytesIO()
+    torch.save(STATE, buffer)
+    files = packed(buffer.getvalue())
+    return repacked([(n, pickled if n.endswith("data.pkl") else data) for n, data in files])
+
+
+def expanded() -> object:
+    """Two billion numbers in two bytes."""
+    return {"a.weight": torch.zeros(1, dtype=torch.float16).expand(40_000, 50_000)}
+
+
+def compressed() -> bytes:
+    files = [("a/data.pkl", b""), ("a/version", b"3"), ("a/data/0", bytes((1 << 30) + 1))]
+    return repacked(files, zipfile.ZIP_DEFLATED)
+
+
+def newer_zip() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(STATE, buffer)
+    content = bytearray(buffer.getvalue())
+    content[content.rindex(b"PK\x01\x02") + 6] = 255
+    return bytes(content)
+
+
+def call_of(function: bytes, argument: bytes) -> bytes:
+    return b"\x80\x02c" + function + b"\n" + argument + b"\x85R."
+
+
+HOSTILE: dict[str, tuple[Callable[[], object], str]] = {
+    "expanded": (expanded, r"takes about 7\.5 GB of memory.*--max-memory 8G"),
+    "no values": (lambda: {"a": torch.ones(3, device="meta")}, "a shape and no values"),
+    "compressed": (compressed, r"unpacking .* takes about 1\.0 GB.*--max-memory 2G"),
+    "a zip of the future": (newer_zip, "cut off or damaged .zip file version"),
+    "a million objects": (lambda: with_pickle(b"\x80\x02(" + b"}" * (3 << 20)), "more than 2 MiB"),
+    "a million in the old form": (
+        lambda: pickle.dumps(0x1950A86A20F9469CFC6C, 2) + b"\x80\x02(" + b"}" * (3 << 20),
+        "more than 2 MiB",
+    ),
+    "ten gigabytes of zeros": (
+        lambda: with_pickle(call_of(b"builtins\nbytearray", b"\x8a\x05\0\xe4\x0b\x54\x02")),
+        "takes more memory than the limit|holds a bytearray",
+    ),
+    "a name of 2 GB in the old form": (
+        lambda: pickle.dumps(0x1950A86A20F9469CFC6C, 2) + b"\x80\x02T\xff\xff\xff\x7f",
+        "takes more memory than the limit|cut off or damaged",
+    ),
+    "tuples in tuples": (
+        lambda: with_pickle(b"\x80\x02}" + b"N" + b"\x85" * 100_000 + b"Ns."),
+        "holds no weights mien can find",
+    ),
+    "a key of 5,000 digits": (
+        lambda: with_pickle(b"\x80\x02}" + b"\x8a\xff" + b"\x7f" * 255 + b"Ns."),
+        "holds no weights mien can find .it has nothing",
+    ),
+    "a side of a billion billions": (
+        lambda: {"a": torch.ones(0, 1).expand(0, 1 << 60)},
+        "has the shape",
+    ),
+    "complex": (lambda: {"a": torch.ones(1, dtype=torch.complex64)}, "complex numbers"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_file_is_one_line_and_takes_no_memory(name: str, tmp_path: Path) -> None:
+    make, told = HOSTILE[name]
+    held, path = make(), tmp_path / "hostile.pt"
+    if isinstance(held, bytes):
+        path.write_bytes(held)
+    else:
+        torch.save(held, path)
+    del held
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(ModelError, match=told) as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert resource.getrlimit(resource.RLIMIT_AS) == limits
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+def test_limit_can_be_lifted_and_lowered(tmp_path: Path) -> None:
+    path = saved({"a": torch.zeros(1).expand(1000, 1000)}, tmp_path / "a.pt")
+    assert read_checkpoint(path).state["a"].shape == (1000, 1000)
+    with pytest.raises(ModelError, match="takes about 4 MB of memory, more than the limit of 2 MB"):
+        read_checkpoint(path, limit=2 << 20)
+    with pytest.raises(ModelError, match=r"reading .*a\.pt takes about"):
+        read_checkpoint(path, limit=100)
+
+
+def test_what_torch_says_to_everyone_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "odd.pt"
+    path.write_bytes(with_pickle(b"\x80\x02l."))
+    with pytest.raises(ModelError, match=r"damaged .Unsupported operand 108"):
+        read_checkpoint(path)
+
+
+def damaged(whole: bytes, chance: random.Random) -> bytes:
+    """A file with a few bytes changed, cut out, put in or cut off."""
+    content = bytearray(whole)
+    place, kind = chance.randrange(len(content)), chance.randrange(5)
+    if kind == 0:
+        return bytes(content[:place])
+    if kind == 1:
+        del content[place : place + chance.randrange(1, 100)]
+    elif kind == 2:
+        content[place:place] = chance.randbytes(8)
+    elif kind == 3:  # a number of the directory at the end, or of the description
+        content[-1 - place % 600] = chance.randrange(256)
+    else:
+        for _ in range(5):
+            content[chance.randrange(min(len(content), 3000))] = chance.randrange(256)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "before torch 1.6"])
+def test_damaged_files_are_model_errors_and_nothing_else(old: bool, tmp_path: Path) -> None:
+    whole = saved(STATE, tmp_path / "whole.pt", old=old).read_bytes()
+    path, chance, refused = tmp_path / "damaged.pt", random.Random(1), 0
+    for _ in range(120):
+        path.write_bytes(damaged(whole, chance))
+        try:
+            recognise(read_checkpoint(path))
+        except ModelError as error:
+            assert "\n" not in str(error)  # noqa: PT017 -- some are whole after all
+            refused += 1
+    assert refused == 120  # no network has these names
+
+
+def test_name_that_no_system_has_is_a_model_error() -> None:
+    for name in ("a\0b", "a" * 5_000):
+        with pytest.raises(ModelError):
+            read_checkpoint(Path(name))
+
+
+def test_device_is_refused_unread() -> None:
+    with pytest.raises(ModelError, match="is no regular file"):
+        read_checkpoint(Path(os.devnull))
