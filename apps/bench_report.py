@@ -15,6 +15,7 @@ from mien.apps.bench_tables import (
     variant_grid,
 )
 from mien.apps.bench_variants import SceneRow, VariantRow
+from mien.engines.errors import one_line
 from mien.engines.peak import Peak
 from mien.runtime.profile import FilterProfile
 
@@ -60,7 +61,7 @@ def report_heading(report: BenchReport) -> str:
     networks = ", ".join(sorted(set(report.providers.values())))
     clip = f"{report.clip}, {report.width}x{report.height}, {report.clip_frames} frames"
     machine = f"{report.machine}, {report.cores} cores"
-    return f"{clip}; {report.method}; {machine}; networks on {networks}"
+    return one_line(f"{clip}; {report.method}; {machine}; networks on {networks}")
 
 
 def report_grids(report: BenchReport) -> list[Grid]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from mien.apps.bench_eager import EagerFilter, EagerRow
 from mien.apps.bench_networks import NetworkRow, ran_on
 from mien.apps.bench_variants import SceneRow, VariantRow
+from mien.engines.errors import one_line
 from mien.runtime.profile import FilterProfile
 
 
@@ -27,7 +28,7 @@ class Grid:
         for index, heading in enumerate(self.headings):
             table.add_column(heading, justify="right" if index else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(one_line, row))
         return table
 
     def markdown(self) -> str:
@@ -38,7 +39,7 @@ class Grid:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(one_line, cells))} |"
 
 
 def network_grid(rows: Sequence[NetworkRow]) -> Grid:

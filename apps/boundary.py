@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import typer
 
 from mien.apps.signals import Stopped
-from mien.engines.errors import MienError
+from mien.engines.errors import message_of, short_line
 
 EXIT_ERROR = 2
 EXIT_CTRL_C = 130
@@ -19,9 +21,10 @@ CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 def exit_status(command: Callable[[], object]) -> int:
     """The exit status of a typer command that does not end the program itself."""
     try:
-        status = command()
-    except (MienError, CommandLineError, MemoryError, OSError) as error:
-        tell_error(_message(error))
+        with _plain_warnings():
+            status = command()
+    except CommandLineError as error:
+        tell_error(error.format_message() if hasattr(error, "format_message") else error)
         return EXIT_ERROR
     except Stopped as stopped:
         return stopped.status
@@ -29,23 +32,28 @@ def exit_status(command: Callable[[], object]) -> int:
         return EXIT_CTRL_C
     except typer.Exit as ended:
         return ended.exit_code
+    except Exception as error:  # noqa: BLE001 -- whatever it is, people get one line
+        tell_error(message_of(error))
+        return EXIT_ERROR
     return status if isinstance(status, int) else 0
 
 
 def tell_error(message: object) -> None:
-    """Nothing; prints `mien: message` in one line on standard error."""
-    typer.echo(f"mien: {one_line(message)}", err=True)
+    """Print `mien: message` in one line on standard error."""
+    typer.echo(f"mien: {short_line(message)}", err=True)
 
 
-def one_line(text: object) -> str:
-    """`text` without line breaks, and fit for any terminal: names need not be valid Unicode."""
-    return " ".join(str(text).encode(errors="backslashreplace").decode().split())
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """What mien logs meanwhile is printed on standard error, a line each."""
+    log, handler = logging.getLogger("mien"), _PlainHandler(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
-def _message(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory; try a smaller picture or video"
-    if isinstance(error, OSError):
-        return f"{error.filename or 'the output'}: {error.strerror or error}"
-    formatted = getattr(error, "format_message", None)
-    return str(error) if formatted is None else str(formatted())
+class _PlainHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(short_line(record.getMessage()), err=True)

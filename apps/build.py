@@ -15,9 +15,10 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from mien.apps.boundary import EXIT_ERROR, one_line, tell_error
+from mien.apps.boundary import EXIT_ERROR, tell_error
 from mien.engines import NETWORKS, Catalog, DeviceError, EngineError, ModelError, UsageError
 from mien.engines.builder import BuildProgress, Report
+from mien.engines.errors import one_line
 from mien.engines.foreign_plan import read_foreign
 from mien.engines.opening import tensorrt_source
 from mien.engines.plan_cache import BuildWatch, PlanCache
@@ -86,7 +87,7 @@ def build_plans(job: BuildJob) -> int:
     with _progress() as report:
         for model in models:
             try:
-                typer.echo(_build(source, model, report))
+                typer.echo(one_line(_build(source, model, report)))
             except (EngineError, ModelError) as error:  # noqa: PERF203 -- the others go on
                 tell_error(error)
                 status = EXIT_ERROR
@@ -101,7 +102,9 @@ def print_plans(cache: PlanCache) -> int:
         table.add_column(heading, overflow="fold")
     for state in cache.states():
         if state.sidecar is None:
-            table.add_row(escape(state.name), "", "", "", "", "", escape(state.reason))
+            table.add_row(
+                escape(one_line(state.name)), "", "", "", "", "", escape(one_line(state.reason))
+            )
             continue
         stated, device = state.sidecar, state.sidecar.identity.device
         cells = (
@@ -113,9 +116,9 @@ def print_plans(cache: PlanCache) -> int:
             f"{stated.built_s:.0f} s",
             "ok",
         )
-        table.add_row(*(escape(cell) for cell in cells))
+        table.add_row(*(escape(one_line(cell)) for cell in cells))
     Console().print(table)
-    typer.echo(f"plans lie in {cache.path}")
+    typer.echo(one_line(f"plans lie in {cache.path}"))
     return 0
 
 
@@ -142,7 +145,7 @@ def prune_plans(job: BuildJob, cache: PlanCache, *, every: bool = False) -> int:
     for name in removed:
         typer.echo(f"removed {one_line(name)}")
     left = cache.states()
-    typer.echo(f"{len(removed)} removed, {len(left)} plans left in {cache.path}")
+    typer.echo(f"{len(removed)} removed, {len(left)} plans left in {one_line(cache.path)}")
     others = sum(1 for state in left if state.sidecar and not _is_of(state.sidecar, here, known))
     if others:
         typer.echo(f"{others} of them are of other GPUs or models; --all removes those too")

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from mien.apps.boundary import one_line
+from mien.engines.errors import one_line
 from mien.runtime.live.values import LiveStats
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from mien.engines.errors import one_line
 from mien.runtime.live.cameras import list_cameras
 
 
@@ -23,6 +24,6 @@ def print_cameras() -> int:
         table.add_column(heading, overflow="fold")
     for camera in cameras:
         modes = camera.problem or ", ".join(str(mode) for mode in camera.modes) or "-"
-        table.add_row(camera.path, camera.name, modes)
+        table.add_row(*map(one_line, (camera.path, camera.name, modes)))
     Console(markup=False).print(table)
     return 0

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from mien.apps.boundary import one_line, tell_error
+from mien.apps.boundary import tell_error
 from mien.apps.edit_job import Result
-from mien.engines.errors import MienError
+from mien.engines.errors import MienError, one_line
 from mien.runtime.video import Progress
 
 SHOWN_NAMES = 8
@@ -104,7 +104,7 @@ class TerminalDisplay(PlainDisplay):
         console = Console(stderr=True)
         with Bar(*columns, console=console, transient=True, refresh_per_second=8) as bar:
             task = bar.add_task(
-                source.name, total=None, frames="opening", rate="", left="", faces=""
+                one_line(source.name), total=None, frames="opening", rate="", left="", faces=""
             )
 
             def show(progress: Progress, faces: int) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mien.apps.boundary import EXIT_ERROR, one_line
+from mien.apps.boundary import EXIT_ERROR
 from mien.apps.checks.cameras import check_cameras, check_permissions
 from mien.apps.checks.codecs import check_codecs
 from mien.apps.checks.finding import Check, Finding, Machine
@@ -24,6 +24,7 @@ from mien.apps.checks.virtual import (
     check_lock,
     check_package,
 )
+from mien.engines.errors import one_line
 
 CHECKS: tuple[Check, ...] = (
     check_models,

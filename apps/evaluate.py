@@ -13,7 +13,7 @@ from mien.calibration.features import InputRange
 from mien.calibration.machine import available_cores
 from mien.calibration.smile_report import json_report, markdown_report, text_report
 from mien.calibration.smile_tables import SmilePlan, measure_smile
-from mien.engines.errors import UsageError
+from mien.engines.errors import UsageError, plain_lines
 from mien.runtime.style_method import BLENDS
 
 STEP_S = 0.5  # between two looks of the progress on a terminal
@@ -74,4 +74,4 @@ def print_smile(plan: SmilePlan, *, as_json: bool, as_markdown: bool) -> None:
     if as_json:
         typer.echo(json.dumps(json_report(report), indent=1))
     else:
-        typer.echo(markdown_report(report) if as_markdown else text_report(report))
+        typer.echo(plain_lines(markdown_report(report) if as_markdown else text_report(report)))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from mien.apps.signals import status_of
 
+EXIT_ERROR = 2
+
 if TYPE_CHECKING:
     from mien.apps.filter_run import FaceFilter
     from mien.apps.settings import FilterMaker, FilterSettings
@@ -40,8 +42,13 @@ def open_filter(settings: FilterSettings) -> FaceFilter:
 
 def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int:
     """The exit status of a command line; every error is one line on standard error."""
-    from mien.apps.boundary import exit_status
-    from mien.apps.command_line import app
+    try:
+        from mien.apps.boundary import exit_status
+        from mien.apps.command_line import app
+    except (ImportError, MemoryError, OSError) as error:
+        words = " ".join(ascii(str(error)).split()) if str(error) else "out of memory"
+        sys.stderr.write(f"mien: a part of it does not load: {words}; install it again\n")
+        return EXIT_ERROR
 
     return exit_status(
         lambda: app(list(arguments), prog_name="mien", standalone_mode=False, obj=make_filter)

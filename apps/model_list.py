@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mien.engines import Catalog, ModelError
+from mien.engines.errors import message_of, one_line
 
 
 def print_models(folder: Path | None) -> int:
@@ -20,10 +21,10 @@ def print_models(folder: Path | None) -> int:
     for entry in catalog.entries:
         try:
             entry.check_file()
-            state = "ok"
-        except ModelError as error:
-            state, status = str(error), 2
-        size = f"{entry.path.stat().st_size / 1e6:.1f} MB" if entry.path.exists() else "-"
-        table.add_row(entry.network, entry.name, size, entry.licence, entry.trained_on, state)
+            size, state = f"{entry.path.stat().st_size / 1e6:.1f} MB", "ok"
+        except (ModelError, OSError) as error:  # it may be gone between the two
+            size, state, status = "-", message_of(error), 2
+        cells = (entry.network, entry.name, size, entry.licence, entry.trained_on, state)
+        table.add_row(*map(one_line, cells))
     Console(markup=False).print(table)
     return status

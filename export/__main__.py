@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from mien.engines.errors import MienError
+from mien.engines.errors import (
+    MienError,
+    is_out_of_memory,
+    message_of,
+    plain_lines,
+    short_line,
+)
 from mien.export.options import parse_options
 
 EXTRA = ("torch", "onnx", "onnxscript")
@@ -18,23 +24,21 @@ def main(arguments: list[str]) -> int:
         options = parse_options(arguments)
         from mien.export.command import export  # noqa: PLC0415 - takes seconds, and needs the extra
 
-        print(export(options))  # noqa: T201 - what the command has to say
-    except MienError as error:
-        return _tell(str(error))
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in EXTRA:
-            raise
-        return _tell(f"mien export needs {error.name}; pip install 'mien[export]'")
-    except (MemoryError, OSError) as error:
-        return _tell(f"{error}" or "out of memory; try a smaller --size or --batch")
+        print(plain_lines(export(options)))  # noqa: T201 - what the command has to say
     except KeyboardInterrupt:
         return STATUS_CTRL_C
+    except Exception as error:  # noqa: BLE001 -- whatever it is, people get one line
+        return _tell(error)
     return 0
 
 
-def _tell(message: str) -> int:
-    line = " ".join(message.encode(errors="backslashreplace").decode().split())
-    print(f"mien: {line}", file=sys.stderr)  # noqa: T201 - the one line of an error
+def _tell(error: Exception) -> int:
+    message = message_of(error)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRA:
+        message = f"mien export needs {error.name}; pip install 'mien[export]'"
+    elif not isinstance(error, MienError) and is_out_of_memory(error):
+        message = "out of memory; try a smaller --size or --batch"
+    print(f"mien: {short_line(message)}", file=sys.stderr)  # noqa: T201 - the one line of an error
     return STATUS_ERROR
 
 

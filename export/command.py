@@ -30,7 +30,7 @@ def export(options: Options) -> str:
 
     Raises UsageError and ModelError; nothing is written then.
     """
-    checkpoint = read_checkpoint(options.checkpoint)
+    checkpoint = read_checkpoint(options.checkpoint, limit=options.max_memory)
     source = recognise(checkpoint, options.activation)
     declared = declare(source, options)
     declared.facts["source_sha256"] = checkpoint.sha256

@@ -9,10 +9,12 @@ from typing import Literal, NoReturn
 
 from mien.engines.errors import UsageError
 from mien.engines.generators import FACE_PARSER_NAME, GENERATORS
+from mien.engines.limits import MAX_MEMORY, parse_memory
 
 NETWORK_NAMES = (*(network.name for network in GENERATORS), FACE_PARSER_NAME)
 NOT_STATED = "not stated"
 SUFFIX = ".onnx"
+MOST_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Options:
     network: the name of the network it becomes, None for the usual one of its kind. size: pixels a
     side, batch: pictures at once, None for the usual. labels, classes: the names in the network's
     order, None where they are to be known otherwise. class_order: a public order of classes.
+    max_memory: the most bytes that reading the checkpoint may take.
     """
 
     checkpoint: Path
@@ -39,6 +42,7 @@ class Options:
     licence: str = NOT_STATED
     trained_on: str = NOT_STATED
     overwrite: bool = False
+    max_memory: int = MAX_MEMORY
 
 
 class _Parser(argparse.ArgumentParser):
@@ -98,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_facts(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a model that exists")
+    parser.add_argument(
+        "--max-memory",
+        type=parse_memory,
+        default=MAX_MEMORY,
+        metavar="SIZE",
+        help="refuse a checkpoint that would take more, by the sizes it states: 2G, 800M; "
+        "by default 1G",
+    )
     return parser
 
 
@@ -139,8 +151,9 @@ def _add_facts(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
+    # Python refuses to read a number of thousands of digits.
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text[:40]!r}")
     return int(text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mien.apps.checks.finding import Finding, Machine
 from mien.apps.checks.reinstall import mend_models
-from mien.engines import LANDMARKS, Catalog, DeviceError, MienError, Provider
+from mien.engines import LANDMARKS, Catalog, MienError, Provider
 from mien.engines.onnx_runtime import available_providers
 from mien.engines.providers import AUTO_ORDER, install_line
 from mien.runtime.filter import Filter
@@ -53,7 +53,7 @@ def check_providers(machine: Machine) -> list[Finding]:
         try:
             catalog.open(LANDMARKS, provider=provider.short).close()
             works.append(provider.short)
-        except DeviceError as error:
+        except MienError as error:
             text, _, fix = str(error).rpartition("; ")
             findings.append(Finding("providers", "warn", text, fix))
     best = works[0] if works else "none"

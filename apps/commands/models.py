@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mien.apps.commands import options
-from mien.engines.errors import UsageError
+from mien.engines.errors import UsageError, one_line, plain_lines
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="An ONNX file, or a network's name: warp, ...")
@@ -76,10 +76,10 @@ def calibrate(
     from mien.calibration.calibrate import CalibratePlan, calibrate
 
     made = calibrate(CalibratePlan(model, precision, data, rules, output, models, overwrite))
-    typer.echo(made.text)
+    typer.echo(plain_lines(made.text))
     if made.path is None:
         raise UsageError(f"{model} was not accepted in {precision}; {made.card} has the numbers")
-    typer.echo(f"Wrote {made.path}; use it with --models {made.path.parent}")
+    typer.echo(one_line(f"Wrote {made.path}; use it with --models {made.path.parent}"))
 
 
 def audit(models: AuditedModels = None, as_json: options.AsJson = False) -> None:
@@ -98,4 +98,4 @@ def export_triton(
 
     names = export_triton(folder, models)
     server = f"ORT_DISABLE_TELEMETRY=1 tritonserver --model-repository={folder}"
-    typer.echo(f"Wrote {', '.join(names)}; {server}")
+    typer.echo(one_line(f"Wrote {', '.join(names)}; {server}"))

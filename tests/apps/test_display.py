@@ -16,7 +16,7 @@ def test_a_summary_is_one_line_with_the_time_of_every_stage() -> None:
         Path("in.mp4"), Path("a\nb.mp4"), 120, 2, 2.0, STAGES, notes=("one thing", "another")
     )
     assert summary(result) == (
-        "a b.mp4: 120 frames, 2 faces, 2.0 s (60 fps); ms a frame: decode 1.2, encode 4.0"
+        r"a\nb.mp4: 120 frames, 2 faces, 2.0 s (60 fps); ms a frame: decode 1.2, encode 4.0"
         "; note: one thing; note: another"
     )
     still = Result(Path("in.png"), Path("out.png"), 1, 1, 0.1, STAGES, still=True)

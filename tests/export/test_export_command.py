@@ -328,3 +328,48 @@ def test_two_exports_into_one_folder_are_both_listed(tmp_path: Path) -> None:
         catalog.entry(network).check_file()
     names = {f"{network}.{end}" for network in ("cyclegan_image", "cyclegan_face") for end in ENDS}
     assert {path.name for path in models.iterdir()} == {*names, "catalog.toml"}
+
+
+def test_memory_that_a_checkpoint_may_take_is_said_by_name(tmp_path: Path, capsys) -> None:
+    source = saved({"a": torch.zeros(1).expand(1 << 20)}, tmp_path / "a.pt")
+    where = ["-o", str(tmp_path / "a.onnx")]
+    assert main([str(source), *where, "--max-memory", "2M"]) == 2
+    assert "more than the limit of 2 MB; if you trust" in capsys.readouterr().err
+    assert main([str(source), *where, "--max-memory", "8M"]) == 2
+    assert "is no network that mien export knows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--size", "9" * 5000], "argument --size: expected a whole number"),
+        (["--size", "9" * 4000], "argument --size: expected a whole number"),
+        (["--batch", "1" * 9], "1..64"),
+        (["--max-memory", "9" * 5000], "is no amount of memory"),
+        (["--colour", "\x1b[2J" * 2000], "argument --colour: invalid choice"),
+        (["--\x1b[2J"], r"unrecognized arguments: --\x1b[2J"),
+    ],
+)
+def test_numbers_and_names_of_any_length_are_one_line(
+    words: list[str], told: str, tmp_path: Path, capsys
+) -> None:
+    source = saved(state_of(TINY_STARGAN), tmp_path / "a.ckpt")
+    labels = ["--labels", "neutral,happy,sad,eye,nose,mouth"]
+    assert main([str(source), "-o", str(tmp_path / "a.onnx"), *labels, *words]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert len(said) < 2100
+    assert {sign for sign in said if not sign.isprintable()} == {"\n"}
+    assert said.count("\n") == 1
+
+
+def test_fault_of_its_own_is_one_line(tmp_path: Path, capsys, monkeypatch) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OverflowError("of some\nlibrary")
+
+    source = saved(state_of(TINY_STARGAN), tmp_path / "a.ckpt")
+    monkeypatch.setattr(command, "read_checkpoint", fail)
+    assert main([str(source), "-o", str(tmp_path / "a.onnx")]) == 2
+    said = capsys.readouterr().err
+    assert "this is a fault of mien itself (OverflowError: of some library)" in said
+    assert said.count("\n") == 1
