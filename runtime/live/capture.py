@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from mien.engines.errors import UsageError
+from mien.engines.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.live.newest import NewestFrame
 from mien.runtime.live.values import Captured, SourceFacts
@@ -107,11 +108,13 @@ def open_source(
     *,
     options: CaptureOptions | None = None,
     file_room_wh: tuple[int, int] | None = None,
+    max_memory: int = MAX_MEMORY,
 ) -> Source:
     """The source of that name, with its first frame there.
 
     what: a camera's number (`0`) or path (`/dev/video2`), a video or picture to play in real time
         and in a loop, or `csi:0` for a camera on a Jetson's own connector.
+    max_memory: bytes that reading a file may take by the sizes that it states.
     Raises: DeviceError for a camera that is not there, busy or silent, VideoError for a file.
     """
     # Here, for each of them uses what stands above.
@@ -123,7 +126,7 @@ def open_source(
     is_camera = what.isascii() and what.isdigit()
     if is_camera or what.startswith(("/dev/", "csi:")):
         return CameraSource(lambda: open_camera(what, options))
-    return CameraSource(lambda: FileDevice(Path(what), file_room_wh))
+    return CameraSource(lambda: FileDevice(Path(what), file_room_wh, max_memory=max_memory))
 
 
 class PushSource:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mien.engines.errors import VideoError
+from mien.engines.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.live.canvas import scaled_into
 from mien.runtime.live.capture import Shot
@@ -27,13 +28,20 @@ class FileDevice:
     """A file that gives its frames when they are due, and begins again when it ends.
 
     room_wh: pictures are made as large as fit in there, None leaves them as they are.
+    max_memory: bytes that reading it may take by the sizes that it states.
     The time of a frame is when it was given. Raises: VideoError.
     """
 
-    def __init__(self, path: Path, room_wh: tuple[int, int] | None = None) -> None:
-        self._path, self._room_wh = path, room_wh
+    def __init__(
+        self,
+        path: Path,
+        room_wh: tuple[int, int] | None = None,
+        *,
+        max_memory: int = MAX_MEMORY,
+    ) -> None:
+        self._path, self._room_wh, self._max_memory = path, room_wh, max_memory
         self._interrupted = threading.Event()
-        self._source = VideoSource(path, check=self._check)
+        self._source = self._opened()
         container, stream, rate = self._source.container, self._source.stream, self._source.rate
         is_picture = container.format.name.endswith("_pipe") or container.format.name == "image2"
         if not rate or is_picture or not _SHORTEST_STEP_S < 1 / rate < _LONGEST_STEP_S:
@@ -73,6 +81,9 @@ class FileDevice:
         """Nothing; the file is closed."""
         self._source.container.close()
 
+    def _opened(self) -> VideoSource:
+        return VideoSource(self._path, max_memory=self._max_memory, check=self._check)
+
     def _check(self) -> None:
         """Raise VideoError where the device is being closed, also while nothing can be decoded."""
         if self._interrupted.is_set():
@@ -98,7 +109,7 @@ class FileDevice:
             while count == 1:
                 yield frame, self._step_s
             self.close()
-            self._source = VideoSource(self._path, check=self._check)
+            self._source = self._opened()
 
     def _decoded(self) -> Iterator[Frame]:
         for item in self._source.items(copies=False):

@@ -35,6 +35,30 @@ class Stop:
             raise StoppedError
 
 
+class Allowance:
+    """So many things at a time on their way through a run; who wants one more waits."""
+
+    _WAKE_S = 0.1
+
+    def __init__(self, count: int, stop: Stop) -> None:
+        self._left, self._stop = count, stop
+        self._changed = threading.Condition()
+
+    def take(self) -> None:
+        """Wait for one to be there. Raises: StoppedError."""
+        with self._changed:
+            while self._left <= 0:
+                self._stop.check()
+                self._changed.wait(self._WAKE_S)
+            self._left -= 1
+
+    def give(self) -> None:
+        """Give one back, from any thread."""
+        with self._changed:
+            self._left += 1
+            self._changed.notify()
+
+
 class Channel(Generic[Item]):
     """Items in the order they were put, never more than `limit` of weight at a time."""
 
@@ -77,6 +101,7 @@ class Channel(Generic[Item]):
                 self._weight -= weight
                 self._changed.notify_all()
             yield item
+            del item  # not held while the next one is waited for
 
     def _wait(self) -> None:
         self._stop.check()

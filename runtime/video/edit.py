@@ -15,8 +15,9 @@ from mien.engines.errors import VideoError
 from mien.engines.partial_file import remove_leftovers
 from mien.engines.worker import run_in_worker
 from mien.runtime.frame import Frame
-from mien.runtime.video.channel import Channel, Stop, StoppedError
+from mien.runtime.video.channel import Allowance, Channel, Stop, StoppedError
 from mien.runtime.video.compare import side_by_side, side_by_side_size
+from mien.runtime.video.memory import least_edit_frames
 from mien.runtime.video.planes import av_from_frame, carries_extras, frame_from_av
 from mien.runtime.video.sink import VideoSink, check_destination
 from mien.runtime.video.source import Copied, Picture, VideoSource
@@ -92,11 +93,19 @@ class _Edit:
         check: called before the file gets its name; what it raises keeps that from it.
         """
         started = time.perf_counter()
-        with VideoSource(self._source, check=self._stop.check) as video:
+        beside = least_edit_frames(2.0 if self._options.side_by_side else 1.0)
+        with VideoSource(
+            self._source,
+            max_memory=self._options.max_memory,
+            beside=beside,
+            check=self._stop.check,
+        ) as video:
             first, items = _first_picture(video, self._stop)
+            video.measure(first)
             sink = self._sink(video, first)
             try:
                 self.run = run = _Run(video, sink, self._process, self._options, first, self._stop)
+                del first
                 run.execute(items)
                 sink.finish(self._stop.check)
                 lost = video.lost()
@@ -182,6 +191,7 @@ class _Run:
         self._total = video.frame_count  # the file is closed when the last progress is told
         self._decoded: Channel[_Work] = Channel(_QUEUED_PICTURES, self._stop)
         self._filtered: Channel[_Work] = Channel(_QUEUED_PICTURES, self._stop)
+        self._in_flight = Allowance(sink.in_flight, self._stop)
         self.frames = 0
         self.edited = 0
         self.decode_s = self.filter_s = self.encode_s = 0.0
@@ -231,6 +241,7 @@ class _Run:
 
     def _decode(self, items: Iterator[Picture | Copied]) -> None:
         while True:
+            self._in_flight.take()
             before = time.perf_counter()
             item = next(items, None)
             self.decode_s += time.perf_counter() - before
@@ -238,29 +249,37 @@ class _Run:
                 break
             weight = 1.0
             if isinstance(item, Copied):
+                self._in_flight.give()
                 weight = min(1.0, item.packet.size / _PACKET_WEIGHT_BYTES)
             self._decoded.put(_Work(item, weight), weight)
+            del item  # no stage holds a frame while it waits for the next
         self._decoded.close()
 
     def _filter(self) -> None:
         for work in self._decoded:
-            item = work.item
+            item, weight = work.item, work.weight
+            del work
             if isinstance(item, Picture):
                 before = time.perf_counter()
                 self._sink.settle_time(item.picture)
                 item = Picture(self._edit(self._conformed(item.picture)))
                 self.filter_s += time.perf_counter() - before
-            self._filtered.put(_Work(item, work.weight), work.weight)
+            self._filtered.put(_Work(item, weight), weight)
+            del item
         self._filtered.close()
 
     def _encode(self) -> None:
         for work in self._filtered:
+            item = work.item
+            del work
             before = time.perf_counter()
-            if isinstance(work.item, Picture):
-                self._sink.encode(work.item.picture)
+            if isinstance(item, Picture):
+                self._sink.encode(item.picture)
                 self.frames += 1
+                del item
+                self._in_flight.give()
             else:
-                self._sink.copy(work.item.packet)
+                self._sink.copy(item.packet)
             self.encode_s += time.perf_counter() - before
 
     def _conformed(self, picture: av.VideoFrame) -> av.VideoFrame:

@@ -13,6 +13,7 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from mien.engines.errors import VideoError
 from mien.runtime.video.formats import FormatLayout, format_layout
+from mien.runtime.video.memory import Thrift
 from mien.runtime.video.planes import side_data
 
 # Encoders for each codec family, best first.
@@ -54,7 +55,7 @@ _SPEED = {
 _EVEN_SIZES_ONLY = frozenset({"libx264", "libx264rgb", "libx265", "libsvtav1", "libopenh264"})
 # The time base is written into the stream with 16 bits.
 _SHORT_TIME_BASE = frozenset({"mpeg4"})
-_FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "mpeg4", "ffv1")
+_FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4", "ffv1")
 _MAX_SHORT_TIME_BASE = 65535
 _THREADS = 8  # every x264 thread keeps frames of its own: memory grows with them
 _QP_TO_LAMBDA = 118
@@ -288,18 +289,29 @@ def is_lossless(name: str, quality: int) -> bool:
     )
 
 
-def parameter_option(
-    name: str, picture: av.VideoFrame, quality: int, threads: int
+def thrifty(
+    options: dict[str, str], name: str, thrift: Thrift, speed: str | None
 ) -> dict[str, str]:
-    """The encoder's own parameter string: lossless mode, and HDR facts of the first frame."""
-    hdr = _hdr_parameters(name, picture)
+    """An encoder's options with those that spare memory. speed: the user's own preset, if any."""
+    changed = dict(thrift.options)
+    preset = changed.pop("speed", None)
+    if preset is not None and speed is None:
+        changed[_SPEED[name][0]] = preset
+    return options | changed
+
+
+def parameter_option(
+    name: str, picture: av.VideoFrame, quality: int, threads: int, thrift: Thrift
+) -> dict[str, str]:
+    """The encoder's own parameter string: lossless mode, HDR facts of the first frame, thrift."""
+    more = [*_hdr_parameters(name, picture), *thrift.parameters]
     if name == "libx265":
         own = ["log-level=error", f"pools={threads}", "frame-threads=1"]
-        return {"x265-params": ":".join(own + ["lossless=1"] * (quality == 100) + hdr)}
-    if name == "libx264" and hdr:
-        return {"x264-params": ":".join(hdr)}
+        return {"x265-params": ":".join(own + ["lossless=1"] * (quality == 100) + more)}
+    if name == "libx264" and more:
+        return {"x264-params": ":".join(more)}
     if name == "libsvtav1":
-        own = ["lossless=1"] * (quality == 100) + hdr
+        own = ["lossless=1"] * (quality == 100) + more
         return {"svtav1-params": ":".join(own)} if own else {}
     return {}
 

@@ -43,7 +43,7 @@ def shows_picture(codec: str, packet: Packet[Any]) -> bool:
         return packet.size > _NOT_CODED_BYTES
     if codec not in ("vp8", "vp9") or not packet.size:
         return True
-    data = memoryview(packet)  # type: ignore[arg-type] # PyAV's buffers are, the stubs say no
+    data = memoryview(packet)
     if codec == "vp8":
         return bool(data[0] & 0x10)
     if data[-1] & 0xE0 == 0xC0:  # several in one, the last of them shown (VP9, annex B)
@@ -87,7 +87,7 @@ class Losses:
             self._untimed += 1
             return
         if self._steps is not None:
-            self._steps.add(packet)
+            self._steps.add(packet.pts, packet.dts)
         if packet.pts in self._pending:
             self._untimed += 1
         self._pending[packet.pts] = self._key_pts
@@ -175,15 +175,15 @@ class _Steps:
     _counts: Counter[int] = field(default_factory=Counter)
     _others: int = 0
 
-    def add(self, packet: Packet[Any]) -> None:
-        """Take down the time of a packet, in decoding order."""
-        if packet.dts is not None:
+    def add(self, pts: int, dts: int | None) -> None:
+        """Take down the times of a packet, in decoding order."""
+        if dts is not None:
             limit = _LONGEST_GAP_S / self.time_base
-            if self._last_dts is not None and abs(packet.dts - self._last_dts) > limit:
+            if self._last_dts is not None and abs(dts - self._last_dts) > limit:
                 self._flush(0)
                 self._last = None
-            self._last_dts = packet.dts
-        heapq.heappush(self._waiting, packet.pts)
+            self._last_dts = dts
+        heapq.heappush(self._waiting, pts)
         self._flush(_REORDERED)
 
     @property

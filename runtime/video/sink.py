@@ -23,6 +23,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
+from mien.engines.limits import check_memory, memory_text
 from mien.engines.partial_file import FULL_DISK, PartialFile, check_free
 from mien.runtime.video.encoders import (
     EncoderChoice,
@@ -33,9 +34,11 @@ from mien.runtime.video.encoders import (
     frame_bytes,
     is_lossless,
     parameter_option,
+    thrifty,
 )
 from mien.runtime.video.formats import format_layout
 from mien.runtime.video.interleave import Interleaver
+from mien.runtime.video.memory import Plan, Thrift
 from mien.runtime.video.planes import reinterpreted, side_data
 from mien.runtime.video.source import METADATA_ERRORS, VideoSource, chroma_location, reason
 from mien.runtime.video.values import VideoOptions
@@ -96,25 +99,59 @@ class VideoSink:
         except BaseException:
             self.abandon()
             raise
+        del self._first  # a large one is worth not holding
         self._interleaver = Interleaver(self._mux)
 
     # Opening
 
     def _open(self) -> None:
         choices = choose_encoders(self._options.codec, self._facts(), self._accepts)
-        for index, choice in enumerate(choices):
+        failed: Exception | None = None
+        for choice in self._affordable(choices):
+            plan = self._plan(choice)
+            assert plan is not None
             try:
-                self._open_with(choice)
+                self._open_with(choice, plan.thrift)
             except (av.error.FFmpegError, ValueError, OSError) as error:
-                last = index == len(choices) - 1
-                if last or getattr(error, "errno", None) in _FILE_ERRORS:
-                    raise self._error(error) from error
+                failed = error
+                if getattr(error, "errno", None) in _FILE_ERRORS:
+                    break
                 self._close_quietly()
                 continue
-            self.choice = choice
+            self.choice, self.in_flight = choice, plan.in_flight
             self.notes.extend(choice.notes)
             self._note_rounding()
             return
+        assert failed is not None
+        raise self._error(failed) from failed
+
+    def _affordable(self, choices: list[EncoderChoice]) -> list[EncoderChoice]:
+        """Those that there is enough memory for. Raises: VideoError where it is for none."""
+        kept = [choice for choice in choices if self._plan(choice) is not None]
+        width, height = self._size_wh
+        budget = self._source.budget
+        if not kept:
+            check_memory(
+                min(budget.least(c.name, self._written_bytes(c)) for c in choices),
+                f"{self._source.path} has frames of {width}x{height}, and editing them",
+                limit=budget.limit,
+                error=VideoError,
+            )
+        first = choices[0]
+        if kept[0] is not first:
+            needed = memory_text(budget.least(first.name, self._written_bytes(first)))
+            note = (
+                f"written by {kept[0].name}: at {width}x{height}, {first.name} takes about "
+                f"{needed} of memory (--max-memory lets it)"
+            )
+            kept[0] = replace(kept[0], notes=(note, *kept[0].notes[1:]))
+        return kept
+
+    def _plan(self, choice: EncoderChoice) -> Plan | None:
+        return self._source.budget.plan(choice.name, self._written_bytes(choice))
+
+    def _written_bytes(self, choice: EncoderChoice) -> int:
+        return frame_bytes(choice.pixel_format, self._size_wh)
 
     def _facts(self) -> SourceFacts:
         width, height = self._size_wh
@@ -167,11 +204,11 @@ class VideoSink:
             container.close()
         return True
 
-    def _open_with(self, choice: EncoderChoice) -> None:
+    def _open_with(self, choice: EncoderChoice, thrift: Thrift) -> None:
         """Opens encoder and file, leaving out data streams the container refuses."""
         left_out: list[Stream] = []
         while True:
-            notes = self._build(choice, left_out)
+            notes = self._build(choice, thrift, left_out)
             self.video.codec_context.open()
             try:
                 self.container.start_encoding()
@@ -190,7 +227,7 @@ class VideoSink:
             self.notes.extend(notes)
             return
 
-    def _build(self, choice: EncoderChoice, left_out: list[Stream]) -> list[str]:
+    def _build(self, choice: EncoderChoice, thrift: Thrift, left_out: list[Stream]) -> list[str]:
         source = self._source
         self.container = self._new_container()
         self.container.metadata.update(source.container.metadata)
@@ -199,7 +236,7 @@ class VideoSink:
         notes = []
         for stream in sorted([*source.copied_streams, source.stream], key=_index):
             if stream.index == source.stream.index:
-                self.video = self._add_video(choice)
+                self.video = self._add_video(choice, thrift)
                 continue
             copy = None if stream in left_out else self._add_copy(stream)
             if copy is None:
@@ -224,9 +261,9 @@ class VideoSink:
         copy.disposition = stream.disposition
         return copy
 
-    def _add_video(self, choice: EncoderChoice) -> VideoStream:
+    def _add_video(self, choice: EncoderChoice, thrift: Thrift) -> VideoStream:
         source, first = self._source, self._first
-        options = self._encoder_options(choice)
+        options = self._encoder_options(choice, thrift)
         added = self.container.add_stream(
             choice.name,
             rate=source.rate,
@@ -268,7 +305,7 @@ class VideoSink:
             stream.set_display_matrix(struct.unpack("=9i", matrix[:36]))
         return stream
 
-    def _encoder_options(self, choice: EncoderChoice) -> dict[str, str]:
+    def _encoder_options(self, choice: EncoderChoice, thrift: Thrift) -> dict[str, str]:
         threads = _processors()
         quality = self._options.quality
         options = encoder_options(
@@ -276,9 +313,10 @@ class VideoSink:
             quality,
             self._options.speed,
             threads=threads,
-            picture_bytes=frame_bytes(choice.pixel_format, self._size_wh),
+            picture_bytes=self._written_bytes(choice),
         )
-        options.update(parameter_option(choice.name, self._first, quality, threads))
+        options = thrifty(options, choice.name, thrift, self._options.speed)
+        options.update(parameter_option(choice.name, self._first, quality, threads, thrift))
         if self._first.interlaced_frame:
             options["flags"] = options.get("flags", "") + _INTERLACED_FLAGS
         if location := chroma_location(self._source.container, self._source.stream):

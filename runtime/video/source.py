@@ -19,14 +19,16 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
+from mien.engines.limits import MAX_MEMORY, check_memory
 from mien.runtime.frame import Frame
+from mien.runtime.video.encoders import frame_bytes
 from mien.runtime.video.formats import readable_format
 from mien.runtime.video.losses import Losses
+from mien.runtime.video.memory import FOUR_K_PIXELS, IN_FLIGHT, Budget, decoder_frames
 from mien.runtime.video.planes import as_fraction, display_orientation, frame_from_av
-from mien.runtime.video.structure import is_broken, is_cut_off
+from mien.runtime.video.structure import check_movie, is_broken, is_cut_off
 from mien.runtime.video.values import VideoInfo
 
-MAX_PIXELS = 1 << 26  # 8192 x 8192; a larger frame is refused before it is decoded
 # PyAV 19 keeps bytes that are no UTF-8 by itself, earlier ones raise unless told to.
 METADATA_ERRORS: dict[str, Any] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -48,7 +50,9 @@ _OPENING = {
 }
 _READ_TIMEOUT_S = 20.0  # a demuxer that seeks in circles ends; a disk that has to spin up does not
 _MAX_ERRORS_IN_A_ROW = 64  # of demuxer or decoder, without a packet or picture between them
+_MAX_PACKETS_UNSHOWN = 20_000  # without a picture that comes of them: the rest is not looked at
 _DECODER_THREADS = 2  # more only cost memory: filter and encoder need the other cores
+_ORDINARY_ENCODER_FRAMES = 24  # that x264 holds; with less left than that, one thread decodes
 _MISSING_S = 0.5  # a file may end this much before its header says: audio and video differ
 _CHROMA_LOCATION = re.compile(r"[(, ](topleft|bottomleft|left|center|top|bottom)[,)]")
 
@@ -67,18 +71,26 @@ class Copied:
     packet: Packet[Any]
 
 
-def open_input(path: Path) -> InputContainer:
-    """The opened file. Raises: VideoError for what is missing, no file, or no video."""
-    if not path.exists():
-        raise VideoError(f"{path} does not exist")
-    if path.is_dir():
-        raise VideoError(f"{path} is a folder, not a video")
+def check_path(path: Path) -> None:
+    """Raise VideoError for what is missing, no file, empty, or may not be read."""
     try:
+        if not path.exists():
+            raise VideoError(f"{path} does not exist")
+        if path.is_dir():
+            raise VideoError(f"{path} is a folder, not a video")
         if path.stat().st_size == 0:
             raise VideoError(f"{path} is empty")
+        path.open("rb").close()
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def open_input(path: Path, **more: str) -> InputContainer:
+    """The opened file. more: options. Raises: VideoError for what is no video."""
+    try:
         # The prefix keeps names such as `a:b.mp4` from being taken for a protocol.
         container: InputContainer = av.open(
-            f"file:{path}", options=_OPENING, timeout=_READ_TIMEOUT_S, **METADATA_ERRORS
+            f"file:{path}", options=_OPENING | more, timeout=_READ_TIMEOUT_S, **METADATA_ERRORS
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
@@ -134,19 +146,38 @@ def chroma_location(container: InputContainer, stream: Stream) -> str | None:
 class VideoSource(AbstractContextManager["VideoSource"]):
     """A video file, its stream to edit and what was lost while reading it.
 
-    check: called between any two steps of reading, also where nothing comes of them; what it
-    raises ends the reading.
+    max_memory: bytes that its frames may take, by the sizes it states. beside: how many of them
+    are held beside those of the decoder. check: called between any two steps of reading, also
+    where nothing comes of them; what it raises ends the reading.
     """
 
-    def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_memory: int = MAX_MEMORY,
+        beside: float = 1.0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path = path
         self._check = check
-        self.container = open_input(path)
+        self._max_memory, self._beside = max_memory, beside
+        check_path(path)
+        check_movie(path, max_memory)
+        with open_input(path, codec_whitelist="none") as container:  # no decoder runs yet
+            stream = self._main_video(container)
+            self._budget(stream)
+            largest = str(self._most_pixels(stream.codec_context.name))
+        self.container = open_input(path, max_pixels=largest)
         try:
-            self.stream = self._choose_stream()
+            self.stream = self._main_video(self.container)
+            self.budget = self._budget(self.stream)
         except BaseException:
             self.container.close()
             raise
+        self.stream.thread_type = "AUTO"
+        self.stream.codec_context.thread_count = self.budget.threads
+        self.stream.codec_context.options = {"max_pixels": largest}
         rate = self.stream.average_rate or self.stream.base_rate or None
         self.rate: Fraction | None = as_fraction(rate)
         self.time_base: Fraction = as_fraction(self.stream.time_base) or Fraction(1, 90000)
@@ -172,18 +203,51 @@ class VideoSource(AbstractContextManager["VideoSource"]):
     def _is_matroska(self) -> bool:
         return "matroska" in self.container.format.name.split(",")
 
-    def _choose_stream(self) -> VideoStream:
-        stream = main_video(self.container)
+    def _main_video(self, container: InputContainer) -> VideoStream:
+        stream = main_video(container)
         if stream is None:
             raise VideoError(f"{self.path} has no video to edit, only other streams")
-        if stream.width * stream.height > MAX_PIXELS:
-            raise VideoError(
-                f"{self.path} has frames of {stream.width}x{stream.height}; "
-                f"more than {MAX_PIXELS // 1_000_000} million pixels are refused"
-            )
-        stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = _DECODER_THREADS
         return stream
+
+    def _budget(self, stream: VideoStream) -> Budget:
+        """What reading takes of the memory there may be. Raises: VideoError where that is too much.
+
+        Frames of up to 4K are read as ever, unless less memory was asked for than is usual.
+        """
+        context = stream.codec_context  # the larger of what container and decoder say
+        width = max(stream.width, context.coded_width)
+        height = max(stream.height, context.coded_height)
+        return self._checked_budget(context.name, stream.pix_fmt or "yuv420p", (width, height))
+
+    def _checked_budget(self, codec: str, pixel_format: str, size_wh: tuple[int, int]) -> Budget:
+        limit, size = self._max_memory, frame_bytes(pixel_format, size_wh)
+        is_strict = size_wh[0] * size_wh[1] > FOUR_K_PIXELS or limit < MAX_MEMORY
+        threads = _DECODER_THREADS
+        ordinary = decoder_frames(codec, threads) + IN_FLIGHT + _ORDINARY_ENCODER_FRAMES
+        if is_strict and ordinary * size > limit:
+            threads = 1
+        decoder = decoder_frames(codec, threads)
+        if is_strict:
+            what = (
+                f"{self.path} has frames of {size_wh[0]}x{size_wh[1]}, and reading and editing them"
+            )
+            needed = round((decoder + self._beside) * size)
+            check_memory(needed, what, limit=limit, error=VideoError)
+        return Budget(limit, size, decoder, threads, is_strict)
+
+    def measure(self, picture: av.VideoFrame) -> None:
+        """Reckon with the size of a picture that came. Raises: VideoError where it is too large.
+
+        The header may have said another, or none.
+        """
+        codec, size_wh = self.stream.codec_context.name, (picture.width, picture.height)
+        if frame_bytes(picture.format.name, size_wh) > self.budget.frame_bytes:
+            self.budget = self._checked_budget(codec, picture.format.name, size_wh)
+
+    def _most_pixels(self, codec: str) -> int:
+        """How large a frame may become in the middle of the stream: the decoder refuses others."""
+        frames = decoder_frames(codec, 1) + 1
+        return max(FOUR_K_PIXELS, round(self._max_memory / (1.5 * frames)))
 
     def __exit__(
         self,
@@ -225,9 +289,17 @@ class VideoSource(AbstractContextManager["VideoSource"]):
 
     def items(self, *, copies: bool = True) -> Iterator[Picture | Copied]:
         """Pictures in display order and, among them, the packets to copy, in the file's order."""
+        unshown = 0
         for packet in self._packets(list(self.container.streams) if copies else [self.stream]):
             if packet.stream_index == self.stream.index:
-                yield from self._decode(packet)
+                unshown += 1
+                for picture in self._decode(packet):
+                    unshown = 0
+                    yield picture
+                    del picture  # large ones are not held longer than they are needed
+                if unshown > _MAX_PACKETS_UNSHOWN:
+                    self._read_errors.append("no picture comes any more")
+                    break
             elif not _is_gap(packet):
                 self._note_end(packet)
                 yield Copied(packet)
@@ -264,8 +336,8 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         except (av.error.FFmpegError, OSError):
             self._losses.note_error()
             return
-        for picture in pictures:
-            yield self._noted(picture)
+        while pictures:
+            yield self._noted(pictures.pop(0))
 
     def _drain(self) -> Iterator[Picture]:
         """What the decoder still holds: each call has pictures, an error, or the end."""
@@ -278,8 +350,8 @@ class VideoSource(AbstractContextManager["VideoSource"]):
             except (av.error.FFmpegError, OSError):
                 self._losses.note_error()
                 continue
-            for picture in pictures:
-                yield self._noted(picture)
+            while pictures:
+                yield self._noted(pictures.pop(0))
             return
 
     def _noted(self, picture: av.VideoFrame) -> Picture:
@@ -381,14 +453,15 @@ def readable(picture: av.VideoFrame) -> av.VideoFrame:
     return picture.reformat(format=name)
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(path: Path, *, max_memory: int = MAX_MEMORY) -> VideoInfo:
     """What the file says about its video. Raises: VideoError where it cannot be read."""
-    with open_input(path) as container:
-        stream = main_video(container)
+    check_path(path)
+    check_movie(path, max_memory)
+    with open_input(path, codec_whitelist="none") as container:
         audio, subtitles = len(container.streams.audio), len(container.streams.subtitles)
-        if stream is None:
+        if main_video(container) is None:
             return VideoInfo(False, audio_tracks=audio, subtitle_tracks=subtitles)
-    with VideoSource(path) as source:
+    with VideoSource(path, max_memory=max_memory) as source:
         stream = source.stream
         first = next((i for i in source.items(copies=False) if isinstance(i, Picture)), None)
         return VideoInfo(
@@ -406,9 +479,9 @@ def probe(path: Path) -> VideoInfo:
         )
 
 
-def read_frames(path: Path) -> Iterator[Frame]:
+def read_frames(path: Path, *, max_memory: int = MAX_MEMORY) -> Iterator[Frame]:
     """Every frame of the file's video, in display order. Raises: VideoError."""
-    with VideoSource(path) as source:
+    with VideoSource(path, max_memory=max_memory) as source:
         for item in source.items(copies=False):
             if isinstance(item, Picture):
                 yield frame_from_av(item.picture)

@@ -1,14 +1,20 @@
-"""Whether a container's own sizes fit its file: a file that was cut off, or is broken inside.
+"""Whether a container's own sizes fit its file: one that is cut off, broken inside, or boasts.
 
-FFmpeg's demuxers look for the next place where they can go on and do not say what they left out.
+FFmpeg's demuxers look for the next place where they can go on and do not say what they left out;
+and MP4's takes the numbers of samples that a file states for true: 60 kB can take gigabytes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
+
+from mien.engines.errors import VideoError
+from mien.engines.limits import check_memory
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _VOID, _CRC = 0xEC, 0xBF
@@ -20,6 +26,13 @@ _IN_SEGMENT: Final = frozenset(
 # EncryptedBlock.
 _IN_CLUSTER: Final = frozenset((0xE7, 0x5854, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF, _VOID, _CRC))
 _PACKET_BYTES: Final = (188, 192, 204)  # transport streams: plain, with a time, with a checksum
+# Boxes of MP4 that hold others.
+_HOLDERS: Final = frozenset(
+    (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"mvex", b"edts", b"udta")
+) | frozenset((b"dinf", b"gmhd", b"sinf", b"schi", b"wave", b"tref", b"cmov"))
+_MAX_PACKED_BYTES, _MAX_PACKED_DEPTH = 64 << 20, 2
+_PACKED_COPIES: Final = 4  # of a packed header: in here, in FFmpeg, and read
+_SAMPLE_BYTES: Final = 40  # that FFmpeg's index takes for each sample
 _PADDING_BYTES: Final = 64  # by which writers of AVI are wrong about their files
 _MAX_ELEMENTS: Final = 1_000_000  # three hours of film; no file may keep its reader for ever
 
@@ -62,6 +75,74 @@ def is_broken(path: Path, format_name: str) -> bool:
     return False
 
 
+def check_movie(path: Path, limit: int) -> None:
+    """Raise VideoError where an MP4 file states more than it can have, or `limit` bytes can hold.
+
+    Read from its boxes alone; other files pass.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for kind, stated, is_sound in _stated(file, size):
+            if kind != b"cmvd" and stated > size:
+                raise VideoError(
+                    f"{path} states {stated:,} samples, more than it has bytes; it is damaged, "
+                    "or made to be too large"
+                )
+            if is_sound:  # PCM has one for each moment, and its chunks alone are listed
+                continue
+            needed = stated * (_PACKED_COPIES if kind == b"cmvd" else _SAMPLE_BYTES)
+            check_memory(needed, f"{path} has an index that", limit=limit, error=VideoError)
+
+
+def _stated(file: BinaryIO, size: int, depth: int = 0) -> Iterator[tuple[bytes, int, bool]]:
+    """What boxes say of how many samples there are, or of how large a packed header is.
+
+    Their kind, that number, and whether it is of a track of sound.
+    """
+    is_sound = False
+    for kind, position, end in _boxes(file, size):
+        file.seek(position)
+        body = file.read(12)
+        if kind == b"hdlr" and body[4:8] != b"dhlr":  # which says where the data is
+            is_sound = body[8:12] == b"soun"
+        elif kind in (b"stsz", b"stz2"):
+            yield kind, _big(body[8:12]), is_sound
+        elif kind == b"trun":
+            yield kind, _big(body[4:8]), False
+        elif kind == b"cmvd":
+            unpacked_bytes = _big(body[:4]) if depth < _MAX_PACKED_DEPTH else 1 << 62
+            yield kind, unpacked_bytes, False
+            file.seek(position + 4)
+            header = b""
+            with contextlib.suppress(zlib.error):
+                packed = file.read(min(end - position - 4, _MAX_PACKED_BYTES))
+                header = zlib.decompressobj().decompress(packed, unpacked_bytes)
+            yield from _stated(io.BytesIO(header), len(header), depth + 1)
+
+
+def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start of the content and end of the boxes of an MP4 file, in its order."""
+    waiting = [(0, size)]
+    for _ in range(_MAX_ELEMENTS):
+        if not waiting:
+            return
+        position, end = waiting.pop()
+        file.seek(position)
+        head = file.read(16)
+        length, skipped, kind = _big(head[:4]), 8, head[4:8]
+        if length == 1:
+            length, skipped = _big(head[8:16]), 16
+        length = length or end - position
+        if length < skipped or position + skipped > end:
+            continue
+        start, own_end = position + skipped, min(position + length, end)
+        waiting.append((own_end, end))
+        if kind in _HOLDERS:
+            waiting.append((start, own_end))
+        else:
+            yield kind, start, own_end
+
+
 class _TooManyError(Exception):
     """A file has more elements than are looked at."""
 
@@ -97,10 +178,10 @@ class _Heads:
         size_length = 9 - head[id_length].bit_length()
         if len(head) < id_length + size_length:
             return None
-        marked = int.from_bytes(head[id_length : id_length + size_length], "big")
+        marked = _big(head[id_length : id_length + size_length])
         largest = (1 << (7 * size_length)) - 1
         size, start = marked & largest, position + id_length + size_length
-        kind = int.from_bytes(head[:id_length], "big")
+        kind = _big(head[:id_length])
         return kind, start, None if size == largest else start + size
 
 
@@ -142,13 +223,17 @@ def _last_box_end(file: BinaryIO, size: int) -> int:
             break
         file.seek(position)
         head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
+        length = _big(head[:4])
         if length == 1 and len(head) == 16:
-            length = int.from_bytes(head[8:], "big")
+            length = _big(head[8:])
         if length < 8 or not head[4:8].isalnum():  # to the end of the file, or no box at all
             return size
         position += length
     return position
+
+
+def _big(number: bytes) -> int:
+    return int.from_bytes(number, "big")
 
 
 def _little(number: bytes) -> int:

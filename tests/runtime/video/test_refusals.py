@@ -148,14 +148,6 @@ def test_what_the_output_cannot_hold_is_told(clip: Clip, tmp_path: Path) -> None
     assert any("rounded to 1 ms" in note for note in report.notes)
 
 
-def test_a_huge_frame_is_refused(clip: Clip, tmp_path: Path, monkeypatch: object) -> None:
-    from mien.runtime.video import source as module
-
-    assert isinstance(monkeypatch, pytest.MonkeyPatch)
-    monkeypatch.setattr(module, "MAX_PIXELS", 1000)
-    assert_refused(clip("in.mp4", frames=2), tmp_path / "out.mp4", "160x120")
-
-
 @pytest.mark.parametrize("values", [{"quality": 101}, {"start_s": 2.0, "end_s": 1.0}])
 def test_options_out_of_range_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(UsageError):
