@@ -25,6 +25,7 @@ from mien.apps.inputs import (
 from mien.engines.errors import MienError, UsageError, VideoError
 from mien.engines.limits import MAX_MEMORY
 from mien.engines.partial_file import PartialFile, remove_leftovers
+from mien.engines.worker import is_work_left, run_aside
 from mien.runtime.frame import Frame
 from mien.runtime.picture import (
     Picture,
@@ -138,7 +139,7 @@ def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Displa
         check_source(source)
     steps = _steps(job, display)
     if job.dry_run:
-        return _each(job, steps, display, lambda file, output: display.plan(file, output) or 0)
+        return _each(job, steps, display, lambda file, output: _plan(file, output, display))
     for folder in {output.parent for _, output in steps}:
         remove_leftovers(folder)
     with _opening(make_filter) as opened:
@@ -147,6 +148,11 @@ def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Displa
         return _each(
             job, steps, display, lambda file, output: _edit_one(job, file, output, opened, display)
         )
+
+
+def _plan(source: Path, output: Path, display: Display) -> int:
+    display.plan(source, output)
+    return 0
 
 
 def _steps(job: EditJob, display: Display) -> list[tuple[Path, Path]]:
@@ -209,7 +215,8 @@ def _opening(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilte
         try:
             yield opened
         finally:
-            if not opened.cancel() and opened.exception() is None:
+            # under work that was left behind its networks must not be closed: that ends in abort()
+            if not opened.cancel() and opened.exception() is None and not is_work_left():
                 opened.result().close()
 
 
@@ -306,16 +313,19 @@ def _edit_picture(
 ) -> Result:
     _check_still(job, source)
     started = time.perf_counter()
-    picture = read_picture(source, max_memory=job.max_memory)
+    picture = run_aside(
+        lambda: read_picture(source, max_memory=job.max_memory, doubled=job.compare)
+    )
     check_picture_suffix(output, picture.container)
     decoded = time.perf_counter()
     run = FilterRun(opened.result(), job.goal)
-    edited = run.still(picture.frame)
+    edited = run_aside(lambda: run.still(picture.frame))
     filtered = time.perf_counter()
     changed = edited is not picture.frame
+    encoded = run_aside(lambda: _encoded(job, picture, edited)) if changed or job.compare else None
     with PartialFile(output, overwrite=job.overwrite) as part:
-        if changed or job.compare:
-            part.write(_encoded(job, picture, edited))
+        if encoded is not None:
+            part.write(encoded)
         else:
             copy_into(part, source)
         part.publish()

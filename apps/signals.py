@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -42,8 +43,19 @@ def status_of(program: Callable[[], int]) -> int:
         status = program()
         _ignore_signals()
     except Stopped as stopped:
-        return stopped.status
+        status = stopped.status
+    _leave_at_once(status)
     return status
+
+
+def _leave_at_once(status: int) -> None:
+    """End the process where work was left behind in a thread, which nothing can stop."""
+    worker = sys.modules.get("mien.engines.worker")
+    if worker and worker.is_work_left():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
 
 
 def raise_on_signals() -> None:

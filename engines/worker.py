@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 Result = TypeVar("Result")
 
 _LOOK_S: Final = 0.2
+_ASIDE: Final = "mien-aside"  # the name of threads that may be left behind
 
 
 def run_in_worker(
@@ -46,6 +47,26 @@ def run_in_worker(
         raise
     thread.join()  # no thread is left, and this takes no time
     return job.result()
+
+
+def run_aside(work: Callable[[], Result]) -> Result:
+    """What `work` returns, from a thread of its own that is left behind where the wait breaks off.
+
+    For a long call into a library that nothing can stop. The work touches no file and nothing that
+    is closed with care; a process that leaves it behind ends by `os._exit`, for a thread that comes
+    back from C++ while the interpreter ends takes the process down with it.
+    """
+    job = _Job(work)
+    job.allowed.set()
+    threading.Thread(target=job.run, name=_ASIDE, daemon=True).start()
+    while not job.ended.wait(_LOOK_S):
+        pass
+    return job.result()
+
+
+def is_work_left() -> bool:
+    """Whether work that `run_aside` left behind is still running."""
+    return any(thread.name == _ASIDE for thread in threading.enumerate())
 
 
 class _Job(Generic[Result]):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -56,6 +57,9 @@ class FakeFilter:
 
     def apply(self, frame: Frame) -> Frame:
         time.sleep(self.delay_s)
+        if "FAKE_ENDLESS" in os.environ:  # it says where it is, and does not come back to Python
+            Path(os.environ["FAKE_ENDLESS"]).touch()
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
         self.targets.append(self.target)
         first = frame.planes[0]
         found = first.samples[FACE, FACE].size and first.samples[FACE, FACE].mean() > 180

@@ -231,8 +231,12 @@ def test_a_truncated_picture_is_edited_as_far_as_it_goes(tmp_path: Path, capsys:
     assert (tmp_path / "in_happy.jpg").exists()
 
 
-def fake_mien(folder: Path, *arguments: str, delay_s: float = 0.0) -> subprocess.Popen[str]:
+def fake_mien(
+    folder: Path, *arguments: str, delay_s: float = 0.0, endless: bool = False
+) -> subprocess.Popen[str]:
     environment = {**os.environ, "FAKE_DELAY_S": str(delay_s), "PYTHONPATH": str(ROOT)}
+    if endless:
+        environment["FAKE_ENDLESS"] = str(folder / "endless")
     return subprocess.Popen(
         [*FAKE_MIEN, *arguments],
         cwd=folder,
@@ -260,6 +264,23 @@ def test_a_stopped_edit_leaves_nothing(tmp_path: Path, number: int, status: int)
     assert "Traceback" not in errors
     assert output == ""
     assert names(tmp_path) == ["in.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_a_picture_is_stopped_amid_a_call_that_does_not_come_back(tmp_path: Path) -> None:
+    write_picture_file(tmp_path / "in.png")
+    process = fake_mien(tmp_path, "edit", "in.png", "--emotion", "happy", endless=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "endless").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (tmp_path / "endless").unlink()
+    process.send_signal(signal.SIGINT)
+    try:
+        output, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, output, errors) == (130, "", "")
+    assert names(tmp_path) == ["in.png"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mien.engines.worker import run_in_worker
+from mien.engines.worker import is_work_left, run_aside, run_in_worker
 
 
 def nothing(*_: object) -> None:
@@ -79,3 +79,33 @@ def test_a_second_signal_does_not_cut_the_tidying_short(interrupting: type[BaseE
     with pytest.raises(interrupting):
         run_in_worker(work, stop=lambda _: stopped.set(), meanwhile=nothing)
     assert tidied == [True]
+
+
+def test_work_aside_comes_back_or_fails_like_a_call() -> None:
+    assert run_aside(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        run_aside(lambda: 1 // 0)
+    assert not is_work_left()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a signal is raised")
+def test_work_aside_is_left_behind_where_the_wait_breaks_off() -> None:
+    class BrokenOffError(BaseException):
+        """What a signal handler raises."""
+
+    def break_off(*_: object) -> None:
+        raise BrokenOffError
+
+    go_on, before = threading.Event(), signal.signal(signal.SIGALRM, break_off)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(BrokenOffError):
+            run_aside(lambda: go_on.wait(60))
+        assert is_work_left()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        go_on.set()
+    deadline = time.monotonic() + 30
+    while is_work_left() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_work_left()
