@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mien.apps.settings import FilterSettings
 from mien.engines.errors import UsageError
+from mien.engines.limits import MAX_MEMORY
 
 if TYPE_CHECKING:
     from mien.runtime.target import Target
@@ -47,6 +48,7 @@ class CameraPlan:
     face: which, as in `--face`; it stands here, for the panel can change it. filter: its other
     settings, to begin with. size_wh, rate: None asks a camera for what a call wants, and leaves a
     file its own size. seconds: end after that long, None for never.
+    max_memory: bytes that a file in a camera's place may take, by the sizes it states.
     """
 
     source: str
@@ -62,6 +64,7 @@ class CameraPlan:
     adaptive: bool
     mark: bool
     seconds: float | None
+    max_memory: int = MAX_MEMORY
 
     def __post_init__(self) -> None:
         if not 0 <= self.delay_ms <= MAX_DELAY_MS:

@@ -84,7 +84,12 @@ def _open_source(plan: CameraPlan) -> Source:
     form = cast("CameraFormat", plan.format)
     usual = CaptureOptions()
     options = CaptureOptions(plan.size_wh or usual.size_wh, plan.rate or usual.rate, form)
-    return open_source(plan.source, options=options, file_room_wh=plan.size_wh)
+    return open_source(
+        plan.source,
+        options=options,
+        file_room_wh=plan.size_wh,
+        max_memory=plan.max_memory,
+    )
 
 
 def _run(

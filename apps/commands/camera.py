@@ -11,6 +11,7 @@ from mien.apps.camera_plan import CameraPlan, OutputPlan, PanelPlan, parse_rate,
 from mien.apps.commands import options
 from mien.apps.commands.values import checked_strength
 from mien.apps.settings import FilterSettings
+from mien.engines.limits import parse_memory
 
 if TYPE_CHECKING:
     from mien.runtime.target import Target
@@ -120,6 +121,7 @@ def camera(
     overwrite: Overwrite = False,
     seconds: Seconds = None,
     list_them: ListThem = False,
+    max_memory: options.MaxMemory = options.MEMORY,
 ) -> None:
     """Edit a camera's picture live, for call programs, and steer it from a page."""
     if list_them:
@@ -140,6 +142,7 @@ def camera(
         adaptive=adaptive,
         mark=mark,
         seconds=seconds,
+        max_memory=parse_memory(max_memory),
     )
 
     from mien.apps.camera_run import run_camera
