@@ -15,7 +15,7 @@ LOOPS = 3
 
 
 def write_bench_clip(sample: Path, destination: Path) -> None:
-    """Nothing; writes `sample` at 1280x720, black at its sides, several times over (H.264)."""
+    """Write `sample` at 1280x720, black at its sides, several times over (H.264)."""
     with av.open(str(destination), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height = SIZE_WH

@@ -52,7 +52,7 @@ class Timings:
         self.last_ms = dict.fromkeys(STAGES, 0.0)
 
     def start_frame(self) -> None:
-        """Nothing; the stages of another frame follow."""
+        """Begin another frame."""
         self.last_ms = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
@@ -225,7 +225,10 @@ class Filter:
 
     @effort.setter
     def effort(self, effort: SearchEffort) -> None:
-        self._tracker.effort = effort
+        given: object = effort
+        if not isinstance(given, SearchEffort):
+            raise UsageError(f"effort is a SearchEffort, as tracking.FILE, not {shortened(given)}")
+        self._tracker.effort = given
 
     @property
     def is_face_missing(self) -> bool:
@@ -264,7 +267,7 @@ class Filter:
         return own | self._method.providers
 
     def reset(self) -> None:
-        """Nothing; the next frame belongs to another video."""
+        """Forget the video; the next frame belongs to another one."""
         self._tracker.reset()
         self._choice.reset()
         self._subjects: dict[int, _Subject] = {}
@@ -274,7 +277,7 @@ class Filter:
         self.left_alone: tuple[str, ...] = ()
 
     def close(self) -> None:
-        """Nothing; gives the networks back."""
+        """Close the networks."""
         self._opened.close()
 
     def __enter__(self) -> Filter:

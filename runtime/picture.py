@@ -6,6 +6,7 @@ flipped for the filter and flipped back, for `Frame.rotation` knows only quarter
 
 from __future__ import annotations
 
+import os
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,6 +113,8 @@ def read_picture(path: Path, *, max_memory: int = MAX_MEMORY, doubled: bool = Fa
     max_memory: bytes that reading, editing and writing it may take, by what the file states.
     doubled: whether it is written beside its edit, which takes more.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise VideoError(f"received {type(path).__name__}, expected the path of a picture")
     path = Path(path)
     size = file_size(path, error=VideoError)
     check_memory(2 * size, f"{path} has {size:,} bytes and", limit=max_memory, error=VideoError)
@@ -129,9 +132,8 @@ def read_picture(path: Path, *, max_memory: int = MAX_MEMORY, doubled: bool = Fa
 def decode_picture(data: bytes, *, max_memory: int = MAX_MEMORY, doubled: bool = False) -> Picture:
     """The picture in the bytes of a file. Raises VideoError, without a file's name.
 
-    max_memory, doubled: as of `read_picture`.
-
-    Several threads may do this at once; nothing of the process is changed.
+    max_memory, doubled: as of `read_picture`. Several threads may do this at once, and nothing of
+    the process is changed.
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise VideoError(f"is no picture: received {type(data).__name__}, expected bytes")
@@ -177,7 +179,7 @@ def write_picture(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Nothing; writes `frame` as a file of the kind that `picture` came from, with its metadata.
+    """Write `frame` as a file of the kind that `picture` came from, with its metadata.
 
     quality: 0..100 for lossy files; None keeps that of the source as near as can be told. The file
     appears under `path` only when it is whole. Raises VideoError.
@@ -188,7 +190,7 @@ def write_picture(
 
 
 def check_picture_suffix(path: Path, container: Container) -> None:
-    """Nothing, where `path` is named like a file of the container's kind. Raises VideoError."""
+    """Raise VideoError where `path` is not named like a file of the container's kind."""
     suffix = path.suffix.lower()
     if suffix not in PICTURE_SUFFIXES:
         fits = False

@@ -92,8 +92,8 @@ def _jpeg(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
 def _endless(plain: PlainJpeg, container: Container) -> np.ndarray | None:
     """The pixels of a JPEG in one scan as if more was to come; None where it has too few bytes.
 
-    Where no end comes it does not look for it either, and says
-    nothing of the bytes that some cameras write before it.
+    Where no end comes libjpeg does not look for it, and says nothing of the bytes before it that
+    some cameras write.
     """
     try:
         return _opencv(plain.stream + bytes(LOOK_AHEAD), container)

@@ -328,6 +328,8 @@ def test_what_may_be_set_later_is_checked(happy: Filter) -> None:
     for spacing in (np.nan, 0, "2", None):
         with pytest.raises(UsageError, match="above 0"):
             happy.detection_spacing = spacing  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="effort is a SearchEffort"):
+        happy.effort = "file"  # type: ignore[assignment]
     assert (happy.target, happy.detection_spacing) == (parse_target("happy"), 1.0)
 
 
