@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from mien.runtime.video.formats import readable_format
 from mien.runtime.video.planes import as_fraction
 from mien.runtime.video.source import reason
 
+_MAX_TORN = 150  # frames in a row; five seconds of most cameras
 _WIRE_FORMATS = {"mjpeg": "mjpeg", "yuyv": "yuyv422"}
 
 
@@ -30,6 +32,7 @@ class V4l2Device:
 
     def __init__(self, path: str, container: InputContainer, options: CaptureOptions) -> None:
         self._path, self._container = path, container
+        self._interrupted = threading.Event()
         stream = container.streams.video[0]
         stream.thread_type = "NONE"  # threads would hold frames back
         self._stream = stream
@@ -44,8 +47,8 @@ class V4l2Device:
         )
 
     def read(self) -> Shot:
-        """The next frame. Raises: DeviceError where the camera is gone."""
-        while True:
+        """The next frame. Raises: DeviceError where the camera is gone, or gives none but torn."""
+        for _ in range(_MAX_TORN):
             try:
                 packet = next(self._packets)
             except (av.error.FFmpegError, OSError, StopIteration) as error:
@@ -57,9 +60,16 @@ class V4l2Device:
             picture = self._decoded(packet)
             if picture is not None:
                 return Shot(live_frame(picture), captured_s)
+            if self._interrupted.is_set():
+                break
+        raise DeviceError(
+            f"{self.facts.name} gives no picture that can be decoded; "
+            "plug it in again, or ask for --format yuyv"
+        )
 
     def interrupt(self) -> None:
-        """Nothing; a camera that gives frames comes back within one."""
+        """Let a `read` that gets nothing but torn frames raise; another one comes back soon."""
+        self._interrupted.set()
 
     def close(self) -> None:
         """Nothing; the camera is free."""

@@ -52,6 +52,7 @@ _STALE_TAGS = ("encoder", "rotate", "bps", "number_of_", "_statistics", "duratio
 # The demuxer gives their packets a block size that the AVI muxer takes for a constant rate.
 _UNFIT_FOR_AVI = frozenset({"aac", "ac3", "eac3", "dca"})
 _LEFT_OUT_SINGLY = 8
+_NOTES = 5  # on streams that are left out: a file may have a thousand
 _INTERLACED_FLAGS = "+ildct+ilme"
 
 
@@ -233,17 +234,20 @@ class VideoSink:
         self.container.metadata.update(source.container.metadata)
         self.container.set_chapters(source.container.chapters())
         self._copies: dict[int, Stream] = {}
-        notes = []
+        gone = []
         for stream in sorted([*source.copied_streams, source.stream], key=_index):
             if stream.index == source.stream.index:
                 self.video = self._add_video(choice, thrift)
                 continue
             copy = None if stream in left_out else self._add_copy(stream)
             if copy is None:
-                suffix = self.destination.suffix
-                notes.append(f"{_describe(stream)} left out: {suffix} files cannot hold it")
+                gone.append(_describe(stream))
             else:
                 self._copies[stream.index] = copy
+        suffix = self.destination.suffix
+        notes = [f"{what} left out: {suffix} files cannot hold it" for what in gone[:_NOTES]]
+        if more := len(gone) - len(notes):
+            notes.append(f"{more} more streams left out: {suffix} files cannot hold them")
         return notes
 
     def _add_copy(self, stream: Stream) -> Stream | None:

@@ -153,6 +153,29 @@ def test_a_torn_jpeg_is_passed_over(clip: Callable[..., Path]) -> None:
     device.close()
 
 
+def test_a_camera_that_gives_torn_pictures_only_says_so_and_can_be_let_go(
+    clip: Callable[..., Path],
+) -> None:
+    path = clip("camera.avi", frames=400, codec="mjpeg", pixel_format="yuvj422p", options={})
+    with av.open(str(path)) as whole:
+        places = [(packet.pos, packet.size) for packet in whole.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for start, size in places:
+        data[start + 8 : start + 8 + size] = b"\1" * size  # after the head of its chunk
+    path.write_bytes(data)
+    left = []
+    for interrupts in (False, True):
+        container = av.open(str(path))
+        device = v4l2_source.V4l2Device("/dev/video0", container, CaptureOptions())
+        if interrupts:
+            device.interrupt()
+        with pytest.raises(DeviceError, match="no picture that can be decoded"):
+            device.read()
+        left.append(sum(1 for packet in container.demux(video=0) if packet.size))
+        device.close()
+    assert 0 < left[0] < left[1] - 100
+
+
 class FakeVideo:
     """What OpenCV gives for the cameras 0 and 1."""
 
