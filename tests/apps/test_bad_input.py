@@ -314,17 +314,20 @@ sys.exit(status_of(lambda: len(hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1
     process = subprocess.Popen(
         [sys.executable, "-c", program], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)  # too soon for a second wish
-    time.sleep(2.0)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert errors == "mien: stopping; Ctrl-C again ends it at once\n"
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)  # too soon for a second wish
+        assert process.stderr.readline() == "mien: stopping; Ctrl-C again ends it at once\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, errors) == (130, "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent")
