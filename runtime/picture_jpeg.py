@@ -105,12 +105,13 @@ def _marker_at(data: bytes, at: int, *, has_scan: bool) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What the frame header says. sampling_xy: of each component, by its name."""
+    """What the frame header says. names: of the components. sampling_xy: of each of them."""
 
     marker: int
     width: int
     height: int
-    sampling_xy: dict[int, tuple[int, int]]
+    names: bytes
+    sampling_xy: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, marker: int, payload: bytes) -> _Header:
@@ -124,28 +125,26 @@ class _Header:
         parts = payload[6:]
         if len(parts) < 3 * payload[5]:
             raise VideoError("is a JPEG without a frame header")
-        sampling = {
-            parts[i]: (max(1, parts[i + 1] >> 4), max(1, parts[i + 1] & 15))
-            for i in range(0, 3 * payload[5], 3)
-        }
+        end = 3 * payload[5]
+        sampling = tuple((max(1, both >> 4), max(1, both & 15)) for both in parts[1:end:3])
         height, width = int.from_bytes(payload[1:3], "big"), int.from_bytes(payload[3:5], "big")
-        return cls(marker, width, height, sampling)
+        return cls(marker, width, height, parts[:end:3], sampling)
 
     def _most_xy(self) -> tuple[int, int]:
-        steps = self.sampling_xy.values()
-        return max(x for x, _ in steps), max(y for _, y in steps)
+        return max(x for x, _ in self.sampling_xy), max(y for _, y in self.sampling_xy)
 
     def blocks(self) -> int:
         """The blocks of 8 x 8 samples that the whole picture is coded in."""
         x, y = self._most_xy()
         units = -(-self.width // (8 * x)) * -(-self.height // (8 * y))
-        return units * sum(across * down for across, down in self.sampling_xy.values())
+        return units * sum(across * down for across, down in self.sampling_xy)
 
     def units(self, names: bytes) -> int:
         """The units between which restart markers are counted, of a scan of these components."""
         x, y = self._most_xy()
-        own_x, own_y = self.sampling_xy.get(names[0], (1, 1)) if len(names) == 1 else (x, y)
-        if len(names) == 1:  # blocks of that component, those at the border that are not seen aside
+        if len(names) == 1 and names in self.names:
+            # blocks of that component, without those at the border that are not seen
+            own_x, own_y = self.sampling_xy[self.names.index(names)]
             across, down = -(-self.width * own_x // x), -(-self.height * own_y // y)
             return -(-across // 8) * -(-down // 8)
         return -(-self.width // (8 * x)) * -(-self.height // (8 * y))
@@ -175,8 +174,7 @@ def read_jpeg(data: bytes) -> Container:
     assert header is not None  # there is a scan
     if scans > MAX_SCANS:
         raise VideoError(f"is a JPEG of {scans:,} scans; up to {MAX_SCANS} are decoded")
-    channels = len(header.sampling_xy)
-    first_xy = next(iter(header.sampling_xy.values()))
+    channels = len(header.names)
     # decoders keep the coefficients of what is not coded in one go, two bytes each
     in_steps = header.marker == 0xC2 or scans > 1
     return Container(
@@ -187,7 +185,7 @@ def read_jpeg(data: bytes) -> Container:
         tuple(metadata),
         channels,
         quality=_quality(luma_sum) if luma_sum else 0,
-        subsampling_xy=first_xy if channels == 3 else (1, 1),
+        subsampling_xy=header.sampling_xy[0] if channels == 3 else (1, 1),
         progressive=header.marker == 0xC2,
         whole=whole,
         pixel_bytes=channels,
