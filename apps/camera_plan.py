@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mien.runtime.target import Target
 
 MAX_DELAY_MS = 5000.0
+MAX_SIDE = 16_384
+SIZE = re.compile(r"([0-9]{1,5})[xX*]([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,10 @@ class CameraPlan:
 
 def parse_size(text: str) -> tuple[int, int]:
     """Width and height of `1280x720`. Raises UsageError."""
-    width, cross, height = text.lower().replace("*", "x").partition("x")
-    if not (cross and width.isascii() and width.isdigit() and height.isascii()):
-        raise UsageError(f"--size must be such as 1280x720, not {text!r}")
-    if not height.isdigit():
-        raise UsageError(f"--size must be such as 1280x720, not {text!r}")
-    return int(width), int(height)
+    sides = SIZE.fullmatch(text)
+    if sides is None or not all(0 < int(side) <= MAX_SIDE for side in sides.groups()):
+        raise UsageError(f"--size must be such as 1280x720, up to {MAX_SIDE}, not {text[:40]!r}")
+    return int(sides[1]), int(sides[2])
 
 
 def parse_rate(rate: float) -> Fraction:

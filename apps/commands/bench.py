@@ -16,7 +16,7 @@ Clip = Annotated[
         metavar="CLIP", help="A video; by default the sample at 720p.", show_default=False
     ),
 ]
-Runs = Annotated[int, typer.Option(min=1, help="How often the whole command is timed.")]
+Runs = Annotated[int, typer.Option(min=1, max=1000, help="How often the whole command is timed.")]
 Emotion = Annotated[str, typer.Option(metavar=options.EMOTIONS, help="What to edit.")]
 Method = Annotated[str, typer.Option(metavar=options.METHODS, help=options.AS_EDIT)]
 Gan = Annotated[

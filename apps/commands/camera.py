@@ -69,7 +69,7 @@ Panel = Annotated[
         show_default=False,
     ),
 ]
-Port = Annotated[int, typer.Option(metavar="N", help="Where the panel answers.")]
+Port = Annotated[int, typer.Option(metavar="N", min=0, max=65_535, help="Where the panel answers.")]
 Listen = Annotated[
     str,
     typer.Option(
@@ -86,7 +86,7 @@ Adaptive = Annotated[
 Mark = Annotated[bool, typer.Option("--mark", help="Show AI-edited in a corner.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a recording that exists.")]
 Seconds = Annotated[
-    float | None, typer.Option(metavar="T", help="End after so many seconds.", min=0.1)
+    float | None, typer.Option(metavar="T", help="End after so many seconds.", min=0.1, max=1e9)
 ]
 ListThem = Annotated[bool, typer.Option("--list", help="List the cameras there are, and stop.")]
 

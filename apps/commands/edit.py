@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mien.runtime.target import Target
     from mien.runtime.timeline import Timeline
 
+MOST_DIGITS = 9  # of a number that is typed
+
 Sources = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -183,9 +185,9 @@ def _goal(
 def _face(text: str) -> str | int:
     if text in ("all", "largest"):
         return text
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS:
         return int(text)
-    raise UsageError(f"--face must be all, largest or a number, not {text!r}")
+    raise UsageError(f"--face must be all, largest or a number, not {text[:40]!r}")
 
 
 def _time(text: str | None, option: str) -> float | None:

@@ -28,7 +28,9 @@ InceptionRange = Annotated[
     str | None,
     typer.Option(metavar="LOW..HIGH", help="What its black and white are, such as -1..1."),
 ]
-Count = Annotated[int, typer.Option(min=1, help="How many pictures of each emotion.")]
+Count = Annotated[
+    int, typer.Option(min=1, max=1_000_000, help="How many pictures of each emotion.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(

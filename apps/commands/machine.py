@@ -36,11 +36,11 @@ TrustPlan = Annotated[
         "with your rights.",
     ),
 ]
-BuildDevice = Annotated[int, typer.Option(metavar="N", min=0, help="Which CUDA device.")]
+BuildDevice = Annotated[int, typer.Option(metavar="N", min=0, max=999, help="Which CUDA device.")]
 OwnModels = Annotated[
     Path | None, typer.Option("--models", metavar="DIR", help="Models of your own.")
 ]
-Port = Annotated[int, typer.Option(metavar="N", help="The panel's port.")]
+Port = Annotated[int, typer.Option(metavar="N", min=0, max=65_535, help="The panel's port.")]
 
 
 def build(

@@ -155,3 +155,44 @@ def test_names_of_files_are_shown(command: list[str], tmp_path: Path) -> None:
     said = done.stdout + done.stderr
     assert "Traceback" not in said
     assert {sign for sign in said if not sign.isprintable()} == {"\n"}
+
+
+LONG = "9" * 5000
+ARGUMENTS = {
+    "face": (["edit", "in.jpg", "--emotion", "happy", "--face", LONG], "--face must be all"),
+    "quality": (["edit", "in.jpg", "--emotion", "happy", "--quality", LONG], "--quality"),
+    "from": (["edit", "in.mp4", "--emotion", "happy", "--from", LONG], "--from: "),
+    "mix": (["edit", "in.jpg", "--emotion", f"happy:{LONG}"], "characters"),
+    "intensity": (["edit", "in.jpg", "--emotion", "happy", "--intensity", LONG], "0..1.5, not inf"),
+    "memory": (["edit", "in.jpg", "--emotion", "happy", "--max-memory", LONG], "no amount of"),
+    "provider": (["edit", "in.jpg", "--emotion", "happy", "--provider", f"cuda:{LONG}"], "in.jpg"),
+    "width": (["camera", "--size", f"{LONG}x720"], "--size must be such as 1280x720"),
+    "wide": (["camera", "--size", "99999x720"], "--size must be such as 1280x720"),
+    "no size": (["camera", "--size", "0x0"], "--size must be such as 1280x720"),
+    "rate": (["camera", "--rate", LONG], "--rate must lie in 0..1000"),
+    "delay": (["camera", "--delay", "nan"], "--delay must lie in 0..5000"),
+    "seconds": (["camera", "--seconds", "inf"], "--seconds"),
+    "no seconds": (["camera", "--seconds", "nan"], "--seconds"),
+    "port": (["camera", "--port", "65536"], "--port"),
+    "port of doctor": (["doctor", "--port", LONG], "--port"),
+    "runs": (["bench", "--runs", "9" * 400], "--runs"),
+    "count": (["evaluate", "smile", "--data", ".", "--count", "9" * 400], "--count"),
+    "device": (["build", "--list", "--device", LONG], "--device"),
+    "models": (["models", "--models", LONG], "catalog.toml"),
+    "NUL": (["models", "--models", "a\0b"], "mien: "),
+    "command": ([f"\x1b[2J{LONG}"], r"\x1b[2J9999"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_argument_of_any_length_is_one_line(
+    arguments: list[str], said: str, tmp_path: Path, capsys: Captured, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert len(printed.err) < 2100
+    assert "fault of mien" not in printed.err
