@@ -28,7 +28,7 @@ SURE_EYES_PX: Final = 12.0
 SMALLEST_EYES_PX: Final = 14.0  # between the eyes in the picture: smaller ones are not edited
 LEVEL_STEP: Final = 2.5  # from one size of looks to the next, at most
 BOX_PER_EYES: Final = 2.6  # the longer side of a face's box in eye distances
-MAX_VIEWS: Final = 600  # a larger picture is not looked at as closely
+MAX_VIEWS: Final = 400  # a larger picture is not looked at as closely
 SURE_TURNS: Final = 0.4  # quarter turns that a head may lean
 # The others of eight ways up, the likely ones first.
 OTHER_TURNS: Final = (1, 3, 0.5, 3.5, 2, 1.5, 2.5)

@@ -57,7 +57,7 @@ class SearchEffort:
 # may take its time where a scene begins, and a picture has one frame only.
 LIVE: Final = SearchEffort(scene_looks=1, looks=1, max_faces=8)
 FILE: Final = SearchEffort(scene_looks=48, looks=4, max_faces=32)
-PICTURE: Final = SearchEffort(scene_looks=1200, looks=0, max_faces=200, lying=True)
+PICTURE: Final = SearchEffort(scene_looks=600, looks=0, max_faces=200, lying=True)
 
 
 @dataclass(frozen=True, slots=True)
