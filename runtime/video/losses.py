@@ -52,6 +52,13 @@ def shows_picture(codec: str, packet: Packet[Any]) -> bool:
     return bool(first & 0x08 or first & 0x02)  # show_existing_frame, show_frame
 
 
+def _is_absurd(packet: Packet[Any]) -> bool:
+    """Whether a packet is shown further from its decoding than any order of pictures needs."""
+    if packet.pts is None or packet.dts is None or not packet.duration:
+        return False
+    return abs(packet.pts - packet.dts) > _REORDERED * packet.duration
+
+
 class Losses:
     """Counts what is lost of one stream of video.
 
@@ -79,7 +86,10 @@ class Losses:
         """Take down a packet that goes to the decoder."""
         self.packets += 1
         self._note_corrupt(packet)
-        if packet.is_discard or not shows_picture(self._codec, packet):
+        if packet.is_discard:  # by an edit list, or by a time that nothing shows
+            self._given_up += _is_absurd(packet)
+            return
+        if not shows_picture(self._codec, packet):
             return
         if packet.is_keyframe:
             self._key_pts = packet.pts

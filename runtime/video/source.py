@@ -26,7 +26,7 @@ from mien.runtime.video.formats import readable_format
 from mien.runtime.video.losses import Losses
 from mien.runtime.video.memory import FOUR_K_PIXELS, IN_FLIGHT, Budget, decoder_frames
 from mien.runtime.video.planes import as_fraction, display_orientation, frame_from_av
-from mien.runtime.video.structure import check_movie, is_broken, is_cut_off
+from mien.runtime.video.structure import Blocks, check_movie, is_cut_off, matroska_blocks
 from mien.runtime.video.values import VideoInfo
 
 # PyAV 19 keeps bytes that are no UTF-8 by itself, earlier ones raise unless told to.
@@ -320,6 +320,8 @@ class VideoSource(AbstractContextManager["VideoSource"]):
                     return
                 packets = self.container.demux(streams)
                 continue
+            except IndexError:  # PyAV, at the end of a file in which streams appeared on the way
+                return
             if packet is None:
                 return
             if packet.size:
@@ -370,37 +372,44 @@ class VideoSource(AbstractContextManager["VideoSource"]):
     def lost(self) -> str | None:
         """What could not be read, None where all of it was. To be asked after the last item."""
         losses = self._losses
-        parts = self._lost_of_file()
+        parts, unread = self._lost_of_file()
         if undecoded := losses.undecoded:
             parts.append(f"{undecoded} of {_frames(losses.packets)} could not be decoded")
         if damaged := max(losses.damaged, losses.corrupt_packets):
             parts.append(f"{_frames(damaged)} damaged")
-        if gone := losses.missing(is_damaged=bool(parts)) or self._not_read():
+        if gone := max(losses.missing(is_damaged=bool(parts)), unread, self._not_read()):
             parts.append(f"{_frames(gone)} missing")
         return "; ".join(parts) or None
 
-    def _lost_of_file(self) -> list[str]:
-        """What is wrong with the file itself: its end, what lies between its parts, errors."""
-        name = self.container.format.name
-        is_cut = is_cut_off(self.path, name)
+    def _lost_of_file(self) -> tuple[list[str], int]:
+        """What is wrong with the file itself, and how many of its blocks of video were not read."""
+        is_cut = is_cut_off(self.path, self.container.format.name)
         missing_s = self._missing_s()
         step_s = float(1 / self.rate) if self.rate else _MISSING_S
         # Healthy Matroska may begin at any time, also one whose steps are all alike.
         late_s = self._first_s if self._is_matroska and self._first_s is not None else 0.0
-        is_odd = not self._losses.is_regular or max(missing_s, late_s) > 1.5 * step_s
-        is_bad = is_cut or bool(self._read_errors) or (is_odd and is_broken(self.path, name))
-        parts = []
-        if missing_s > (1.5 * step_s if is_bad else self._allowed_missing_s):
+        unseen_s = (self.duration_s or 0.0) - self._video_end_s
+        is_odd = not self._losses.is_regular or max(unseen_s, late_s) > 1.5 * step_s
+        blocks = self._blocks() if is_odd and self._is_matroska else None
+        unread = max(0, blocks.count - self._losses.packets) if blocks else 0
+        is_broken = blocks is not None and (unread > 0 or not blocks.is_whole)
+        errors, parts = self._read_errors, []
+        limit_s = 1.5 * step_s if is_cut or is_broken or errors else self._allowed_missing_s
+        if missing_s > limit_s:
             parts.append(f"the file ends {missing_s:.1f} s early")
         elif is_cut:
             parts.append("the file is cut off at its end")
-        elif is_bad and not self._read_errors:
+        elif is_broken:
             late = f"; the first {late_s:.1f} s are missing" if late_s > 1.5 * step_s else ""
             parts.append(f"the file is broken inside{late}")
-        if errors := self._read_errors:
+        if errors:
             places = "1 place" if len(errors) == 1 else f"{len(errors)} places"
             parts.append(f"it could not be read at {places} ({errors[0]})")
-        return parts
+        return parts, unread
+
+    def _blocks(self) -> Blocks | None:
+        videos = [stream.index for stream in self.container.streams.video]
+        return matroska_blocks(self.path, videos.index(self.stream.index))
 
     def _not_read(self) -> int:
         """How many frames the file's index has, or without one its header, that were not read."""

@@ -10,6 +10,7 @@ import contextlib
 import io
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -18,6 +19,9 @@ from mien.engines.limits import check_memory
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _VOID, _CRC = 0xEC, 0xBF
+_SIMPLE_BLOCK, _BLOCK_GROUP, _BLOCK = 0xA3, 0xA0, 0xA1
+_LONG_NUMBER = 0x80  # from here on, numbers of tracks take more than one byte
+_TRACKS, _TRACK_ENTRY, _TRACK_NUMBER, _TRACK_TYPE, _IS_VIDEO = 0x1654AE6B, 0xAE, 0xD7, 0x83, 1
 # Children of a segment: SeekHead, Info, Tracks, Cues, Attachments, Chapters, Tags.
 _IN_SEGMENT: Final = frozenset(
     (_CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367)
@@ -34,6 +38,7 @@ _MAX_PACKED_BYTES, _MAX_PACKED_DEPTH = 64 << 20, 2
 _PACKED_COPIES: Final = 4  # of a packed header: in here, in FFmpeg, and read
 _SAMPLE_BYTES: Final = 40  # that FFmpeg's index takes for each sample
 _PADDING_BYTES: Final = 64  # by which writers of AVI are wrong about their files
+_LAST_PACKETS: Final = 5000  # whose marks are looked at: what comes after them would show others
 _MAX_ELEMENTS: Final = 1_000_000  # three hours of film; no file may keep its reader for ever
 
 
@@ -51,28 +56,49 @@ def is_cut_off(path: Path, format_name: str) -> bool:
             head = file.read(8)
             return head[:4] == b"RIFF" and _little(head[4:]) > size - 8 + _PADDING_BYTES
         if "mpegts" in names:
-            length = _packet_bytes(file.read(2 * max(_PACKET_BYTES)))
-            return length is not None and size % length != 0
+            return _is_cut_stream(file, size)
     return False
 
 
-def is_broken(path: Path, format_name: str) -> bool:
-    """Whether a Matroska file's elements do not follow each other; False for other containers.
-
-    Reads the head of every element. A file of too many is not said to be broken.
-    """
-    if "matroska" not in format_name.split(","):
+def _is_cut_stream(file: BinaryIO, size: int) -> bool:
+    """Whether a transport stream ends within a packet, or in what is none."""
+    length, first = _packet_bytes(file.read(2 * max(_PACKET_BYTES)))
+    if length is None:
         return False
+    if size % length:
+        return True
+    count = min(size // length, _LAST_PACKETS)
+    file.seek(size - count * length)
+    return file.read()[first::length] != b"G" * count
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """What a Matroska file's elements say.
+
+    is_whole: they follow each other without a gap, and each block is of a track that there is.
+    count: blocks of the stream that was asked for, each one packet of video.
+    """
+
+    is_whole: bool
+    count: int
+
+
+def matroska_blocks(path: Path, video: int) -> Blocks | None:
+    """What the elements of a Matroska file say of its video number `video`.
+
+    Reads the head of every element; None where there are too many.
+    """
     with path.open("rb") as file:
         size = path.stat().st_size
-        heads = _Heads(file)
+        walk = _Walk(_Heads(file), video)
         try:
-            for kind, start, end in heads.outermost():
-                if kind == _SEGMENT and not _is_whole_segment(heads, start, end or size):
-                    return True
+            for kind, start, end in _Heads(file).outermost():
+                if kind == _SEGMENT and not walk.is_whole_segment(start, end or size):
+                    return Blocks(False, walk.count)
         except _TooManyError:
-            return False
-    return False
+            return None
+    return Blocks(walk.strays == 0, walk.count)
 
 
 def check_movie(path: Path, limit: int) -> None:
@@ -184,35 +210,92 @@ class _Heads:
         kind = _big(head[:id_length])
         return kind, start, None if size == largest else start + size
 
+    def byte(self, position: int) -> int:
+        """The number of one byte there."""
+        self._file.seek(position)
+        return _big(self._file.read(1))
 
-def _is_whole_segment(heads: _Heads, position: int, end: int) -> bool:
-    while position < end:
-        head = heads.at(position)
-        if head is None or head[0] not in _IN_SEGMENT | {_VOID, _CRC}:
-            return False
-        kind, position, own_end = head
-        if kind == _CLUSTER:
-            after = _after_cluster(heads, position, min(own_end or end, end))
-            if after is None or (own_end is not None and after != own_end):
+    def number(self, position: int) -> int:
+        """The number there that begins a block, without its mark; 0 where it is a long one."""
+        first = self.byte(position)
+        return first & (_LONG_NUMBER - 1) if first & _LONG_NUMBER else 0
+
+
+class _Walk:
+    """A way through a segment that counts the blocks of one of its videos."""
+
+    def __init__(self, heads: _Heads, video: int) -> None:
+        self._heads, self._video = heads, video
+        self._track: int | None = None
+        self._others = {0}  # which stands for all long ones
+        self.count = self.strays = 0  # blocks of the video, blocks of no track that there is
+
+    def is_whole_segment(self, position: int, end: int) -> bool:
+        """Whether the elements of a segment follow each other up to its end."""
+        while position < end:
+            head = self._heads.at(position)
+            if head is None or head[0] not in _IN_SEGMENT | {_VOID, _CRC}:
                 return False
-            position = after
-        elif own_end is None:
-            return False
-        else:
-            position = own_end
-    return position == end
+            kind, position, own_end = head
+            if kind == _CLUSTER:
+                after = self._after_cluster(position, min(own_end or end, end))
+                if after is None or (own_end is not None and after != own_end):
+                    return False
+                position = after
+            elif own_end is None:
+                return False
+            else:
+                if kind == _TRACKS:
+                    self._read_tracks(position, min(own_end, end))
+                position = own_end
+        return position == end
 
+    def _after_cluster(self, position: int, end: int) -> int | None:
+        """Where the elements of a cluster end; None where one is none, or goes on too far."""
+        while position < end:
+            head = self._heads.at(position)
+            if head is not None and head[0] in _IN_SEGMENT:
+                return position  # a cluster that does not say its size
+            if head is None or head[0] not in _IN_CLUSTER or head[2] is None:
+                return None
+            if head[0] in (_SIMPLE_BLOCK, _BLOCK_GROUP):
+                self._count(*head)
+            position = head[2]
+        return position if position == end else None
 
-def _after_cluster(heads: _Heads, position: int, end: int) -> int | None:
-    """Where the elements of a cluster end; None where one of them is none, or goes on too far."""
-    while position < end:
-        head = heads.at(position)
-        if head is not None and head[0] in _IN_SEGMENT:
-            return position  # a cluster that does not say its size
-        if head is None or head[0] not in _IN_CLUSTER or head[2] is None:
-            return None
-        position = head[2]
-    return position if position == end else None
+    def _count(self, kind: int, start: int, end: int | None) -> None:
+        if kind == _BLOCK_GROUP:
+            block = self._child(start, end or start, _BLOCK)
+            if block is None:
+                return
+            start = block
+        number = self._heads.number(start)
+        self.count += number == self._track
+        self.strays += number != self._track and number not in self._others
+
+    def _read_tracks(self, position: int, end: int) -> None:
+        """Take down by which numbers blocks name the tracks."""
+        videos = 0
+        for start, own_end in self._children(position, end, _TRACK_ENTRY):
+            place = self._child(start, own_end, _TRACK_NUMBER)
+            kind = self._child(start, own_end, _TRACK_TYPE)
+            number = 0 if place is None else self._heads.byte(place)
+            is_video = kind is not None and self._heads.byte(kind) == _IS_VIDEO
+            if is_video and videos == self._video:
+                self._track = number
+            else:
+                self._others.add(number)
+            videos += is_video
+
+    def _child(self, position: int, end: int, wanted: int) -> int | None:
+        """Where the content of the first child of a kind starts."""
+        return next((start for start, _ in self._children(position, end, wanted)), None)
+
+    def _children(self, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+        while position < end and (head := self._heads.at(position)) and head[2] is not None:
+            if head[0] == wanted:
+                yield head[1], head[2]
+            position = head[2]
 
 
 def _last_box_end(file: BinaryIO, size: int) -> int:
@@ -240,9 +323,12 @@ def _little(number: bytes) -> int:
     return int.from_bytes(number, "little")
 
 
-def _packet_bytes(head: bytes) -> int | None:
-    """How long the packets of a transport stream are, None where it does not begin with one."""
-    for length, start in zip(_PACKET_BYTES, (0, 4, 0), strict=True):
-        if head[start : start + 1] == b"G" == head[start + length : start + length + 1]:
-            return length
-    return None
+def _packet_bytes(head: bytes) -> tuple[int | None, int]:
+    """How long the packets of a transport stream are, and where in them their mark is.
+
+    No length where it does not begin with a packet.
+    """
+    for length, first in zip(_PACKET_BYTES, (0, 4, 0), strict=True):
+        if head[first : first + 1] == b"G" == head[first + length : first + length + 1]:
+            return length, first
+    return None, 0

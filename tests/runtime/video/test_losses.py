@@ -12,7 +12,7 @@ import pytest
 
 from mien.runtime.video import VideoOptions, edit_video, identity, probe
 from mien.runtime.video.source import Picture, VideoSource
-from mien.runtime.video.structure import is_broken, is_cut_off
+from mien.runtime.video.structure import Blocks, is_cut_off, matroska_blocks
 from tests.runtime.video.clips import truncate
 
 Clip = Callable[..., Path]
@@ -136,6 +136,18 @@ def test_an_avi_without_its_index_tells_how_many_frames_are_missing(clip: Clip) 
     assert "20 frames missing" in lost
 
 
+def test_blocks_that_name_a_track_that_is_not_there_are_counted(clip: Clip) -> None:
+    path = clip("in.mkv", frames=40, audio_tracks=1, **MJPEG)
+    places = video_packets(path)
+    for start, _ in places[37:]:  # the last ones: no gap tells of them
+        assert path.read_bytes()[start] == 0x81
+        overwrite(path, start, b"\x87")
+    count, lost = read(path)
+    assert count < 40
+    assert lost is not None
+    assert "the file ends 0.1 s early" in lost
+
+
 def test_packets_that_are_gone_from_a_steady_stream_are_counted(clip: Clip) -> None:
     path = clip("whole.mkv", frames=60, time_base=MS, rate=Fraction(25), **MJPEG)
     gone = remuxed(path, "in.mkv", lambda number: not 30 <= number < 34)
@@ -191,7 +203,8 @@ def test_an_odd_but_whole_file_is_not_taken_for_damaged(name: str, clip: Clip) -
         settings["frames"] = len(pts)
     path = clip(file_name, **settings)
     assert read(path) == (settings["frames"], None)
-    assert not is_broken(path, "matroska,webm") or path.suffix not in (".mkv", ".webm")
+    if path.suffix in (".mkv", ".webm"):
+        assert matroska_blocks(path, 0) == Blocks(is_whole=True, count=settings["frames"])
 
 
 def test_recordings_that_were_joined_are_whole(clip: Clip, tmp_path: Path) -> None:
@@ -230,7 +243,7 @@ def test_a_matroska_file_of_endless_elements_is_left_alone(tmp_path: Path) -> No
     path = tmp_path / "in.mkv"
     head = bytes.fromhex("1A45DFA380 1853806701FFFFFFFFFFFFFF")
     path.write_bytes(head + bytes.fromhex("EC80") * 1_100_000)
-    assert not is_broken(path, "matroska,webm")
+    assert matroska_blocks(path, 0) is None
 
 
 def test_damage_ends_in_the_report_and_not_in_the_probe(clip: Clip, tmp_path: Path) -> None:
