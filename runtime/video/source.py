@@ -488,9 +488,9 @@ def probe(path: Path, *, max_memory: int = MAX_MEMORY) -> VideoInfo:
         )
 
 
-def read_frames(path: Path, *, max_memory: int = MAX_MEMORY) -> Iterator[Frame]:
+def read_frames(path: str | Path, *, max_memory: int = MAX_MEMORY) -> Iterator[Frame]:
     """Every frame of the file's video, in display order. Raises: VideoError."""
-    with VideoSource(path, max_memory=max_memory) as source:
+    with VideoSource(Path(path), max_memory=max_memory) as source:
         for item in source.items(copies=False):
             if isinstance(item, Picture):
                 yield frame_from_av(item.picture)

@@ -276,3 +276,9 @@ def test_a_stream_without_times_is_counted_in_frames(
 
     edit_video(source, tmp_path / "out.mkv", look, VideoOptions(start_s=0.2, end_s=0.6))
     assert seen_s == pytest.approx([0.04 * index for index in range(5, 15)])
+
+
+def test_paths_may_be_texts(clip: Callable[..., Path], tmp_path: Path) -> None:
+    source = str(clip("in.mp4", frames=3))
+    report = edit_video(source, str(tmp_path / "out.mp4"), identity)
+    assert report.frames == len(list(read_frames(str(tmp_path / "out.mp4")))) == 3
