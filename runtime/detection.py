@@ -151,6 +151,12 @@ class FaceSearch:
     def reset(self) -> None:
         """Begin with the first view again."""
         self._next = 0
+        self._looks = 0
+
+    @property
+    def has_seen_all(self) -> bool:
+        """Whether every view has had its turn since the last reset."""
+        return self._looks >= len(self._views)
 
     def __call__(
         self,
@@ -182,6 +188,7 @@ class FaceSearch:
         views = [self._views[(self._next + i) % len(self._views)] for i in range(count)]
         if self._views:
             self._next = (self._next + count) % len(self._views)
+        self._looks += count
         return views
 
 

@@ -187,6 +187,8 @@ class Tracker:
         self._detected_s = time_s
         effort = self.effort
         further = effort.scene_looks if self._scene_begins else effort.looks
+        if self._search.has_seen_all and not self._scene_begins:
+            further = min(1, further)  # who comes in later may take a little longer to be found
         asked = self._close_looks(frame, max(1, effort.looks))
         detections, views = self._search(frame, further, asked=asked, lying=effort.lying)
         free = self._confirm(detections, views, time_s)
