@@ -210,6 +210,8 @@ class VideoSink:
         left_out: list[Stream] = []
         while True:
             notes = self._build(choice, thrift, left_out)
+            if choice.name == "libsvtav1":
+                os.environ.setdefault("SVT_LOG", "0")  # it prints past FFmpeg's own log
             self.video.codec_context.open()
             try:
                 self.container.start_encoding()

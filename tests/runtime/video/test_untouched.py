@@ -282,3 +282,11 @@ def test_paths_may_be_texts(clip: Callable[..., Path], tmp_path: Path) -> None:
     source = str(clip("in.mp4", frames=3))
     report = edit_video(source, str(tmp_path / "out.mp4"), identity)
     assert report.frames == len(list(read_frames(str(tmp_path / "out.mp4")))) == 3
+
+
+def test_the_av1_encoder_prints_nothing(
+    clip: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = VideoOptions(codec="libsvtav1")
+    edit_video(clip("in.mp4", frames=3), tmp_path / "out.mp4", identity, options)
+    assert capfd.readouterr() == ("", "")
