@@ -46,8 +46,10 @@ def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int
         from mien.apps.boundary import exit_status
         from mien.apps.command_line import app
     except (ImportError, MemoryError, OSError) as error:
-        words = " ".join(ascii(str(error)).split()) if str(error) else "out of memory"
-        sys.stderr.write(f"mien: a part of it does not load: {words}; install it again\n")
+        # What turns errors into lines may be what does not load.
+        no_memory = isinstance(error, MemoryError) or "map segment" in str(error)
+        fault = f"a part of it does not load ({ascii(str(error))[1:300]}); install it again"
+        sys.stderr.write(f"mien: {'out of memory at its start' if no_memory else fault}\n")
         return EXIT_ERROR
 
     return exit_status(

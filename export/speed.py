@@ -20,12 +20,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import onnx
-from google.protobuf.message import DecodeError
 from torch import nn
 
 from mien.engines import Catalog
-from mien.engines.errors import MienError, ModelError, UsageError
+from mien.engines.errors import MienError, UsageError
 from mien.engines.generators import (
     FACE_PARSER,
     GENERATORS,
@@ -36,7 +34,9 @@ from mien.engines.generators import (
     parser_network,
     stargan_network,
 )
+from mien.engines.model_file import read_model
 from mien.engines.network import Network
+from mien.engines.onnx_metadata import read_metadata
 from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.checkpoint import read_checkpoint
 from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec
@@ -77,13 +77,7 @@ def shipped_cases(catalog: Catalog) -> list[Case]:
 
 def file_case(path: Path, *, is_shipped: bool = False) -> Case:
     """The network in an ONNX file that mien exported. Raises ModelError."""
-    try:
-        graph = onnx.load(str(path))
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    except DecodeError as error:
-        raise ModelError(f"{path} is no ONNX file; give one that mien exported") from error
-    network = Network.from_metadata({prop.key: prop.value for prop in graph.metadata_props})
+    network = Network.from_metadata(read_metadata(read_model(path), path))
     return Case(f"{network.name}, shipped" if is_shipped else path.name, network, file=path)
 
 

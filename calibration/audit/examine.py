@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from mien.calibration.audit.restrictions import check_restrictions
 from mien.calibration.audit.statement import check_statement, metadata_of, stated_network
 from mien.calibration.audit.traps import check_traps
 from mien.engines.errors import ModelError
+from mien.engines.limits import MAX_MEMORY, memory_text
+from mien.engines.onnx_guard import OPERATORS
 
 OPSET = 18  # GridSample's modes change at 20, and all that mien needs is there
 NEWEST_IR = 10  # of ONNX Runtime 1.18, the oldest that mien runs with
@@ -62,6 +65,7 @@ def audit_model(model: ModelProto) -> Iterator[Finding]:
         except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
             yield Finding("types", "error", f"no types follow: {_reason(error)}", EXPORT_AGAIN)
     yield from check_statement(graph)
+    yield from _check_running(graph)
     yield from _check_inputs(graph)
     yield from _check_weights(graph)
     for node in graph.nodes():
@@ -110,6 +114,22 @@ def _check_form(model: ModelProto) -> Iterator[Finding]:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         yield Finding("form", "error", f"not valid ONNX: {_reason(error)}", "export it again")
+
+
+def _check_running(graph: TypedGraph) -> Iterator[Finding]:
+    """What mien refuses to load, on whatever device."""
+    names: dict[str, list[str]] = {}
+    for node in all_nodes(graph.model.graph):
+        if node.op_type not in OPERATORS:
+            names.setdefault(node.op_type, []).append(printable(node_name(node)))
+    for kind, found in names.items():
+        text = f"mien does not run {printable(kind)}: it is of no feed-forward network"
+        yield Finding("operator", "error", text, "write it with other operators", tuple(found))
+    for name, tensor in graph.tensors.items():
+        size = math.prod(side or 0 for side in tensor.shape or (0,))
+        if size > MAX_MEMORY:  # of a byte at least
+            text = printable(f"{name!r} takes {memory_text(size)} or more")
+            yield Finding("size", "error", text, "export it in a smaller size")
 
 
 def _check_inputs(graph: TypedGraph) -> Iterator[Finding]:

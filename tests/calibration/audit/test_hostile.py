@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from mien.calibration.audit import guard
-from mien.calibration.audit.examine import audit
+from mien.calibration.audit.examine import audit, audit_model
 from mien.calibration.audit.finding import Report
 from mien.calibration.audit.guard import audit_guarded, onnx_files
 from mien.engines.errors import UsageError
@@ -204,3 +204,34 @@ def test_folder_stands_for_its_models(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"no \.onnx file"):
         list(onnx_files([tmp_path / "empty"]))
+
+
+def test_what_mien_would_not_load_is_an_error() -> None:
+    """On whatever device: it may never end, or take more memory than there is."""
+    body = helper.make_graph(
+        [node("Identity", ["go"], ["goes"]), node("Identity", ["was"], ["is"])],
+        "body",
+        [
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, kind, shape in (("i", 7, []), ("go", 9, []), ("was", *PICTURE))
+        ],
+        [
+            helper.make_tensor_value_info("goes", 9, []),
+            helper.make_tensor_value_info("is", *PICTURE),
+        ],
+    )
+    loop = make_model(
+        [node("Loop", ["", "go", "x"], ["y"], body=body)], constants={"go": np.array(True)}
+    )
+    texts = [found.text for found in audit_model(loop) if found.severity == "error"]
+    assert "mien does not run Loop: it is of no feed-forward network" in texts
+    large = make_model(
+        [
+            node("ConstantOfShape", ["s"], ["c"]),
+            node("ReduceMax", ["c"], ["m"], keepdims=0),
+            node("Add", ["x", "m"], ["y"]),
+        ],
+        constants={"s": np.array([5_000_000_000])},
+    )
+    texts = [found.text for found in audit_model(large) if found.severity == "error"]
+    assert "'c' takes 4.7 GB or more" in texts
