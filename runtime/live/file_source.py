@@ -16,7 +16,7 @@ from mien.runtime.live.canvas import scaled_into
 from mien.runtime.live.capture import Shot
 from mien.runtime.live.pixels import live_frame
 from mien.runtime.live.values import SourceFacts
-from mien.runtime.video.source import Picture, VideoSource
+from mien.runtime.video.source import Picture, VideoSource, pixel_format
 
 PICTURE_RATE: Final = Fraction(30)  # how often a picture is given
 _LATE_S: Final = 0.25  # who is later than this is not hurried along, but paced anew
@@ -59,7 +59,7 @@ class FileDevice:
             name=path.name,
             size_wh=(first.width, first.height),
             rate=rate,
-            pixel_format=stream.pix_fmt or "",
+            pixel_format=pixel_format(stream),
             asked="" if room_wh is None else f"{room_wh[0]}x{room_wh[1]}",
         )
 

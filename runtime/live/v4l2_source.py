@@ -21,7 +21,7 @@ from mien.runtime.live.pixels import live_frame
 from mien.runtime.live.values import SourceFacts
 from mien.runtime.video.formats import readable_format
 from mien.runtime.video.planes import as_fraction
-from mien.runtime.video.source import reason
+from mien.runtime.video.source import pixel_format, reason
 
 _MAX_TORN = 150  # frames in a row; five seconds of most cameras
 _WIRE_FORMATS = {"mjpeg": "mjpeg", "yuyv": "yuyv422"}
@@ -42,7 +42,7 @@ class V4l2Device:
             name=f"{_name_of(path)} ({path})",
             size_wh=(codec.width, codec.height),
             rate=as_fraction(stream.average_rate or stream.base_rate),
-            pixel_format=codec.name if codec.name != "rawvideo" else codec.pix_fmt or "",
+            pixel_format=codec.name if codec.name != "rawvideo" else pixel_format(stream),
             asked=str(options),
         )
 

@@ -75,7 +75,7 @@ class Losses:
         self._pending: dict[int, int | None] = {}  # pts to that of the key packet before it
         self._key_pts: int | None = None
         self._first_pts: int | None = None  # of the first picture that came out
-        self._time_base = time_base
+        self._joined_ticks = float(_JOINED_S / time_base)
         self._corrupt_at = -_JOINED_PACKETS
         self._dts_before: int | None = None
         self._untimed = self._strangers = 0
@@ -156,8 +156,7 @@ class Losses:
         if packet.dts is None:
             return
         if self._dts_before is not None:
-            step_s = float((packet.dts - self._dts_before) * self._time_base)
-            is_joined = not 0 <= step_s < _JOINED_S
+            is_joined = not 0 <= packet.dts - self._dts_before < self._joined_ticks
             if is_joined and self.packets - self._corrupt_at <= _JOINED_PACKETS:
                 self.corrupt_packets -= 1
                 self._corrupt_at = -_JOINED_PACKETS
@@ -178,6 +177,7 @@ class _Steps:
 
     time_base: Fraction
     rate: Fraction | None
+    _longest: float = 0.0  # in ticks
     _waiting: list[int] = field(default_factory=list)
     _last: int | None = None
     _final: int = 0  # the last step
@@ -185,11 +185,13 @@ class _Steps:
     _counts: Counter[int] = field(default_factory=Counter)
     _others: int = 0
 
+    def __post_init__(self) -> None:
+        self._longest = float(_LONGEST_GAP_S / self.time_base)
+
     def add(self, pts: int, dts: int | None) -> None:
         """Take down the times of a packet, in decoding order."""
         if dts is not None:
-            limit = _LONGEST_GAP_S / self.time_base
-            if self._last_dts is not None and abs(dts - self._last_dts) > limit:
+            if self._last_dts is not None and abs(dts - self._last_dts) > self._longest:
                 self._flush(0)
                 self._last = None
             self._last_dts = dts

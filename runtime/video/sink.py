@@ -51,6 +51,7 @@ _MAX_INTERLEAVE_US = "1000000"  # how long the muxer waits for a stream that has
 _STALE_TAGS = ("encoder", "rotate", "bps", "number_of_", "_statistics", "duration")
 # The demuxer gives their packets a block size that the AVI muxer takes for a constant rate.
 _UNFIT_FOR_AVI = frozenset({"aac", "ac3", "eac3", "dca"})
+_SVT_FATAL = "0"  # SVT-AV1's level of messages
 _LEFT_OUT_SINGLY = 8
 _NOTES = 5  # on streams that are left out: a file may have a thousand
 _INTERLACED_FLAGS = "+ildct+ilme"
@@ -207,6 +208,8 @@ class VideoSink:
 
     def _open_with(self, choice: EncoderChoice, thrift: Thrift) -> None:
         """Opens encoder and file, leaving out data streams the container refuses."""
+        if choice.name == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", _SVT_FATAL)  # or it talks on standard error
         left_out: list[Stream] = []
         while True:
             notes = self._build(choice, thrift, left_out)

@@ -122,6 +122,15 @@ def main_video(container: InputContainer) -> VideoStream | None:
     )
 
 
+def pixel_format(stream: VideoStream) -> str:
+    """FFmpeg's name of the stream's pixel format, empty where it is not known.
+
+    PyAV 17 reads from address 0 where it is asked for the `pix_fmt` of such a stream.
+    """
+    known = cast("Any", stream.codec_context).format  # the stubs say that it is always known
+    return known.name if known is not None else ""
+
+
 def chroma_location(container: InputContainer, stream: Stream) -> str | None:
     """Where the chroma samples lie, as FFmpeg names it, None where the stream does not say.
 
@@ -217,7 +226,9 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         context = stream.codec_context  # the larger of what container and decoder say
         width = max(stream.width, context.coded_width)
         height = max(stream.height, context.coded_height)
-        return self._checked_budget(context.name, stream.pix_fmt or "yuv420p", (width, height))
+        return self._checked_budget(
+            context.name, pixel_format(stream) or "yuv420p", (width, height)
+        )
 
     def _checked_budget(self, codec: str, pixel_format: str, size_wh: tuple[int, int]) -> Budget:
         limit, size = self._max_memory, frame_bytes(pixel_format, size_wh)
@@ -482,7 +493,7 @@ def probe(path: Path, *, max_memory: int = MAX_MEMORY) -> VideoInfo:
             frames=source.frame_count,
             rate_hz=float(source.rate) if source.rate else None,
             codec=stream.codec_context.name,
-            pixel_format=stream.pix_fmt or "",
+            pixel_format=pixel_format(stream),
             audio_tracks=audio,
             subtitle_tracks=subtitles,
         )
