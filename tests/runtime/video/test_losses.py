@@ -13,7 +13,7 @@ import pytest
 from mien.runtime.video import VideoOptions, edit_video, identity, probe
 from mien.runtime.video.source import Picture, VideoSource
 from mien.runtime.video.structure import Blocks, is_cut_off, matroska_blocks
-from tests.runtime.video.clips import truncate
+from tests.runtime.video.clips import ClipSpec, truncate, video_frames
 
 Clip = Callable[..., Path]
 MS = Fraction(1, 1000)
@@ -237,6 +237,29 @@ def test_live_fragments_and_dropped_frames_of_a_capture_are_whole(clip: Clip) ->
     capture = clip("whole.avi", frames=30, **MJPEG)
     dropped = remuxed(capture, "in.avi", lambda number: number not in (10, 11, 20))
     assert read(dropped) == (27, None)
+
+
+def test_packed_b_frames_are_whole(tmp_path: Path) -> None:
+    encoder = av.CodecContext.create("mpeg4", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 96, 64, "yuv420p"
+    encoder.time_base, encoder.max_b_frames = Fraction(1, 25), 1
+    encoder.gop_size, encoder.options = 60, {"b_strategy": "0"}
+    pictures = video_frames(ClipSpec(size_wh=(96, 64), frames=41), Fraction(1, 25))
+    packets = [bytes(p) for picture in [*pictures, None] for p in encoder.encode(picture)]
+    start = b"\0\0\1\xb6"
+    packets[0] = packets[0].replace(start, b"\0\0\1\xb2DivX503b1393p" + start, 1)
+    path = tmp_path / "in.avi"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25, width=96, height=64)
+        chunks = packets[:1]
+        for reference, between in zip(packets[1::2], packets[2::2], strict=True):
+            chunks += [reference + between, start + b"\x50\x4f"]  # two in one, and none at all
+        for number, chunk in enumerate(chunks):
+            packet = av.Packet(chunk)
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream = Fraction(1, 25), stream
+            output.mux(packet)
+    assert read(path) == (41, None)
 
 
 def test_a_matroska_file_of_endless_elements_is_left_alone(tmp_path: Path) -> None:
