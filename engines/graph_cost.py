@@ -167,11 +167,14 @@ def check_cost(
 
 def sized_graph(model: memoryview, path: Path, infer_sizes: InferSizes) -> SizedGraph:
     """A graph with the sizes of all that its nodes give. Raises ModelError."""
-    wanted = (NODE, INPUT, INITIALIZER)
+    wanted = (NODE, INPUT, INITIALIZER, OUTPUT)
     parts = [(number, part(value)) for number, value in fields(_graph(model)) if number in wanted]
     nodes = [_node(message) for number, message in parts if number == NODE]
     inputs = dict(_stated_input(message) for number, message in parts if number == INPUT)
     weights = dict(_stated_tensor(message) for number, message in parts if number == INITIALIZER)
+    for number, message in parts:
+        if number == OUTPUT:
+            _name(message, 1)  # raises where it is no text, over which ONNX Runtime stumbles
     names = [name for node in nodes for name in node.outputs if name]
     values = infer_sizes(_without_weights(model, weights.keys(), names))
     sized = zip(names, values, values[len(names) :], strict=False)
@@ -205,9 +208,9 @@ def _without_weights(model: memoryview, weights: Collection[str], made: Sequence
             parts.append(_input_field(*_stated_input(part(value))))
     ranks = [f"{name}/rank" for name in made]
     for name, rank in zip(made, ranks, strict=True):
-        ends = bytes_field(NODE_INPUT, _encoded(name)) + bytes_field(NODE_OUTPUT, _encoded(rank))
+        ends = text_field(NODE_INPUT, name) + text_field(NODE_OUTPUT, rank)
         parts.append(bytes_field(NODE, ends + text_field(OP_TYPE, "Shape")))
-    parts += [bytes_field(OUTPUT, bytes_field(1, _encoded(name))) for name in (*made, *ranks)]
+    parts += [bytes_field(OUTPUT, text_field(1, name)) for name in (*made, *ranks)]
     return kept + bytes_field(GRAPH, b"".join(parts))
 
 
@@ -284,7 +287,7 @@ def _graph(model: memoryview) -> memoryview:
 def _name(message: memoryview, field: int) -> str:
     """A text in a message, the last where it is given more than once, as protobuf reads it."""
     texts = [part(value) for number, value in fields(message) if number == field]
-    return bytes(texts[-1]).decode(errors="surrogateescape") if texts else ""
+    return bytes(texts[-1]).decode() if texts else ""
 
 
 def _node(message: memoryview) -> Node:
@@ -292,7 +295,7 @@ def _node(message: memoryview) -> Node:
     kernel = 1
     for number, value in fields(message):
         if number in names:
-            names[number].append(bytes(part(value)).decode(errors="surrogateescape"))
+            names[number].append(bytes(part(value)).decode())
         elif number == ATTRIBUTE and _name(part(value), 1) == "kernel_shape":
             sides = [
                 side for key, ints in fields(part(value)) if key == INTS for side in integers(ints)
@@ -319,7 +322,7 @@ def _input_field(name: str, tensor: Tensor) -> bytes:
     """The field of an input."""
     sides = b"".join(bytes_field(1, number_field(1, side)) for side in tensor.shape)
     kind = number_field(1, tensor.element) + bytes_field(2, sides)
-    return bytes_field(INPUT, bytes_field(1, _encoded(name)) + bytes_field(2, bytes_field(1, kind)))
+    return bytes_field(INPUT, text_field(1, name) + bytes_field(2, bytes_field(1, kind)))
 
 
 def _stated_input(message: memoryview) -> tuple[str, Tensor]:
@@ -338,7 +341,3 @@ def _side(message: memoryview) -> int:
 def _inner(message: memoryview, field: int) -> memoryview:
     """A message within a message, an empty one where it is not there."""
     return next((part(value) for number, value in fields(message) if number == field), message[:0])
-
-
-def _encoded(name: str) -> bytes:
-    return name.encode(errors="surrogateescape")

@@ -23,7 +23,7 @@ from mien.engines.graph_cost import check_cost
 from mien.engines.limits import MAX_MEMORY
 from mien.engines.model_file import read_model
 from mien.engines.network import Network, TensorSpec
-from mien.engines.onnx_metadata import declared_network
+from mien.engines.onnx_metadata import declared_network, read_metadata
 from mien.engines.ort_binding import DeviceBinding
 from mien.engines.provider_options import ProviderOptions
 from mien.engines.providers import (
@@ -88,9 +88,9 @@ class OnnxRuntimeEngine(Engine):
     ) -> None:
         path = Path(path)
         model = read_model(path, sha256)
+        metadata = read_metadata(model, path)
         check_runnable(model, path)
         session = open_session(model, path, provider=provider, threads=threads)
-        metadata = session.get_modelmeta().custom_metadata_map
         if isinstance(network, str):
             network = declared_network(network, path, metadata)
         _check_session(session, path, network)
@@ -275,7 +275,7 @@ def _create(
 ) -> onnxruntime.InferenceSession:
     name = asked.provider.ort_name
     if asked.provider is Provider.CPU:
-        return runtime.InferenceSession(model, options, providers=[name])
+        return runtime.InferenceSession(model, options, providers=[name], enable_fallback=0)
     if hasattr(runtime.InferenceSession, "get_provider_graph_assignment_info"):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # Loading a provider's library prints through the process-wide logger, whatever `options` say.

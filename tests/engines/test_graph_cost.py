@@ -264,3 +264,27 @@ def test_what_onnx_runtime_refuses_is_said_in_one_line(tmp_path: Path) -> None:
     with OnnxRuntimeEngine(path, NETWORK) as engine, pytest.raises(EngineError) as caught:
         engine.infer({"x": np.zeros(SHAPE, np.float32)})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["node", "input", "output", "weight", "metadata"])
+def test_name_that_is_no_text_is_refused_in_silence(
+    place: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = model_of([node("Add", ["x", "w"], ["y"])], w=np.float32(1))
+    model.graph.name = "whole"
+    whole = model.SerializeToString()
+    old = {
+        "node": helper.make_node("Add", ["x", "w"], ["y"]).SerializeToString(),
+        "input": model.graph.input[0].SerializeToString(),
+        "output": model.graph.output[0].SerializeToString(),
+        "weight": model.graph.initializer[0].SerializeToString(),
+        "metadata": model.metadata_props[0].SerializeToString(),
+    }[place]
+    letter = {"node": b"y", "input": b"x", "output": b"y", "weight": b"w", "metadata": b"m"}[place]
+    changed = whole.replace(old, old.replace(letter, b"\xff", 1))
+    assert changed != whole
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(changed)
+    with pytest.raises(ModelError):
+        OnnxRuntimeEngine(path, NETWORK)
+    assert capfd.readouterr() == ("", "")
