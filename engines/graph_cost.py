@@ -175,43 +175,71 @@ def sized_graph(model: memoryview, path: Path, infer_sizes: InferSizes) -> Sized
     for number, message in parts:
         if number == OUTPUT:
             _name(message, 1)  # raises where it is no text, over which ONNX Runtime stumbles
-    names = [name for node in nodes for name in node.outputs if name]
-    values = infer_sizes(_without_weights(model, weights.keys(), names))
-    sized = zip(names, values, values[len(names) :], strict=False)
-    made = {name: _inferred(name, value, rank, path) for name, value, rank in sized}
+    made = _inferred_sizes(_Bare.of(model, weights.keys()), nodes, path, infer_sizes)
     return SizedGraph(_run_order(nodes), inputs | weights | made, weights)
 
 
-def _without_weights(model: memoryview, weights: Collection[str], made: Sequence[str]) -> bytes:
-    """A model from which sizes follow: its outputs are all that nodes give, then the rank of each.
+@dataclass(frozen=True, slots=True)
+class _Bare:
+    """A model from which sizes follow, up to its outputs: what it is before its graph, and that.
 
     Large weights are inputs of it. What the file says of other tensors than inputs is left out.
     """
-    kept = b"".join(
-        number_field(number, value) if isinstance(value, int) else bytes_field(number, value)
-        for number, value in fields(model)
-        if number in (IR_VERSION, OPSET)
-    )
-    parts = [text_field(GRAPH_NAME, "sizes")]
-    for number, value in fields(_graph(model)):
-        if number == INITIALIZER:
-            tensor = part(value)
-            is_small = len(tensor) <= SMALL_BYTES
-            parts.append(
-                bytes_field(INITIALIZER, tensor)
-                if is_small
-                else _input_field(*_stated_tensor(tensor))
+
+    head: bytes
+    graph: bytes
+
+    @classmethod
+    def of(cls, model: memoryview, weights: Collection[str]) -> _Bare:
+        head = b"".join(
+            number_field(number, value) if isinstance(value, int) else bytes_field(number, value)
+            for number, value in fields(model)
+            if number in (IR_VERSION, OPSET)
+        )
+        parts = [text_field(GRAPH_NAME, "sizes")]
+        for number, value in fields(_graph(model)):
+            if number == NODE or (number == INITIALIZER and len(part(value)) <= SMALL_BYTES):
+                parts.append(bytes_field(number, part(value)))
+            elif number == INITIALIZER:
+                parts.append(_input_field(*_stated_tensor(part(value))))
+            elif number == INPUT and _name(part(value), 1) not in weights:
+                parts.append(_input_field(*_stated_input(part(value))))
+        return cls(head, b"".join(parts))
+
+    def giving(self, names: Sequence[str]) -> bytes:
+        """The model with these outputs."""
+        outputs = b"".join(bytes_field(OUTPUT, text_field(1, name)) for name in names)
+        return self.head + bytes_field(GRAPH, self.graph + outputs)
+
+    def giving_ranks(self, names: Sequence[str]) -> bytes:
+        """The model with the shapes of these tensors, whose lengths are ranks, as its outputs."""
+        ranks = [f"{name}/rank" for name in names]
+        nodes = b"".join(
+            bytes_field(
+                NODE,
+                text_field(NODE_INPUT, name)
+                + text_field(NODE_OUTPUT, rank)
+                + text_field(OP_TYPE, "Shape"),
             )
-        elif number == NODE:
-            parts.append(bytes_field(NODE, part(value)))
-        elif number == INPUT and _name(part(value), 1) not in weights:
-            parts.append(_input_field(*_stated_input(part(value))))
-    ranks = [f"{name}/rank" for name in made]
-    for name, rank in zip(made, ranks, strict=True):
-        ends = text_field(NODE_INPUT, name) + text_field(NODE_OUTPUT, rank)
-        parts.append(bytes_field(NODE, ends + text_field(OP_TYPE, "Shape")))
-    parts += [bytes_field(OUTPUT, text_field(1, name)) for name in (*made, *ranks)]
-    return kept + bytes_field(GRAPH, b"".join(parts))
+            for name, rank in zip(names, ranks, strict=True)
+        )
+        return _Bare(self.head, self.graph + nodes).giving(ranks)
+
+
+def _inferred_sizes(
+    bare: _Bare, nodes: Sequence[Node], path: Path, infer_sizes: InferSizes
+) -> dict[str, Tensor]:
+    """The sizes of what nodes give. Raises ModelError."""
+    names = [name for node in nodes for name in node.outputs if name]
+    values = dict(zip(names, infer_sizes(bare.giving(names)), strict=False))
+    # ONNX Runtime tells of no sides for a single number, and where it does not know how many.
+    single = [name for name, value in values.items() if not value.shape]
+    ranks = infer_sizes(bare.giving_ranks(single)) if single else ()
+    unknown = {n for n, rank in zip(single, ranks, strict=False) if list(rank.shape) != [0]}
+    return {
+        name: _inferred(name, value, path, is_known=name not in unknown)
+        for name, value in values.items()
+    }
 
 
 def _run_order(nodes: Sequence[Node]) -> list[Node]:
@@ -232,10 +260,10 @@ def _run_order(nodes: Sequence[Node]) -> list[Node]:
     return order
 
 
-def _inferred(name: str, value: SizedValue, rank: SizedValue, path: Path) -> Tensor:
+def _inferred(name: str, value: SizedValue, path: Path, *, is_known: bool) -> Tensor:
     """The size of a tensor as ONNX Runtime infers it. Raises ModelError."""
     shape = [side for side in value.shape if isinstance(side, int) and side >= 0]
-    if len(shape) < len(value.shape) or list(rank.shape) != [len(shape)]:
+    if len(shape) < len(value.shape) or not is_known:
         raise ModelError(
             f"the size of {name[:80]!r} in the model {path} does not follow from the graph; "
             "export it with fixed sizes"

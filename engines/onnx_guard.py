@@ -22,10 +22,10 @@ from mien.engines.errors import ModelError
 from mien.engines.onnx_wire import Field, fields, integers, part
 
 MAX_BYTES = 512 << 20  # the largest network planned here, a StyleGAN2 of 1024 pixels, has 120 MB
-MAX_NODES = 20_000  # the largest graph of this kind, a diffusion UNet, has about 5,000
+MAX_NODES = 10_000  # the largest graph of this kind, a diffusion UNet, has about 5,000
 MAX_FIELDS = 1_000_000  # the shipped ones have up to 4,700
 # Of messages and packed numbers: a byte becomes up to 8 as a number, and up to 40 as a message.
-MAX_UNFOLDING_BYTES: Final = 8 << 20  # the shipped ones have up to 20,000
+MAX_UNFOLDING_BYTES: Final = 8 << 20  # the shipped ones have up to 46 kB
 MAX_RANK: Final = 16  # the shipped ones have up to 4 sides
 MAX_TEXT_BYTES: Final = 64 << 10  # of one thing that a model states of itself
 
