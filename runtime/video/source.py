@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -26,7 +27,13 @@ from mien.runtime.video.formats import readable_format
 from mien.runtime.video.losses import Losses
 from mien.runtime.video.memory import FOUR_K_PIXELS, IN_FLIGHT, Budget, decoder_frames
 from mien.runtime.video.planes import as_fraction, display_orientation, frame_from_av
-from mien.runtime.video.structure import Blocks, check_movie, is_cut_off, matroska_blocks
+from mien.runtime.video.structure import (
+    Blocks,
+    check_movie,
+    has_stray_bytes,
+    is_cut_off,
+    matroska_blocks,
+)
 from mien.runtime.video.values import VideoInfo
 
 # PyAV 19 keeps bytes that are no UTF-8 by itself, earlier ones raise unless told to.
@@ -207,6 +214,10 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         """Whether the file lists all its frames: MP4 and AVI do, but for live MP4."""
         names = self.container.format.name.split(",")
         return bool(self.stream.frames) and ("mp4" in names or "avi" in names)
+
+    @property
+    def _is_mov(self) -> bool:
+        return "mp4" in self.container.format.name.split(",")
 
     @property
     def _is_matroska(self) -> bool:
@@ -399,11 +410,14 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         step_s = float(1 / self.rate) if self.rate else _MISSING_S
         # Healthy Matroska may begin at any time, also one whose steps are all alike.
         late_s = self._first_s if self._is_matroska and self._first_s is not None else 0.0
-        unseen_s = (self.duration_s or 0.0) - self._video_end_s
+        duration_s = self.duration_s  # live Matroska has none
+        unseen_s = math.inf if duration_s is None else duration_s - self._video_end_s
         is_odd = not self._losses.is_regular or max(unseen_s, late_s) > 1.5 * step_s
         blocks = self._blocks() if is_odd and self._is_matroska else None
         unread = max(0, blocks.count - self._losses.packets) if blocks else 0
         is_broken = blocks is not None and (unread > 0 or not blocks.is_whole)
+        if self._is_mov and not self._has_index:
+            is_broken = has_stray_bytes(self.path)
         errors, parts = self._read_errors, []
         limit_s = 1.5 * step_s if is_cut or is_broken or errors else self._allowed_missing_s
         if missing_s > limit_s:

@@ -29,6 +29,7 @@ _IN_SEGMENT: Final = frozenset(
 # Children of a cluster: Timestamp, SilentTracks, Position, PrevSize, SimpleBlock, BlockGroup,
 # EncryptedBlock.
 _IN_CLUSTER: Final = frozenset((0xE7, 0x5854, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF, _VOID, _CRC))
+_ASF_FILE: Final = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")  # the file's properties
 _PACKET_BYTES: Final = (188, 192, 204)  # transport streams: plain, with a time, with a checksum
 # Boxes of MP4 that hold others.
 _HOLDERS: Final = frozenset(
@@ -51,10 +52,15 @@ def is_cut_off(path: Path, format_name: str) -> bool:
             with contextlib.suppress(_TooManyError):
                 return any(end is not None and end > size for _, _, end in _Heads(file).outermost())
         if "mp4" in names:
-            return _last_box_end(file, size) > size
+            end = _last_box_end(file, size)
+            return end is not None and end > size
         if "avi" in names:
             head = file.read(8)
             return head[:4] == b"RIFF" and _little(head[4:]) > size - 8 + _PADDING_BYTES
+        if "asf" in names:
+            head = file.read(1 << 16)
+            start = head.find(_ASF_FILE)
+            return start >= 0 and _little(head[start + 40 : start + 48]) > size
         if "mpegts" in names:
             return _is_cut_stream(file, size)
     return False
@@ -70,6 +76,15 @@ def _is_cut_stream(file: BinaryIO, size: int) -> bool:
     count = min(size // length, _LAST_PACKETS)
     file.seek(size - count * length)
     return file.read()[first::length] != b"G" * count
+
+
+def has_stray_bytes(path: Path) -> bool:
+    """Whether something else lies between an MP4 file's outermost boxes, or after them.
+
+    With an index that does no harm; fragments that come after it are lost.
+    """
+    with path.open("rb") as file:
+        return _last_box_end(file, path.stat().st_size) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +313,8 @@ class _Walk:
             position = head[2]
 
 
-def _last_box_end(file: BinaryIO, size: int) -> int:
-    """Where the last of an MP4 file's outermost boxes says that it ends."""
+def _last_box_end(file: BinaryIO, size: int) -> int | None:
+    """Where the last of an MP4 file's outermost boxes says that it ends; None for no box."""
     position = 0
     for _ in range(_MAX_ELEMENTS):
         if position + 8 > size:
@@ -309,9 +324,9 @@ def _last_box_end(file: BinaryIO, size: int) -> int:
         length = _big(head[:4])
         if length == 1 and len(head) == 16:
             length = _big(head[8:])
-        if length < 8 or not head[4:8].isalnum():  # to the end of the file, or no box at all
-            return size
-        position += length
+        if not head[4:8].isalnum() or 0 < length < 8:
+            return None
+        position += length or size - position
     return position
 
 

@@ -108,9 +108,11 @@ def test_lost_transport_packets_are_told(spec: dict[str, object], clip: Clip) ->
     assert read(path)[1] is not None
 
 
-@pytest.mark.parametrize("name", ["in.mkv", "in.webm", "in.ts", "in.mp4", "in.avi"])
+@pytest.mark.parametrize("name", ["in.mkv", "in.webm", "in.ts", "in.mp4", "in.avi", "in.wmv"])
 def test_a_file_that_is_cut_off_a_little_is_told(name: str, clip: Clip) -> None:
-    spec = {".webm": VP9, ".avi": MJPEG}.get(Path(name).suffix, X264)
+    spec = {".webm": VP9, ".avi": MJPEG, ".wmv": {"codec": "mpeg4", "options": {}}}.get(
+        Path(name).suffix, X264
+    )
     path = clip(name, frames=40, **spec)
     if name == "in.mp4":
         path = remuxed(
@@ -260,6 +262,24 @@ def test_packed_b_frames_are_whole(tmp_path: Path) -> None:
             packet.time_base, packet.stream = Fraction(1, 25), stream
             output.mux(packet)
     assert read(path) == (41, None)
+
+
+def test_live_files_that_are_broken_or_cut_off_are_told(clip: Clip) -> None:
+    path = clip("whole.mp4", frames=40, **X264)
+    flags = {"movflags": "frag_every_frame+empty_moov"}
+    live = remuxed(path, "live.mp4", lambda _: True, container_options=flags)
+    assert read(live) == (40, None)
+    content = live.read_bytes()
+    live.write_bytes(content[: len(content) // 2] + content[len(content) // 2 + 50 :])
+    count, lost = read(live)
+    assert count < 40
+    assert lost is not None
+    path = clip("whole.webm", frames=40, **VP9)
+    live = remuxed(path, "live.webm", lambda _: True, container_options={"live": "1"})
+    assert read(live) == (40, None)
+    count, lost = read(truncate(live, 0.6))
+    assert count < 40
+    assert lost is not None
 
 
 def test_a_matroska_file_of_endless_elements_is_left_alone(tmp_path: Path) -> None:
