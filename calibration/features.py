@@ -14,7 +14,7 @@ from mien.calibration.graph_tap import features_tensor, with_output
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.judge import FER_SIZE
 from mien.engines.model_file import read_model
-from mien.engines.onnx_runtime import open_session
+from mien.engines.onnx_runtime import check_runnable, open_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -54,7 +54,7 @@ class ClassifierFeatures:
     distance_name = "Frechet distance, emotion classifier features"
 
     def __init__(self, path: Path, *, provider: str = "cpu") -> None:
-        model = read_model(path)
+        model = _read_runnable(path)
         tensor = features_tensor(model, path)
         self._session = open_session(with_output(model, tensor), path, provider=provider)
         self._output = tensor
@@ -95,7 +95,7 @@ class InceptionFeatures:
     def __init__(
         self, path: Path, *, input_range: InputRange | None = None, provider: str = "cpu"
     ) -> None:
-        self._session = open_session(read_model(path), path, provider=provider)
+        self._session = open_session(_read_runnable(path), path, provider=provider)
         self._name, self._size_wh = _picture_input(self._session, path)
         self._output = _features_output(self._session, path)
         self._range = input_range or _stated_range(self._session, path)
@@ -107,6 +107,13 @@ class InceptionFeatures:
         feeds = {self._name: np.ascontiguousarray(image, np.float32)}
         features: np.ndarray = self._session.run([self._output], feeds)[0]
         return features.reshape(-1)
+
+
+def _read_runnable(path: Path) -> bytes:
+    """A model of the user's own that takes no more than a network may. Raises ModelError."""
+    model = read_model(path)
+    check_runnable(model, path)
+    return model
 
 
 def _picture_input(

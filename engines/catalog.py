@@ -21,6 +21,7 @@ from mien.engines.errors import MienError, ModelError
 from mien.engines.file_lock import passing_lock
 from mien.engines.model_file import read_model
 from mien.engines.network import Network
+from mien.engines.onnx_runtime import check_runnable
 from mien.engines.opening import open_engine
 from mien.engines.partial_file import PartialFile
 
@@ -70,8 +71,11 @@ class ModelEntry:
         return self.folder / self.file
 
     def check_file(self) -> None:
-        """Nothing, where the file is there and whole. Raises ModelError."""
-        read_model(self.path, self.sha256)
+        """Check that the file is there, whole, and no more than a network may be.
+
+        Raises ModelError, and DeviceError where ONNX Runtime, which tells, does not start.
+        """
+        check_runnable(read_model(self.path, self.sha256), self.path)
 
 
 @dataclass(frozen=True, slots=True)

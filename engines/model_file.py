@@ -30,13 +30,17 @@ def _read(path: Path) -> bytes:
         if found.st_size > MAX_BYTES:
             size, most = found.st_size >> 20, MAX_BYTES >> 20
             raise ModelError(f"the model {path} has {size} MiB; mien reads up to {most}")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            model = file.read(found.st_size + 1)
     except ValueError as error:  # a NUL in the name
         raise ModelError(f"{str(path)!r} is no name of a file; correct the catalog") from error
     except OSError as error:
         raise ModelError(
             f"cannot read the model {path}: {error.strerror}; install mien again, or check --models"
         ) from error
+    if len(model) != found.st_size:
+        raise ModelError(f"the model {path} changed while it was read; try again")
+    return model
 
 
 def _check_hash(model: bytes, path: Path, sha256: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from mien.engines import Catalog, EngineError, ModelError, Network, OnnxRuntimeEngine, TensorSpec
+from mien.engines.catalog import ModelEntry
 from mien.engines.onnx_runtime import check_runnable
 from mien.engines.plan_engine import PlanModel
 
@@ -249,9 +251,16 @@ def test_every_shipped_model_is_far_below_the_limits() -> None:
 def test_no_way_to_an_engine_leaves_the_check_out(tmp_path: Path) -> None:
     path = tmp_path / "tiny.onnx"
     path.write_bytes(LARGE["ConstantOfShape"]().SerializeToString())
-    for open_it in (OnnxRuntimeEngine, PlanModel.read):
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = ModelEntry("tiny", "tiny", path.name, sha256, "-", 0.0, {}, "-", "-", tmp_path)
+    for look in (
+        lambda: OnnxRuntimeEngine(path, NETWORK),
+        lambda: PlanModel.read(path, NETWORK),
+        lambda: Catalog((entry,)).open("tiny"),
+        entry.check_file,
+    ):
         with pytest.raises(ModelError, match=r"tiny\.onnx takes about 18\.6 GB"):
-            open_it(path, NETWORK)
+            look()
 
 
 def test_what_onnx_runtime_refuses_is_said_in_one_line(tmp_path: Path) -> None:

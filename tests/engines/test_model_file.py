@@ -306,3 +306,9 @@ def test_what_onnx_runtime_refuses_is_said_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=rf"cannot load the model .*{reason}") as error:
             OnnxRuntimeEngine(tmp_path / "warp.onnx", WARP)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="such files are of Linux")
+def test_file_that_holds_more_than_it_says_is_refused() -> None:
+    with pytest.raises(ModelError, match="changed while it was read"):
+        read_model(Path("/proc/self/stat"))
