@@ -19,7 +19,8 @@ import numpy as np
 from mien.runtime.target import EMOTIONS
 from mien.training.facemesh import landmarks_106
 
-_FACES160_NAMES = {
+# The names of faces160, and of the columns of FER+ that are emotions.
+_EIGHT_NAMES = {
     "neutral": "neutral",
     "happiness": "happy",
     "sadness": "sad",
@@ -37,17 +38,6 @@ _FER_NAMES = {
     "fear": "fearful",
     "disgust": "disgusted",
     "angry": "angry",
-}
-# The columns of FER+ that are emotions; `unknown` and `NF` (no face) are not.
-_FERPLUS_NAMES = {
-    "neutral": "neutral",
-    "happiness": "happy",
-    "sadness": "sad",
-    "surprise": "surprised",
-    "fear": "fearful",
-    "disgust": "disgusted",
-    "anger": "angry",
-    "contempt": "contemptuous",
 }
 
 
@@ -78,7 +68,7 @@ def load_faces160(data: Path) -> Faces:
     return Faces(
         [stored[row["file"]] for row in rows],
         landmarks_106(mesh),
-        np.array([EMOTIONS.index(_FACES160_NAMES[row["emotion"]]) for row in rows]),
+        np.array([EMOTIONS.index(_EIGHT_NAMES[row["emotion"]]) for row in rows]),
         np.array([int(row["person"], 16) % 10 == 0 for row in rows]),
         np.array([row["person"] for row in rows]),
     )
@@ -119,7 +109,7 @@ def load_votes(data: Path, *, with_landmarks: bool = True) -> np.ndarray:
         rows = list(csv.DictReader(file))
     votes = np.zeros((len(rows), len(EMOTIONS)), np.float32)
     for i, row in enumerate(rows):
-        for name, emotion in _FERPLUS_NAMES.items():
+        for name, emotion in _EIGHT_NAMES.items():
             votes[i, EMOTIONS.index(emotion)] = float(row[name])
     votes[[row["original"] != "1" for row in rows]] = 0
     return votes[np.load(data / "fer2013_landmarks_index.npy")] if with_landmarks else votes
