@@ -39,6 +39,9 @@ ALIASES = {
     "contempt": "contemptuous",
 }
 
+# Words in the place of an emotion that leave the face as it is.
+NO_EDIT = frozenset(("none", "off", "original", "-"))
+
 MAX_STRENGTH = 1.5
 MAX_TEXT = 500  # characters of a mix; one of all eight emotions has 120
 
@@ -116,6 +119,18 @@ def emotion_name(name: str) -> str:
     near = difflib.get_close_matches(key, [*EMOTIONS, *ALIASES], n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise UsageError(f"unknown emotion {shortened(name)}{hint} (known: {', '.join(EMOTIONS)})")
+
+
+def is_no_edit(text: str) -> bool:
+    """Whether a text says that the face is to be left as it is: `none`."""
+    return text.strip().lower() in NO_EDIT
+
+
+def parse_goal(text: str, strength: float = 1.0) -> Target | None:
+    """The target of a text as `parse_target` takes it, or None for `none`. Raises UsageError."""
+    if isinstance(text, str) and is_no_edit(text):
+        return None
+    return parse_target(text, strength)
 
 
 def parse_target(text: str, strength: float = 1.0) -> Target:

@@ -42,6 +42,56 @@ def test_a_timeline_needs_no_header_and_bears_a_byte_order_mark(tmp_path: Path) 
     assert timeline.target_at(5) == parse_target("angry")
 
 
+GERMAN = "Time;Emotion;INTENSITY\r\n0:00;happy;0,8\r\n0:05,5;none;\r\n0:09;sad;1\r\n;;\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GERMAN.encode("utf-8-sig"),
+        GERMAN.encode("utf-8"),
+        GERMAN.encode("utf-16"),
+        b"\xfe\xff" + GERMAN.encode("utf-16-be"),
+        GERMAN.encode("utf-16-le"),
+        GERMAN.encode("utf-16-be"),
+        GERMAN.encode("utf-32"),
+        GERMAN.replace("Time;Emotion;INTENSITY", "Zeit;Gefühl;Stärke").encode("cp1252"),
+        GERMAN.replace("Time;Emotion;INTENSITY", "Zeit;Gefühl;Stärke").encode("utf-16"),
+        GERMAN.replace(";", "\t").encode("utf-16"),
+        GERMAN.replace(";", "\t").replace("\r\n", "\r").encode(),
+        ("sep=;\r\n" + GERMAN).encode(),
+        ('"sep=\t"\n' + GERMAN.replace(";", "\t")).encode(),
+        ("# für später\n" + GERMAN).encode("cp1252"),
+        GERMAN.replace("0,8", "80%").replace("none;", "OFF").encode(),
+        GERMAN.replace(";", ",").replace("0,8", '"0,8"').replace("0:05,5", '"0:05,5"').encode(),
+        GERMAN.replace(";", ",").encode(),
+        GERMAN.replace(";", " ; ").encode(),
+    ],
+)
+def test_a_timeline_is_read_as_spreadsheet_programs_write_it(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "steps.csv"
+    path.write_bytes(data)
+    timeline = read_timeline(path)
+    assert timeline.target_at(0) == parse_target("happy", 0.8)
+    assert timeline.target_at(5.49) == parse_target("happy", 0.8)
+    assert timeline.target_at(5.5) is None
+    assert timeline.target_at(9) == parse_target("sad")
+    assert len(timeline.steps) == 3
+
+
+def test_the_weights_of_a_mix_may_have_decimal_commas(tmp_path: Path) -> None:
+    timeline = read_timeline(written(tmp_path, "1,5;happy:0,7+surprised:0,3;0,5\n"))
+    assert timeline.steps[0].time_s == 1.5
+    assert timeline.target_at(2) == parse_target("happy:0.7+surprised:0.3", 0.5)
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"])
+def test_a_workbook_is_told_from_a_timeline(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "steps.csv").write_bytes(start + bytes(100))
+    with pytest.raises(UsageError, match=r"is a workbook; save the sheet as CSV$"):
+        read_timeline(tmp_path / "steps.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
@@ -62,7 +112,9 @@ def test_a_timeline_needs_no_header_and_bears_a_byte_order_mark(tmp_path: Path) 
         ("0,ha\0ppy\n", 1, ""),
         ("0,\x1b[31mred\n", 1, "unknown emotion '\\x1b[31mred'"),
         ("0\n", 1, "received 1 values"),
-        ("0,happy,1,1\n", 1, "received 4 values"),
+        ("0,happy,1,1,1\n", 1, "received 5 values"),
+        ("0;happy;1;1\n", 1, "received 4 values"),
+        ("0,happy,50%%\n", 1, "'50%%' is not a number"),
     ],
 )
 def test_an_error_names_file_and_line(tmp_path: Path, text: str, line: int, said: str) -> None:
@@ -120,6 +172,8 @@ def test_a_timeline_is_of_a_bounded_size(tmp_path: Path) -> None:
         (" 0.25", 0.25),
         ("1.3333333333333333", 4 / 3),
         ("1:02.5", 62.5),
+        ("1:02,5", 62.5),
+        ("12,25", 12.25),
         ("90:00", 5400),
         ("01:00:02", 3602),
     ],
