@@ -46,12 +46,13 @@ class PanelPlan:
 
 @dataclass(frozen=True, slots=True)
 class CameraPlan:
-    """What `mien camera` is to do. target: None leaves faces alone until the panel says more.
+    """What `mien camera` is to do. target: None leaves faces alone until somebody says more.
 
     face: which, as in `--face`; it stands here, for the panel can change it. filter: its other
     settings, to begin with. size_wh, rate: None asks a camera for what a call wants, and leaves a
     file its own size. seconds: end after that long, None for never.
     max_memory: bytes that a file in a camera's place may take, by the sizes it states.
+    is_goal_given: whether the target was asked for, and be it none.
     """
 
     source: str
@@ -68,6 +69,7 @@ class CameraPlan:
     mark: bool
     seconds: float | None
     max_memory: int = MAX_MEMORY
+    is_goal_given: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.delay_ms <= MAX_DELAY_MS:

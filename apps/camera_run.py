@@ -35,8 +35,8 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
     """
     check_outputs(plan.outputs, plan.source)
     has_panel = _has_panel(plan.panel)
-    if plan.target is None and not has_panel:
-        raise UsageError("which expression? add --emotion happy (or another)")
+    if not plan.is_goal_given and not has_panel:
+        raise UsageError("which expression? add --emotion happy (or another, or none)")
     controls = _controls(plan)
     teller = Teller()
     with ExitStack() as opening:

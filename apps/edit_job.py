@@ -35,7 +35,7 @@ from mien.runtime.picture import (
     read_picture,
     side_by_side,
 )
-from mien.runtime.target import Target
+from mien.runtime.target import Target, goal_name
 from mien.runtime.timeline import Timeline
 from mien.runtime.video import Progress, VideoOptions, edit_video
 from mien.runtime.whole_file import copy_into
@@ -56,7 +56,7 @@ class EditJob:
     """What to edit and how.
 
     sources: videos, pictures, and folders of them. output: a file or folder, None for beside it.
-    goal: the expression, or a timeline of them. compare: show the original next to the edit.
+    goal: the expression, or a timeline of them; None leaves faces as they are. compare: show the original next to the edit.
     start_s, end_s: the part of a video that is edited. codec: of the written video.
     quality: 0..100; None is 80 for videos, and for pictures what they came with.
     max_memory: bytes that one file may take, by the sizes it states.
@@ -65,7 +65,7 @@ class EditJob:
     """
 
     sources: tuple[Path, ...]
-    goal: Target | Timeline
+    goal: Target | Timeline | None
     output: Path | None = None
     compare: bool = False
     start_s: float | None = None
@@ -86,7 +86,7 @@ class EditJob:
     @property
     def tag(self) -> str:
         """What the names of the results end in."""
-        name = self.goal.name if isinstance(self.goal, Target) else TIMELINE_TAG
+        name = TIMELINE_TAG if isinstance(self.goal, Timeline) else goal_name(self.goal)
         return name + self.variant + COMPARE_TAG * self.compare
 
 
@@ -276,7 +276,7 @@ def _edit_video(
 
 def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str, ...]:
     """The note on a file in which nothing was edited, though it was asked for; else empty."""
-    if changed or (isinstance(job.goal, Target) and job.goal.strength == 0):
+    if changed or not _is_change(job):
         return ()
     if not run.frames:
         return (NO_FRAME,)
@@ -303,9 +303,13 @@ def _left_alone(run: FilterRun) -> tuple[str, ...]:
 
 def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:
     """Whether the bytes of a video in which nothing was edited are all that was asked for."""
-    is_change = not isinstance(job.goal, Target) or job.goal.strength > 0
-    as_it_was = job.codec is None and job.quality is None and not job.compare and is_change
+    as_it_was = job.codec is None and job.quality is None and not job.compare and _is_change(job)
     return as_it_was and source.suffix.lower() == output.suffix.lower()
+
+
+def _is_change(job: EditJob) -> bool:
+    """Whether faces are to be changed at all."""
+    return isinstance(job.goal, Timeline) or (job.goal is not None and job.goal.strength > 0)
 
 
 def _edit_picture(

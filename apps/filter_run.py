@@ -68,7 +68,8 @@ class FaceFilter(Protocol):
 class FilterRun:
     """One file's way through a filter; called with each frame, in order.
 
-    goal: an expression for the whole file, or a timeline, whose times count from the first frame.
+    goal: an expression for the whole file, None for none, or a timeline, whose times count from
+        the first frame.
     start_s, end_s: frames outside, counted likewise, are given back as they are; the edit eases in
         from start_s on and is gone by end_s.
     """
@@ -76,7 +77,7 @@ class FilterRun:
     def __init__(
         self,
         face_filter: FaceFilter,
-        goal: Target | Timeline,
+        goal: Target | Timeline | None,
         *,
         start_s: float | None = None,
         end_s: float | None = None,
@@ -131,7 +132,8 @@ class FilterRun:
     def _target(self, time_s: float) -> Target | None:
         if not self._start_s <= time_s < self._rest_s:
             return None
-        return self._goal if isinstance(self._goal, Target) else self._goal.target_at(time_s)
+        goal = self._goal
+        return goal.target_at(time_s) if isinstance(goal, Timeline) else goal
 
     def _time_s(self, frame: Frame) -> float:
         """Seconds since the first frame."""

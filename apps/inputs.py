@@ -23,7 +23,7 @@ VIDEO_SUFFIXES = frozenset(
 _EMOTION = "|".join(EMOTIONS)
 # Method, GAN and blend as words, the intensity as a number: `in_happy_parts_cyclegan_0.6`.
 OWN_OUTPUT = re.compile(
-    rf"(.+)_(?:{TIMELINE_TAG}|(?:{_EMOTION})|(?:{_EMOTION})\d+(?:-(?:{_EMOTION})\d+)*)"
+    rf"(.+)_(?:{TIMELINE_TAG}|none|(?:{_EMOTION})|(?:{_EMOTION})\d+(?:-(?:{_EMOTION})\d+)*)"
     rf"(?:_(?:[a-z]+|[01](?:\.\d+)?))*?"
     rf"(?:{COMPARE_TAG})?(?:_\d{{1,3}})?"  # the number: of one that was kept beside another
 )

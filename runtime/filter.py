@@ -32,7 +32,7 @@ from mien.runtime.frame import MAX_SIDE_PX, Frame, PixelLayout, Plane, check_fra
 from mien.runtime.landmarks import LandmarkDetector
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods import FaceEditor, Method, MethodOptions, open_method
-from mien.runtime.target import Target, finite_number, parse_target, shortened
+from mien.runtime.target import Target, finite_number, parse_goal, shortened
 from mien.runtime.tracking import Face, SearchEffort, Tracker
 
 STAGES = ("track", "align", "edit", "blend")
@@ -251,7 +251,7 @@ class Filter:
     @target.setter
     def target(self, target: str | Target | None) -> None:
         if isinstance(target, str):
-            target = parse_target(target, self._intensity)
+            target = parse_goal(target, self._intensity)
         given: object = target
         if not isinstance(given, Target | None):
             kind = type(given).__name__

@@ -133,6 +133,11 @@ def parse_goal(text: str, strength: float = 1.0) -> Target | None:
     return parse_target(text, strength)
 
 
+def goal_name(target: Target | None) -> str:
+    """A target's name, fit for a file name; `none` where faces are left as they are."""
+    return "none" if target is None else target.name
+
+
 def parse_target(text: str, strength: float = 1.0) -> Target:
     """The target of `happy` or of a mix such as `happy:0.7+surprised:0.3`.
 

@@ -64,9 +64,9 @@ def bench(
     """Measure the filter stage by stage, and the whole command against a plain transcode."""
     from mien.apps.bench import BenchOutput, BenchPlan, print_bench
     from mien.apps.bench_variants import Variant
-    from mien.runtime.target import parse_target
+    from mien.runtime.target import parse_goal
 
-    parse_target(emotion)
+    parse_goal(emotion)
     plan = BenchPlan(clip, runs, emotion, provider, models, method, gan, blend)
     variants = tuple(Variant.parse(text) for text in beside or ())
     plan = replace(plan, beside=variants, networks=networks, scaling=scaling)

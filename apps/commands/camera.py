@@ -143,6 +143,7 @@ def camera(
         mark=mark,
         seconds=seconds,
         max_memory=parse_memory(max_memory),
+        is_goal_given=emotion is not None,
     )
 
     from mien.apps.camera_run import run_camera
@@ -151,7 +152,7 @@ def camera(
 
 
 def _target(emotion: str | None, intensity: float) -> Target | None:
-    from mien.runtime.target import parse_target
+    from mien.runtime.target import parse_goal
 
     strength = checked_strength(intensity)
-    return None if emotion is None else parse_target(emotion, strength)
+    return None if emotion is None else parse_goal(emotion, strength)

@@ -39,7 +39,7 @@ Emotion = Annotated[
     typer.Option(
         metavar=options.EMOTIONS,
         help="neutral, happy, sad, surprised, fearful, disgusted, angry, contemptuous, "
-        "or a mix such as happy:0.7+surprised:0.3.",
+        "a mix such as happy:0.7+surprised:0.3, or none, which leaves faces as they are.",
     ),
 ]
 Intensity = Annotated[
@@ -58,7 +58,7 @@ TimelineFile = Annotated[
     typer.Option(
         "--timeline",
         metavar="FILE",
-        help="A CSV of time, emotion, intensity, instead of --emotion.",
+        help="A CSV of time, emotion (or none), intensity, instead of --emotion.",
     ),
 ]
 Method = Annotated[
@@ -168,8 +168,8 @@ def _variant(method: str, gan: str | None, blend: str | None, intensity: float) 
 
 def _goal(
     emotion: str | None, timeline: Path | None, intensity: float, *, sample: bool
-) -> Target | Timeline:
-    from mien.runtime.target import parse_target
+) -> Target | Timeline | None:
+    from mien.runtime.target import parse_goal
     from mien.runtime.timeline import read_timeline
 
     strength = checked_strength(intensity)
@@ -179,7 +179,7 @@ def _goal(
         return read_timeline(timeline, strength)
     if emotion is None and not sample:
         raise UsageError("which expression? add --emotion happy (or another), or --timeline FILE")
-    return parse_target(emotion or "happy", strength)
+    return parse_goal(emotion or "happy", strength)
 
 
 def _face(text: str) -> str | int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from mien.engines.errors import UsageError
 from mien.runtime.face_choice import FaceChoice
 from mien.runtime.methods import method_names
-from mien.runtime.target import Target, parse_target
+from mien.runtime.target import Target, parse_goal
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _target(value: object) -> Target | None:
     if value is None or isinstance(value, Target):
         return value
     if isinstance(value, str):
-        return parse_target(value)
+        return parse_goal(value)
     raise UsageError(f"a target is an emotion, a mix or nothing, not {value!r}")
 
 

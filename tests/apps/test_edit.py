@@ -85,6 +85,24 @@ def test_a_timeline_steps_from_one_expression_to_the_next(here: Path) -> None:
     assert (here / "in_timeline.mp4").exists()
 
 
+def test_none_leaves_faces_as_they_are_and_does_all_the_rest(here: Path, capsys: Captured) -> None:
+    write_clip(here / "in.mp4")
+    write_picture_file(here / "in.png")
+    makers = Makers()
+    for name in ("in.mp4", "in.png"):
+        assert run(["edit", name, "--emotion", "none", "--compare"], makers) == 0
+        assert run(["edit", name, "--emotion", "None", "-o", f"out{name[2:]}"], makers) == 0
+    assert names(here) == [
+        "in.mp4", "in.png", "in_none_compare.mp4", "in_none_compare.png", "out.mp4", "out.png",
+    ]  # fmt: skip
+    assert all(target is None for made in makers.made for target in made.targets)
+    assert max(edited_brightness(here / "out.mp4")) < 130
+    assert cv2.imread("in_none_compare.png").shape[1] == 2 * cv2.imread("in.png").shape[1]
+    assert "unchanged" not in capsys.readouterr().out
+    # it was asked for, so the clip is encoded as any other is
+    assert Path("out.mp4").read_bytes() != Path("in.mp4").read_bytes()
+
+
 def test_a_timeline_counts_from_the_first_frame_also_in_a_section(here: Path) -> None:
     write_clip(here / "in.mp4")
     (here / "steps.csv").write_text("0,happy\n0.5,none\n0.8,sad\n")
@@ -240,6 +258,8 @@ def test_results_are_told_as_json(here: Path, capsys: Captured) -> None:
 
 def test_names_say_how_it_was_done_and_are_known_as_results(here: Path) -> None:
     write_picture_file(here / "a.png")
+    assert run(["edit", ".", "--emotion", "none"], Makers()) == 0
+    Path("a_none.png").rename("a_none_2.png")
     ways = (
         ["--method", "parts", "--gan", "cyclegan", "--blend", "paste"],
         ["--method", "face", "--intensity", "0.6", "--compare"],
@@ -247,6 +267,7 @@ def test_names_say_how_it_was_done_and_are_known_as_results(here: Path) -> None:
     for way in ways:
         assert run(["edit", ".", "--emotion", "happy", *way], Makers()) == 0
     expected = ["a.png", "a_happy_face_0.6_compare.png", "a_happy_parts_cyclegan_paste.png"]
+    expected.append("a_none_2.png")
     assert names(here) == expected
 
 

@@ -16,6 +16,8 @@ def test_settings_begin_as_given_and_change_together() -> None:
     assert state == controls.snapshot()
     assert (state.target, state.face, state.mark) == (parse_target("sad", 0.5), "2", True)
     assert controls.update(target=None).target is None
+    assert controls.update(target="happy").target == parse_target("happy")
+    assert controls.update(target="none").target is None
 
 
 def test_the_version_grows_with_a_change_only() -> None:
