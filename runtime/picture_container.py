@@ -26,6 +26,7 @@ class Container:
     progressive: whether a JPEG is progressive.
     whole: False where the file ends before the picture does.
     damaged: whether some of the metadata is, and does not come along.
+    left_out: what does not come along since it shows or claims the picture as it was.
     pixel_bytes: of one decoded pixel.
     working_bytes: what the decoder holds besides the file and the pixels.
     """
@@ -42,6 +43,7 @@ class Container:
     progressive: bool = False
     whole: bool = True
     damaged: bool = False
+    left_out: tuple[str, ...] = ()
     pixel_bytes: int = 4
     working_bytes: int = 0
 

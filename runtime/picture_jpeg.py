@@ -17,16 +17,28 @@ from mien.runtime.picture_container import (
     Container,
     exif_orientation,
 )
+from mien.runtime.picture_metadata import (
+    EXTENDED,
+    FURTHER,
+    THUMBNAIL,
+    Cleaned,
+    behind_the_end,
+    has_picture,
+    named,
+    plain_exif,
+    plain_photoshop,
+    plain_xmp,
+)
 
-# APPn of JPEG that speak of the picture and not of how it is packed: JFIF (density), Exif and XMP,
-# ICC, IPTC. APP2 may also index further pictures behind this one (MPF), which do not come along.
-JPEG_KEPT = {
-    0xE0: (b"JFIF\x00",),
-    0xE1: (b"",),
-    0xE2: (b"ICC_PROFILE\x00",),
-    0xED: (b"",),
-    0xFE: (b"",),
-}
+# Segments that speak of the picture and not of how it is packed.
+JFIF, JFXX = b"JFIF\x00", b"JFXX\x00"
+XMP_HEADER, EXTENDED_XMP = (
+    b"http://ns.adobe.com/xap/1.0/\0",
+    b"http://ns.adobe.com/xmp/extension/\0",
+)
+ICC_HEADER, MPF_HEADER, PHOTOSHOP = b"ICC_PROFILE\x00", b"MPF\x00", b"Photoshop 3.0\0"
+APP0, APP1, APP2, APP13, COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
+MOST_PAYLOAD = 65_533  # bytes of a segment
 STANDALONE_MARKERS = frozenset([0x01, *range(0xD0, 0xD8)])
 # The Huffman-coded 8-bit frames: baseline, extended, progressive.
 SOF_READABLE = frozenset([0xC0, 0xC1, 0xC2])
@@ -150,11 +162,72 @@ class _Header:
         return -(-self.width // (8 * x)) * -(-self.height // (8 * y))
 
 
+class _Metadata:
+    """The segments of metadata to carry over, without what shows the picture as it was.
+
+    APP2 may also index further pictures behind this one (MPF), which do not come along.
+    """
+
+    def __init__(self) -> None:
+        self.orientation = 0
+        self.left_out: list[str] = []
+        self._kept: list[tuple[int, bytes]] = []
+        self._resources = b""
+
+    def take(self, marker: int, payload: bytes) -> None:
+        """Look at a segment, and keep of it what may be kept."""
+        if marker == APP0 and payload.startswith(JFIF):
+            has_thumbnail = len(payload) >= 14 and payload[12] * payload[13] > 0
+            self._keep(marker, b"", Cleaned(payload[:12] + b"\0\0", (THUMBNAIL,) * has_thumbnail))
+        elif marker == APP0 and payload.startswith(JFXX):
+            self.left_out.append(THUMBNAIL)
+        elif marker == APP1 and payload.startswith(EXIF_HEADER):
+            exif = payload[len(EXIF_HEADER) :]
+            self.orientation = self.orientation or exif_orientation(exif)
+            self._keep(marker, EXIF_HEADER, plain_exif(exif))
+        elif marker == APP1 and payload.startswith(XMP_HEADER):
+            self._keep(marker, XMP_HEADER, plain_xmp(payload[len(XMP_HEADER) :]))
+        elif marker == APP1 and payload.startswith(EXTENDED_XMP):
+            self.left_out.append(EXTENDED)
+        elif marker == APP2 and payload.startswith(MPF_HEADER):
+            self.left_out.append(FURTHER)
+        elif marker == APP13 and payload.startswith(PHOTOSHOP):
+            if not self._resources:
+                self._kept.append((APP13, b""))
+            self._resources += payload[len(PHOTOSHOP) :]
+        elif marker == COMMENT or (marker == APP2 and payload.startswith(ICC_HEADER)):
+            self._keep(marker, b"", Cleaned(payload if not has_picture(payload) else b""))
+
+    def _keep(self, marker: int, header: bytes, cleaned: Cleaned) -> None:
+        self.left_out += cleaned.left_out
+        if cleaned.block:
+            self._kept.append((marker, header + cleaned.block))
+
+    def segments(self) -> tuple[bytes, ...]:
+        """What is kept, in order; Photoshop's resources, which may be spread over several, once."""
+        resources = plain_photoshop(self._resources)
+        self.left_out += resources.left_out
+        step = MOST_PAYLOAD - len(PHOTOSHOP)
+        segments = []
+        for marker, payload in self._kept:
+            if marker != APP13:
+                segments.append(_segment_bytes(marker, payload))
+                continue
+            for at in range(0, len(resources.block), step):
+                part = resources.block[at : at + step]
+                segments.append(_segment_bytes(APP13, PHOTOSHOP + part))
+        return tuple(segments)
+
+
+def _segment_bytes(marker: int, payload: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
 def read_jpeg(data: bytes) -> Container:
     """What a JPEG file declares. Raises VideoError (without the file's name)."""
     header: _Header | None = None
-    metadata: list[bytes] = []
-    orientation, luma_sum, scans, whole = 0, 0, 0, False
+    metadata = _Metadata()
+    luma_sum, scans, whole = 0, 0, False
     for segment in _segments(data):
         marker, payload = segment.marker, data[segment.payload : segment.end]
         scans += marker == SOS
@@ -167,10 +240,10 @@ def read_jpeg(data: bytes) -> Container:
             raise VideoError("is a JPEG without a frame header")
         elif marker == 0xDB:
             luma_sum = _luma_table_sum(payload[:MOST_TABLES]) or luma_sum
-        elif not scans and marker in JPEG_KEPT and payload.startswith(JPEG_KEPT[marker]):
-            metadata.append(data[segment.start : segment.end])
-            if marker == 0xE1 and payload.startswith(EXIF_HEADER) and not orientation:
-                orientation = exif_orientation(payload[len(EXIF_HEADER) :])
+        elif not scans:
+            metadata.take(marker, payload)
+        if whole:
+            metadata.left_out.append(behind_the_end(data[segment.end :]))
     assert header is not None  # there is a scan
     if scans > MAX_SCANS:
         raise VideoError(f"is a JPEG of {scans:,} scans; up to {MAX_SCANS} are decoded")
@@ -181,13 +254,14 @@ def read_jpeg(data: bytes) -> Container:
         "jpeg",
         header.width,
         header.height,
-        orientation or 1,
-        tuple(metadata),
+        metadata.orientation or 1,
+        metadata.segments(),
         channels,
         quality=_quality(luma_sum) if luma_sum else 0,
         subsampling_xy=header.sampling_xy[0] if channels == 3 else (1, 1),
         progressive=header.marker == 0xC2,
         whole=whole,
+        left_out=named([name for name in metadata.left_out if name]),
         pixel_bytes=channels,
         working_bytes=2 * 64 * header.blocks() if in_steps else 0,
     )
@@ -224,7 +298,7 @@ def plain_jpeg(data: bytes) -> PlainJpeg:
             header = _Header.of(marker, payload)
         elif marker == DRI:
             interval = int.from_bytes(payload[:2], "big")
-        if marker in NEEDED_MARKERS and (marker != 0xE0 or payload.startswith(JPEG_KEPT[0xE0])):
+        if marker in NEEDED_MARKERS and (marker != APP0 or payload.startswith(JFIF)):
             parts.append(data[segment.start : segment.end])
         if marker == SOS:
             assert header is not None  # read_jpeg has checked it

@@ -7,7 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mien.engines.errors import VideoError
-from mien.runtime.picture_container import MAX_PARTS, Container, exif_orientation
+from mien.runtime.picture_container import (
+    EXIF_HEADER,
+    MAX_PARTS,
+    Container,
+    exif_orientation,
+)
+from mien.runtime.picture_metadata import (
+    THUMBNAIL,
+    Cleaned,
+    has_picture,
+    named,
+    plain_exif,
+    plain_photoshop,
+    plain_xmp,
+)
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What a PNG says about its pixels and itself, and what stays true when a face is edited. Palette,
@@ -15,6 +29,8 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = frozenset(
     (b"iCCP", b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI", b"pHYs", b"eXIf", b"tIME")
 ) | frozenset((b"tEXt", b"zTXt", b"iTXt"))
+TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+MOST_TEXT = 16 << 20  # bytes of an inflated text that are looked at
 
 
 MAX_CHUNKS = 1 << 18
@@ -130,6 +146,7 @@ def read_png(data: bytes) -> Container:
     header = _Header.of(data)
     orientation, whole, damaged = 0, False, False
     metadata: list[bytes] = []
+    left_out: list[str] = []
     for name, chunk in _png_chunks(data):
         if name == b"acTL" and int.from_bytes(chunk[8:12], "big") > 1:
             raise VideoError("is an animated PNG; mien edits single pictures and videos")
@@ -139,7 +156,10 @@ def read_png(data: bytes) -> Container:
         if len(metadata) == MAX_PARTS:
             raise VideoError(f"is a PNG with more than {MAX_PARTS:,} chunks of metadata")
         if _is_sound(chunk):
-            metadata.append(bytes(chunk))
+            cleaned = _plain_chunk(name, bytes(chunk[8:-4]))
+            left_out += cleaned.left_out
+            if cleaned.block:
+                metadata.append(png_chunk(name, cleaned.block))
         else:
             damaged = True
         if name == b"eXIf" and not orientation:
@@ -155,9 +175,68 @@ def read_png(data: bytes) -> Container:
         lossless=True,
         whole=whole,
         damaged=damaged,
+        left_out=named(left_out),
         pixel_bytes=decoded * (2 if header.depth == 16 else 1),
         working_bytes=header.data_bytes() * 9 // 8,  # as much as a growing bytearray takes
     )
+
+
+def _plain_chunk(name: bytes, payload: bytes) -> Cleaned:
+    """A chunk of metadata without what shows the picture as it was."""
+    if name not in TEXTS:
+        return plain_exif(payload) if name == b"eXIf" else Cleaned(payload)
+    keyword, _, rest = payload.partition(b"\0")
+    head, text = _text(name, rest)
+    if text is None:
+        return Cleaned(payload)  # what nobody can inflate shows nothing
+    if len(text) > MOST_TEXT:
+        return Cleaned(b"", ("a text that is too long to look into",))
+    if keyword == b"XML:com.adobe.xmp":
+        xmp = plain_xmp(text)
+        if not xmp.left_out:
+            return Cleaned(payload)
+        # stored without compression, which readers of XMP prefer
+        whole = keyword + b"\0" + b"\0\0" + head[2:] + xmp.block
+        return Cleaned(whole if xmp.block else b"", xmp.left_out)
+    left_out = _shown_by(keyword, text)
+    return Cleaned(b"" if left_out else payload, left_out)
+
+
+def _text(name: bytes, rest: bytes) -> tuple[bytes, bytes | None]:
+    """What stands before the text of a chunk, and the text, None where it cannot be inflated."""
+    if name == b"tEXt":
+        return b"", rest
+    if name == b"zTXt":
+        return rest[:1], _inflated_text(rest[1:])
+    language = rest.find(b"\0", 2)
+    start = rest.find(b"\0", language + 1) + 1
+    if len(rest) < 4 or language < 0 or not start:
+        return b"", rest
+    return rest[:start], _inflated_text(rest[start:]) if rest[0] else rest[start:]
+
+
+def _inflated_text(packed: bytes) -> bytes | None:
+    try:
+        return zlib.decompressobj().decompress(packed, MOST_TEXT + 1)
+    except zlib.error:
+        return None
+
+
+def _shown_by(keyword: bytes, text: bytes) -> tuple[str, ...]:
+    """What of the picture a text shows; ImageMagick writes EXIF and more as one, in digits."""
+    block = text
+    if keyword.startswith(b"Raw profile type "):
+        digits = b"".join(text.split(b"\n")[3:])
+        try:
+            block = bytes.fromhex(digits.decode("ascii"))
+        except ValueError:
+            block = text
+        for clean in (plain_exif, plain_xmp, plain_photoshop):
+            start = len(EXIF_HEADER) if block.startswith(EXIF_HEADER) else 0
+            left_out = clean(block[start:]).left_out
+            if left_out:
+                return left_out
+    return (THUMBNAIL,) if has_picture(block) else ()
 
 
 @dataclass(frozen=True, slots=True)

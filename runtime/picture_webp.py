@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mien.engines.errors import VideoError
 from mien.runtime.picture_container import EXIF_HEADER, MAX_PARTS, Container, exif_orientation
+from mien.runtime.picture_metadata import Cleaned, named, plain_exif, plain_xmp
 
 PICTURE_CHUNKS = (b"VP8 ", b"VP8L")
 ALPHA_FLAG = 0x10
@@ -28,6 +29,7 @@ def read_webp(data: bytes) -> Container:
     sizes: list[tuple[int, int]] = []
     orientation, lossless, has_alpha = 0, False, False
     metadata: list[bytes] = []
+    left_out: list[str] = []
     for name, payload in _webp_chunks(data):
         if name in (b"ANIM", b"ANMF") or (name == b"VP8X" and payload[:1] and payload[0] & 2):
             raise VideoError("is an animated WebP; mien edits single pictures and videos")
@@ -36,7 +38,10 @@ def read_webp(data: bytes) -> Container:
             lossless = lossless or name == b"VP8L"
             has_alpha = has_alpha or _has_alpha(name, payload)
         elif name in (b"ICCP", b"EXIF", b"XMP "):
-            metadata.append(_webp_chunk(name, payload))
+            cleaned = _plain(name, bytes(payload))
+            left_out += cleaned.left_out
+            if cleaned.block:
+                metadata.append(_webp_chunk(name, cleaned.block))
             if name == b"EXIF" and not orientation:
                 orientation = exif_orientation(bytes(payload).removeprefix(EXIF_HEADER))
     if not sizes:
@@ -55,9 +60,21 @@ def read_webp(data: bytes) -> Container:
         tuple(metadata),
         lossless=lossless,
         whole=_is_whole(data),
+        left_out=named(left_out),
         pixel_bytes=4 if has_alpha else 3,
         working_bytes=(4 if lossless else 2) * width * height,
     )
+
+
+def _plain(name: bytes, payload: bytes) -> Cleaned:
+    """A chunk of metadata without what shows the picture as it was."""
+    if name == b"XMP ":
+        return plain_xmp(payload)
+    if name != b"EXIF":
+        return Cleaned(payload)
+    header = EXIF_HEADER if payload.startswith(EXIF_HEADER) else b""
+    exif = plain_exif(payload[len(header) :])
+    return Cleaned(header + exif.block, exif.left_out)
 
 
 def _is_whole(data: bytes) -> bool:
