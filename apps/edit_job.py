@@ -10,9 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from mien.apps.filter_run import FaceFilter, FilterRun
 from mien.apps.inputs import (
     COMPARE_TAG,
+    PREVIEW_SUFFIX,
+    PREVIEW_SUFFIXES,
     TIMELINE_TAG,
     Found,
     check_output,
@@ -21,6 +25,7 @@ from mien.apps.inputs import (
     output_name,
     output_path,
     prepare_folder,
+    time_tag,
 )
 from mien.engines.errors import MienError, UsageError, VideoError
 from mien.engines.limits import MAX_MEMORY
@@ -38,6 +43,8 @@ from mien.runtime.picture import (
 from mien.runtime.target import Target, goal_name
 from mien.runtime.timeline import Timeline
 from mien.runtime.video import Progress, VideoOptions, edit_video
+from mien.runtime.video.moment import encode_plain, read_moment
+from mien.runtime.video.planes import frame_from_av
 from mien.runtime.whole_file import copy_into
 
 DEFAULT_VIDEO_QUALITY = 80
@@ -56,12 +63,14 @@ class EditJob:
     """What to edit and how.
 
     sources: videos, pictures, and folders of them. output: a file or folder, None for beside it.
-    goal: the expression, or a timeline of them; None leaves faces as they are. compare: show the original next to the edit.
+    goal: the expression, or a timeline of them; None leaves faces as they are. compare: show the
+    original next to the edit.
     start_s, end_s: the part of a video that is edited. codec: of the written video.
     quality: 0..100; None is 80 for videos, and for pictures what they came with.
     max_memory: bytes that one file may take, by the sizes it states.
     variant: what the names of the results say of how it was done, where that is not the default.
     recursive: whether the folders in a folder are edited too. dry_run: only say what would be done.
+    at_s: a time of a video; only a picture of it is made.
     """
 
     sources: tuple[Path, ...]
@@ -77,6 +86,7 @@ class EditJob:
     variant: str = ""
     recursive: bool = False
     dry_run: bool = False
+    at_s: float | None = None
 
     @property
     def is_many(self) -> bool:
@@ -87,7 +97,13 @@ class EditJob:
     def tag(self) -> str:
         """What the names of the results end in."""
         name = TIMELINE_TAG if isinstance(self.goal, Timeline) else goal_name(self.goal)
-        return name + self.variant + COMPARE_TAG * self.compare
+        at = "" if self.at_s is None else f"_{time_tag(self.at_s)}"
+        return name + self.variant + COMPARE_TAG * self.compare + at
+
+    @property
+    def suffix(self) -> str | None:
+        """What the names of the results end in, None for what their sources do."""
+        return None if self.at_s is None else PREVIEW_SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +175,7 @@ def _steps(job: EditJob, display: Display) -> list[tuple[Path, Path]]:
     """Each file to edit and the name of its result; folders for the results are made."""
     if not job.is_many:
         source = job.sources[0]
-        return [(source, output_path(source, job.output, job.tag))]
+        return [(source, output_path(source, job.output, job.tag, suffix=job.suffix))]
     if not job.dry_run:
         prepare_folder(job.output)
     steps = []
@@ -174,7 +190,7 @@ def _steps(job: EditJob, display: Display) -> list[tuple[Path, Path]]:
                 folder = folder / file.parent.relative_to(source)
                 if not job.dry_run:
                     prepare_folder(folder)
-            name = output_name(file, job.tag)
+            name = output_name(file, job.tag, suffix=job.suffix)
             steps.append((file, file.with_name(name) if folder is None else folder / name))
     return steps
 
@@ -224,6 +240,8 @@ def _edit_one(
     job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], display: Display
 ) -> int:
     edit = _edit_picture if is_picture(source) else _edit_video
+    if job.at_s is not None:
+        edit = _preview
     try:
         check_source(source)
         result = edit(job, source, output, opened, display)
@@ -305,6 +323,47 @@ def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:
     """Whether the bytes of a video in which nothing was edited are all that was asked for."""
     as_it_was = job.codec is None and job.quality is None and not job.compare and _is_change(job)
     return as_it_was and source.suffix.lower() == output.suffix.lower()
+
+
+def _preview(
+    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], _display: Display
+) -> Result:
+    """One picture of a video, edited as the video would be."""
+    assert job.at_s is not None
+    if is_picture(source):
+        raise UsageError(f"{source} is a picture; --at needs a video")
+    if output.suffix.lower() not in PREVIEW_SUFFIXES:
+        raise UsageError(f"--at makes a picture, .png, .jpg or .webp, which {output} is not")
+    started, at_s = time.perf_counter(), job.at_s
+    moment = run_aside(lambda: read_moment(source, at_s, max_memory=job.max_memory))
+    frames = [frame_from_av(picture) for picture in moment.pictures]
+    decoded = time.perf_counter()
+    run = FilterRun(opened.result(), job.goal)
+    edited = run_aside(lambda: run.moment(frames, moment.times_s))
+    filtered = time.perf_counter()
+    pictures = [moment.picture(edited, frames[-1])]
+    if job.compare:
+        pictures.insert(0, moment.picture(frames[-1], frames[-1]))
+    encoded = encode_plain(np.hstack(pictures), output.suffix, job.quality)
+    with PartialFile(output, overwrite=job.overwrite) as part:
+        part.write(encoded)
+        part.publish()
+    done = time.perf_counter()
+    unchanged = _why_unchanged(job, run, changed=edited is not frames[-1])
+    return Result(
+        source,
+        output,
+        frames=1,
+        faces=run.faces,
+        wall_s=done - started,
+        stages=(
+            ("decode", 1000 * (decoded - started)),
+            *run.stage_ms.items(),
+            ("encode", 1000 * (done - filtered)),
+        ),
+        notes=(*unchanged, *_left_alone(run), *moment.notes),
+        still=True,
+    )
 
 
 def _is_change(job: EditJob) -> bool:

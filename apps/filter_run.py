@@ -19,6 +19,9 @@ STILL_PASSES = 3
 # A section begins and ends gently: the filter is at rest this long before it, and told to rest this
 # long before its end.
 LEAD_S, FADE_S = 0.2, 0.6
+# A preview begins so long before its first frame, which it shows for it, so that all has settled.
+LEADS_S = (1.2, 0.8, 0.4)
+MICRO = 1_000_000
 
 
 class StageTimes(Protocol):
@@ -129,11 +132,29 @@ class FilterRun:
                 edited = frame
         return edited
 
+    def moment(self, frames: Sequence[Frame], times_s: Sequence[float]) -> Frame:
+        """The last of some frames in a row edited, with what eases over time as it would be then.
+
+        times_s: when each is shown, from the first frame of the clip on.
+        """
+        self._start_s = -math.inf
+        early = [(frames[0], times_s[0] - lead_s) for lead_s in LEADS_S]
+        edited = frame = frames[-1]
+        for frame, time_s in (*early, *zip(frames, times_s, strict=True)):
+            # what is counted is the last one alone
+            self.left_alone.clear()
+            self.frames = self.frames_without_chosen = 0
+            self._zero_s = 0.0
+            shown = replace(frame, pts=round(time_s * MICRO), time_base=Fraction(1, MICRO))
+            edited = self(shown)
+            edited = frame if edited is shown else edited
+        return edited
+
     def _target(self, time_s: float) -> Target | None:
         if not self._start_s <= time_s < self._rest_s:
             return None
         goal = self._goal
-        return goal.target_at(time_s) if isinstance(goal, Timeline) else goal
+        return goal.target_at(max(0.0, time_s)) if isinstance(goal, Timeline) else goal
 
     def _time_s(self, frame: Frame) -> float:
         """Seconds since the first frame."""

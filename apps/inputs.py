@@ -17,6 +17,8 @@ SAMPLE = Path(__file__).parent / "sample" / "sample.mp4"
 SAMPLE_STEM = "mien-sample"
 TIMELINE_TAG = "timeline"
 COMPARE_TAG = "_compare"
+PREVIEW_SUFFIX = ".png"
+PREVIEW_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp"))
 VIDEO_SUFFIXES = frozenset(
     (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg")
 ) | frozenset((".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".webm", ".wmv", ".y4m"))
@@ -25,21 +27,34 @@ _EMOTION = "|".join(EMOTIONS)
 OWN_OUTPUT = re.compile(
     rf"(.+)_(?:{TIMELINE_TAG}|none|(?:{_EMOTION})|(?:{_EMOTION})\d+(?:-(?:{_EMOTION})\d+)*)"
     rf"(?:_(?:[a-z]+|[01](?:\.\d+)?))*?"
-    rf"(?:{COMPARE_TAG})?(?:_\d{{1,3}})?"  # the number: of one that was kept beside another
+    rf"(?:{COMPARE_TAG})?(?P<at>_(?:\d+-)?\d+-\d\d(?:\.\d+)?)?"  # the time: of a preview
+    rf"(?:_\d{{1,3}})?"  # the number: of one that was kept beside another
 )
 
 
-def output_name(source: Path, tag: str) -> str:
-    """The name of the result of `source`: `in.mp4` with the tag `happy` is `in_happy.mp4`."""
-    return f"{source.stem}_{tag}{source.suffix}"
+def output_name(source: Path, tag: str, *, suffix: str | None = None) -> str:
+    """The name of the result of `source`: `in.mp4` with the tag `happy` is `in_happy.mp4`.
+
+    suffix: another than the source's.
+    """
+    return f"{source.stem}_{tag}{source.suffix if suffix is None else suffix}"
 
 
-def output_path(source: Path, output: Path | None, tag: str) -> Path:
+def time_tag(seconds: float) -> str:
+    """A time as names of files have it: `0-05`, `1-02.5`, `1-00-02`."""
+    whole, part = divmod(round(seconds * 1000), 1000)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours}-{minutes:02d}" if hours else f"{minutes}"
+    return f"{clock}-{rest:02d}" + (f".{part:03d}".rstrip("0") if part else "")
+
+
+def output_path(source: Path, output: Path | None, tag: str, *, suffix: str | None = None) -> Path:
     """Where the result of one file goes: `output`, or into that folder, or beside the source."""
     if output is None:
-        return source.with_name(output_name(source, tag))
+        return source.with_name(output_name(source, tag, suffix=suffix))
     if output.is_dir():
-        return output / output_name(source, tag)
+        return output / output_name(source, tag, suffix=suffix)
     return output
 
 
@@ -108,10 +123,11 @@ def without_own_outputs(files: Iterable[Path]) -> list[Path]:
     """`files` less those named like the result of another of them."""
     files = list(files)
     names = {file.name for file in files}
+    stems = {file.stem for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
     kept = []
     for file in files:
         own = OWN_OUTPUT.fullmatch(file.stem)
-        if not own or own[1] + file.suffix not in names:
+        if not own or not (stems if own["at"] else names) & {own[1], own[1] + file.suffix}:
             kept.append(file)
     return kept
 

@@ -97,6 +97,14 @@ Quality = Annotated[
         show_default=False,
     ),
 ]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="T",
+        help="Only make one picture, of this moment: IN_happy_0-05.png, or OUT.",
+    ),
+]
 Recursive = Annotated[
     bool, typer.Option("--recursive", help="Edit what the folders in a folder hold, too.")
 ]
@@ -116,6 +124,7 @@ def edit(
     compare: Compare = False,
     start: Start = None,
     end: End = None,
+    at: At = None,
     timeline: TimelineFile = None,
     method: Method = "warp",
     gan: Gan = None,
@@ -150,9 +159,10 @@ def edit(
         variant=_variant(method, gan, blend, intensity),
         recursive=recursive,
         dry_run=dry_run,
+        at_s=_moment(at, start, end, codec),
     )
     if not sources and output is None:
-        job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{SAMPLE.suffix}"))
+        job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{job.suffix or SAMPLE.suffix}"))
     settings = FilterSettings(_face(face), provider, models, method, gan, blend)
     make_filter: FilterMaker = context.obj
     display = JsonDisplay() if as_json else display_for_terminal()
@@ -188,6 +198,12 @@ def _face(text: str) -> str | int:
     if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS:
         return int(text)
     raise UsageError(f"--face must be all, largest or a number, not {text[:40]!r}")
+
+
+def _moment(at: str | None, start: str | None, end: str | None, codec: str | None) -> float | None:
+    if at is not None and (start, end, codec) != (None, None, None):
+        raise UsageError("--at makes one picture; leave out --from, --to and --codec")
+    return _time(at, "--at")
 
 
 def _time(text: str | None, option: str) -> float | None:
