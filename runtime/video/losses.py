@@ -82,10 +82,13 @@ class Losses:
         self._given_up = 0
         self.packets = self.errors = self.corrupt_packets = self.damaged = 0
 
-    def note_packet(self, packet: Packet[Any]) -> None:
-        """Take down a packet that goes to the decoder."""
+    def note_packet(self, packet: Packet[Any], *, is_joint: bool = False) -> None:
+        """Take down a packet that goes to the decoder.
+
+        is_joint: two recordings are joined there, and the times of the second one were moved.
+        """
         self.packets += 1
-        self._note_corrupt(packet)
+        self._note_corrupt(packet, is_joint=is_joint)
         if packet.is_discard:  # by an edit list, or by a time that nothing shows
             self._given_up += _is_absurd(packet)
             return
@@ -145,7 +148,7 @@ class Losses:
         """Whether every picture follows the one before by the same time, as far as is known."""
         return self._steps is None or self._steps.is_regular
 
-    def _note_corrupt(self, packet: Packet[Any]) -> None:
+    def _note_corrupt(self, packet: Packet[Any], *, is_joint: bool) -> None:
         """Count packets that lack bytes, but not those before a place where recordings were joined.
 
         The counters of transport packets break there as well; times do only there.
@@ -156,8 +159,8 @@ class Losses:
         if packet.dts is None:
             return
         if self._dts_before is not None:
-            is_joined = not 0 <= packet.dts - self._dts_before < self._joined_ticks
-            if is_joined and self.packets - self._corrupt_at <= _JOINED_PACKETS:
+            is_joint |= not 0 <= packet.dts - self._dts_before < self._joined_ticks
+            if is_joint and self.packets - self._corrupt_at <= _JOINED_PACKETS:
                 self.corrupt_packets -= 1
                 self._corrupt_at = -_JOINED_PACKETS
         self._dts_before = packet.dts

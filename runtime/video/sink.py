@@ -102,6 +102,9 @@ class VideoSink:
             self.abandon()
             raise
         del self._first  # a large one is worth not holding
+        # Only transport streams keep a clock that begins at any time: others count from 0.
+        keeps_clock = self.container.format.name == "mpegts" or not source.has_broadcast_clock
+        self._begin_s = Fraction(0) if keeps_clock else source.begin_s
         self._interleaver = Interleaver(self._mux)
 
     # Opening
@@ -353,14 +356,17 @@ class VideoSink:
         step = 1
         if self._source.rate:
             step = max(1, round(1 / (self._source.rate * self._source.time_base)))
-        pts = picture.pts
-        if pts is None:
-            pts = picture.dts
-        if pts is None:
-            pts = 0 if self._last_pts is None else self._last_pts + step
+        own = picture.pts
+        pts = picture.dts if own is None else own
+        if pts is not None:
+            pts -= round(self._begin_s / self._source.time_base)
+        elif self._last_pts is not None:
+            pts = self._last_pts + step
+        else:
+            pts = 0
         if self._last_pts is not None and pts <= self._last_pts:
-            pts = self._last_pts + 1
-        self._moved_times += pts != picture.pts
+            pts, own = self._last_pts + 1, None
+        self._moved_times += own is None
         picture.pts = pts
         picture.time_base = self._source.time_base
         self._last_pts = pts
@@ -381,6 +387,10 @@ class VideoSink:
         if stream is None:
             return
         packet.stream = stream
+        if self._begin_s and packet.time_base:
+            ticks = round(self._begin_s / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - ticks
+            packet.dts = None if packet.dts is None else packet.dts - ticks
         try:
             self._interleaver.copy(packet)
         except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -14,15 +14,20 @@ from typing import Any, cast
 
 import av
 import av.error
+from av.codec import CodecContext
+from av.codec.context import ThreadType
 from av.container import InputContainer
+from av.format import Flags as FormatFlags
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
 from mien.engines.limits import MAX_MEMORY, check_memory
 from mien.runtime.frame import Frame
-from mien.runtime.video.encoders import frame_bytes
+from mien.runtime.video.clock import SteadyClock
+from mien.runtime.video.encoders import frame_bytes, has_decoder
 from mien.runtime.video.formats import readable_format
 from mien.runtime.video.losses import Losses
 from mien.runtime.video.memory import FOUR_K_PIXELS, IN_FLIGHT, Budget, decoder_frames
@@ -61,6 +66,7 @@ _MAX_PACKETS_UNSHOWN = 20_000  # without a picture that comes of them: the rest 
 _DECODER_THREADS = 2  # more only cost memory: filter and encoder need the other cores
 _ORDINARY_ENCODER_FRAMES = 24  # that x264 holds; with less left than that, one thread decodes
 _MISSING_S = 0.5  # a file may end this much before its header says: audio and video differ
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _CHROMA_LOCATION = re.compile(r"[(, ](topleft|bottomleft|left|center|top|bottom)[,)]")
 
 
@@ -129,6 +135,27 @@ def main_video(container: InputContainer) -> VideoStream | None:
     )
 
 
+def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """The decoder that sees the transparency of VP8 and VP9, None where the stream says of none.
+
+    It lies beside the pictures, as a video of its own; FFmpeg's own decoders pass over it.
+    Raises: VideoError where the decoder that is needed is not there.
+    """
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    codec = stream.codec_context.name
+    if tags.get("alpha_mode") != "1" or codec not in _ALPHA_DECODERS:
+        return None
+    name = _ALPHA_DECODERS[codec]
+    if not has_decoder(name):
+        raise VideoError(
+            f"{stream.container.name} is transparent {codec.upper()}, which only FFmpeg's "
+            f"{name} decodes; the FFmpeg that PyAV has here is without it"
+        )
+    decoder = cast("VideoCodecContext", CodecContext.create(name, "r"))
+    decoder.extradata = stream.codec_context.extradata
+    return decoder
+
+
 def pixel_format(stream: VideoStream) -> str:
     """FFmpeg's name of the stream's pixel format, empty where it is not known.
 
@@ -191,9 +218,10 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         except BaseException:
             self.container.close()
             raise
-        self.stream.thread_type = "AUTO"
-        self.stream.codec_context.thread_count = self.budget.threads
-        self.stream.codec_context.options = {"max_pixels": largest}
+        self._decoder = alpha_decoder(self.stream) or self.stream.codec_context
+        self._decoder.thread_type = ThreadType.AUTO
+        self._decoder.thread_count = self.budget.threads
+        self._decoder.options = {"max_pixels": largest}
         rate = self.stream.average_rate or self.stream.base_rate or None
         self.rate: Fraction | None = as_fraction(rate)
         self.time_base: Fraction = as_fraction(self.stream.time_base) or Fraction(1, 90000)
@@ -203,6 +231,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
             as_fraction(self.stream.average_rate),
             has_index=self._has_index,
         )
+        self._clock = SteadyClock(can_jump=self.has_broadcast_clock)
         self._indexed = sum(1 for entry in self.stream.index_entries if entry.size)
         self._read_errors: list[str] = []
         self._first_s: float | None = None  # when the first packet of the video is shown
@@ -214,6 +243,16 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         """Whether the file lists all its frames: MP4 and AVI do, but for live MP4."""
         names = self.container.format.name.split(",")
         return bool(self.stream.frames) and ("mp4" in names or "avi" in names)
+
+    @property
+    def has_broadcast_clock(self) -> bool:
+        """Whether times do not count from the beginning, and may jump: TS, MPG, VOB."""
+        return bool(int(self.container.format.flags) & cast("int", FormatFlags.ts_discont.value))
+
+    @property
+    def begin_s(self) -> Fraction:
+        """When the first of the streams begins."""
+        return Fraction(self.container.start_time or 0, av.time_base)
 
     @property
     def _is_mov(self) -> bool:
@@ -312,10 +351,11 @@ class VideoSource(AbstractContextManager["VideoSource"]):
     def items(self, *, copies: bool = True) -> Iterator[Picture | Copied]:
         """Pictures in display order and, among them, the packets to copy, in the file's order."""
         unshown = 0
-        for packet in self._packets(list(self.container.streams) if copies else [self.stream]):
+        packets = self._packets(list(self.container.streams) if copies else [self.stream])
+        for packet, is_joint in self._clock.steady(packets):
             if packet.stream_index == self.stream.index:
                 unshown += 1
-                for picture in self._decode(packet):
+                for picture in self._decode(packet, is_joint=is_joint):
                     unshown = 0
                     yield picture
                     del picture  # large ones are not held longer than they are needed
@@ -350,13 +390,13 @@ class VideoSource(AbstractContextManager["VideoSource"]):
                 errors_in_a_row = 0
                 yield packet
 
-    def _decode(self, packet: Packet[Any]) -> Iterator[Picture]:
-        self._losses.note_packet(packet)
+    def _decode(self, packet: Packet[Any], *, is_joint: bool) -> Iterator[Picture]:
+        self._losses.note_packet(packet, is_joint=is_joint)
         self._note_end(packet)
         if self._first_s is None and packet.pts is not None:
             self._first_s = float(packet.pts * self.time_base)
         try:
-            pictures = self.stream.decode(packet)
+            pictures = self._decoder.decode(packet)
         except (av.error.FFmpegError, OSError):
             self._losses.note_error()
             return
@@ -368,7 +408,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         for _ in range(_MAX_ERRORS_IN_A_ROW):
             self._check()
             try:
-                pictures = self.stream.decode(None)
+                pictures = self._decoder.decode(None)
             except av.error.EOFError:
                 return
             except (av.error.FFmpegError, OSError):
@@ -455,11 +495,14 @@ class VideoSource(AbstractContextManager["VideoSource"]):
     def _missing_s(self) -> float:
         """How much earlier the file ends than its header says, in seconds."""
         stream, container = self.stream, self.container
+        if self._clock.jumps:  # the duration is what the times make that are no longer those
+            return 0.0
         if stream.duration is not None:
             if stream.frames and self._losses.packets >= stream.frames:
                 return 0.0
             # Without a count of frames, as in live MP4, the duration reaches from 0 to the end.
-            start = float((stream.start_time or 0) * self.time_base) if stream.frames else 0.0
+            is_from_start = bool(stream.frames) or self.has_broadcast_clock
+            start = float((stream.start_time or 0) * self.time_base) if is_from_start else 0.0
             return start + float(stream.duration * self.time_base) - self._video_end_s
         if container.duration is None:
             return 0.0
