@@ -139,24 +139,20 @@ class _Canvas:
             return
         steps = self._frame.planes[component.indices[0]].subsampling_xy
         strips = whole.strips()
-        below = {index: self._below(index, strips) for index in component.indices}
+        below = {index: self._before(index) for index in component.indices}
         for region in strips:
             lens = _Lens.of(field, region, steps)
             gain = None if field.gain is None else region.show(field.gain) + np.float32(1)
             for index in component.indices:
-                samples = region.of(below[index], lens.margin if lens else 0)
-                shown = self._values(samples)
+                shown = self._values(below[index].of(region, lens.margin if lens else 0))
                 if lens is not None:
                     shown = lens.remap(shown, sharp=component.white is not None)
                 if gain is not None:
                     shown = _scaled(shown, gain, component.zero)
                 self._write(index, region, shown)
 
-    def _below(self, index: int, strips: list[Region]) -> np.ndarray:
-        """The samples of a plane before this field: a strip looks at what others are painted on."""
-        if index not in self._copies:
-            return self._frame.planes[index].samples
-        return self._samples(index).copy() if len(strips) > 1 else self._samples(index)
+    def _before(self, index: int) -> _Before:
+        return _Before(self._copies.get(index, self._frame.planes[index].samples))
 
     def _paint_patch(self, component: _Component, field: Field, patch: Patch) -> None:
         region = self._region(component.indices[0], field, patch.box)
@@ -284,6 +280,28 @@ class _Canvas:
             target[...] = shown
         else:
             target[..., channels] = shown[..., channels]
+
+
+class _Before:
+    """The samples of a plane before a field is painted on it, strip by strip from the top.
+
+    A strip also looks at rows that the one above it is painted on; only those are kept.
+    """
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self._samples = samples
+        self._kept: np.ndarray | None = None
+
+    def of(self, region: Region, margin: int) -> np.ndarray:
+        """The samples of the next strip, and `margin` more around it where there are any."""
+        shown = region.of(self._samples, margin)
+        above = min(region.y0, margin)
+        if self._kept is not None:
+            shown = shown.copy()
+            shown[above - len(self._kept) : above] = self._kept
+        end = above + region.size_wh[1]
+        self._kept = shown[max(0, end - margin) : end].copy()
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
