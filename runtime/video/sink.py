@@ -39,7 +39,14 @@ from mien.runtime.video.encoders import (
 from mien.runtime.video.formats import format_layout
 from mien.runtime.video.interleave import Interleaver
 from mien.runtime.video.memory import Plan, Thrift
-from mien.runtime.video.planes import reinterpreted, side_data
+from mien.runtime.video.mpeg import (
+    FRAME_COUNTERS,
+    CountedFrames,
+    rate_note,
+    shape_note,
+    stream_rate,
+)
+from mien.runtime.video.planes import as_fraction, reinterpreted, side_data
 from mien.runtime.video.source import METADATA_ERRORS, VideoSource, chroma_location, reason
 from mien.runtime.video.values import VideoOptions
 from mien.runtime.whole_file import copy_into
@@ -54,6 +61,7 @@ _UNFIT_FOR_AVI = frozenset({"aac", "ac3", "eac3", "dca"})
 _SVT_FATAL = "0"  # SVT-AV1's level of messages
 _LEFT_OUT_SINGLY = 8
 _NOTES = 5  # on streams that are left out: a file may have a thousand
+_WITHOUT_SHAPE = frozenset({"mpegts", "mpeg", "vob", "dvd", "svcd", "vcd", "mpeg2video"})
 _INTERLACED_FLAGS = "+ildct+ilme"
 
 
@@ -126,6 +134,7 @@ class VideoSink:
             self.choice, self.in_flight = choice, plan.in_flight
             self.notes.extend(choice.notes)
             self._note_rounding()
+            self._note_stream()
             return
         assert failed is not None
         raise self._error(failed) from failed
@@ -276,18 +285,22 @@ class VideoSink:
     def _add_video(self, choice: EncoderChoice, thrift: Thrift) -> VideoStream:
         source, first = self._source, self._first
         options = self._encoder_options(choice, thrift)
+        rate, time_base = source.rate, source.time_base
+        if choice.name in FRAME_COUNTERS:
+            rate = stream_rate(choice.name, source.rates)
+            time_base = 1 / rate
         added = self.container.add_stream(
             choice.name,
-            rate=source.rate,
+            rate=rate,
             options=options,
             width=self._size_wh[0],
             height=self._size_wh[1],
-            time_base=source.time_base,
+            time_base=time_base,
         )
         stream = cast("VideoStream", added)
         stream.time_base = source.time_base
         context = stream.codec_context
-        if source.rate is None:
+        if rate is None:
             context.framerate = Fraction(0)  # unknown stays unknown
         context.pix_fmt = choice.pixel_format
         context.flags |= CodecFlags.frame_duration
@@ -298,6 +311,10 @@ class VideoSink:
         ratio = source.stream.sample_aspect_ratio or source.stream.codec_context.sample_aspect_ratio
         if ratio:
             context.sample_aspect_ratio = ratio
+        self._counted = None
+        if choice.name in FRAME_COUNTERS and rate is not None:
+            is_square = choice.name == "mpeg2video" and (not ratio or ratio == 1)
+            self._counted = CountedFrames(source.time_base, rate, is_square=is_square)
         if hasattr(context, "field_order"):  # PyAV 18 and later
             context.field_order = source.stream.codec_context.field_order
         if self.container.format.name == "avi":
@@ -329,11 +346,21 @@ class VideoSink:
         )
         options = thrifty(options, choice.name, thrift, self._options.speed)
         options.update(parameter_option(choice.name, self._first, quality, threads, thrift))
-        if self._first.interlaced_frame:
+        if self._first.interlaced_frame or self._source.is_interlaced:
             options["flags"] = options.get("flags", "") + _INTERLACED_FLAGS
         if location := chroma_location(self._source.container, self._source.stream):
             options["chroma_sample_location"] = location
         return options
+
+    def _note_stream(self) -> None:
+        """Say what MPEG-1 and MPEG-2 cannot state, where the container has no place for it."""
+        name, context = self.choice.name, self.video.codec_context
+        if self._counted is not None and (note := rate_note(name, self._source.rates)):
+            self.notes.append(note)
+        shape = as_fraction(context.sample_aspect_ratio)
+        is_in_stream = self.container.format.name in _WITHOUT_SHAPE
+        if is_in_stream and (note := shape_note(name, self._size_wh, shape)):
+            self.notes.append(note)
 
     def _note_rounding(self) -> None:
         base, own = self._source.time_base, self.video.time_base
@@ -375,9 +402,12 @@ class VideoSink:
         """Takes the next picture, in display order, its time settled. Raises: VideoError."""
         picture.pict_type = 0  # the source's choice of key frames is no order for this encoder
         self._pictures += 1
+        picture = self._in_encoder_format(picture)
+        if self._counted is not None:
+            self._counted.number_into(picture)
         try:
-            for packet in self.video.encode(self._in_encoder_format(picture)):
-                self._interleaver.video(packet)
+            for packet in self.video.encode(picture):
+                self._write(packet)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
 
@@ -406,7 +436,7 @@ class VideoSink:
             for packet in self.video.codec_context.encode_lazy(None):
                 check()
                 packet.stream = self.video
-                self._interleaver.video(packet)
+                self._write(packet)
             self._interleaver.finish()
             self.container.close()
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -416,6 +446,11 @@ class VideoSink:
                 f"{self._moved_times} timestamps were missing or out of order "
                 "and were set to the next free time"
             )
+
+    def _write(self, packet: Packet[Any]) -> None:
+        if self._counted is not None:
+            self._counted.time_into(packet)
+        self._interleaver.video(packet)
 
     def hold_source(self) -> None:
         """Let the finished file hold the source's own bytes. Raises: VideoError."""

@@ -67,6 +67,7 @@ _DECODER_THREADS = 2  # more only cost memory: filter and encoder need the other
 _ORDINARY_ENCODER_FRAMES = 24  # that x264 holds; with less left than that, one thread decodes
 _MISSING_S = 0.5  # a file may end this much before its header says: audio and video differ
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
 _CHROMA_LOCATION = re.compile(r"[(, ](topleft|bottomleft|left|center|top|bottom)[,)]")
 
 
@@ -248,6 +249,20 @@ class VideoSource(AbstractContextManager["VideoSource"]):
     def has_broadcast_clock(self) -> bool:
         """Whether times do not count from the beginning, and may jump: TS, MPG, VOB."""
         return bool(int(self.container.format.flags) & cast("int", FormatFlags.ts_discont.value))
+
+    @property
+    def rates(self) -> list[Fraction | None]:
+        """What its stream says that its rate is, then what the container makes of it."""
+        own = self.stream.codec_context.framerate
+        return [
+            as_fraction(rate) for rate in (own, self.stream.average_rate, self.stream.base_rate)
+        ]
+
+    @property
+    def is_interlaced(self) -> bool:
+        """Whether the stream says that its frames are two fields, each at a time of its own."""
+        order = getattr(self.stream.codec_context, "field_order", 0)  # PyAV 18 and later
+        return int(order) > _PROGRESSIVE
 
     @property
     def begin_s(self) -> Fraction:
