@@ -11,6 +11,7 @@ from typing import Any
 
 from mien.engines.child_process import module_command
 from mien.engines.errors import MienError
+from mien.engines.install import extras_line
 from mien.runtime.profile import FilterProfile, StageTime
 
 MISSING = {  # what a program says where a package of the extra is not there
@@ -136,7 +137,6 @@ def _run(program: str, arguments: Sequence[str]) -> dict[str, Any]:
     for start, package in MISSING.items():
         if said.startswith(start):
             raise TorchMissingError(
-                f"{package} is not installed: pip install 'mien[export]', or leave out "
-                "--beside torch"
+                f"{package} is not installed: {extras_line('export')}, or leave out --beside torch"
             )
     raise MienError(f"PyTorch failed while it was timed: {said.removeprefix('mien: ')}")

@@ -15,6 +15,7 @@ from mien.apps.camera_plan import CameraPlan, PanelPlan
 from mien.apps.settings import FilterMaker
 from mien.apps.signals import Stopped
 from mien.engines.errors import DeviceError, UsageError, VideoError
+from mien.engines.install import extras_line
 from mien.runtime.live.capture import CameraFormat, CaptureOptions, Source, open_source
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import LiveFilter
@@ -23,7 +24,6 @@ from mien.runtime.live.loop import LiveLoop
 if TYPE_CHECKING:
     from mien.apps.panel.server import PanelServer
 
-INSTALL_PANEL = "pip install 'mien[panel]'"
 _TELL_S = 0.5
 _SIGNAL = 128  # a shell's exit status for a signal, less its number
 
@@ -47,7 +47,7 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
             opening.callback(output.close)
         if not opened.outputs and not has_panel:
             is_refused = plan.panel.wanted is False
-            other_way = "leave --no-panel out" if is_refused else INSTALL_PANEL
+            other_way = "leave --no-panel out" if is_refused else extras_line("panel")
             raise DeviceError(
                 f"there is nothing to show the video in: {opened.no_virtual or 'no output'}; "
                 f"or add --record FILE, or {other_way}"
@@ -167,7 +167,8 @@ def _has_panel(plan: PanelPlan) -> bool:
     except ImportError as error:
         if plan.wanted:
             raise DeviceError(
-                f"the panel needs packages that are not installed ({error.name}); {INSTALL_PANEL}"
+                f"the panel needs packages that are not installed ({error.name}); "
+                f"{extras_line('panel')}"
             ) from error
         return False
     return True

@@ -13,7 +13,12 @@ from mien.apps.boundary import EXIT_ERROR
 from mien.apps.checks.cameras import check_cameras, check_permissions
 from mien.apps.checks.codecs import check_codecs
 from mien.apps.checks.finding import Check, Finding, Machine
-from mien.apps.checks.networks import check_filter, check_models, check_providers
+from mien.apps.checks.networks import (
+    check_filter,
+    check_model_tools,
+    check_models,
+    check_providers,
+)
 from mien.apps.checks.panel import check_panel_packages, check_port
 from mien.apps.checks.plans import check_plans
 from mien.apps.checks.tensorrt import check_board, check_tensorrt
@@ -43,8 +48,10 @@ CHECKS: tuple[Check, ...] = (
     check_lock,
     check_panel_packages,
     check_port,
+    check_model_tools,
 )
-COLOURS = {"ok": "green", "warn": "yellow", "bad": "red"}
+COLOURS = {"ok": "green", "missing": "cyan", "warn": "yellow", "bad": "red"}
+MISSING = "missing (optional): "
 
 
 def examine(machine: Machine) -> list[Finding]:
@@ -68,6 +75,8 @@ def _print_lines(findings: list[Finding]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for found in findings:
         colour, text = COLOURS[found.state], escape(one_line(found.text))
-        console.print(f"[{colour}]{found.state:4}[/{colour}]  {found.subject}: {text}")
+        is_missing = found.state == "missing"
+        label, said = ("-", MISSING + text) if is_missing else (found.state, text)
+        console.print(f"[{colour}]{label:4}[/{colour}]  {found.subject}: {said}")
         if found.fix:
             console.print(f"      -> {escape(one_line(found.fix))}")

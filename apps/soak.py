@@ -30,6 +30,7 @@ import typer
 
 from mien.apps.inputs import SAMPLE
 from mien.engines.child_process import module_command
+from mien.engines.install import extras_line
 from mien.runtime.filter import Filter
 from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls
@@ -231,7 +232,7 @@ def main(
         browse(browse_url)
         return
     if panel and not _has_panel():
-        typer.echo("without a browser, for the panel is not installed: pip install 'mien[panel]'")
+        typer.echo(f"without a browser, for the panel is not installed: {extras_line('panel')}")
         panel = False
     with tempfile.TemporaryDirectory() as folder:
         if clip is None:

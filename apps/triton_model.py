@@ -7,7 +7,7 @@ from __future__ import annotations
 
 MODEL = '''"""The filter of mien, its networks run by this server (business logic scripting).
 
-The server's Python needs mien: pip install mien.
+The server's Python needs mien: pip install . in a clone of it, or its wheel.
 """
 
 import numpy as np

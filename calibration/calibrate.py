@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mien.engines.catalog import Catalog, ModelEntry
 from mien.engines.errors import ModelError, UsageError
+from mien.engines.install import packages_line
 
 PRECISIONS = ("fp16", "int8")
 RULES = ("cpu", "tensorrt")
@@ -52,9 +53,9 @@ def calibrate(plan: CalibratePlan) -> Calibrated:
     try:
         making = importlib.import_module("mien.calibration.precision_folder")
     except ModuleNotFoundError as error:
-        raise ModelError(
-            f"calibration needs the package {error.name!r}: pip install 'mien[export]'"
-        ) from error
+        if error.name != "onnx":
+            raise
+        raise ModelError(f"calibration needs the package onnx: {packages_line('onnx')}") from error
     catalog, network = catalog_with(plan)
     made: Calibrated = making.calibrate_into(plan, catalog, network)
     return made

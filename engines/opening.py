@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mien.engines.engine import Engine
 from mien.engines.errors import DeviceError, MienError
+from mien.engines.install import packages_line
 from mien.engines.lazy_engine import GaveUp, LazyEngine
 from mien.engines.network import Network
 from mien.engines.onnx_runtime import OnnxRuntimeEngine, available_providers
@@ -20,8 +21,9 @@ from mien.engines.tensorrt_device import missing_packages
 
 log = logging.getLogger(__name__)
 PACKAGES = {
-    "tensorrt": "tensorrt (pip install tensorrt; on Jetson: sudo apt install python3-libnvinfer)",
-    "pycuda": "pycuda (pip install pycuda)",
+    "tensorrt": f"tensorrt ({packages_line('tensorrt')}; on Jetson: sudo apt install "
+    "python3-libnvinfer)",
+    "pycuda": f"pycuda ({packages_line('pycuda')})",
 }
 
 

@@ -10,6 +10,7 @@ from enum import Enum
 from types import ModuleType
 
 from mien.engines.errors import DeviceError
+from mien.engines.install import packages_line
 
 PC = ("linux", "win32")
 PC_PROCESSORS = ("x86_64", "amd64")
@@ -67,8 +68,8 @@ def import_onnxruntime(module: str = PLAIN) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise DeviceError(
-            f"ONNX Runtime does not start: {' '.join(str(error).split())[:300]}; pip install "
-            "onnxruntime, or use --provider tensorrt where TensorRT is installed"
+            f"ONNX Runtime does not start: {' '.join(str(error).split())[:300]}; "
+            f"{packages_line(PLAIN)}, or use --provider tensorrt where TensorRT is installed"
         ) from error
 
 
@@ -110,7 +111,7 @@ def install_line(
     if system not in provider.systems or (provider.systems == PC and not is_pc):
         return "this machine has no ONNX Runtime with it: use --provider cpu"
     gone = " ".join(dict.fromkeys((PLAIN, provider.package)))
-    return f"pip uninstall -y {gone} && pip install {provider.package}"
+    return f"pip uninstall -y {gone} && {packages_line(provider.package)}"
 
 
 def short_name(ort_name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mien.engines.builder import DeviceMemory
 from mien.engines.errors import DeviceError
+from mien.engines.install import packages_line
 from mien.engines.plan_sidecar import DeviceFacts
 
 OLDEST = (10, 3)  # JetPack 6; strongly typed networks and every call used here are there from then
@@ -60,7 +61,8 @@ class CudaDevice:
         except (ImportError, OSError) as error:
             raise DeviceError(
                 f"pycuda does not start: {' '.join(str(error).split())}; install it again with "
-                "this machine's CUDA: pip install --force-reinstall --no-binary :all: pycuda"
+                "this machine's CUDA: "
+                + packages_line("pycuda", options="--force-reinstall --no-deps --no-binary :all:")
             ) from error
         try:
             self.driver.init()

@@ -11,6 +11,7 @@ from mien.engines.errors import (
     plain_lines,
     short_line,
 )
+from mien.engines.install import extras_line
 from mien.export.options import parse_options
 
 EXTRA = ("torch", "onnx", "onnxscript")
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
 def _tell(error: Exception) -> int:
     message = message_of(error)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRA:
-        message = f"mien export needs {error.name}; pip install 'mien[export]'"
+        message = f"mien export needs {error.name}; {extras_line('export')}"
     elif not isinstance(error, MienError) and is_out_of_memory(error):
         message = "out of memory; try a smaller --size or --batch"
     print(f"mien: {short_line(message)}", file=sys.stderr)  # noqa: T201 - the one line of an error

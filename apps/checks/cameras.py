@@ -24,7 +24,7 @@ def check_cameras(machine: Machine) -> list[Finding]:
         return [
             Finding(
                 "cameras",
-                "warn",
+                "missing",
                 "none found",
                 "plug one in; a file stands in for one: mien camera --source clip.mp4",
             )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mien.apps.checks.finding import Finding, Machine, State
+from mien.engines.install import packages_line
 from mien.runtime.video.encoders import encoder_formats, has_decoder
 
-MEND = "pip install --force-reinstall --no-deps av"
 VITAL = "h264"
 # A codec, its decoders and its encoders, one of each of which is enough.
 CODECS = (
@@ -32,7 +32,15 @@ def check_codecs(_machine: Machine) -> list[Finding]:
         is_vital = name == VITAL
         text = f"{name} cannot be {' or '.join(lacks)}"
         state: State = "bad" if is_vital else "warn"
-        findings.append(Finding("codecs", state, text, MEND, stops_edit=is_vital))
+        findings.append(
+            Finding(
+                "codecs",
+                state,
+                text,
+                packages_line("av", options="--force-reinstall --no-deps"),
+                stops_edit=is_vital,
+            )
+        )
     if whole:
         findings.insert(0, Finding("codecs", "ok", f"read and written: {', '.join(whole)}"))
     return findings

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-State = Literal["ok", "warn", "bad"]
+State = Literal["ok", "missing", "warn", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at.
 
-    subject: what. state: `ok`; `warn`, it works with less; `bad`, it does not work. text: what was
-    found. fix: the line that mends it, empty where nothing is to do. stops_edit: whether
-    `mien edit` cannot run because of it.
+    subject: what. state: `ok`; `missing`, it is not there and need not be; `warn`, it works with
+    less; `bad`, it does not work. text: what was found. fix: the line that mends it, empty where
+    nothing is to do. stops_edit: whether `mien edit` cannot run because of it.
     """
 
     subject: str

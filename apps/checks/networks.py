@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 from mien.apps.checks.finding import Finding, Machine
-from mien.apps.checks.reinstall import mend_models
 from mien.engines import LANDMARKS, Catalog, MienError, Provider
+from mien.engines.catalog import BUNDLED_FOLDER
+from mien.engines.install import extras_line, quoted, reinstall_line, stated_origin
 from mien.engines.onnx_runtime import available_providers
 from mien.engines.providers import AUTO_ORDER, install_line
 from mien.runtime.filter import Filter
 
+MODEL_TOOLS = ("onnx", "onnxscript", "torch")
 GPU_FILES = ("proc/driver/nvidia/version", "dev/nvidia0", "etc/nv_tegra_release")
 
 
@@ -29,6 +34,13 @@ def check_models(machine: Machine) -> list[Finding]:
     return [Finding("models", "ok", f"{len(catalog.entries)} models, all whole")]
 
 
+def mend_models(folder: Path | None) -> str:
+    """The command that writes the models of a folder again; None is the folder of mien itself."""
+    if folder is None or folder.resolve() == BUNDLED_FOLDER.resolve():
+        return reinstall_line(stated_origin())
+    return f"mien export CHECKPOINT --into {quoted(str(folder))}"
+
+
 def check_filter(machine: Machine) -> list[Finding]:
     """Whether the default filter opens, which is what `mien edit` needs."""
     try:
@@ -37,6 +49,18 @@ def check_filter(machine: Machine) -> list[Finding]:
     except (MienError, ImportError) as error:
         return [Finding("filter", "bad", str(error), mend_models(machine.models), stops_edit=True)]
     return [Finding("filter", "ok", f"opens, its networks on {where}")]
+
+
+def check_model_tools(_machine: Machine) -> list[Finding]:
+    """Whether the packages are there that export, audit and calibrate models."""
+    gone = [name for name in MODEL_TOOLS if importlib.util.find_spec(name) is None]
+    if not gone:
+        return [Finding("model tools", "ok", f"{', '.join(MODEL_TOOLS)} are installed")]
+    needs = "mien export needs it" if gone == ["torch"] else "mien export needs them"
+    if "onnx" in gone:
+        needs = "mien audit and mien calibrate need onnx, mien export all"
+    text = f"{', '.join(gone)} not installed; {needs}"
+    return [Finding("model tools", "missing", text, extras_line("export"))]
 
 
 def check_providers(machine: Machine) -> list[Finding]:

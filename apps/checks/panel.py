@@ -6,9 +6,9 @@ import importlib.util
 import socket
 
 from mien.apps.checks.finding import Finding, Machine
+from mien.engines.install import extras_line
 
 PACKAGES = ("starlette", "uvicorn", "websockets", "aiortc")
-INSTALL = "pip install 'mien[panel]'"
 ADDRESS = "127.0.0.1"
 _TRIED = 100
 
@@ -17,7 +17,8 @@ def check_panel_packages(_machine: Machine) -> list[Finding]:
     """Whether what the panel is made with is installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        return [Finding("panel", "bad", f"not installed: {', '.join(missing)}", INSTALL)]
+        text = f"{', '.join(missing)} not installed"
+        return [Finding("panel", "missing", text, extras_line("panel"))]
     return [Finding("panel", "ok", "its packages are installed")]
 
 

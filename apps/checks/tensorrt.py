@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from mien.apps.checks.finding import Finding, Machine
+from mien.engines.install import packages_line
 
 LIBRARY_FOLDERS = ("usr/lib", "usr/lib64", "usr/local/lib", "usr/local/cuda/lib64")
 ARCHITECTURES = ("x86_64-linux-gnu", "aarch64-linux-gnu")
@@ -19,7 +20,6 @@ DRIVER = "proc/driver/nvidia/version"
 POWER = "var/lib/nvpmodel/status"
 POWER_NAMES = "etc/nvpmodel.conf"
 APT_TENSORRT = "sudo apt install tensorrt python3-libnvinfer"
-INSTALL_TENSORRT = "pip install tensorrt pycuda"
 # With it an environment sees the packages of apt.
 NEW_ENVIRONMENT = "python3 -m venv --system-site-packages .venv"
 
@@ -48,15 +48,21 @@ def check_tensorrt(machine: Machine) -> list[Finding]:
     if not has_device:
         return []
     if not libraries and not has_package:
-        fix = APT_TENSORRT if is_board else INSTALL_TENSORRT
-        return [Finding("TensorRT", "warn", "not installed, so --provider cuda or cpu runs", fix)]
+        fix = APT_TENSORRT if is_board else packages_line("tensorrt", "pycuda")
+        return [
+            Finding("TensorRT", "missing", "not installed, so --provider cuda or cpu runs", fix)
+        ]
     if not has_package:
         text = f"{', '.join(libraries)} is there, but not its Python package"
-        fix = f"{APT_TENSORRT} && {NEW_ENVIRONMENT}" if is_board else INSTALL_TENSORRT
+        fix = (
+            f"{APT_TENSORRT} && {NEW_ENVIRONMENT}"
+            if is_board
+            else packages_line("tensorrt", "pycuda")
+        )
         return [Finding("TensorRT", "warn", text, fix)]
     if not _is_installed("pycuda"):
         text = "tensorrt is installed, but not pycuda, which holds its buffers"
-        return [Finding("TensorRT", "warn", text, "pip install pycuda")]
+        return [Finding("TensorRT", "warn", text, packages_line("pycuda"))]
     where = ", ".join(libraries) or "its library came with the package"
     return [Finding("TensorRT", "ok", f"tensorrt and pycuda are installed; {where}")]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mien.apps.checks.finding import Finding, Machine
 from mien.engines.errors import DeviceError
+from mien.engines.install import extras_line
 from mien.runtime.live.loopback import MODULE, RELOAD, loopback_devices
 from mien.runtime.live.virtual_camera import (
     FOURCC,
-    INSTALL_PACKAGE,
     VirtualCamera,
     is_installed,
     missing_driver,
@@ -20,7 +20,7 @@ def check_package(_machine: Machine) -> list[Finding]:
     """Whether pyvirtualcam is installed."""
     if not is_installed():
         text = "pyvirtualcam is not installed"
-        return [Finding("virtual camera package", "bad", text, INSTALL_PACKAGE)]
+        return [Finding("virtual camera package", "missing", text, extras_line("camera"))]
     return [Finding("virtual camera package", "ok", "pyvirtualcam is installed")]
 
 
@@ -31,7 +31,7 @@ def check_driver(machine: Machine) -> list[Finding]:
     missing = missing_driver(machine.root, machine.release)
     if missing is not None:
         text, _, fix = missing.partition("; ")
-        return [Finding("virtual camera driver", "bad", text, fix)]
+        return [Finding("virtual camera driver", "missing", text, fix)]
     names = ", ".join(f"{found.path} ({found.label})" for found in loopback_devices(machine.root))
     return [Finding("virtual camera driver", "ok", f"{MODULE}: {names}")]
 
@@ -44,7 +44,7 @@ def check_exclusive_caps(machine: Machine) -> list[Finding]:
     shared = [str(found.path) for found in devices if found.is_exclusive is False]
     if shared:
         text = f"{', '.join(shared)} has exclusive_caps=0, so Chrome and Zoom do not offer it"
-        return [Finding("exclusive_caps", "bad", text, RELOAD)]
+        return [Finding("exclusive_caps", "warn", text, RELOAD)]
     if not any(found.is_exclusive for found in devices):
         return []
     return [Finding("exclusive_caps", "ok", "set, so browsers offer the virtual camera")]
@@ -74,7 +74,7 @@ def _opened() -> Finding:
         camera = VirtualCamera(PROBE_SIZE, 30.0)
     except DeviceError as error:
         text, _, fix = str(error).rpartition("; ")
-        return Finding(subject, "bad", text, fix)
+        return Finding(subject, "missing", text, fix)
     device = camera.device
     camera.close()
     return Finding(subject, "ok", device)

@@ -57,7 +57,7 @@ def models(folder: options.Models = None) -> None:
 
 
 def export(context: typer.Context) -> None:
-    """Write a PyTorch checkpoint as a model for mien (with the extra mien[export])."""
+    """Write a PyTorch checkpoint as a model for mien (with the extra export)."""
     from mien.apps.export_run import run_export
 
     raise typer.Exit(run_export(context.args))
@@ -72,7 +72,7 @@ def calibrate(
     models: options.Models = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model in FP16 or INT8, where the edit stays as good (with mien[export])."""
+    """Write a model in FP16 or INT8, where the edit stays as good (with the package onnx)."""
     from mien.calibration.calibrate import CalibratePlan, calibrate
 
     made = calibrate(CalibratePlan(model, precision, data, rules, output, models, overwrite))
@@ -83,7 +83,7 @@ def calibrate(
 
 
 def audit(models: AuditedModels = None, as_json: options.AsJson = False) -> None:
-    """Check that TensorRT takes a graph, without a device (with the extra mien[export])."""
+    """Check that TensorRT takes a graph, without a device (with the package onnx)."""
     from mien.apps.audit import print_audit
 
     raise typer.Exit(print_audit(models or [], as_json=as_json))

@@ -15,6 +15,7 @@ from pathlib import Path
 from mien.calibration.audit.finding import Report, refused
 from mien.engines.child_process import module_command
 from mien.engines.errors import UsageError
+from mien.engines.install import packages_line
 
 SECONDS = 60.0  # the slowest of those that are shipped takes two, on two busy cores
 SUFFIX = ".onnx"
@@ -26,7 +27,7 @@ def audit_guarded(path: Path, *, seconds: float = SECONDS) -> Report:
     Raises UsageError where the package onnx is missing.
     """
     if find_spec("onnx") is None:
-        raise UsageError("the audit reads graphs with the package onnx: pip install mien[export]")
+        raise UsageError(f"the audit reads graphs with the package onnx: {packages_line('onnx')}")
     program = module_command("mien.calibration.audit", [str(path)])
     # One thread of BLAS: each more would reserve memory of its own.
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.engines.errors import DeviceError
+from mien.engines.install import extras_line
 from mien.runtime.live.canvas import Canvas, even_size
 from mien.runtime.live.loopback import (
     LOAD,
@@ -26,7 +27,6 @@ from mien.runtime.live.values import LiveFrame
 LOOK_S = 1.0  # between looks at who reads the camera
 LABEL = "mien"
 FOURCC = "YU12"  # planar 4:2:0, as Linux calls it
-INSTALL_PACKAGE = "pip install 'mien[camera]'"
 INSTALL_DRIVER = f"sudo apt install v4l2loopback-dkms && {LOAD}"
 ADD = f"sudo modprobe -r {MODULE} && {LOAD.replace('devices=1', 'devices=2')}"
 JOIN_VIDEO = "sudo usermod -a -G video $USER, then log out and in"
@@ -112,7 +112,7 @@ class VirtualCamera(ThreadedOutput):
             import pyvirtualcam  # noqa: PLC0415 -- an extra, and only for this output
         except ImportError as error:
             raise DeviceError(
-                f"the virtual camera needs the package pyvirtualcam; {INSTALL_PACKAGE}"
+                f"the virtual camera needs the package pyvirtualcam; {extras_line('camera')}"
             ) from error
         width, height = self._canvas.size_wh
         form = pyvirtualcam.PixelFormat.I420

@@ -8,6 +8,7 @@ from typing import Any, Final
 import cv2
 
 from mien.engines.errors import DeviceError
+from mien.engines.install import packages_line
 from mien.runtime.live.output import OutputStoppedError, ThreadedOutput
 from mien.runtime.live.pixels import pixels
 from mien.runtime.live.values import LiveFrame
@@ -15,7 +16,6 @@ from mien.runtime.live.values import LiveFrame
 TITLE: Final = "mien"
 WIDEST: Final = 1280  # pixels; a larger picture is made smaller
 _ESCAPE: Final = 27
-_INSTALL: Final = "pip uninstall opencv-python-headless && pip install opencv-python"
 
 
 class PreviewWindow(ThreadedOutput):
@@ -60,5 +60,6 @@ def check_window(build: str, platform: str) -> None:
         name, colon, value = line.partition(":")
         if colon and name.strip() == "GUI" and value.strip() == "NONE":
             raise DeviceError(
-                f"this OpenCV was built without windows; look at the panel, or: {_INSTALL}"
+                "this OpenCV was built without windows; look at the panel, or: pip uninstall "
+                f"-y opencv-python-headless && {packages_line('opencv-python')}"
             )

@@ -51,5 +51,5 @@ def test_missing_package_ends_with_2_and_one_line(
     assert run(["audit", str(noisy)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("mien: ")
-    assert error.endswith("pip install mien[export]\n")
+    assert error.endswith("pip install 'onnx>=1.16,<2'\n")
     assert error.count("\n") == 1

@@ -8,15 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from mien.apps.checks import networks, panel, virtual
+from mien.apps.checks import networks
 from mien.apps.checks.cameras import check_cameras, check_permissions
 from mien.apps.checks.codecs import check_codecs
 from mien.apps.checks.finding import Check, Finding, Machine
-from mien.apps.checks.networks import check_filter, check_models, check_providers
+from mien.apps.checks.networks import (
+    check_filter,
+    check_model_tools,
+    check_models,
+    check_providers,
+)
 from mien.apps.checks.panel import check_panel_packages, check_port
 from mien.apps.checks.virtual import check_driver, check_exclusive_caps, check_lock, check_package
-from mien.apps.doctor import CHECKS, examine
+from mien.apps.doctor import CHECKS, examine, print_doctor
 from mien.apps.main import run
+from mien.engines.install import extras_line
 from tests.apps.stand_in import write_models
 from tests.runtime.live.virtual import Recorder, add_loopback
 
@@ -44,7 +50,7 @@ def add_camera(root: Path, number: int, name: str) -> None:
 
 def test_a_driver_goes_from_missing_to_ready_with_the_line_for_each_step(linux: Machine) -> None:
     missing = only(check_driver, linux)
-    assert (missing.state, missing.stops_edit) == ("bad", False)
+    assert (missing.state, missing.stops_edit) == ("missing", False)
     assert missing.fix.startswith("sudo apt install v4l2loopback-dkms && sudo modprobe")
     modules = linux.root / "lib/modules/6.8.0"
     modules.mkdir(parents=True)
@@ -65,7 +71,7 @@ def test_a_device_that_browsers_pass_over_is_told_with_the_line_that_loads_it_an
     assert only(check_exclusive_caps, linux).state == "ok"
     add_loopback(linux.root, 11, exclusive="N")
     found = only(check_exclusive_caps, linux)
-    assert found.state == "bad"
+    assert found.state == "warn"
     assert "/dev/video11" in found.text
     assert "modprobe -r v4l2loopback && sudo modprobe v4l2loopback" in found.fix
 
@@ -83,7 +89,7 @@ def test_a_size_that_is_locked_is_told_with_the_size_to_use(linux: Machine) -> N
 
 
 def test_cameras_are_named_and_virtual_ones_are_none(linux: Machine) -> None:
-    assert only(check_cameras, linux).state == "warn"
+    assert only(check_cameras, linux).state == "missing"
     add_camera(linux.root, 0, "Integrated Webcam")
     add_camera(linux.root, 10, "mien")
     add_loopback(linux.root, 10)
@@ -112,7 +118,7 @@ def test_elsewhere_than_on_linux_the_backends_of_pyvirtualcam_are_asked(
     recorder.register("obs")
     machine = Machine(root=tmp_path, system="darwin")
     found = only(check_driver, machine)
-    assert found.state == "bad"
+    assert found.state == "missing"
     assert "not installed" in found.text
     assert "obsproject.com" in found.fix
     recorder.error = None
@@ -128,14 +134,36 @@ def test_packages_that_are_missing_bring_the_extra_that_has_them(
     linux: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec
-    gone = {"pyvirtualcam", "aiortc"}
+    gone = {"pyvirtualcam", "aiortc", "onnx"}
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in gone else found(name)
     )
     package, served = only(check_package, linux), only(check_panel_packages, linux)
-    assert (package.state, package.fix) == ("bad", virtual.INSTALL_PACKAGE)
+    assert (package.state, package.fix) == ("missing", extras_line("camera"))
     assert "aiortc" in served.text
-    assert served.fix == panel.INSTALL
+    assert (served.state, served.fix) == ("missing", extras_line("panel"))
+
+    tools = only(check_model_tools, linux)
+    assert (tools.state, tools.fix) == ("missing", extras_line("export"))
+    assert tools.text == (
+        "onnx not installed; mien audit and mien calibrate need onnx, mien export all"
+    )
+
+
+def test_what_is_only_missing_is_told_as_optional(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    found = importlib.util.find_spec
+    gone = {"pyvirtualcam", "starlette", "aiortc", "torch"}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in gone else found(name)
+    )
+    assert print_doctor(Machine(root=tmp_path, system="linux"), as_json=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if line.startswith(("bad", "warn  panel:"))]
+    for subject in ("cameras", "virtual camera package", "virtual camera driver", "panel"):
+        assert any(f"-     {subject}: missing (optional): " in line for line in lines)
+    assert any("-> " + extras_line("camera,panel")[:12] in line for line in lines)
 
 
 def test_a_port_in_use_brings_the_next_free_one(tmp_path: Path) -> None:

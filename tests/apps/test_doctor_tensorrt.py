@@ -9,7 +9,7 @@ import pytest
 from mien.apps.build import BuildJob, run_build
 from mien.apps.checks import plans
 from mien.apps.checks.finding import Machine
-from mien.apps.checks.reinstall import mend_models, reinstall_line
+from mien.apps.checks.networks import mend_models
 from mien.apps.checks.tensorrt import check_board, check_driver, check_tensorrt
 from mien.engines import DeviceError
 from mien.engines.catalog import BUNDLED_FOLDER
@@ -70,7 +70,7 @@ def test_tensorrt_goes_from_missing_to_ready_with_the_line_for_each_step(
     assert "--system-site-packages" in unseen.fix
     installed.add("tensorrt")
     (bare,) = check_tensorrt(machine)
-    assert bare.fix == "pip install pycuda"
+    assert bare.fix == "pip install 'pycuda>=2022.1'"
     installed.add("pycuda")
     (ready,) = check_tensorrt(machine)
     assert (ready.state, ready.fix) == ("ok", "")
@@ -118,31 +118,6 @@ def test_plans_go_from_no_device_to_ready_with_the_line_for_each_step(
     (ready,) = plans.check_plans(machine)
     assert (ready.state, ready.fix) == ("ok", "")
     assert ready.text.startswith("TensorRT 10.3.0 on Fake runs the networks")
-
-
-@pytest.mark.parametrize(
-    ("origin", "line"),
-    [
-        (None, "pip install --force-reinstall --no-deps mien"),
-        ("{", "pip install --force-reinstall --no-deps mien"),
-        (
-            '{"url": "file:///home/a%20b/mien", "dir_info": {}}',
-            "pip install --force-reinstall --no-deps '/home/a b/mien'",
-        ),
-        (
-            '{"url": "file:///home/me/mien", "dir_info": {"editable": true}}',
-            "git -C /home/me/mien checkout -- engines/models",
-        ),
-        (
-            '{"url": "https://host/mien.whl", "archive_info": {}}',
-            "pip install --force-reinstall --no-deps https://host/mien.whl",
-        ),
-    ],
-)
-def test_model_that_is_damaged_comes_from_where_mien_came_from(
-    origin: str | None, line: str
-) -> None:
-    assert reinstall_line(origin) == line
 
 
 def test_model_of_ones_own_is_exported_again(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from mien.apps import export_run
 from mien.apps.main import run
 from mien.engines import Catalog, ModelError, OnnxRuntimeEngine
 from mien.engines.generators import cyclegan_network, stargan_network
+from mien.engines.install import extras_line
 from mien.export import command
 from mien.export.__main__ import main
 from mien.export.cyclegan import CycleGanSpec
@@ -224,7 +225,7 @@ def test_a_missing_extra_is_told_in_one_line(package: str, tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == f"mien: mien export needs {package}; pip install 'mien[export]'\n"
+    assert done.stderr == f"mien: mien export needs {package}; {extras_line('export')}\n"
 
 
 def test_help_answers_without_torch() -> None:

@@ -62,7 +62,7 @@ def test_closing_the_window_ends_it_and_says_so(how: str) -> None:
 
 
 def test_an_opencv_without_windows_says_what_to_install() -> None:
-    with pytest.raises(DeviceError, match="pip install opencv-python"):
+    with pytest.raises(DeviceError, match=r"pip install .opencv-python>=4.8,<6"):
         check_window("  Version: 5\n  GUI:                           NONE\n", "linux")
     with pytest.raises(DeviceError, match="panel"):
         check_window("GUI: COCOA", "darwin")
