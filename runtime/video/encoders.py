@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import cast
 
 import av
 from av.codec.codec import UnknownCodecError
 from av.sidedata.sidedata import Type as SideDataType
 
 from mien.engines.errors import VideoError
-from mien.runtime.video.formats import FormatLayout, format_layout
+from mien.runtime.video.formats import FormatLayout, format_layout, stored_layout
 from mien.runtime.video.memory import Thrift
 from mien.runtime.video.planes import side_data
 
@@ -38,9 +39,15 @@ _ENCODERS = {
     "rawvideo": ("rawvideo",),
     "theora": ("libtheora",),
     "flv1": ("flv",),
+    "magicyuv": ("magicyuv",),
+    "cfhd": ("cfhd",),
+    "gif": ("gif",),
+    "apng": ("apng",),
 }
 _ALIASES = {"h265": "hevc", "x264": "h264", "x265": "hevc", "avc": "h264", "libx264rgb": "h264"}
-_LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "qtrle", "png", "rawvideo"})
+_LOSSLESS = frozenset(
+    ("ffv1", "huffyuv", "ffvhuff", "utvideo", "qtrle", "png", "rawvideo", "magicyuv", "apng")
+)
 _QSCALE = frozenset({"mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "flv"})
 _SPEED = {
     "libx264": ("preset", "faster"),
@@ -56,11 +63,18 @@ _EVEN_SIZES_ONLY = frozenset({"libx264", "libx264rgb", "libx265", "libsvtav1", "
 # The time base is written into the stream with 16 bits.
 _SHORT_TIME_BASE = frozenset({"mpeg4"})
 _FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4", "ffv1")
+_ALPHA_FALLBACKS = ("prores_ks", "qtrle", "libvpx-vp9", "png", "ffv1")
+# These write the transparency beside the picture, in a place that only Matroska has for it.
+_ALPHA_BESIDE = frozenset({"libvpx", "libvpx-vp9"})
 _MAX_SHORT_TIME_BASE = 65535
+PALETTE = "pal8"
+# ProRes holds 12 bits, but this encoder writes 10; the camera original is rarely worth more.
+_MAY_LOSE_DEPTH = frozenset({"prores_ks"})
 _THREADS = 8  # every x264 thread keeps frames of its own: memory grows with them
 _QP_TO_LAMBDA = 118
 _LOOKAHEAD = frozenset({"libx264", "libx264rgb"})
 _BIG_PICTURE_BYTES = 2 << 20
+_GIF_NOTE = "a GIF has 256 colours a frame, which were chosen anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +140,23 @@ def choose_encoders(
     family = family_of(source.codec)
     own = _ENCODERS.get(family, ())
     choices = []
-    for name in (*own, *(n for n in _FALLBACKS if n not in own)):
+    layout = format_layout(source.pixel_format)
+    alpha = layout is not None and layout.alpha
+    for name in (*own, *(n for n in (_ALPHA_FALLBACKS if alpha else _FALLBACKS) if n not in own)):
         formats = encoder_formats(name)
         if formats is None or not _fits(name, source) or not accepts(name):
             continue
-        chosen, notes = nearest_format(source.pixel_format, formats, name, odd=source.odd_size)
+        chosen, notes = _format_for(name, source, formats, may_lose=name in own)
         if chosen is None:
             continue
         if name not in own:
             notes = (f"written by {name}: {source.codec} cannot be written here as it is", *notes)
         choices.append(EncoderChoice(name, chosen, notes))
     if not choices:
+        lost = "bit depth, colour or transparency" if alpha else "bit depth or colour"
         raise VideoError(
-            f"no encoder here writes {source.pixel_format} without losing bit depth or colour "
-            "into this kind of file; choose an output that ends in .mkv"
+            f"no encoder here writes {source.pixel_format} without losing {lost} "
+            f"into this kind of file; choose an output that ends in {'.mov or ' * alpha}.mkv"
         )
     return sorted(choices, key=lambda choice: len(choice.notes))
 
@@ -157,8 +174,7 @@ def _for_request(
         known = ", ".join(f for f, e in _ENCODERS.items() if any(encoder_formats(n) for n in e))
         raise VideoError(f"there is no encoder for the codec {requested!r} here; known are {known}")
     for name in present:
-        formats = encoder_formats(name) or []
-        chosen, notes = nearest_format(source.pixel_format, formats, name, odd=source.odd_size)
+        chosen, notes = _format_for(name, source, encoder_formats(name) or [], may_lose=True)
         if chosen is not None and _fits(name, source):
             if accepts(name):
                 return EncoderChoice(name, chosen, notes)
@@ -176,6 +192,34 @@ def _fits(name: str, source: SourceFacts) -> bool:
     return name not in _SHORT_TIME_BASE or source.time_base.denominator <= _MAX_SHORT_TIME_BASE
 
 
+def keeps_alpha(encoder: str, container: str) -> bool:
+    """Whether the transparency that an encoder writes is read again from the container."""
+    return encoder not in _ALPHA_BESIDE or container in ("matroska", "webm")
+
+
+def _format_for(
+    name: str, source: SourceFacts, formats: list[str], *, may_lose: bool
+) -> tuple[str | None, tuple[str, ...]]:
+    """What an encoder is given, and notes on how it differs; None where too much would be lost.
+
+    may_lose: whether it may take fewer bits, where its kind of file is known by other things.
+    """
+    layout = format_layout(source.pixel_format)
+    if name == "gif":
+        return (PALETTE, (_GIF_NOTE,)) if layout is not None else (None, ())
+    chosen, notes = nearest_format(source.pixel_format, formats, name, odd=source.odd_size)
+    if chosen is not None or not may_lose or name not in _MAY_LOSE_DEPTH or layout is None:
+        return chosen, notes
+    depth = max((s.depth for f in formats if (s := stored_layout(f)) is not None), default=0)
+    shallow = replace(layout, depth=min(layout.depth, depth))
+    kept = [f for f in formats if (s := stored_layout(f)) is not None and _keeps(shallow, s)]
+    if not kept:
+        return None, ()
+    chosen = min(kept, key=lambda f: _cost(shallow, cast("FormatLayout", stored_layout(f))))
+    note = f"stored as {chosen}: {name} writes {depth} bits, and the video has {layout.depth}"
+    return chosen, (note,)
+
+
 def nearest_format(
     pixel_format: str, formats: list[str], encoder: str, *, odd: bool
 ) -> tuple[str | None, tuple[str, ...]]:
@@ -189,7 +233,7 @@ def nearest_format(
         return pixel_format, ()
     candidates = []
     for name in formats:
-        layout = format_layout(name)
+        layout = stored_layout(name)
         if layout is None or not _keeps(source, layout):
             continue
         if odd and layout.subsampling_xy != (1, 1):
@@ -223,7 +267,7 @@ def _cost(source: FormatLayout, target: FormatLayout) -> tuple[int, int, int]:
 
 
 def _same_samples(source: FormatLayout, name: str) -> bool:
-    target = format_layout(name)
+    target = stored_layout(name)
     assert target is not None
     return (
         target.depth == source.depth
@@ -263,6 +307,15 @@ def encoder_options(
         options.update({"b": "0", "deadline": "good"})
         options.update({"row-mt": "1"} if name == "libvpx-vp9" else {})
     return options
+
+
+def kind_options(choice: EncoderChoice, profile: str | None) -> dict[str, str]:
+    """Options that the kind of video asks for. profile: that of the source, as FFmpeg names it."""
+    if choice.name == "libvpx" and choice.pixel_format.startswith("yuva"):
+        return {"auto-alt-ref": "0"}  # with it VP8 refuses transparency
+    if choice.name == "prores_ks" and profile == "XQ":
+        return {"profile": "4444xq"}
+    return {}
 
 
 def _quality_options(name: str, quality: int) -> dict[str, str]:

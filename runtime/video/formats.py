@@ -61,9 +61,12 @@ _SAME_VALUES_IN = {
     "rgba64le": "gbrap16le",
     "bgra64le": "gbrap16le",
     "ya8": "gbrap",
+    "ya16le": "gbrap16le",
     "x2rgb10le": "gbrp10le",
     "x2bgr10le": "gbrp10le",
 }
+# Of those, the ones that hold every value of the format on the right.
+_HOLDS_ALL_OF = frozenset(("rgb48le", "bgr48le", "rgba64le", "bgra64le"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,17 @@ class FormatLayout:
 def format_layout(name: str) -> FormatLayout | None:
     """How the planes of pixel format `name` lie, None where they cannot be seen as arrays."""
     return _yuv_layout(name) or _rgb_layout(name) or _gray_layout(name)
+
+
+def stored_layout(name: str) -> FormatLayout | None:
+    """What an encoder that is given `name` can store, as the layout of a format that is like it.
+
+    None where it is not known to be as much as the format it is converted from.
+    """
+    same = name.removesuffix("be") + "le" if name.endswith("be") else name
+    if same in _HOLDS_ALL_OF:
+        return format_layout(_SAME_VALUES_IN[same])
+    return format_layout(same)
 
 
 def _yuv_layout(name: str) -> FormatLayout | None:

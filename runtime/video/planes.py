@@ -29,7 +29,7 @@ _MATRIX: dict[int, Literal["bt601", "bt709", "bt2020"]] = {
     9: "bt2020",
     10: "bt2020",
 }
-# What an encoder writes into the stream from the frame itself: captions, timecode, HDR10+.
+# What an encoder writes into the stream from the frame itself: captions, timecode, HDR10+, views.
 _CARRIED_BY_FRAMES = frozenset(
     {
         SideDataType.A53_CC,
@@ -39,6 +39,7 @@ _CARRIED_BY_FRAMES = frozenset(
         SideDataType.DYNAMIC_HDR_PLUS,
         SideDataType.DOVI_METADATA,
         SideDataType.DOVI_RPU_BUFFER,
+        SideDataType.STEREO3D,
     }
 )
 

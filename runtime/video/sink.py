@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import struct
 from collections.abc import Callable
@@ -25,7 +26,10 @@ from av.video.stream import VideoStream
 from mien.engines.errors import VideoError
 from mien.engines.limits import check_memory, memory_text
 from mien.engines.partial_file import FULL_DISK, PartialFile, check_free
+from mien.runtime.video.animation import PaletteMaker, container_options
+from mien.runtime.video.carry import Carried, Target, Way, describe, notes_of, plan_streams
 from mien.runtime.video.encoders import (
+    PALETTE,
     EncoderChoice,
     SourceFacts,
     choose_encoders,
@@ -33,6 +37,8 @@ from mien.runtime.video.encoders import (
     family_of,
     frame_bytes,
     is_lossless,
+    keeps_alpha,
+    kind_options,
     parameter_option,
     thrifty,
 )
@@ -47,7 +53,15 @@ from mien.runtime.video.mpeg import (
     stream_rate,
 )
 from mien.runtime.video.planes import as_fraction, reinterpreted, side_data
-from mien.runtime.video.source import METADATA_ERRORS, VideoSource, chroma_location, reason
+from mien.runtime.video.side_data import (
+    DOLBY_VISION,
+    add_stream_like,
+    chroma_location,
+    loss_note,
+    lost_side_data,
+    stream_side_data,
+)
+from mien.runtime.video.source import METADATA_ERRORS, VideoSource, open_input, reason
 from mien.runtime.video.values import VideoOptions
 from mien.runtime.whole_file import copy_into
 
@@ -56,11 +70,8 @@ _FORMATS = {".m4v": "mp4", ".mts": "mpegts", ".m2ts": "mpegts", ".qt": "mov", ".
 _MOV_FAMILY = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v", "psp"})
 _MAX_INTERLEAVE_US = "1000000"  # how long the muxer waits for a stream that has no packets
 _STALE_TAGS = ("encoder", "rotate", "bps", "number_of_", "_statistics", "duration")
-# The demuxer gives their packets a block size that the AVI muxer takes for a constant rate.
-_UNFIT_FOR_AVI = frozenset({"aac", "ac3", "eac3", "dca"})
 _SVT_FATAL = "0"  # SVT-AV1's level of messages
 _LEFT_OUT_SINGLY = 8
-_NOTES = 5  # on streams that are left out: a file may have a thousand
 _WITHOUT_SHAPE = frozenset({"mpegts", "mpeg", "vob", "dvd", "svcd", "vcd", "mpeg2video"})
 _INTERLACED_FLAGS = "+ildct+ilme"
 
@@ -104,6 +115,8 @@ class VideoSink:
         self._moved_times = 0
         self._pictures = 0
         self._last_dts: dict[int, int] = {}
+        self._palettes: PaletteMaker | None = None
+        self._side_data = stream_side_data(source.container, source.stream)
         try:
             self._open()
         except BaseException:
@@ -184,6 +197,12 @@ class VideoSink:
             extra["movflags"] = "use_metadata_tags"  # a phone's place and model keys
         if suffix in (".ts", ".mts", ".m2ts"):
             extra["mpegts_copyts"] = "1"
+        if self._side_data and DOLBY_VISION not in self._side_data:
+            extra["strict"] = "unofficial"  # else MP4 gets no boxes for stereo and spheres
+        name = format_name(self.destination)
+        if self._source.container.format.name == "apng" and suffix == ".png":
+            name = "apng"
+        extra.update(container_options(self._source.path, name or suffix[1:]))
         self._part.file.seek(0)
         self._part.file.truncate()
         try:
@@ -191,7 +210,7 @@ class VideoSink:
             output: OutputContainer = av.open(
                 self._part.file,
                 "w",
-                format=format_name(self.destination),
+                format=name,
                 container_options=extra,
                 **METADATA_ERRORS,
             )
@@ -216,80 +235,97 @@ class VideoSink:
             return False
         finally:
             container.close()
-        return True
+        layout = format_layout(self._first.format.name)
+        if layout is None or not layout.alpha:
+            return True
+        is_own = family_of(encoder) == family_of(self._source.stream.codec_context.name)
+        # What nothing plays is no way to keep transparency in .mp4.
+        has_place = container.format.name != "mp4" or is_own
+        return has_place and keeps_alpha(encoder, container.format.name)
 
     def _open_with(self, choice: EncoderChoice, thrift: Thrift) -> None:
-        """Opens encoder and file, leaving out data streams the container refuses."""
+        """Opens encoder and file, leaving out data streams the container refuses together."""
         if choice.name == "libsvtav1":
             os.environ.setdefault("SVT_LOG", _SVT_FATAL)  # or it talks on standard error
-        left_out: list[Stream] = []
+        ways = self._plan_streams()
+        tries = 0
         while True:
-            notes = self._build(choice, thrift, left_out)
-            if choice.name == "libsvtav1":
-                os.environ.setdefault("SVT_LOG", "0")  # it prints past FFmpeg's own log
-            self.video.codec_context.open()
+            self._build(choice, thrift, ways)
+            if not self._encoding.codec_context.is_open:
+                self._encoding.codec_context.open()
             try:
                 self.container.start_encoding()
             except (av.error.FFmpegError, ValueError):
                 optional = [
                     s
                     for s in self._source.copied_streams
-                    if s.type in ("data", "attachment") and s not in left_out
+                    if s.type in ("data", "attachment") and ways[s.index].kind == "copy"
                 ]
                 if not optional:
                     raise
                 self._close_quietly()
                 # One by one, for each try opens the encoder; a thousand of them all at once.
-                left_out.extend(optional[-1:] if len(left_out) < _LEFT_OUT_SINGLY else optional)
+                tries += 1
+                for stream in optional[-1:] if tries < _LEFT_OUT_SINGLY else optional:
+                    why = f"{self.destination.suffix} files cannot hold it beside the others"
+                    ways[stream.index] = Way("none", note=f"{describe(stream)} left out: {why}")
                 continue
-            self.notes.extend(notes)
+            self.notes.extend(notes_of(ways))
             return
 
-    def _build(self, choice: EncoderChoice, thrift: Thrift, left_out: list[Stream]) -> list[str]:
+    def _plan_streams(self) -> dict[int, Way]:
+        streams = self._source.copied_streams
+        if not streams:
+            return {}
+        container = self._new_container()
+        target = Target(container.format.name, self.destination.suffix)
+        container.close()
+        with open_input(self._source.path) as opened:
+            return plan_streams(opened, streams, target)
+
+    def _build(self, choice: EncoderChoice, thrift: Thrift, ways: dict[int, Way]) -> None:
         source = self._source
         self.container = self._new_container()
         self.container.metadata.update(source.container.metadata)
         self.container.set_chapters(source.container.chapters())
-        self._copies: dict[int, Stream] = {}
-        gone = []
+        self._carried = Carried(self.container, ways)
         for stream in sorted([*source.copied_streams, source.stream], key=_index):
             if stream.index == source.stream.index:
-                self.video = self._add_video(choice, thrift)
-                continue
-            copy = None if stream in left_out else self._add_copy(stream)
-            if copy is None:
-                gone.append(_describe(stream))
+                self._add_own(choice, thrift)
             else:
-                self._copies[stream.index] = copy
-        suffix = self.destination.suffix
-        notes = [f"{what} left out: {suffix} files cannot hold it" for what in gone[:_NOTES]]
-        if more := len(gone) - len(notes):
-            notes.append(f"{more} more streams left out: {suffix} files cannot hold them")
-        return notes
+                self._carried.add(stream)
 
-    def _add_copy(self, stream: Stream) -> Stream | None:
-        name = getattr(stream, "name", None)
-        if self.container.format.name == "avi" and name in _UNFIT_FOR_AVI:
-            raise VideoError(
-                f"{name} sound cannot be copied into .avi files without getting out of step; "
-                "choose an output that ends in .mkv"
-            )
-        try:
-            copy = self.container.add_stream_from_template(stream, opaque=True)
-        except ValueError:
-            return None
-        copy.metadata.update(stream.metadata)
-        copy.disposition = stream.disposition
-        return copy
+    def _add_own(self, choice: EncoderChoice, thrift: Thrift) -> None:
+        """Add the stream of the video, with the encoder of its own, or that of one aside."""
+        if not self._carries_side_data(choice):
+            self.video = self._encoding = self._add_video(self.container, choice, thrift)
+            return
+        self._aside = av.open(io.BytesIO(), "w", format=self.container.format.name)
+        self._encoding = own = self._add_video(self._aside, choice, thrift)
+        own.codec_context.open()
+        self.video = stream = add_stream_like(
+            self.container, self._source.stream, own.codec_context
+        )
+        stream.time_base = own.time_base
+        stream.metadata.update(own.metadata)
+        stream.disposition = own.disposition
 
-    def _add_video(self, choice: EncoderChoice, thrift: Thrift) -> VideoStream:
+    def _carries_side_data(self, choice: EncoderChoice) -> bool:
+        """Whether what the container says of the video fits the new one, and can be handed on."""
+        is_same = family_of(choice.name) == family_of(self._source.stream.codec_context.name)
+        has_any = bool(self._side_data) and DOLBY_VISION not in self._side_data
+        return has_any and is_same and not self._options.side_by_side
+
+    def _add_video(
+        self, container: OutputContainer, choice: EncoderChoice, thrift: Thrift
+    ) -> VideoStream:
         source, first = self._source, self._first
         options = self._encoder_options(choice, thrift)
         rate, time_base = source.rate, source.time_base
         if choice.name in FRAME_COUNTERS:
             rate = stream_rate(choice.name, source.rates)
             time_base = 1 / rate
-        added = self.container.add_stream(
+        added = container.add_stream(
             choice.name,
             rate=rate,
             options=options,
@@ -321,12 +357,10 @@ class VideoSink:
             context.max_b_frames = 0  # it has no times for frames out of order
         if family_of(choice.name) == "hevc" and self.container.format.name in _MOV_FAMILY:
             context.codec_tag = "hvc1"  # the one that Apple's players read
+        layout = format_layout(choice.pixel_format)
+        stale = _STALE_TAGS if layout and layout.alpha else (*_STALE_TAGS, "alpha_mode")
         stream.metadata.update(
-            {
-                k: v
-                for k, v in source.stream.metadata.items()
-                if not k.lower().startswith(_STALE_TAGS)
-            }
+            {k: v for k, v in source.stream.metadata.items() if not k.lower().startswith(stale)}
         )
         stream.disposition = source.stream.disposition
         matrix = side_data(first, SideDataType.DISPLAYMATRIX)
@@ -346,6 +380,7 @@ class VideoSink:
         )
         options = thrifty(options, choice.name, thrift, self._options.speed)
         options.update(parameter_option(choice.name, self._first, quality, threads, thrift))
+        options.update(kind_options(choice, self._source.stream.codec_context.profile))
         if self._first.interlaced_frame or self._source.is_interlaced:
             options["flags"] = options.get("flags", "") + _INTERLACED_FLAGS
         if location := chroma_location(self._source.container, self._source.stream):
@@ -406,23 +441,21 @@ class VideoSink:
         if self._counted is not None:
             self._counted.number_into(picture)
         try:
-            for packet in self.video.encode(picture):
+            for packet in self._encoding.encode(picture):
+                packet.stream = self.video
                 self._write(packet)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
 
     def copy(self, packet: Packet[Any]) -> None:
         """Takes the next packet of a copied stream. Raises: VideoError."""
-        stream = self._copies.get(packet.stream_index)
-        if stream is None:
-            return
-        packet.stream = stream
         if self._begin_s and packet.time_base:
             ticks = round(self._begin_s / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - ticks
             packet.dts = None if packet.dts is None else packet.dts - ticks
         try:
-            self._interleaver.copy(packet)
+            for ready in self._carried.packets(packet):
+                self._interleaver.copy(ready)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
 
@@ -433,14 +466,18 @@ class VideoSink:
         it raises ends that.
         """
         try:
-            for packet in self.video.codec_context.encode_lazy(None):
+            for packet in self._encoding.codec_context.encode_lazy(None):
                 check()
                 packet.stream = self.video
                 self._write(packet)
+            for packet in self._carried.finish():
+                self._interleaver.copy(packet)
             self._interleaver.finish()
             self.container.close()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
+        self.notes.extend(self._carried.notes)
+        self._note_side_data()
         if self._moved_times:
             self.notes.append(
                 f"{self._moved_times} timestamps were missing or out of order "
@@ -451,6 +488,23 @@ class VideoSink:
         if self._counted is not None:
             self._counted.time_into(packet)
         self._interleaver.video(packet)
+
+    def _note_side_data(self) -> None:
+        """Name what the container said of the source's video and does not of the output's."""
+        if not self._side_data:
+            return
+        suffix, name = self.destination.suffix, self.choice.name
+        if self._options.side_by_side:
+            self.notes.append(loss_note(self._side_data, suffix, "two pictures are side by side"))
+            return
+        lost = lost_side_data(self._side_data, self._part.place, self.video.index)
+        if DOLBY_VISION in lost:
+            lost.remove(DOLBY_VISION)
+            self.notes.append(loss_note([DOLBY_VISION], suffix, "no encoder here writes it anew"))
+        if lost:
+            is_same = self._carries_side_data(self.choice)
+            why = "" if is_same else f"it is not handed on to what {name} writes"
+            self.notes.append(loss_note(lost, suffix, why))
 
     def hold_source(self) -> None:
         """Let the finished file hold the source's own bytes. Raises: VideoError."""
@@ -473,6 +527,10 @@ class VideoSink:
 
     def _in_encoder_format(self, picture: av.VideoFrame) -> av.VideoFrame:
         wanted = self.choice.pixel_format
+        if wanted == PALETTE:
+            if self._palettes is None:
+                self._palettes = PaletteMaker(picture)
+            return self._palettes.paletted(picture)
         if picture.format.name == wanted:
             return picture
         have, want = format_layout(picture.format.name), format_layout(wanted)
@@ -494,7 +552,7 @@ class VideoSink:
         if index == self.video.index and self._pictures <= 2 and self.choice.name == "libx265":
             packet.dts = packet.pts  # FFmpeg leaves it unset for one or two frames: chance numbers
         if packet.dts is not None:
-            lowest = None if last is None else last + (not self._allows_equal_times())
+            lowest = None if last is None else last + (not self._allows_equal_times(index))
             if lowest is not None and packet.dts < lowest:
                 packet.dts = lowest
                 if packet.pts is not None:
@@ -503,7 +561,9 @@ class VideoSink:
             self._last_dts[index] = packet.dts
         self.container.mux_one(packet)
 
-    def _allows_equal_times(self) -> bool:
+    def _allows_equal_times(self, index: int) -> bool:
+        if self.container.streams[index].type in ("data", "subtitle"):
+            return True
         return bool(int(self.container.format.flags) & cast("int", FormatFlags.ts_nonstrict.value))
 
     def _error(self, error: BaseException) -> VideoError:

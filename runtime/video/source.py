@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -68,7 +67,6 @@ _ORDINARY_ENCODER_FRAMES = 24  # that x264 holds; with less left than that, one 
 _MISSING_S = 0.5  # a file may end this much before its header says: audio and video differ
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
-_CHROMA_LOCATION = re.compile(r"[(, ](topleft|bottomleft|left|center|top|bottom)[,)]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,27 +162,6 @@ def pixel_format(stream: VideoStream) -> str:
     """
     known = cast("Any", stream.codec_context).format  # the stubs say that it is always known
     return known.name if known is not None else ""
-
-
-def chroma_location(container: InputContainer, stream: Stream) -> str | None:
-    """Where the chroma samples lie, as FFmpeg names it, None where the stream does not say.
-
-    PyAV has no name for it; the line that FFmpeg prints about the stream has, when it is verbose.
-    """
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.VERBOSE)
-    av.logging.set_libav_level(av.logging.VERBOSE)
-    try:
-        text = str(cast("Any", container).dumps_format())  # not in the stubs
-    finally:
-        av.logging.set_level(level)
-        av.logging.set_libav_level(av.logging.INFO)  # FFmpeg's own default
-    start = f"Stream #0:{stream.index}"
-    for line in text.splitlines():
-        if line.strip().startswith((f"{start}[", f"{start}(", f"{start}:")):
-            match = _CHROMA_LOCATION.search(line)
-            return match.group(1) if match else None
-    return None
 
 
 class VideoSource(AbstractContextManager["VideoSource"]):
