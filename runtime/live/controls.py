@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from mien.engines.errors import UsageError
 from mien.runtime.face_choice import FaceChoice
 from mien.runtime.methods import method_names
-from mien.runtime.target import Target, parse_goal
+from mien.runtime.target import EMOTIONS, Target, parse_goal
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class ControlState:
         own choice.
     paused: show the original, to compare with. mark: draw `AI-edited` into a corner.
     version: grows with every change.
+    emotions: those that the method in use can make; all eight while another one is being opened.
     """
 
     target: Target | None = None
@@ -30,6 +31,7 @@ class ControlState:
     paused: bool = False
     mark: bool = False
     version: int = 0
+    emotions: tuple[str, ...] = EMOTIONS
 
 
 class Controls:
@@ -51,12 +53,35 @@ class Controls:
     def update(self, **changes: object) -> ControlState:
         """The settings after the changes, all of them or none.
 
-        changes: fields of `ControlState` without `version`; `target` may be text such as
-        `happy:0.7+surprised:0.3`, `face` a number.
-        Raises: UsageError.
+        changes: fields of `ControlState` without `version` and `emotions`; `target` may be text
+        such as `happy:0.7+surprised:0.3`, `face` a number.
+        Raises: UsageError, also for a target that the method in use cannot make.
         """
+
+        def changed(before: ControlState) -> ControlState:
+            state = _changed(before, changes)
+            if (state.method, state.gan) != (before.method, before.gan):
+                state = replace(state, emotions=EMOTIONS)
+            if "target" in changes:
+                check_possible(state.target, state.method, state.emotions)
+            return state
+
+        return self._exchange(changed)
+
+    def limit(self, emotions: tuple[str, ...], *, method: str, gan: str | None) -> None:
+        """Refuse targets with other emotions from now on, where that method is still chosen."""
+        self._exchange(
+            lambda state: (
+                replace(state, emotions=emotions)
+                if (state.method, state.gan) == (method, gan)
+                else state
+            )
+        )
+
+    def _exchange(self, change: Callable[[ControlState], ControlState]) -> ControlState:
+        """The settings after `change`; whoever listens is told where they are not the same."""
         with self._lock:
-            state = _changed(self._state, changes)
+            state = change(self._state)
             if state == self._state:
                 return state
             self._state = state = replace(state, version=self._state.version + 1)
@@ -81,8 +106,23 @@ class Controls:
         return end
 
 
+def missing_emotions(target: Target | None, emotions: tuple[str, ...]) -> list[str]:
+    """The emotions of a target that are not among `emotions`."""
+    weights = () if target is None else zip(EMOTIONS, target.weights, strict=True)
+    return [emotion for emotion, weight in weights if weight > 0 and emotion not in emotions]
+
+
+def check_possible(target: Target | None, method: str, emotions: tuple[str, ...]) -> None:
+    """Raise UsageError where a method that makes `emotions` cannot make the target."""
+    if missing := missing_emotions(target, emotions):
+        raise UsageError(
+            f"the method {method} cannot make a face {' or '.join(missing)} "
+            f"(it can: {', '.join(emotions)})"
+        )
+
+
 def _changed(state: ControlState, changes: dict[str, object]) -> ControlState:
-    known = {field.name for field in fields(ControlState)} - {"version"}
+    known = {field.name for field in fields(ControlState)} - {"version", "emotions"}
     unknown = sorted(set(changes) - known)
     if unknown:
         raise UsageError(f"there is no setting {unknown[0]!r} (known: {', '.join(sorted(known))})")

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from mien.engines.errors import MienError
+from mien.engines.errors import MienError, UsageError
 from mien.runtime.frame import Frame
-from mien.runtime.live.controls import Controls, ControlState
+from mien.runtime.live.controls import (
+    Controls,
+    ControlState,
+    check_possible,
+    missing_emotions,
+)
 from mien.runtime.live.output import told
-from mien.runtime.target import Target
+from mien.runtime.target import EMOTIONS, Target
 from mien.runtime.tracking import Face
 
 # How long the old filter fades its edit out before the new one fades its own in: the settling
 # time of the filter's easing, and a little.
 FADE_S: Final = 0.6
+TROUBLE_S: Final = 20.0  # for how long is told that a method could not be had
 
 
 class StageTimes(Protocol):
@@ -67,12 +74,13 @@ class FilterSwap:
     """Keeps a filter in step with the controls; another method takes over when it is ready.
 
     It is made in a thread of its own while the old one goes on. Then the old one fades its edit
-    out, and the new one fades its own in. Where making it fails, that is the message, the
-    controls go back to the old method, and the old filter goes on.
+    out, and the new one fades its own in. Where making it fails, or it cannot make the target, that
+    is the message for a while, the controls go back to the old method, and the old filter goes on.
+    A target that the filter in use cannot make leaves the last one that it could.
 
     make: makes the filter of `method` and `gan` of a state; the rest is set here.
     warm_up_on: a frame to run the first one on, so that the frames to come need not wait for it.
-    Raises what `make` raises for the first one.
+    Raises what `make` raises for the first one, and UsageError where that cannot make the target.
     """
 
     def __init__(
@@ -83,6 +91,13 @@ class FilterSwap:
         state = controls.snapshot()
         self._key = _key(state)
         self.current = make(state)
+        try:
+            self.current.target = self._goal = state.target
+        except UsageError:
+            self.current.close()
+            raise
+        self._emotions = emotions_of(self.current)
+        self._limit()
         if warm_up_on is not None:
             with contextlib.suppress(MienError):  # if it fails on the next one as well, it is told
                 _warm_up(self.current, warm_up_on, state)
@@ -92,6 +107,7 @@ class FilterSwap:
         self._is_fresh = False
         self._is_closed = False
         self._trouble: str | None = None  # with another method
+        self._trouble_ends_s = 0.0
         self._frame_trouble: str | None = None  # with the last frame
 
     @property
@@ -102,7 +118,13 @@ class FilterSwap:
     @property
     def message(self) -> str | None:
         """One line where a method could not be had or a frame not be edited, else None."""
-        return self._frame_trouble or self._trouble
+        is_over = time.monotonic() > self._trouble_ends_s
+        return self._frame_trouble or (None if is_over else self._trouble)
+
+    @property
+    def is_bypassed(self) -> bool:
+        """Whether the last frame is shown as it came because the filter failed on it."""
+        return self._frame_trouble is not None
 
     def apply(self, frame: Frame, state: ControlState, *, spacing: float = 1.0) -> Frame:
         """The frame, edited; itself where the filter fails on it."""
@@ -111,11 +133,13 @@ class FilterSwap:
         if current.face != state.face:
             current.face = state.face
         current.detection_spacing = spacing
+        if not missing_emotions(state.target, self._emotions):
+            self._goal = state.target
         # The first frame of a new filter only takes the faces up, so that the edit eases in.
         is_at_rest = self._is_fresh or self._fading_since_s is not None
         self._is_fresh = False
         try:
-            current.target = None if is_at_rest else state.target
+            current.target = None if is_at_rest else self._goal
             edited = current.apply(frame)
         except MienError as error:
             self._frame_trouble = f"this frame is shown as it came: {told(error)}"
@@ -143,6 +167,8 @@ class FilterSwap:
                 target=self._build, args=(state, frame), name="mien-method", daemon=True
             )
             self._building.start()
+        elif self._building is None and state.emotions != self._emotions:
+            self._limit()
 
     def _take_over(
         self, built: tuple[_Key, LiveFilter | Exception], frame: Frame, state: ControlState
@@ -150,13 +176,19 @@ class FilterSwap:
         key, made = built
         if isinstance(made, Exception):
             self._put_away()
-            self._trouble = f"still using {self.method}: {told(made)}"
-            if _key(state) == key:
-                self._controls.update(method=self._key[0], gan=self._key[1])
+            self._stay(made, key, state)
             return
         if key != _key(state):  # yet another one is wanted by now
             self._put_away()
             made.close()
+            return
+        emotions = emotions_of(made)
+        try:  # once more: the target may be another one than when it was made
+            check_possible(state.target, key[0], emotions)
+        except UsageError as error:
+            self._put_away()
+            made.close()
+            self._stay(error, key, state)
             return
         time_s = frame.time_s or 0.0
         if self._fading_since_s is None:
@@ -166,6 +198,23 @@ class FilterSwap:
         self._put_away()
         self.current.close()
         self.current, self._key, self._is_fresh = made, key, True
+        self._emotions, self._goal = emotions, state.target
+        self._limit()
+
+    def _stay(self, error: Exception, key: _Key, state: ControlState) -> None:
+        """Go back to the method in use, and to a target that it can make."""
+        self._trouble = f"still using {self.method}: {told(error)}"
+        self._trouble_ends_s = time.monotonic() + TROUBLE_S
+        if _key(state) != key:
+            return
+        back: dict[str, object] = {"method": self._key[0], "gan": self._key[1]}
+        if missing_emotions(state.target, self._emotions):
+            back["target"] = self._goal
+        self._controls.update(**back)
+        self._limit()
+
+    def _limit(self) -> None:
+        self._controls.limit(self._emotions, method=self._key[0], gan=self._key[1])
 
     def _put_away(self) -> None:
         self._fading_since_s = None
@@ -188,11 +237,23 @@ class FilterSwap:
     def _made(self, state: ControlState, frame: Frame) -> LiveFilter:
         made = self._make(state)
         try:
+            check_possible(state.target, state.method, emotions_of(made))
             _warm_up(made, frame, state)
         except BaseException:
             made.close()
             raise
         return made
+
+
+def emotions_of(made: LiveFilter) -> tuple[str, ...]:
+    """The emotions that a filter can make: those of which it takes the target."""
+    target, found = made.target, []
+    for place, emotion in enumerate(EMOTIONS):
+        with contextlib.suppress(UsageError):
+            made.target = Target(tuple(float(place == other) for other in range(len(EMOTIONS))))
+            found.append(emotion)
+    made.target = target
+    return tuple(found)
 
 
 def _key(state: ControlState) -> _Key:

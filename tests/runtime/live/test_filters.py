@@ -12,7 +12,7 @@ from mien.engines.errors import EngineError, ModelError, UsageError
 from mien.runtime.frame import Frame
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import FADE_S, FilterSwap
-from mien.runtime.target import parse_target
+from mien.runtime.target import EMOTIONS, Target, parse_target
 from tests.runtime.live.stand_ins import PATIENCE_S, FakeFilter, wait_until, yuv_frame
 
 
@@ -208,31 +208,108 @@ def test_the_first_filter_has_to_be_there() -> None:
         FilterSwap(maker, Controls())
 
 
-def test_a_target_that_a_method_cannot_reach_is_told_and_the_loop_goes_on() -> None:
-    class OneWay(FakeFilter):
-        """Makes faces happy, as its model has no other label."""
+class OneWay(FakeFilter):
+    """Makes faces happy and nothing else, as the model of its generator has no other label."""
 
-        def __setattr__(self, name: str, value: object) -> None:
-            if name == "target" and value is not None and value != parse_target("happy"):
-                raise UsageError("the model cannot make a face angry (it can: happy)")
-            super().__setattr__(name, value)
+    def __setattr__(self, name: str, value: object) -> None:
+        happy = EMOTIONS.index("happy")
+        if name == "target" and isinstance(value, Target) and value.weights[happy] < 1:
+            raise UsageError("the model cannot make it; use another --emotion or --method")
+        super().__setattr__(name, value)
 
-    controls = Controls(target="happy")
-    made: list[OneWay] = []
 
-    def make(state: ControlState) -> OneWay:
-        made.append(OneWay())
+def _warp_or_one_way(state: ControlState) -> FakeFilter:
+    return OneWay(state.method) if state.method == "parts" else FakeFilter(state.method)
+
+
+def _is_edited(stage: Stage) -> bool:
+    return bool(stage.show().planes[0].samples[0, 0] == 101)
+
+
+def test_a_target_that_the_method_cannot_make_is_refused_and_the_last_one_stays() -> None:
+    controls = Controls(target="happy", method="parts")
+    stage = Stage(_warp_or_one_way, controls)
+    stage.show()
+    assert controls.snapshot().emotions == ("happy",)
+    for wrong in ("angry", "happy:0.5+sad:0.5"):
+        with pytest.raises(UsageError, match=r"parts cannot make a face \w+ \(it can: happy\)$"):
+            controls.update(target=wrong)
+        assert controls.snapshot().target == parse_target("happy")
+        assert _is_edited(stage)
+    assert stage.swap.message is None
+    stage.swap.close()
+
+
+def test_a_method_that_cannot_make_the_target_does_not_take_over() -> None:
+    controls = Controls(target="angry")
+    stage = Stage(_warp_or_one_way, controls)
+    stage.show()
+    assert controls.snapshot().emotions == EMOTIONS
+    controls.update(method="parts")
+
+    def told() -> bool:
+        assert _is_edited(stage)
+        return stage.swap.message is not None
+
+    wait_until(told)
+    told_now = "still using warp: the method parts cannot make a face angry (it can: happy)"
+    assert stage.swap.message == told_now
+    state = controls.snapshot()
+    assert (state.method, state.target) == ("warp", parse_target("angry"))
+    assert controls.update(target="sad").target == parse_target("sad")
+    stage.swap.close()
+
+
+def test_a_target_for_the_next_method_leaves_the_last_one_of_this_method_until_then() -> None:
+    controls = Controls(target="happy", method="parts")
+    gate = threading.Event()
+
+    def make(state: ControlState) -> FakeFilter:
+        assert state.method == "parts" or gate.wait(PATIENCE_S)
+        return _warp_or_one_way(state)
+
+    stage = Stage(make, controls)
+    stage.show()
+    controls.update(method="warp", target="angry")
+    for _ in range(5):
+        assert _is_edited(stage)
+    gate.set()
+    stage.show_until("warp")
+    stage.show()
+    assert stage.swap.current.target == parse_target("angry")
+    assert controls.snapshot().emotions == EMOTIONS
+    stage.swap.close()
+
+
+def test_a_method_that_does_not_come_leaves_a_target_that_the_old_one_can_make() -> None:
+    controls = Controls(target="happy", method="parts")
+
+    def make(state: ControlState) -> FakeFilter:
+        if state.method == "warp":
+            raise ModelError("cannot read the model warp.onnx")
+        return _warp_or_one_way(state)
+
+    stage = Stage(make, controls)
+    stage.show()
+    controls.update(method="warp", target="angry")
+
+    def is_back() -> bool:
+        assert _is_edited(stage)
+        return controls.snapshot().method == "parts"
+
+    wait_until(is_back)
+    assert controls.snapshot().target == parse_target("happy")
+    assert controls.snapshot().emotions == ("happy",)
+    stage.swap.close()
+
+
+def test_a_target_that_the_first_method_cannot_make_is_refused_at_the_start() -> None:
+    made: list[FakeFilter] = []
+
+    def make(state: ControlState) -> FakeFilter:
+        made.append(_warp_or_one_way(state))
         return made[-1]
 
-    swap = FilterSwap(make, controls)
-    frame = replace(yuv_frame(), pts=0, time_base=Fraction(1, 30))
-    swap.apply(frame, controls.snapshot())  # the first frame takes the faces up
-    assert swap.apply(frame, controls.snapshot()) is not frame
-    controls.update(target="angry")
-    assert swap.apply(frame, controls.snapshot()) is frame
-    assert swap.message is not None
-    assert "cannot make a face angry" in swap.message
-    controls.update(target="happy")
-    assert swap.apply(frame, controls.snapshot()) is not frame
-    assert swap.message is None
-    swap.close()
+    with pytest.raises(UsageError, match="use another --emotion or --method"):
+        FilterSwap(make, Controls(target="angry", method="parts"))
+    assert made[0].closed
