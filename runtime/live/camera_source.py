@@ -148,7 +148,7 @@ class CameraSource:
             return
         with self._changed:
             self._trouble = None
-        self._slot.put(shot.frame, shot.captured_s)
+        self._slot.put(shot.frame, shot.captured_s, shot.decode_ms)
 
     def _fail(self, trouble: str) -> None:
         self._let_go()

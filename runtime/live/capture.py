@@ -76,10 +76,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A frame as a device gave it. captured_s: on the clock of time.monotonic."""
+    """A frame as a device gave it.
+
+    captured_s: on the clock of time.monotonic. decode_ms: as of `Captured`.
+    """
 
     frame: Frame
     captured_s: float
+    decode_ms: float | None = None
 
 
 class Device(Protocol):

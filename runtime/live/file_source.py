@@ -65,13 +65,15 @@ class FileDevice:
 
     def read(self) -> Shot:
         """The next frame, decoded before it is due. Raises: VideoError."""
+        began_s = time.monotonic()
         frame = self._taken()
+        decode_ms = (time.monotonic() - began_s) * 1e3
         wait_s = self._due_s - time.monotonic()
         if wait_s < -_LATE_S:
             self._due_s = time.monotonic()
         elif wait_s > 0 and self._interrupted.wait(wait_s):
             self._check()
-        return Shot(frame, time.monotonic())
+        return Shot(frame, time.monotonic(), decode_ms)
 
     def interrupt(self) -> None:
         """Nothing; a `read` that waits raises."""

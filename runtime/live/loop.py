@@ -198,6 +198,7 @@ class LiveLoop:
             adaptations=self._pace.texts(),
             messages=self._messages(),
             outputs=self._outputs.statuses(),
+            is_bypassed=filters.is_bypassed if filters else False,
         )
 
     def _messages(self) -> tuple[str, ...]:
@@ -283,7 +284,8 @@ class LiveLoop:
         level = self._pace.level
         edited = filters.apply(captured.frame, state, spacing=SPACING if level >= 1 else 1.0)
         self._numbers = filters.current.numbers
-        self._stages_ms = dict(filters.current.timings.last_ms)
+        decode = {} if captured.decode_ms is None else {"decode": captured.decode_ms}
+        self._stages_ms = decode | dict(filters.current.timings.last_ms)
         live = LiveFrame(
             frame=self._shown(captured.frame, edited, state),
             original=captured.frame,

@@ -18,12 +18,12 @@ class NewestFrame:
         self._index = -1
         self._is_closed = False
 
-    def put(self, frame: Frame, captured_s: float) -> None:
+    def put(self, frame: Frame, captured_s: float, decode_ms: float | None = None) -> None:
         """Nothing; the frame replaces the one before, and gets the time it was captured at."""
         timed = replace(frame, pts=round(captured_s / FRAME_CLOCK), time_base=FRAME_CLOCK)
         with self._changed:
             self._index += 1
-            self._captured = Captured(timed, captured_s, self._index)
+            self._captured = Captured(timed, captured_s, self._index, decode_ms)
             self._changed.notify_all()
 
     def newest(self, after: int, timeout_s: float) -> Captured | None:

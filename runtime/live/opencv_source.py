@@ -42,7 +42,8 @@ class OpenCvDevice:
                 f"{self.facts.name} was unplugged or stopped; the last frame is held until it "
                 "is back"
             )
-        return Shot(frame_from_bgr(pixels), captured_s)
+        decode_ms = (time.monotonic() - captured_s) * 1e3
+        return Shot(frame_from_bgr(pixels), captured_s, decode_ms)
 
     def interrupt(self) -> None:
         """Nothing; a camera that gives frames comes back within one."""

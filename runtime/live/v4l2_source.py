@@ -59,7 +59,8 @@ class V4l2Device:
             captured_s = time.monotonic()
             picture = self._decoded(packet)
             if picture is not None:
-                return Shot(live_frame(picture), captured_s)
+                frame = live_frame(picture)
+                return Shot(frame, captured_s, (time.monotonic() - captured_s) * 1e3)
             if self._interrupted.is_set():
                 break
         raise DeviceError(

@@ -18,11 +18,13 @@ class Captured:
     frame: its `time_s` is `captured_s`, in microseconds (`FRAME_CLOCK`).
     captured_s: on the clock of time.monotonic, when the camera gave it.
     index: the source's own count; it grows by 1 from frame to frame, and never goes back.
+    decode_ms: how long decoding it took; None where nothing was decoded, or out of sight.
     """
 
     frame: Frame
     captured_s: float
     index: int
+    decode_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ class LiveStats:
     dropped_share: dropped by captured, 0..1.
         recent_dropped_share: the same over the last ten seconds.
     delay_asked_ms: how long frames are held back on purpose; it is part of `delay`.
-    providers: what really runs each network. stages_ms: of the last frame, by stage of the filter.
+    providers: what really runs each network. stages_ms: of the last frame, by stage of the filter,
+        and `decode` before them where the source decodes. is_bypassed: whether the last frame is
+        shown as it came because the filter failed on it.
     adaptations: what was given up to keep pace, in a line. messages: what is wrong now.
     frame_size_wh: as displayed; (0, 0) before the first frame.
     """
@@ -145,3 +149,4 @@ class LiveStats:
     adaptations: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
     outputs: tuple[OutputStatus, ...] = ()
+    is_bypassed: bool = False
