@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
 
 from starlette.applications import Starlette
@@ -23,16 +22,15 @@ from mien.apps.panel.presets import Presets
 from mien.apps.panel.preview import Kind, PreviewOutput
 from mien.apps.panel.protocol import Faces, Stats
 from mien.apps.panel.protocol import Presets as PresetList
-from mien.apps.panel.reporting import faces_message, stats_message
-from mien.apps.panel.settings import PanelSettings
+from mien.apps.panel.reporting import faces_message, page_text, stats_message
+from mien.apps.panel.settings import STATIC_FILES, PanelSettings
 from mien.apps.panel.sockets import Sockets
 from mien.apps.panel.steering import Loop, Steering
 from mien.apps.panel.webrtc import Peers
 from mien.engines.errors import UsageError
 from mien.runtime.live.controls import ControlState
 
-STATIC: Final = Path(__file__).parent / "static"
-FIRST_PICTURE_S: Final = 10.0  # a camera that was let go needs a moment
+FIRST_PICTURE_S: Final = 10.0  # a camera that was released needs a moment
 _TYPES: Final = {
     ".css": "text/css",
     ".js": "text/javascript",
@@ -49,7 +47,7 @@ class PanelApp:
         self._presets = Presets(settings.presets, self._on_presets)
         self._steering = Steering(live.controls, self._presets)
         limits = settings.limits
-        self._sockets = Sockets(self._steering, self._news, most=limits.sockets)
+        self._sockets = Sockets(self._steering, self._news, preview.listener, most=limits.sockets)
         camera = BrowserCamera(live, self._on_browser_camera)
         self._peers = Peers(preview, camera, most=limits.videos)
         self._streams: Places[Onlooker] = Places(limits.streams)
@@ -100,12 +98,12 @@ class PanelApp:
         return stats_message(stats, preview, self._presets.message), faces_message(stats)
 
     async def _page(self, request: Request) -> Response:  # noqa: ARG002
-        page = (STATIC / "index.html").read_text(encoding="utf-8")
+        page = (STATIC_FILES / "index.html").read_text(encoding="utf-8")
         return HTMLResponse(page.replace("{{token}}", self._settings.token))
 
     async def _static(self, request: Request) -> Response:
         name = request.path_params["name"]
-        path = STATIC / name
+        path = STATIC_FILES / name
         if path.name != name or path.suffix not in _TYPES or not path.is_file():
             return _refusal(HTTPStatus.NOT_FOUND, "there is no such file")
         # They are small; in one piece there is nothing to ask for by halves.
@@ -132,7 +130,7 @@ class PanelApp:
         finally:
             self._singles.free(onlooker)
         if jpeg is None:
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the camera gives no picture")
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no picture comes from the camera")
         return Response(jpeg, media_type="image/jpeg")
 
     async def _offer(self, request: Request) -> Response:
@@ -148,7 +146,7 @@ class PanelApp:
                 server=str((request.scope["server"] or ("127.0.0.1",))[0]),
             )
         except UsageError as error:
-            return _refusal(HTTPStatus.BAD_REQUEST, str(error))
+            return _refusal(HTTPStatus.BAD_REQUEST, page_text(str(error)))
         return _full() if sdp is None else JSONResponse({"type": "answer", "sdp": sdp})
 
     async def _health(self, request: Request) -> Response:  # noqa: ARG002

@@ -2,27 +2,37 @@
 
 A page of another web site, open in the same browser, can send requests here. It does not know the
 token; its Origin is its own; and where it points its own name at this machine (DNS rebinding), the
-Host is that name.
+Host is that name. Names of this machine are taken with any port, for a tunnel such as `ssh -L` may
+begin at another one; it is the name that such a page cannot choose.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import hmac
-import ipaddress
+import html
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mien.apps.panel.settings import PanelSettings
+from mien.apps.panel.settings import (
+    STATIC_FILES,
+    PanelSettings,
+    certificate_names,
+    covers,
+    is_number,
+)
 
 MAX_FIELDS: Final = 16  # of an address; each costs time before it is known who asks
 STATIC: Final = "/static/"  # followed by the token, which modules that import each other keep
 HEADERS: Final[Mapping[str, str]] = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src {style}; "
     "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self' {socket}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -34,8 +44,35 @@ HEADERS: Final[Mapping[str, str]] = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
 
+NO_TOKEN: Final = "open the address that mien printed"  # noqa: S105 -- a sentence
+NO_NAME: Final = "the panel is not known by this name"
+NO_PAGE: Final = "another page may not use the panel"
+# A title and what to do, for people.
+_WORDS: Final[Mapping[str, tuple[str, str]]] = {
+    NO_TOKEN: (
+        "This address is not complete",
+        (
+            "The panel opens with its full address, which ends with a key. The key is new each "
+            "time mien starts, so an old bookmark does not open either."
+        ),
+    ),
+    NO_NAME: (
+        "mien does not know this name",
+        (
+            "The panel opens by the name in its own address, and by each name that is in the "
+            "certificate mien was started with. Through a tunnel (ssh -L) it opens as localhost."
+        ),
+    ),
+    NO_PAGE: (
+        "The panel does not open from another page",
+        "For your safety no other page may use it. Open its address in a tab of its own.",
+    ),
+}
 
-class _RefusedError(Exception):
+
+class RefusedError(Exception):
+    """A request that is not let in."""
+
     def __init__(self, status: HTTPStatus, text: str) -> None:
         super().__init__(text)
         self.status, self.text = status, text
@@ -44,13 +81,13 @@ class _RefusedError(Exception):
 class Guard:
     """An ASGI application that lets only requests of the panel's own page, or a script, through."""
 
-    def __init__(self, app: ASGIApp, settings: PanelSettings, port: int) -> None:
+    def __init__(self, app: ASGIApp, settings: PanelSettings) -> None:
         self._app = app
         self._token = settings.token.encode()
         self._scheme = settings.scheme
         self._is_loopback = settings.is_loopback
         self._listen = settings.listen.lower()  # as the Host header is read
-        self._port = port
+        self._names = certificate_names(settings.certificate)
         self._max_body = settings.limits.body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,48 +96,55 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = _headers(scope)
-        protected = _with_headers(send, self._own_headers(headers.get("host", "")))
+        host = headers.get("host", "")
         try:
             self._check(scope, headers)
-        except _RefusedError as refused:
-            await _refuse(refused, scope, receive, protected)
+        except RefusedError as refused:
+            # `Connection: close`: what is still on its way is not read.
+            close = {"Connection": "close"}
+            answer: Response = JSONResponse({"error": refused.text}, refused.status, close)
+            style = "'self'"
+            if scope["path"] == "/" and "text/html" in headers.get("accept", ""):
+                page, style = refusal_page(refused)
+                answer = HTMLResponse(page, refused.status, close)
+            await answer(scope, receive, _with_headers(send, self._own_headers(host, style)))
             return
-        await self._app(scope, receive, protected)
+        await self._app(scope, receive, _with_headers(send, self._own_headers(host)))
 
     def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "")
         if not self._is_own_host(host):
-            raise _RefusedError(HTTPStatus.FORBIDDEN, "this name of the machine is not the panel's")
+            raise RefusedError(HTTPStatus.FORBIDDEN, NO_NAME)
         origin = headers.get("origin")
         if origin is not None and origin != f"{self._scheme}://{host}":
-            raise _RefusedError(HTTPStatus.FORBIDDEN, "another page may not use the panel")
+            raise RefusedError(HTTPStatus.FORBIDDEN, NO_PAGE)
         # Pictures are asked for without Origin, but browsers say where the page comes from. The
         # page itself may be opened from anywhere.
         site = headers.get("sec-fetch-site", "none")
         if scope["path"] != "/" and site not in ("none", "same-origin"):
-            raise _RefusedError(HTTPStatus.FORBIDDEN, "another page may not use the panel")
+            raise RefusedError(HTTPStatus.FORBIDDEN, NO_PAGE)
         if not self._has_token(scope, headers):
-            raise _RefusedError(HTTPStatus.UNAUTHORIZED, "open the address that mien printed")
+            raise RefusedError(HTTPStatus.UNAUTHORIZED, NO_TOKEN)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > 20 or int(length) > self._max_body:
-            raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this request is too large")
+            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this request is too large")
 
     def _is_own_host(self, host: str) -> bool:
         try:
             parts = urlsplit(f"//{host}")
-            name, port = parts.hostname, parts.port
+            name, _ = parts.hostname, parts.port  # a port that is none raises
         except ValueError:
             return False
         if name is None or parts.netloc != host or parts.username is not None:
             return False
-        default = 80 if self._scheme == "http" else 443
-        if (default if port is None else port) != self._port:
-            return False
         if name in ("localhost", "127.0.0.1", "::1", self._listen):
+            return True
+        # Whoever has the certificate's key has its names; nobody else can point them here.
+        if covers(self._names, name):
             return True
         # In a network the panel is reached by any of the machine's addresses. A page that points
         # its own name here sends that name, never a number.
-        return not self._is_loopback and _is_address(name)
+        return not self._is_loopback and is_number(name)
 
     def _has_token(self, scope: Scope, headers: Mapping[str, str]) -> bool:
         try:
@@ -115,22 +159,14 @@ class Guard:
             given.append(scope["path"][len(STATIC) :].partition("/")[0])
         return any(hmac.compare_digest(text.encode(), self._token) for text in given)
 
-    def _own_headers(self, host: str) -> list[tuple[bytes, bytes]]:
+    def _own_headers(self, host: str, style: str = "'self'") -> list[tuple[bytes, bytes]]:
         scheme = "ws" if self._scheme == "http" else "wss"
         # Safari does not take 'self' for the WebSocket of the same place.
         socket = f"{scheme}://{host}" if self._is_own_host(host) else ""
         return [
-            (name.lower().encode(), value.replace("{socket}", socket).encode())
+            (name.lower().encode(), value.format(socket=socket, style=style).encode())
             for name, value in HEADERS.items()
         ]
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -151,9 +187,12 @@ def _with_headers(send: Send, own: list[tuple[bytes, bytes]]) -> Send:
     return sent
 
 
-async def _refuse(refused: _RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
-    # `Connection: close`: what is still on its way is not read.
-    answer = JSONResponse(
-        {"error": refused.text}, status_code=refused.status, headers={"Connection": "close"}
-    )
-    await answer(scope, receive, send)
+def refusal_page(refused: RefusedError) -> tuple[str, str]:
+    """What a person reads who is not let in, and the source of its style for the policy."""
+    page = (STATIC_FILES / "refused.html").read_text(encoding="utf-8")
+    title, text = _WORDS.get(refused.text, (refused.text, ""))
+    for name, words in (("title", title), ("text", text)):
+        page = page.replace(f"{{{{{name}}}}}", html.escape(words))
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return page, f"'sha256-{digest}'"

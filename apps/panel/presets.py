@@ -18,13 +18,21 @@ MAX_PRESETS: Final = 100
 MAX_BYTES: Final = 256 * 1024  # of the file; a hundred presets take some 40 kB
 WRITE_EVERY_S: Final = 0.2  # what is saved meanwhile is written at once
 _VERSION = 1
+# What there is before somebody saves or deletes one. The last is within reach of every method that
+# has a neutral face.
+STARTERS: Final = (
+    Preset("Warm smile", parse_weights({"happy": 0.6}), 1.0),
+    Preset("Pleasant surprise", parse_weights({"happy": 0.4, "surprised": 0.5}), 1.0),
+    Preset("Poker face", parse_weights({"neutral": 1.0}), 1.0),
+)
 
 
 class Presets:
     """Presets in a JSON file; used in the server's thread, the file in another.
 
-    A file that cannot be read is left alone until the next save, which replaces it; what was
-    wrong stands in `message`. changed: called when others than before are in the file.
+    Where there is no file yet, there are the STARTERS. A file that cannot be read is left unchanged
+    until the next save, which replaces it; what was wrong stands in `message`. changed: called when
+    others than before are in the file.
     """
 
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
@@ -36,7 +44,7 @@ class Presets:
         self._written_s = 0.0
 
     def all(self) -> tuple[Preset, ...]:
-        """The presets in the file, in the order in which they were first saved."""
+        """The presets that are saved, in the order in which they were first saved."""
         return tuple(self._kept.values())
 
     def get(self, name: str) -> Preset:
@@ -106,7 +114,7 @@ class Presets:
         try:
             return _presets(self._path)
         except FileNotFoundError:
-            return {}
+            return {preset.name: preset for preset in STARTERS}
         except (OSError, ValueError, TypeError, KeyError, ProtocolError) as error:
             self.message = f"the presets in {self._path} cannot be read: {error}"
             return {}

@@ -77,17 +77,20 @@ class PreviewOutput(ThreadedOutput):
         self._viewers: dict[Viewer, tuple[Kind, asyncio.AbstractEventLoop]] = {}
         self._last_s = 0.0
         self._size_wh: tuple[int, int] | None = None
+        self._listeners = 0
         self._sent: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, delay in ms
+        self._encoded: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, time in ms
         self._made: deque[float] = deque(maxlen=_RECENT)
 
     @property
     def watched(self) -> bool:
-        """Whether a browser looks."""
-        return self.viewers > 0
+        """Whether a browser looks, or a page or a script listens."""
+        with self._lock:
+            return bool(self._viewers or self._listeners)
 
     @property
     def viewers(self) -> int:
-        """How many look."""
+        """How many look at a picture."""
         with self._lock:
             return len(self._viewers)
 
@@ -103,9 +106,20 @@ class PreviewOutput(ThreadedOutput):
             with self._lock:
                 self._viewers.pop(viewer, None)
 
+    @contextlib.contextmanager
+    def listener(self) -> Iterator[None]:
+        """Somebody for whom the camera runs though they look at no picture, such as a script."""
+        with self._lock:
+            self._listeners += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._listeners -= 1
+
     def offer(self, frame: LiveFrame) -> None:
         """Put the frame in the place of the one that still waits, where somebody looks."""
-        if self.watched:
+        if self.viewers:
             super().offer(frame)
 
     def note_sent(self, shown: Shown) -> None:
@@ -114,14 +128,20 @@ class PreviewOutput(ThreadedOutput):
         with self._lock:
             self._sent.append((now_s, (now_s - shown.captured_s) * 1e3))
 
+    def note_encoded(self, encode_ms: float) -> None:
+        """Note how long encoding a picture took."""
+        with self._lock:
+            self._encoded.append((time.monotonic(), encode_ms))
+
     def facts(self) -> Preview:
         """What browsers get now; the delay is that of pictures that have left, encoded."""
         since_s = time.monotonic() - _RECENT_S
         with self._lock:
             delays_ms = [delay_ms for when_s, delay_ms in self._sent if when_s >= since_s]
+            times_ms = [time_ms for when_s, time_ms in self._encoded if when_s >= since_s]
             fps = sum(made_s >= since_s for made_s in self._made) / _RECENT_S
             size_wh = self._size_wh
-        return Preview(round(fps, 1), size_wh, round(median(delays_ms), 1) if delays_ms else None)
+        return Preview(round(fps, 1), size_wh, _middle(delays_ms), _middle(times_ms))
 
     def end_viewing(self) -> None:
         """End the viewing for all."""
@@ -149,7 +169,10 @@ class PreviewOutput(ThreadedOutput):
             self._size_wh = size_wh
         if kind == "video":
             return Shown(frame.captured_s, picture=browser_picture(source, size_wh))
-        return Shown(frame.captured_s, jpeg=jpeg_of(source, size_wh, self._settings.jpeg_quality))
+        began_s = time.monotonic()
+        jpeg = jpeg_of(source, size_wh, self._settings.jpeg_quality)
+        self.note_encoded((time.monotonic() - began_s) * 1e3)
+        return Shown(frame.captured_s, jpeg=jpeg)
 
     def _hand_out(self, kind: Kind | None, shown: Shown | None) -> None:
         with self._lock:
@@ -158,6 +181,10 @@ class PreviewOutput(ThreadedOutput):
             if kind in (None, its_kind):
                 with contextlib.suppress(RuntimeError):  # the server's loop has just been closed
                     loop.call_soon_threadsafe(viewer.put, shown)
+
+
+def _middle(values: list[float]) -> float | None:
+    return round(median(values), 1) if values else None
 
 
 def preview_size(size_wh: tuple[int, int], width: int) -> tuple[int, int]:

@@ -1,15 +1,17 @@
 """What a page or a script and the panel's server say to each other on `/ws`.
 
 Every message is one JSON object with a `type`; a dataclass here is a message, its fields are the
-object's. The server speaks first, with `hello`. A message that cannot be read is answered with
-`error` and changes nothing.
+object's. The server speaks first, with `hello`. Each message that cannot be read or done is
+answered with an `error` of its own, in the order in which they came, and changes nothing; the third
+in a row that cannot be read closes the connection. Whoever is connected counts as a viewer: the
+camera is not released meanwhile. Fields may be added; none is renamed or removed within a version.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Final, Literal, TypeAlias
 
 from mien.engines.errors import UsageError
@@ -33,6 +35,9 @@ class State:
     intensity: 0..1.5. face: `all`, `largest`, or a number from 1 on. gan: the generator of the
     methods that have several, else None. paused: whether the original is shown. mark: whether the
     mark `AI-edited` is drawn. browser_camera: whether a browser is the camera now.
+    emotions: those that the method in use can make; a target with another one is answered with
+    `error`, and the target stays as it was. While another method is being opened, all eight; where
+    it turns out that it cannot make the target, the method stays as it was.
     """
 
     type: ClassVar[str] = "state"
@@ -44,6 +49,7 @@ class State:
     paused: bool
     mark: bool
     browser_camera: bool
+    emotions: tuple[str, ...] = EMOTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +99,15 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What the browser gets: frames a second, their size, and from camera to encoded picture."""
+    """What the browser gets: frames a second, their size, and from camera to encoded picture.
+
+    encode_ms: how long encoding one of its pictures takes; None while nobody looks.
+    """
 
     fps: float
     size_wh: tuple[int, int] | None
     delay_ms: float | None
+    encode_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +134,14 @@ class OutputState:
 class Stats:
     """How it goes, twice a second.
 
-    state: `starting`, `running`, `idle` (nobody watches, the camera is let go) or `stopped`.
+    state: `starting`, `running`, `idle` (nobody watches, the camera is released) or `stopped`.
     capture_fps, output_fps, dropped_share, delay_ms: over the last ten seconds; dropped: since
     the start. providers: what really runs each network, by network.
     adaptations: what was reduced because the machine is too slow. messages: what people should
-    know, such as an unplugged camera.
+    know, such as an unplugged camera. notices: both as the page shows them, one line for one thing.
+    stages_ms: how long the stages of a frame take: `decode` where the camera sends compressed
+    frames, the filter's own, and `encode` (a picture for browsers) while somebody looks.
+    bypassed: whether frames are shown unedited because the filter failed on them.
     """
 
     type: ClassVar[str] = "stats"
@@ -145,6 +158,9 @@ class Stats:
     providers: Mapping[str, str]
     adaptations: tuple[str, ...]
     messages: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    bypassed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +186,7 @@ class Faces:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the last message was not done, in one line; the type is `error`."""
+    """Why a message was not done, in one line; the type is `error`."""
 
     type: ClassVar[str] = "error"
     text: str

@@ -1,6 +1,10 @@
-"""How a live loop is doing, as messages."""
+"""How a live loop is doing, as messages, and what it says in the words of the page."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
 
 from mien.apps.panel.protocol import (
     Delay,
@@ -13,10 +17,63 @@ from mien.apps.panel.protocol import (
 )
 from mien.runtime.live.values import LiveFace, LiveStats
 
+# What the runtime says to people at a terminal, and what it is on the page.
+_PAGE_WORDS: Final = (
+    (
+        re.compile(r"the machine is too slow: (\S+) of the frames are dropped.*"),
+        (
+            r"This computer is too slow for the camera: \1 of the frames are dropped. Close other "
+            r"programs, or edit the largest face only"
+        ),
+    ),
+    (
+        re.compile(r"the machine is too slow: faces are looked for less often(, previews .*)?"),
+        "This computer is at its limit: to keep the video fluid, faces are looked for less often",
+    ),
+    (re.compile(r"this frame is shown as it came: (.*)"), r"The video is left unchanged: \1"),
+)
+# An option or a command of the terminal.
+_TERMINAL: Final = r"(?:--[a-z][\w-]*|\bmien (?:[a-z][\w-]*)\b|\bpip install\b)"
+# The part of a line about it, to the end of the sentence.
+_TERMINAL_PART: Final = re.compile(
+    rf"(?:\s*[;,:]\s+(?:or |and )?|\s+(?:or|and)\s+)?[^;,:()]*{_TERMINAL}[^;()]*"
+)
+_SEE_MORE: Final = " (the terminal where mien runs says more)"
+
+
+def page_text(text: str) -> str:
+    """What a line for the terminal says to somebody at the page, which has no options."""
+    for pattern, words in _PAGE_WORDS:
+        if found := pattern.fullmatch(text):
+            text = found.expand(words)
+            break
+    if not re.search(_TERMINAL, text):
+        return text
+    rest = re.sub(r"\s*\(\s*\)", "", _TERMINAL_PART.sub("", text)).strip(" ;,:")
+    return (rest or "this does not work") + _SEE_MORE
+
+
+def page_notices(messages: Iterable[str], adaptations: Iterable[str]) -> tuple[str, ...]:
+    """What the page shows of messages and adaptations: one line for one thing.
+
+    What was given up to keep pace is left out where the machine is too slow all the same, and of
+    lines that differ in nothing but numbers, or in who says it, the first is kept.
+    """
+    told = [page_text(text) for text in messages]
+    if not any(text.startswith("This computer") for text in told):
+        told += [page_text(text) for text in adaptations]
+    found: dict[str, str] = {}
+    for text in told:
+        key = re.sub(r"[\d.]+", "#", text)
+        if not any(key.endswith(other) or other.endswith(key) for other in found):
+            found[key] = text
+    return tuple(found.values())
+
 
 def stats_message(stats: LiveStats, preview: Preview, message: str | None) -> Stats:
     """The message of the loop's stats; `message` is the panel's own to people, if any."""
     facts = stats.source
+    messages = stats.messages if message is None else (*stats.messages, message)
     return Stats(
         state=stats.state,
         uptime_s=round(stats.uptime_s, 1),
@@ -37,13 +94,28 @@ def stats_message(stats: LiveStats, preview: Preview, message: str | None) -> St
             pixel_format=facts.pixel_format,
         ),
         outputs=tuple(
-            OutputState(output.name, output.shown, output.dropped, output.message)
+            OutputState(
+                output.name,
+                output.shown,
+                output.dropped,
+                None if output.message is None else page_text(output.message),
+            )
             for output in stats.outputs
         ),
         providers=stats.providers,
         adaptations=stats.adaptations,
-        messages=stats.messages if message is None else (*stats.messages, message),
+        messages=tuple(page_text(text) for text in messages),
+        notices=page_notices(messages, stats.adaptations),
+        stages_ms=_stages_ms(stats, preview),
+        bypassed=stats.is_bypassed,
     )
+
+
+def _stages_ms(stats: LiveStats, preview: Preview) -> dict[str, float]:
+    stages_ms = {name: round(stage_ms, 2) for name, stage_ms in stats.stages_ms.items()}
+    if preview.encode_ms is not None:
+        stages_ms["encode"] = preview.encode_ms
+    return stages_ms
 
 
 def faces_message(stats: LiveStats) -> Faces:

@@ -14,7 +14,13 @@ from mien.apps.panel.app import PanelApp
 from mien.apps.panel.connections import Lines, PanelWebSocket
 from mien.apps.panel.guard import Guard
 from mien.apps.panel.preview import PreviewOutput
-from mien.apps.panel.settings import BACKLOG, PanelSettings, listening_socket, tls_context
+from mien.apps.panel.settings import (
+    BACKLOG,
+    PanelSettings,
+    address_host,
+    listening_socket,
+    tls_context,
+)
 from mien.apps.panel.steering import Loop
 from mien.engines.errors import DeviceError
 
@@ -36,6 +42,7 @@ class PanelServer:
         self._live, self._settings = loop, settings
         self._socket = listening_socket(settings)
         self.port: int = self._socket.getsockname()[1]
+        self._host = address_host(settings)
         self.preview = PreviewOutput(settings.preview)
         self._ended = threading.Event()
         self._started = threading.Event()
@@ -45,9 +52,7 @@ class PanelServer:
     @property
     def url(self) -> str:
         """The address to open in a browser, with the token."""
-        settings = self._settings
-        is_everywhere = settings.listen in ("0.0.0.0", "::")  # noqa: S104 -- a comparison
-        host = "localhost" if is_everywhere else settings.listen
+        settings, host = self._settings, self._host
         host = f"[{host}]" if ":" in host else host
         return f"{settings.scheme}://{host}:{self.port}/?token={settings.token}"
 
@@ -120,7 +125,7 @@ class PanelServer:
     def _config(self, app: PanelApp, lines: Lines) -> uvicorn.Config:
         settings, limits = self._settings, self._settings.limits
         return uvicorn.Config(
-            Guard(app, settings, self.port),
+            Guard(app, settings),
             http=lines.protocol_class(),
             ws=PanelWebSocket,
             ws_max_size=limits.message_bytes,

@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import secrets
 import socket
 import ssl
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 from mien.engines.errors import DeviceError, UsageError
 
 PORT: Final = 8765
+STATIC_FILES: Final = Path(__file__).parent / "static"  # the page and what belongs to it
 _PORTS_TRIED = 100  # above a port that is taken
 # What a slow reader has not taken yet is old: two pictures, not the megabytes the system allows.
 _SEND_BUFFER = 128 * 1024
 BACKLOG: Final = 128  # connections that wait to be accepted
+_LABEL: Final = re.compile(r"[a-z0-9_-]+")  # of a host's name
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 -- what a user may ask for
 
 
 def new_token() -> str:
@@ -123,6 +130,54 @@ class PanelSettings:
     def scheme(self) -> str:
         """`http`, or `https` with a certificate."""
         return "http" if self.certificate is None else "https"
+
+
+def certificate_names(certificate: Path | None) -> tuple[str, ...]:
+    """What a certificate is for, as in its SAN: `desk.example.org`, `*.example.org`, `10.0.0.5`.
+
+    A common name alone is not looked at, as in browsers.
+    """
+    if certificate is None:
+        return ()
+    try:
+        leaf, *_ = x509.load_pem_x509_certificates(certificate.read_bytes())
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return ()  # whether it can be used at all is for `tls_context` to say
+    hosts = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+    return (*hosts, *(str(number) for number in names.get_values_for_type(x509.IPAddress)))
+
+
+def covers(names: Iterable[str], host: str) -> bool:
+    """Whether a certificate for those names is for that host; a star stands for one label."""
+    host = host.lower().rstrip(".")
+    label, _, domain = host.partition(".")
+    is_starred = _LABEL.fullmatch(label) is not None and "." in domain
+    wanted = {host if "*" not in host else "", f"*.{domain}" if is_starred else ""} - {""}
+    return not wanted.isdisjoint(names)
+
+
+def address_host(settings: PanelSettings) -> str:
+    """The host in the panel's address: where others come in, one that the certificate is for."""
+    listen, names = settings.listen, certificate_names(settings.certificate)
+    if settings.is_loopback or covers(names, listen):
+        return listen
+    machine = socket.gethostname().partition(".")[0].lower()
+    named = [name for name in names if "*" not in name and name != "localhost"]
+    named.sort(key=lambda name: name.partition(".")[0] != machine)  # this machine's own first
+    starred = [machine + name[1:] for name in names if name.startswith("*.")]
+    usable = [*(name for name in named if not is_number(name)), *starred, *named]
+    usable = [name for name in usable if covers(names, name)]
+    return usable[0] if usable else "localhost" if listen in EVERYWHERE else listen
+
+
+def is_number(host: str) -> bool:
+    """Whether a host is given by its IP address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def tls_context(settings: PanelSettings) -> ssl.SSLContext | None:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketState
@@ -22,6 +23,7 @@ from mien.apps.panel.protocol import (
     Stats,
     encode,
 )
+from mien.apps.panel.reporting import page_text
 from mien.apps.panel.steering import Steering
 from mien.engines.errors import MienError
 
@@ -32,11 +34,16 @@ _POLICY, _GOING_AWAY, _TRY_LATER = 1008, 1001, 1013
 _TICK_S: Final = 0.1
 _TICKS_A_STATS: Final = 5
 _STATE_EVERY_S: Final = 0.05
-_TOO_FAST: Final = Refusal(f"slower, please: {MESSAGES_A_SECOND} messages a second are read")
+_TOO_FAST: Final = f"slower, please: {MESSAGES_A_SECOND} messages a second are read"
+_MOST_WAITING: Final = 256  # messages to somebody; in the time that they may take none come 250
 
 
 class _Client:
-    """One end of the line. A message that still waits is replaced by a newer one of its type."""
+    """One end of the line.
+
+    A message that still waits is replaced by a newer one of its type, except for errors: of those
+    each is sent, unless very many wait.
+    """
 
     def __init__(self, websocket: WebSocket) -> None:
         self.websocket = websocket
@@ -47,13 +54,21 @@ class _Client:
         self.is_slowed = False
         self.close_code: int | None = None
         self._sending_s: float | None = None  # since when
-        self._outbox: dict[str, str] = {}
+        self._outbox: dict[str, str] = {}  # by type; errors by a number of their own
+        self._errors = 0
         self._filled = asyncio.Event()
 
     def put(self, kind: str, text: str) -> None:
         self._outbox.pop(kind, None)
         self._outbox[kind] = text
         self._filled.set()
+
+    def refuse(self, reason: str) -> None:
+        """Answer a message with why it was not done."""
+        if len(self._outbox) < _MOST_WAITING:
+            self._errors += 1
+            text = encode(Refusal(page_text(reason)))
+            self.put(f"{Refusal.type} {self._errors}", text)
 
     def end(self, code: int) -> None:
         """Close the line, after what waits was sent."""
@@ -89,13 +104,19 @@ class _Client:
 class Sockets:
     """Everybody on `/ws`; used in the server's thread.
 
-    news: gives the stats and the faces of this moment.
+    news: gives the stats and the faces of this moment. listener: entered for as long as somebody
+    is connected, once for each.
     """
 
     def __init__(
-        self, steering: Steering, news: Callable[[], tuple[Stats, Faces]], *, most: int
+        self,
+        steering: Steering,
+        news: Callable[[], tuple[Stats, Faces]],
+        listener: Callable[[], AbstractContextManager[None]],
+        *,
+        most: int,
     ) -> None:
-        self._steering, self._news = steering, news
+        self._steering, self._news, self._listener = steering, news, listener
         self._clients: Places[_Client] = Places(most)
         self._ticking: asyncio.Task[None] | None = None
         self._telling: asyncio.TimerHandle | None = None  # of the state
@@ -130,7 +151,8 @@ class Sockets:
         if self._ticking is None:
             self._ticking = asyncio.ensure_future(self._tick())
         try:
-            await self._talk(client)
+            with self._listener():
+                await self._talk(client)
         finally:
             self._clients.free(client)
 
@@ -169,7 +191,7 @@ class Sockets:
                 bad = 0
             except MienError as error:
                 bad = bad + 1 if isinstance(error, ProtocolError) else 0
-                client.put(Refusal.type, encode(Refusal(str(error))))
+                client.refuse(str(error))
         client.end(_POLICY)
         await asyncio.Event().wait()  # the writer ends the line, after the reason
 
@@ -178,7 +200,7 @@ class Sockets:
         wait_s = client.rate.wait_s()
         client.rate.take()
         if wait_s and not client.is_slowed:
-            client.put(Refusal.type, encode(_TOO_FAST))
+            client.refuse(_TOO_FAST)
         client.is_slowed = wait_s > 0
         await asyncio.sleep(wait_s)
 
@@ -213,4 +235,4 @@ class Sockets:
 
 def _tell_failure(client: _Client, work: asyncio.Task[None]) -> None:
     if not work.cancelled() and (error := work.exception()) is not None:
-        client.put(Refusal.type, encode(Refusal(str(error))))
+        client.refuse(str(error))

@@ -110,6 +110,7 @@ class Steering:
             paused=now.paused,
             mark=now.mark,
             browser_camera=self.browser_camera,
+            emotions=now.emotions,
         )
 
     def do(self, message: ClientMessage) -> tuple[ServerMessage | None, asyncio.Task[None] | None]:

@@ -63,17 +63,20 @@ class PreviewTrack(MediaStreamTrack):
         self._viewing = contextlib.ExitStack()
         self._viewer = self._viewing.enter_context(preview.viewer("video"))
         self._sending: Shown | None = None
+        self._given_s = 0.0
 
     async def recv(self) -> av.VideoFrame:
         """The next picture; what was given before has been encoded and sent by now."""
         if self._sending is not None:
             self._preview.note_sent(self._sending)
+            self._preview.note_encoded((time.monotonic() - self._given_s) * 1e3)
         self._sending = shown = await self._viewer.next()
         if shown is None or shown.picture is None or self.readyState != "live":
             self.stop()
             raise MediaStreamError
         shown.picture.pts = round(shown.captured_s * VIDEO_CLOCK_RATE)
         shown.picture.time_base = VIDEO_TIME_BASE
+        self._given_s = time.monotonic()
         return shown.picture
 
     def stop(self) -> None:

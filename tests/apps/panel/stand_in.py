@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
+from mien.apps.panel.protocol import weights_of
 from mien.apps.panel.server import PanelServer
 from mien.apps.panel.settings import Limits, PanelSettings
+from mien.engines.errors import MienError, UsageError
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.live.capture import PushSource
 from mien.runtime.live.controls import Controls, ControlState
-from mien.runtime.live.loop import LiveLoop
+from mien.runtime.live.loop import IDLE_AFTER_S, LiveLoop
 from mien.runtime.live.values import SourceFacts
 from mien.runtime.target import Target
 from mien.runtime.tracking import Face
@@ -48,12 +50,15 @@ class SquareFilter:
         self.faces = (Face(1, landmarks, 1.0, 1.0),)
         self.edited: tuple[int, ...] = ()
         self.numbers = {1: 1}
+        self.error: MienError | None = None  # for the frames to come
         self.providers = {"square": "cpu"}
         self.timings = SimpleNamespace(last_ms={"edit": 0.1})
         self.frames = 0
 
     def apply(self, frame: Frame) -> Frame:
         self.frames += 1
+        if self.error is not None:
+            raise self.error
         self.edited = (1,) if self.target is not None else ()
         if self.target is None:
             return frame
@@ -64,6 +69,21 @@ class SquareFilter:
     def reset(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class OneWayFilter(SquareFilter):
+    """Makes faces happy, and no other, as a generator with one label; `warp` makes all."""
+
+    def __init__(self, state: ControlState) -> None:
+        self.method = state.method
+        super().__init__(replace(state, target=None))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "target" and isinstance(value, Target) and self.method != "warp":
+            others = [e for e, w in weights_of(value).items() if w and e != "happy"]
+            if others:
+                raise UsageError(f"the model cannot make {others[0]}; use another --emotion")
+        super().__setattr__(name, value)
 
 
 class PatternCamera(PushSource):
@@ -145,9 +165,18 @@ class RunningPanel:
 
 @contextlib.contextmanager
 def running_panel(
-    folder: Path, limits: Limits | None = None, **settings: Any
+    folder: Path,
+    limits: Limits | None = None,
+    *,
+    filters: Callable[[ControlState], SquareFilter] = SquareFilter,
+    controls: Controls | None = None,
+    idle_after_s: float = IDLE_AFTER_S,
+    **settings: Any,
 ) -> Iterator[RunningPanel]:
-    """A panel, its loop and its camera; nothing of them is left behind."""
+    """A panel, its loop and its camera; nothing of them is left behind.
+
+    filters: makes the filter of a state. settings: of `PanelSettings`.
+    """
     before = set(threading.enumerate())
     camera = PatternCamera()
     panel_settings = PanelSettings(
@@ -158,7 +187,9 @@ def running_panel(
         **settings,
     )
     with (
-        LiveLoop(camera, SquareFilter, [], Controls(), adaptive=False) as loop,
+        LiveLoop(
+            camera, filters, [], controls or Controls(), adaptive=False, idle_after_s=idle_after_s
+        ) as loop,
         PanelServer(loop, panel_settings) as server,
     ):
         yield RunningPanel(server, loop, camera)

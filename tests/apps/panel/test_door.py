@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import re
 import socket
@@ -90,8 +91,9 @@ def test_token_is_taken_from_the_address_and_from_a_header(panel: RunningPanel) 
         "evil.example",
         "evil.example:{port}",
         "127.0.0.1.evil.example:{port}",
-        "127.0.0.1:1",
-        "127.0.0.1",
+        "localhost.evil.example:{port}",
+        "localhost@evil.example",
+        "localhost:x",
         "192.168.1.5:{port}",
         "user@127.0.0.1:{port}",
         "127.0.0.1:{port}@evil.example",
@@ -106,6 +108,51 @@ def test_other_names_of_this_machine_are_refused(panel: RunningPanel, host: str)
 @pytest.mark.parametrize("host", ["localhost:{}", "127.0.0.1:{}", "[::1]:{}"])
 def test_loopback_names_are_taken(panel: RunningPanel, host: str) -> None:
     assert panel.get(f"/health?token={TOKEN}", Host=host.format(panel.port))[0] == 200
+
+
+@pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1:9000", "[::1]:9000", "localhost"])
+def test_tunnel_may_begin_at_another_port(panel: RunningPanel, host: str) -> None:
+    path, origin = f"/health?token={TOKEN}", f"http://{host}"
+    assert panel.get(path, Host=host, Origin=origin)[0] == 200
+    # Another program's page on the same machine is still another page.
+    assert panel.get(path, Host=host, Origin="http://localhost:3000")[0] == 403
+    assert panel.get(path, Host=panel.host, Origin=origin)[0] == 403
+    assert panel.get(path, Host=host, Sec_Fetch_Site="same-site")[0] == 403
+    connection = socket.create_connection(("127.0.0.1", panel.port), timeout=EVENT_S)
+    url = f"ws://{host}/ws?token={TOKEN}"
+    with connect(url, sock=connection, origin=origin, compression=None) as websocket:
+        receive(websocket, "hello")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "told"),
+    [
+        ("/", {}, 401, "This address is not complete"),
+        ("/?token=old", {}, 401, "This address is not complete"),
+        (f"/?token={TOKEN}", {"Host": "evil.example"}, 403, "mien does not know this name"),
+        (f"/?token={TOKEN}", {"Origin": "http://x.example"}, 403, "from another page"),
+    ],
+)
+def test_person_who_is_not_let_in_reads_where_the_address_is(
+    panel: RunningPanel, path: str, headers: dict[str, str], status: int, told: str
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", panel.port, timeout=EVENT_S)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"Accept": "text/html,*/*;q=0.8", **headers})
+        answer = connection.getresponse()
+        page = answer.read().decode()
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert told in page
+    assert "terminal where mien camera runs" in page
+    assert TOKEN not in page
+    assert "{{" not in page
+    # Its style is let through by its digest, and nothing else is.
+    policy = answer.headers["Content-Security-Policy"]
+    assert "style-src 'sha256-" in policy
+    assert "unsafe-inline" not in policy
+    # What a script asks for is answered as before.
+    assert json.loads(panel.get(path, **headers)[1])["error"]
 
 
 def test_two_hosts_are_refused(panel: RunningPanel) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import http.client
+import ipaddress
 import json
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -20,17 +22,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from mien.apps.panel.settings import Limits
+from mien.apps.panel.settings import Limits, PanelSettings, address_host
 from tests.apps.panel.stand_in import EVENT_S, TOKEN, RunningPanel, receive, running_panel
 from tests.apps.panel.test_offers import OFFER
 
 
-def _write_certificate(folder: Path) -> tuple[Path, Path]:
-    """The PEM files of a certificate and its key."""
+def _write_certificate(folder: Path, *names: str) -> tuple[Path, Path]:
+    """The PEM files of a certificate for those names and numbers, and of its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "panel")])
     now = dt.datetime.now(dt.timezone.utc)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -38,8 +40,12 @@ def _write_certificate(folder: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .sign(key, hashes.SHA256())
     )
+    if names:
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+        )
+    certificate = builder.sign(key, hashes.SHA256())
     files = folder / "certificate.pem", folder / "key.pem"
     files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     files[1].write_bytes(
@@ -50,6 +56,13 @@ def _write_certificate(folder: Path) -> tuple[Path, Path]:
         )
     )
     return files
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +103,85 @@ def test_network_is_served_by_the_machines_numbers_and_no_other_name(panel: Runn
     assert _status(panel, f"192.168.1.5:{panel.port}") == 200
     assert _status(panel, f"[fe80::1]:{panel.port}") == 200
     assert _status(panel, f"evil.example:{panel.port}") == 403
+
+
+NAMED = ("desk.example.org", "*.home.example", "192.168.1.5")
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Iterator[RunningPanel]:
+    """A panel whose certificate is for NAMED."""
+    certificate, key = _write_certificate(tmp_path, *NAMED)
+    with running_panel(tmp_path, listen="0.0.0.0", certificate=certificate, key=key) as panel:
+        yield panel
+
+
+def test_network_is_served_by_the_names_of_the_certificate_and_no_other(
+    named: RunningPanel,
+) -> None:
+    own = ("desk.example.org", "DESK.example.org", "tv.home.example", "192.168.1.5", "localhost")
+    other = (
+        "example.org",
+        "x.desk.example.org",
+        "home.example",
+        "a.tv.home.example",
+        ".home.example",
+        "*.home.example",
+        "a;b.home.example",
+        "desk.example.org.evil.example",
+        "panel",  # the certificate's common name
+    )
+    for port in (named.port, 9000):
+        for name in (*own, *other):
+            host = f"{name}:{port}"
+            expected = 200 if name in own else 403
+            assert _status(named, host, Origin=f"https://{host}") == expected, host
+            assert _status(named, host, Origin="https://evil.example") == 403
+
+
+def test_page_and_websocket_work_by_the_name_that_is_printed(named: RunningPanel) -> None:
+    url = urlsplit(named.server.url)
+    assert url.netloc == f"desk.example.org:{named.port}"
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", named.port, timeout=EVENT_S, context=_context()
+    )
+    with contextlib.closing(connection):
+        connection.request("GET", f"/?{url.query}", headers={"Host": url.netloc})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        policy = answer.headers["Content-Security-Policy"]
+        assert f"connect-src 'self' wss://{url.netloc};" in policy
+    raw = socket.create_connection(("127.0.0.1", named.port), timeout=EVENT_S)
+    address, origin = f"wss://{url.netloc}/ws?token={TOKEN}", f"https://{url.netloc}"
+    with connect(address, sock=raw, ssl=_context(), origin=origin, compression=None) as websocket:
+        receive(websocket, "hello")
+
+
+@pytest.mark.parametrize(
+    ("listen", "names", "host"),
+    [
+        ("0.0.0.0", (), "localhost"),
+        ("0.0.0.0", ("localhost", "desk.example.org"), "desk.example.org"),
+        ("0.0.0.0", ("a.example.org", "{machine}.example.org"), "{machine}.example.org"),
+        ("0.0.0.0", ("*.home.example",), "{machine}.home.example"),
+        ("0.0.0.0", ("10.0.0.5",), "10.0.0.5"),
+        ("0.0.0.0", ("*.com", "localhost"), "localhost"),
+        ("::", ("desk.example.org",), "desk.example.org"),
+        ("10.0.0.5", ("desk.example.org",), "desk.example.org"),
+        ("10.0.0.5", ("desk.example.org", "10.0.0.5"), "10.0.0.5"),
+        ("10.0.0.5", (), "10.0.0.5"),
+        ("tv.home.example", ("desk.home.example", "*.home.example"), "tv.home.example"),
+        ("127.0.0.1", ("desk.example.org",), "127.0.0.1"),
+    ],
+)
+def test_address_that_is_printed_is_one_that_the_certificate_is_for(
+    tmp_path: Path, listen: str, names: tuple[str, ...], host: str
+) -> None:
+    machine = socket.gethostname().partition(".")[0].lower()
+    names = tuple(name.replace("{machine}", machine) for name in names)
+    certificate, key = _write_certificate(tmp_path, *names)
+    settings = PanelSettings(listen=listen, certificate=certificate, key=key)
+    assert address_host(settings) == host.replace("{machine}", machine)
 
 
 def test_websocket_is_there_by_tls_too(panel: RunningPanel) -> None:

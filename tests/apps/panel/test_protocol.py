@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mien.apps.inputs import SAMPLE
 from mien.apps.panel.parsing import parse_client_message
+from mien.apps.panel.presets import STARTERS
 from mien.apps.panel.protocol import (
     ApplyPreset,
     Change,
@@ -21,8 +24,21 @@ from mien.apps.panel.protocol import (
     target_of,
     weights_of,
 )
+from mien.apps.panel.reporting import page_notices
+from mien.engines.errors import ModelError
+from mien.runtime.live.capture import open_source
+from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.target import EMOTIONS, parse_target
-from tests.apps.panel.stand_in import TOKEN, RunningPanel, receive, running_panel, send
+from tests.apps.panel.stand_in import (
+    EVENT_S,
+    TOKEN,
+    OneWayFilter,
+    RunningPanel,
+    SquareFilter,
+    receive,
+    running_panel,
+    send,
+)
 
 
 @pytest.fixture
@@ -31,6 +47,7 @@ def panel(tmp_path: Path) -> Iterator[RunningPanel]:
         yield panel
 
 
+SEE_MORE = " (the terminal where mien runs says more)"
 NO_WEIGHTS = dict.fromkeys(EMOTIONS, 0.0)
 
 
@@ -151,10 +168,12 @@ def test_presets_are_kept_in_a_file_and_shown_to_all(panel: RunningPanel, tmp_pa
         send(one, type="set", target={"happy": 1}, intensity=0.7)
         send(one, type="preset_save", name="Monday")
         send(one, type="preset_save", name="party", target={"surprised": 1}, intensity=1.5)
-        while len(receive(other, "presets")["presets"]) < 2:
+        while len(receive(other, "presets")["presets"]) < 2 + len(STARTERS):
             pass
-        send(one, type="preset_delete", name="party")
-        presets = receive(other, "presets")["presets"]
+        for name in ("party", *(preset.name for preset in STARTERS)):
+            send(one, type="preset_delete", name=name)
+        while len(presets := receive(other, "presets")["presets"]) > 1:
+            pass
         expected = {"name": "Monday", "target": {**NO_WEIGHTS, "happy": 1.0}, "intensity": 0.7}
         assert presets == [expected]
         send(one, type="set", target={}, intensity=0.1)
@@ -166,6 +185,23 @@ def test_presets_are_kept_in_a_file_and_shown_to_all(panel: RunningPanel, tmp_pa
     assert kept["presets"] == [expected]
     with running_panel(tmp_path) as next_time, next_time.websocket() as websocket:
         assert receive(websocket, "hello")["presets"] == [expected]
+
+
+def test_starter_presets_are_there_until_somebody_deletes_them(tmp_path: Path) -> None:
+    with running_panel(tmp_path) as panel, panel.websocket() as websocket:
+        presets = receive(websocket, "hello")["presets"]
+        assert [preset["name"] for preset in presets] == [preset.name for preset in STARTERS]
+        assert len(presets) == 3
+        send(websocket, type="preset_apply", name=presets[0]["name"])
+        while receive(websocket, "state")["target"] != presets[0]["target"]:
+            pass
+        assert not (tmp_path / "config").exists()  # nothing is written before somebody changes one
+        for preset in presets:
+            send(websocket, type="preset_delete", name=preset["name"])
+        while receive(websocket, "presets")["presets"]:
+            pass
+    with running_panel(tmp_path) as next_time, next_time.websocket() as websocket:
+        assert receive(websocket, "hello")["presets"] == []
 
 
 def test_damaged_presets_are_told_of_and_left_alone(tmp_path: Path) -> None:
@@ -199,3 +235,137 @@ def test_stats_and_faces_say_how_it_goes(panel: RunningPanel) -> None:
         while not (faces and faces[0]["edited"]):
             faces = receive(websocket, "faces")["faces"]
         assert faces == [{"number": 1, "box": [0.375, 0.3333, 0.625, 0.6667], "edited": True}]
+
+
+def test_a_target_that_the_method_cannot_make_is_refused_and_the_last_one_stays(
+    tmp_path: Path,
+) -> None:
+    controls = Controls(method="parts", target="happy")
+    with (
+        running_panel(tmp_path, filters=OneWayFilter, controls=controls) as panel,
+        panel.websocket() as websocket,
+    ):
+        assert receive(websocket, "hello")["state"]["emotions"] == ["happy"]
+        for message in (
+            {"type": "set", "target": {"angry": 1}},
+            {"type": "set", "target": {"happy": 0.5, "sad": 0.5}},
+            {"type": "preset_apply", "name": "Pleasant surprise"},
+        ):
+            send(websocket, **message)
+            text = receive(websocket, "error")["text"]
+            assert text.startswith("the method parts cannot make a face ")
+            assert text.endswith(" (it can: happy)")
+            assert controls.snapshot().target == parse_target("happy")
+        send(websocket, type="set", method="warp", target={"angry": 1})
+        state = receive(websocket, "state")
+        while state["target"]["angry"] != 1 or state["emotions"] != list(EMOTIONS):
+            state = receive(websocket, "state")
+        while panel.loop.stats().method != "warp":
+            receive(websocket, "stats")
+        # Back with an angry face: the method stays, and so does the face.
+        send(websocket, type="set", method="parts")
+        while not (stats := receive(websocket, "stats"))["notices"]:
+            pass
+        told = "still using warp: the method parts cannot make a face angry (it can: happy)"
+        assert stats["notices"] == [told]
+        assert panel.loop.stats().method == "warp"
+        assert controls.snapshot().method == "warp"
+        assert controls.snapshot().target == parse_target("angry")
+
+
+def test_each_message_that_is_not_done_gets_an_error_of_its_own(panel: RunningPanel) -> None:
+    wrong = (
+        ({"type": "set", "intensity": 9}, "intensity must be a number in 0..1.5"),
+        ({"type": "set", "colour": 1}, "unknown field 'colour'"),
+    )
+    with panel.websocket() as websocket:
+        receive(websocket, "hello")
+        for _ in range(8):
+            for message, _ in wrong:
+                send(websocket, **message)
+            send(websocket, type="preset_apply", name="nobody")
+        for _ in range(8):
+            for _, told in wrong:
+                assert told in receive(websocket, "error")["text"]
+            assert "no preset 'nobody'" in receive(websocket, "error")["text"]
+
+
+def test_the_camera_runs_while_a_script_listens_that_looks_at_no_picture(tmp_path: Path) -> None:
+    with running_panel(tmp_path, idle_after_s=0.2) as panel:
+        with panel.websocket() as websocket:
+            while receive(websocket, "stats")["state"] != "running":
+                pass
+            frames = panel.loop.stats().shown
+            for _ in range(3):  # half a second each
+                stats = receive(websocket, "stats")
+                assert stats["state"] == "running"
+            assert panel.loop.stats().shown > frames
+            assert panel.server.preview.viewers == 0
+        end_s = time.monotonic() + EVENT_S
+        while panel.loop.stats().state != "idle":
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+
+
+def test_stats_say_how_long_decoding_and_encoding_take(tmp_path: Path) -> None:
+    with running_panel(tmp_path) as panel, panel.websocket() as websocket:
+        assert "encode" not in receive(websocket, "stats")["stages_ms"]
+        assert panel.get(f"/frame.jpg?token={TOKEN}")[0] == 200
+        panel.loop.use_source(open_source(str(SAMPLE))).close()
+        stats = receive(websocket, "stats")
+        while "decode" not in stats["stages_ms"]:
+            stats = receive(websocket, "stats")
+        assert list(stats["stages_ms"]) == ["decode", "edit", "encode"]
+        assert all(0 <= stage_ms < 5000 for stage_ms in stats["stages_ms"].values())
+        assert stats["preview"]["encode_ms"] == stats["stages_ms"]["encode"]
+
+
+def test_what_the_page_shows_names_no_option_and_each_thing_once(tmp_path: Path) -> None:
+    made: list[SquareFilter] = []
+
+    def make(state: ControlState) -> SquareFilter:
+        if state.method != "warp":
+            raise ModelError("cannot read the model x.onnx; install mien again, or check --models")
+        made.append(SquareFilter(state))
+        return made[-1]
+
+    with running_panel(tmp_path, filters=make) as panel, panel.websocket() as websocket:
+        send(websocket, type="set", method="parts")
+        while not (stats := receive(websocket, "stats"))["notices"]:
+            pass
+        told = f"still using warp: cannot read the model x.onnx{SEE_MORE}"
+        assert stats["notices"] == stats["messages"] == [told]
+        made[0].error = ModelError("the run failed; use --provider cpu")
+        while not (stats := receive(websocket, "stats"))["bypassed"]:
+            pass
+        text = f"The video is left unchanged: the run failed{SEE_MORE}"
+        assert stats["notices"] == [text]
+
+
+SLOW = "the machine is too slow: 12% of the frames are dropped; ask for a smaller --size"
+LESS = "the machine is too slow: faces are looked for less often, previews are smaller"
+LOCKED = "the virtual camera /dev/video10 is locked to 640x480; close the program that feeds it"
+
+
+@pytest.mark.parametrize(
+    ("messages", "adaptations", "shown"),
+    [
+        ((), (), ()),
+        ((), (LESS,), ("This computer is at its limit",)),
+        ((SLOW,), (LESS,), ("This computer is too slow for the camera: 12% of the frames",)),
+        ((f"{LOCKED}, or use --size 640x480",), (), (LOCKED,)),
+        (("camera: gone for 1 s", "gone for 2.5 s", "else"), (), ("camera: gone for 1 s", "else")),
+        (("use --provider cpu",), (), ("this does not work",)),
+        (("no ONNX Runtime with it: use --provider cpu",), (), ("no ONNX Runtime with it (the",)),
+        (("two names --a and --b",), (), ("this does not work",)),
+        (("no names (run mien doctor); why",), (), ("no names; why",)),
+    ],
+)
+def test_notices_are_about_what_the_page_has(
+    messages: tuple[str, ...], adaptations: tuple[str, ...], shown: tuple[str, ...]
+) -> None:
+    notices = page_notices(messages, adaptations)
+    assert len(notices) == len(shown)
+    for notice, start in zip(notices, shown, strict=True):
+        assert notice.startswith(start)
+        assert "--" not in notice
