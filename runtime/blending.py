@@ -24,6 +24,7 @@ from mien.runtime.painting import (
     chroma_parts,
     chroma_range,
     luma_part,
+    means_around,
     overlaid,
     overlaid_luma,
     recoloured,
@@ -155,37 +156,42 @@ class _Canvas:
         return _Before(self._copies.get(index, self._frame.planes[index].samples))
 
     def _paint_patch(self, component: _Component, field: Field, patch: Patch) -> None:
-        region = self._region(component.indices[0], field, patch.box)
-        if region is None:
-            return
-        alpha = region.show(patch.alpha, patch.box) * np.float32(field.opacity)
-        if component.white is not None:
-            luma = region.show(patch.luma, patch.box)
-            luma = luma * np.float32(component.white - component.zero) + component.zero
-        else:
-            saturation = region.show(patch.saturation, patch.box)
-            around = region.show(patch.around, patch.box)
-        for index in component.indices:
-            below = self._values(region.of(self._samples(index)))
-            if component.white is not None:
-                shown = below + (luma - below) * alpha
-            else:
-                shown = tinted(below, around, saturation, alpha, component.zero)
-            self._write(index, region, shown)
+        strips = self._strips(component.indices[0], field, patch.box)
+        zero, white = component.zero, component.white
+        means = {
+            index: means_around((self._parts(index, part), _around(part, patch)) for part in strips)
+            for index in (component.indices if white is None else ())
+        }
+        for region in strips:
+            alpha = region.show(patch.alpha, patch.box) * np.float32(field.opacity)
+            grid = patch.saturation if white is None else patch.luma
+            wanted = region.show(grid, patch.box)
+            for index in component.indices:
+                below = self._values(region.of(self._samples(index)))
+                if white is None:
+                    shown = tinted(below, means[index], wanted, alpha, zero)
+                else:
+                    shown = below + (wanted * np.float32(white - zero) + zero - below) * alpha
+                self._write(index, region, shown)
+
+    def _parts(self, index: int, region: Region) -> list[np.ndarray]:
+        """The components of a plane in a region, each (h, w)."""
+        values = self._values(region.of(self._samples(index)))
+        return [values] if values.ndim == 2 else list(np.moveaxis(values, 2, 0))
 
     def _paint_rgb_patch(self, field: Field, patch: Patch) -> None:
-        region = self._region(0, field, patch.box)
-        if region is None:
-            return
+        strips = self._strips(0, field, patch.box)
+        means = means_around((self._rgb_below(part), _around(part, patch)) for part in strips)
         white = np.float32(level_range(self._layout)[1])
-        shown = recoloured(
-            self._rgb_below(region),
-            region.show(patch.luma, patch.box) * white,
-            region.show(patch.saturation, patch.box),
-            region.show(patch.around, patch.box),
-            region.show(patch.alpha, patch.box) * np.float32(field.opacity),
-        )
-        self._write_rgb(region, shown)
+        for region in strips:
+            shown = recoloured(
+                self._rgb_below(region),
+                means,
+                region.show(patch.luma, patch.box) * white,
+                region.show(patch.saturation, patch.box),
+                region.show(patch.alpha, patch.box) * np.float32(field.opacity),
+            )
+            self._write_rgb(region, shown)
 
     def _overlay(self, field: Field, overlay: Overlay, components: list[_Component]) -> None:
         if self._layout.kind == "rgb":
@@ -280,6 +286,10 @@ class _Canvas:
             target[...] = shown
         else:
             target[..., channels] = shown[..., channels]
+
+
+def _around(region: Region, patch: Patch) -> np.ndarray:
+    return region.show(patch.around, patch.box)
 
 
 class _Before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -83,35 +84,59 @@ def overlaid_luma(
     return [part.astype(np.float32) + change for part in below]
 
 
+def means_around(pieces: Iterable[tuple[Sequence[np.ndarray], np.ndarray]]) -> list[float]:
+    """The weighted mean of each component over pieces of a picture: its values, and the weights.
+
+    The plain one where a face at the frame's border leaves no weight.
+    """
+    sums, plain, total, count = np.zeros(0), np.zeros(0), 0.0, 0
+    for parts, weights in pieces:
+        weighted = np.array([float((values * weights).sum()) for values in parts])
+        unweighted = np.array([float(values.sum(dtype=np.float64)) for values in parts])
+        sums = weighted if not count else sums + weighted
+        plain = unweighted if not count else plain + unweighted
+        total += float(weights.sum())
+        count += weights.size
+    means = sums / total if total > 0 else plain / max(count, 1)
+    return [float(mean) for mean in means]
+
+
 def tinted(
-    below: np.ndarray, around: np.ndarray, saturation: np.ndarray, alpha: np.ndarray, zero: float
+    below: np.ndarray,
+    means: Sequence[float],
+    saturation: np.ndarray,
+    alpha: np.ndarray,
+    zero: float,
 ) -> np.ndarray:
-    """Chroma (h, w[, n]) replaced by a share of the mean chroma around it: float32."""
+    """Chroma (h, w[, n]) replaced by a share of the mean chroma around it: float32.
+
+    means: of `means_around`, one for each component.
+    """
     if below.ndim == 3:
-        parts = [tinted(part, around, saturation, alpha, zero) for part in np.moveaxis(below, 2, 0)]
-        return np.stack(parts, -1)
-    tint = (_mean(below, around) - zero) * saturation + np.float32(zero)
-    shown: np.ndarray = below + (tint - below) * alpha
-    return shown
+        parts = np.moveaxis(below, 2, 0)
+        shown = [
+            tinted(part, [mean], saturation, alpha, zero)
+            for part, mean in zip(parts, means, strict=True)
+        ]
+        return np.stack(shown, -1)
+    tint = np.float32(means[0] - zero) * saturation + np.float32(zero)
+    blended: np.ndarray = below + (tint - below) * alpha
+    return blended
 
 
 def recoloured(
     below: list[np.ndarray],
+    means: Sequence[float],
     luma: np.ndarray,
     saturation: np.ndarray,
-    around: np.ndarray,
     alpha: np.ndarray,
 ) -> list[np.ndarray]:
-    """R, G, B of another brightness with a share of the mean colour around, as `alpha` says."""
-    means = [_mean(values, around) for values in below]
+    """R, G, B of another brightness with a share of the mean colour around, as `alpha` says.
+
+    means: of `means_around`, of R, G and B.
+    """
     grey = sum(mean * weight for mean, weight in zip(means, RGB_WEIGHTS, strict=True))
     return [
         values + (luma + np.float32(mean - grey) * saturation - values) * alpha
         for values, mean in zip(below, means, strict=True)
     ]
-
-
-def _mean(values: np.ndarray, weights: np.ndarray) -> float:
-    """The weighted mean; the plain one where a face at the frame's border leaves no weight."""
-    total = float(weights.sum())
-    return float((values * weights).sum()) / total if total > 0 else float(values.mean())
