@@ -5,21 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
+
+import av
 
 from mien.engines.errors import VideoError
 from mien.engines.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.live.canvas import scaled_into
 from mien.runtime.live.capture import Shot
-from mien.runtime.live.pixels import live_frame
+from mien.runtime.live.pixels import live_frame, upright
 from mien.runtime.live.values import SourceFacts
+from mien.runtime.video.fitting import fitted
+from mien.runtime.video.planes import display_orientation
 from mien.runtime.video.source import Picture, VideoSource, pixel_format
 
 PICTURE_RATE: Final = Fraction(30)  # how often a picture is given
 _LATE_S: Final = 0.25  # who is later than this is not hurried along, but paced anew
+_LOOK_AHEAD_S: Final = 1.0  # for sizes that change, before the first frame is given
 _SHORTEST_STEP_S: Final = 0.001
 _LONGEST_STEP_S: Final = 10.0  # a longer step between two frames is taken for a fault of the file
 
@@ -47,6 +53,7 @@ class FileDevice:
         if not rate or is_picture or not _SHORTEST_STEP_S < 1 / rate < _LONGEST_STEP_S:
             rate = PICTURE_RATE  # a file may declare any, also one picture a day
         self._step_s = float(1 / rate)
+        self._canvas_wh: tuple[int, int] | None = None
         self._frames = self._endless()
         try:
             first = next(self._frames)[0]
@@ -116,8 +123,20 @@ class FileDevice:
     def _decoded(self) -> Iterator[Frame]:
         for item in self._source.items(copies=False):
             if isinstance(item, Picture):
-                frame = live_frame(item.picture)
+                frame = self._framed(item.picture)
                 yield frame if self._room_wh is None else scaled_into(self._room_wh, frame)
+
+    def _framed(self, picture: av.VideoFrame) -> Frame:
+        """`picture` in the largest size of the clip, which may change in its middle."""
+        if self._canvas_wh is None:
+            self._canvas_wh = self._source.canvas_wh(picture, limit_s=_LOOK_AHEAD_S)
+            self._format = picture.format.name
+        fit = fitted(picture, self._canvas_wh, self._format)
+        frame = live_frame(fit)
+        if fit is picture:
+            return frame
+        rotation, mirrored = display_orientation(picture)
+        return upright(replace(frame, rotation=rotation, mirrored=mirrored))
 
     def _step_between(self, before_s: float | None, time_s: float | None) -> float:
         if before_s is None or time_s is None or not 0 < time_s - before_s < _LONGEST_STEP_S:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -17,8 +17,14 @@ from mien.engines.worker import run_in_worker
 from mien.runtime.frame import Frame
 from mien.runtime.video.channel import Allowance, Channel, Stop, StoppedError
 from mien.runtime.video.compare import side_by_side, side_by_side_size
+from mien.runtime.video.fitting import fitted
 from mien.runtime.video.memory import least_edit_frames
-from mien.runtime.video.planes import av_from_frame, carries_extras, frame_from_av
+from mien.runtime.video.planes import (
+    av_from_frame,
+    carries_extras,
+    display_orientation,
+    frame_from_av,
+)
 from mien.runtime.video.sink import VideoSink, check_destination
 from mien.runtime.video.source import Copied, Picture, VideoSource
 from mien.runtime.video.values import Progress, StageSeconds, VideoOptions, VideoReport
@@ -101,10 +107,10 @@ class _Edit:
             check=self._stop.check,
         ) as video:
             first, items = _first_picture(video, self._stop)
-            video.measure(first)
-            sink = self._sink(video, first)
+            canvas = _Canvas(video.canvas_wh(first), first.format.name)
+            sink = self._sink(video, first, canvas)
             try:
-                self.run = run = _Run(video, sink, self._process, self._options, first, self._stop)
+                self.run = run = _Run(video, sink, self._process, self._options, canvas, self._stop)
                 del first
                 run.execute(items)
                 sink.finish(self._stop.check)
@@ -130,9 +136,10 @@ class _Edit:
                 is_copy=is_copy,
             )
 
-    def _sink(self, video: VideoSource, first: av.VideoFrame) -> VideoSink:
-        options, shown = self._options, frame_from_av(first)
-        size_wh = side_by_side_size(shown) if options.side_by_side else (shown.width, shown.height)
+    def _sink(self, video: VideoSource, first: av.VideoFrame, canvas: _Canvas) -> VideoSink:
+        options, size_wh = self._options, canvas.size_wh
+        if options.side_by_side:
+            size_wh = side_by_side_size(_frame_of(canvas.fit(first), first))
         return VideoSink(self._destination, video, first, options, size_wh=size_wh)
 
 
@@ -159,6 +166,27 @@ def _first_picture(
 
 
 @dataclass(frozen=True, slots=True)
+class _Canvas:
+    """The size and pixel format of all frames that are edited and written."""
+
+    size_wh: tuple[int, int]
+    pixel_format: str
+
+    def fit(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """`picture` in that size and format, itself where it is."""
+        return fitted(picture, self.size_wh, self.pixel_format)
+
+
+def _frame_of(picture: av.VideoFrame, original: av.VideoFrame, *, copy: bool = False) -> Frame:
+    """`picture` as a Frame that is shown as the original is. copy: as of `frame_from_av`."""
+    frame = frame_from_av(picture, copy=copy)
+    if picture is original:
+        return frame
+    rotation, mirrored = display_orientation(original)
+    return replace(frame, rotation=rotation, mirrored=mirrored)
+
+
+@dataclass(frozen=True, slots=True)
 class _Work:
     """One item on its way, and the seconds that stage work on it took."""
 
@@ -175,15 +203,14 @@ class _Run:
         sink: VideoSink,
         process: Process,
         options: VideoOptions,
-        first: av.VideoFrame,
+        canvas: _Canvas,
         stop: Stop,
     ) -> None:
         self._video = video
         self._sink = sink
         self._process = process
         self._options = options
-        self._size_wh = (first.width, first.height)
-        self._format = first.format.name
+        self._canvas = canvas
         self._start_pts: int | None = None
         self._resized = 0
         self._stop = stop
@@ -201,10 +228,11 @@ class _Run:
         """What could not stay as it was in the frames."""
         if not self._resized:
             return ()
-        width, height = self._size_wh
+        width, height = self._canvas.size_wh
+        frames = "1 frame" if self._resized == 1 else f"{self._resized} frames"
         note = (
-            f"{self._resized} frames changed size or pixel format in the middle of the clip "
-            f"and were brought to {width}x{height} {self._format}"
+            f"size or pixel format change in the middle of the clip: {frames} fitted into "
+            f"{width}x{height} {self._canvas.pixel_format}"
         )
         return (note,)
 
@@ -262,7 +290,7 @@ class _Run:
             if isinstance(item, Picture):
                 before = time.perf_counter()
                 self._sink.settle_time(item.picture)
-                item = Picture(self._edit(self._conformed(item.picture)))
+                item = Picture(self._edit(item.picture))
                 self.filter_s += time.perf_counter() - before
             self._filtered.put(_Work(item, weight), weight)
             del item
@@ -282,20 +310,14 @@ class _Run:
                 self._sink.copy(item.packet)
             self.encode_s += time.perf_counter() - before
 
-    def _conformed(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """`picture` in the size and format of the first one, which the encoder was opened for."""
-        width, height = self._size_wh
-        if (picture.width, picture.height, picture.format.name) == (width, height, self._format):
-            return picture
-        self._resized += 1
-        return picture.reformat(width=width, height=height, format=self._format)
-
     def _edit(self, picture: av.VideoFrame) -> av.VideoFrame:
-        wanted = self._is_in_section(picture)
+        wanted, original = self._is_in_section(picture), picture
+        picture = self._canvas.fit(original)
+        self._resized += picture is not original
         if not wanted and not self._options.side_by_side:
             return picture
         own = wanted and carries_extras(picture)
-        given = frame_from_av(picture, copy=own)
+        given = _frame_of(picture, original, copy=own)
         result = self._process(given) if wanted else given
         changed = any(
             new.samples is not old.samples

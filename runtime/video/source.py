@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -31,6 +32,7 @@ from mien.runtime.video.formats import readable_format
 from mien.runtime.video.losses import Losses
 from mien.runtime.video.memory import FOUR_K_PIXELS, IN_FLIGHT, Budget, decoder_frames
 from mien.runtime.video.planes import as_fraction, display_orientation, frame_from_av
+from mien.runtime.video.sizes import Size, frame_sizes, stated_sizes
 from mien.runtime.video.structure import (
     Blocks,
     check_movie,
@@ -66,6 +68,8 @@ _DECODER_THREADS = 2  # more only cost memory: filter and encoder need the other
 _ORDINARY_ENCODER_FRAMES = 24  # that x264 holds; with less left than that, one thread decodes
 _MISSING_S = 0.5  # a file may end this much before its header says: audio and video differ
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# FFmpeg's decoder drops the picture that it still holds where a larger or smaller one comes.
+_LOSES_AT_A_NEW_SIZE = frozenset({"mpeg1video", "mpeg2video"})
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
 
 
@@ -209,6 +213,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
             as_fraction(self.stream.average_rate),
             has_index=self._has_index,
         )
+        self._stated: list[Size] = []
         self._clock = SteadyClock(can_jump=self.has_broadcast_clock)
         self._indexed = sum(1 for entry in self.stream.index_entries if entry.size)
         self._read_errors: list[str] = []
@@ -297,6 +302,32 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         if frame_bytes(picture.format.name, size_wh) > self.budget.frame_bytes:
             self.budget = self._checked_budget(codec, picture.format.name, size_wh)
 
+    def canvas_wh(self, first: av.VideoFrame, *, limit_s: float | None = None) -> tuple[int, int]:
+        """The size of frame that all of the video is to be fitted into: the largest there is.
+
+        Of two alike the first picture's. One that takes too much memory is none; measured as it is.
+        limit_s: seconds after which the rest of the file is not looked at. Raises: VideoError.
+        """
+        self.measure(first)
+        own = (first.width, first.height)
+        with open_input(self.path, codec_whitelist="none") as container:
+            stream = self._main_video(container)
+            codec = stream.codec_context.name
+            most = self._most_pixels(codec)
+            sizes = frame_sizes(
+                stream, options={"max_pixels": str(most)}, check=self._check, limit_s=limit_s
+            )
+        if len(sizes) < 2:
+            return own
+        for size_wh in sorted(sizes, key=math.prod, reverse=True):
+            if not math.prod(own) < math.prod(size_wh) <= most:
+                continue
+            with contextlib.suppress(VideoError):
+                if frame_bytes(first.format.name, size_wh) > self.budget.frame_bytes:
+                    self.budget = self._checked_budget(codec, first.format.name, size_wh)
+                return size_wh
+        return own
+
     def _most_pixels(self, codec: str) -> int:
         """How large a frame may become in the middle of the stream: the decoder refuses others."""
         frames = decoder_frames(codec, 1) + 1
@@ -383,6 +414,12 @@ class VideoSource(AbstractContextManager["VideoSource"]):
                 yield packet
 
     def _decode(self, packet: Packet[Any], *, is_joint: bool) -> Iterator[Picture]:
+        if self.stream.codec_context.name in _LOSES_AT_A_NEW_SIZE:
+            stated = stated_sizes(self.stream.codec_context.name, packet)
+            if stated and self._stated and stated != self._stated:
+                yield from self._drain()
+                self._decoder.flush_buffers()
+            self._stated = stated or self._stated
         self._losses.note_packet(packet, is_joint=is_joint)
         self._note_end(packet)
         if self._first_s is None and packet.pts is not None:
