@@ -43,6 +43,8 @@ from mien.runtime.picture import (
 from mien.runtime.target import Target, goal_name
 from mien.runtime.timeline import Timeline
 from mien.runtime.video import Progress, VideoOptions, edit_video
+from mien.runtime.video.animation import animation_kind, check_animation
+from mien.runtime.video.content import result_suffix, video_suffixes
 from mien.runtime.video.moment import encode_plain, read_moment
 from mien.runtime.video.planes import frame_from_av
 from mien.runtime.whole_file import copy_into
@@ -175,7 +177,7 @@ def _steps(job: EditJob, display: Display) -> list[tuple[Path, Path]]:
     """Each file to edit and the name of its result; folders for the results are made."""
     if not job.is_many:
         source = job.sources[0]
-        return [(source, output_path(source, job.output, job.tag, suffix=job.suffix))]
+        return [(source, output_path(source, job.output, job.tag, suffix=_suffix(job, source)))]
     if not job.dry_run:
         prepare_folder(job.output)
     steps = []
@@ -190,9 +192,22 @@ def _steps(job: EditJob, display: Display) -> list[tuple[Path, Path]]:
                 folder = folder / file.parent.relative_to(source)
                 if not job.dry_run:
                     prepare_folder(folder)
-            name = output_name(file, job.tag, suffix=job.suffix)
+            name = output_name(file, job.tag, suffix=_suffix(job, file))
             steps.append((file, file.with_name(name) if folder is None else folder / name))
     return steps
+
+
+def _suffix(job: EditJob, source: Path) -> str | None:
+    """What the name of a result ends in, None for what its source does."""
+    return job.suffix or (result_suffix(source) if source.is_file() else None)
+
+
+def _is_still(source: Path) -> bool:
+    """Whether a file is one picture. Raises VideoError for an animation that cannot be edited."""
+    if kind := animation_kind(source):
+        check_animation(source, kind)
+        return False
+    return not video_suffixes(source) and is_picture(source)
 
 
 def _each(
@@ -239,7 +254,7 @@ def _opening(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilte
 def _edit_one(
     job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], display: Display
 ) -> int:
-    edit = _edit_picture if is_picture(source) else _edit_video
+    edit = _edit_picture if _is_still(source) else _edit_video
     if job.at_s is not None:
         edit = _preview
     try:
@@ -330,7 +345,7 @@ def _preview(
 ) -> Result:
     """One picture of a video, edited as the video would be."""
     assert job.at_s is not None
-    if is_picture(source):
+    if _is_still(source):
         raise UsageError(f"{source} is a picture; --at needs a video")
     if output.suffix.lower() not in PREVIEW_SUFFIXES:
         raise UsageError(f"--at makes a picture, .png, .jpg or .webp, which {output} is not")

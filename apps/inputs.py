@@ -12,6 +12,7 @@ from mien.engines.errors import UsageError, VideoError
 from mien.engines.partial_file import check_free
 from mien.runtime.picture import PICTURE_SUFFIXES
 from mien.runtime.target import EMOTIONS
+from mien.runtime.video.content import video_suffixes
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.mp4"
 SAMPLE_STEM = "mien-sample"
@@ -22,6 +23,7 @@ PREVIEW_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp"))
 VIDEO_SUFFIXES = frozenset(
     (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg")
 ) | frozenset((".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".webm", ".wmv", ".y4m"))
+_BY_CONTENT = frozenset(("", ".gif", ".apng"))
 _EMOTION = "|".join(EMOTIONS)
 # Method, GAN and blend as words, the intensity as a number: `in_happy_parts_cyclegan_0.6`.
 OWN_OUTPUT = re.compile(
@@ -109,14 +111,21 @@ def _look_into(folder: Path, found: Found, *, recursive: bool) -> None:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise VideoError(f"cannot read the folder {folder}: {error.strerror}") from error
-    known = PICTURE_SUFFIXES | VIDEO_SUFFIXES
     files = [entry for entry in entries if entry.is_file()]
-    media = [file for file in files if file.suffix.lower() in known]
+    media = [file for file in files if _is_media(file)]
     found.files.extend(without_own_outputs(media))
     found.skipped.extend(file for file in files if file not in media)
     for entry in entries:
         if recursive and entry.is_dir() and not entry.is_symlink():
             _look_into(entry, found, recursive=True)
+
+
+def _is_media(file: Path) -> bool:
+    """Whether a file is edited with its folder: by its name, or without one by what it holds."""
+    suffix = file.suffix.lower()
+    if suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
+        return True
+    return suffix in _BY_CONTENT and os.access(file, os.R_OK) and bool(video_suffixes(file))
 
 
 def without_own_outputs(files: Iterable[Path]) -> list[Path]:

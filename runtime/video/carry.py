@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final, Literal, cast
 
 import av
@@ -26,6 +27,7 @@ _MATROSKA: Final = frozenset(("matroska", "webm"))
 _UNFIT: Final = {
     # The demuxer gives their packets a block size that the AVI muxer takes for a constant rate.
     "avi": frozenset(("aac", "ac3", "eac3", "dca", "flac")),
+    "asf": frozenset(("flac", "opus", "alac")),
     "mpegts": frozenset(("mov_text", "subrip", "webvtt", "ass", "ssa", "text")),
     "mpeg": frozenset(("mov_text", "subrip", "webvtt", "ass", "ssa", "text")),
 }
@@ -52,6 +54,7 @@ _PCM: Final = {"u8": "pcm_s16le", "s16": "pcm_s16le", "s32": "pcm_s24le", "flt":
 _LOSSLESS: Final = frozenset(("flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp", "shorten"))
 _COVER_TYPES: Final = {"mjpeg": ("image/jpeg", "cover.jpg"), "png": ("image/png", "cover.png")}
 _COVERS: Final = int(Disposition.attached_pic)
+_A_FRAME: Final = Fraction(1, 25)
 _TRIED_PACKETS: Final = 64
 _TRIED_BYTES: Final = 1 << 18
 _LOOKED_AT_BYTES: Final = 8 << 20  # of the file, for a first packet of every stream
@@ -250,6 +253,16 @@ def _is_written(
             output.mux_one(packet)
 
     return _takes(target, add, buffer)
+
+
+def takes_video(container: str, encoder: str) -> bool:
+    """Whether a container opens with what an encoder makes, where FFmpeg has no list of them."""
+
+    def add(output: OutputContainer) -> None:
+        # Without the encoder itself: x265 and SVT-AV1 print when they open.
+        output.add_mux_stream(encoder, rate=25, width=64, height=64, time_base=_A_FRAME)
+
+    return _takes(Target(container, ""), add)
 
 
 def _takes(

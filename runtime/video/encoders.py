@@ -62,11 +62,24 @@ _SPEED = {
 _EVEN_SIZES_ONLY = frozenset({"libx264", "libx264rgb", "libx265", "libsvtav1", "libopenh264"})
 # The time base is written into the stream with 16 bits.
 _SHORT_TIME_BASE = frozenset({"mpeg4"})
-_FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4", "ffv1")
+_FALLBACKS = (
+    "libx264",
+    "libx264rgb",
+    "libx265",
+    "libvpx-vp9",
+    "libsvtav1",
+    "mpeg4",
+    "ffv1",
+    "libvpx",
+)
 _ALPHA_FALLBACKS = ("prores_ks", "qtrle", "libvpx-vp9", "png", "ffv1")
 # These write the transparency beside the picture, in a place that only Matroska has for it.
 _ALPHA_BESIDE = frozenset({"libvpx", "libvpx-vp9"})
 _MAX_SHORT_TIME_BASE = 65535
+# What an encoder names among its formats and then refuses to open with.
+_REFUSED_FORMATS = {"libvpx-vp9": ("yuva422p", "yuva444p", "gbrap")}
+# These are kinds of file of their own, and in others next to nothing reads them.
+_ONLY_IN = {"gif": "gif", "apng": "apng"}
 PALETTE = "pal8"
 # ProRes holds 12 bits, but this encoder writes 10; the camera original is rarely worth more.
 _MAY_LOSE_DEPTH = frozenset({"prores_ks"})
@@ -114,7 +127,8 @@ def encoder_formats(name: str) -> list[str] | None:
         return None
     if codec.type != "video":
         return None
-    return [video_format.name for video_format in codec.video_formats or []]
+    names = [video_format.name for video_format in codec.video_formats or []]
+    return [name for name in names if name not in _REFUSED_FORMATS.get(codec.name, ())]
 
 
 def has_decoder(name: str) -> bool:
@@ -190,6 +204,11 @@ def _for_request(
 
 def _fits(name: str, source: SourceFacts) -> bool:
     return name not in _SHORT_TIME_BASE or source.time_base.denominator <= _MAX_SHORT_TIME_BASE
+
+
+def has_place(encoder: str, container: str) -> bool:
+    """Whether a container is where people look for what an encoder makes."""
+    return _ONLY_IN.get(encoder, container) == container
 
 
 def keeps_alpha(encoder: str, container: str) -> bool:

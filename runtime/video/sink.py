@@ -27,7 +27,15 @@ from mien.engines.errors import VideoError
 from mien.engines.limits import check_memory, memory_text
 from mien.engines.partial_file import FULL_DISK, PartialFile, check_free
 from mien.runtime.video.animation import PaletteMaker, container_options
-from mien.runtime.video.carry import Carried, Target, Way, describe, notes_of, plan_streams
+from mien.runtime.video.carry import (
+    Carried,
+    Target,
+    Way,
+    describe,
+    notes_of,
+    plan_streams,
+    takes_video,
+)
 from mien.runtime.video.encoders import (
     PALETTE,
     EncoderChoice,
@@ -36,6 +44,7 @@ from mien.runtime.video.encoders import (
     encoder_options,
     family_of,
     frame_bytes,
+    has_place,
     is_lossless,
     keeps_alpha,
     kind_options,
@@ -231,17 +240,22 @@ class VideoSink:
         container = self._new_container()
         try:
             container.add_stream(encoder, rate=25)
+            is_known = encoder in container.supported_codecs
         except ValueError:
             return False
         finally:
             container.close()
+        if not has_place(encoder, container.format.name):
+            return False
+        if not is_known and not takes_video(container.format.name, encoder):
+            return False
         layout = format_layout(self._first.format.name)
         if layout is None or not layout.alpha:
             return True
         is_own = family_of(encoder) == family_of(self._source.stream.codec_context.name)
         # What nothing plays is no way to keep transparency in .mp4.
-        has_place = container.format.name != "mp4" or is_own
-        return has_place and keeps_alpha(encoder, container.format.name)
+        is_played = container.format.name != "mp4" or is_own
+        return is_played and keeps_alpha(encoder, container.format.name)
 
     def _open_with(self, choice: EncoderChoice, thrift: Thrift) -> None:
         """Opens encoder and file, leaving out data streams the container refuses together."""
@@ -573,6 +587,12 @@ class VideoSink:
             return VideoError(
                 f"the disk is full: {self.destination} was not written; "
                 "make room or choose another folder"
+            )
+        if getattr(error, "errno", None) == errno.EINVAL:
+            suffix = self.destination.suffix
+            return VideoError(
+                f"{self.destination} cannot be written: FFmpeg refuses these streams in {suffix} "
+                "files; choose an output that ends in .mkv"
             )
         return VideoError(f"{self.destination} cannot be written ({reason(error)})")
 
