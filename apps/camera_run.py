@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, cast
 from mien.apps.camera_display import Teller, summary_line
 from mien.apps.camera_outputs import OpenOutputs, check_outputs, open_outputs
 from mien.apps.camera_plan import CameraPlan, PanelPlan
+from mien.apps.remote import ControlServer
 from mien.apps.settings import FilterMaker
 from mien.apps.signals import Stopped
-from mien.engines.errors import DeviceError, UsageError, VideoError
+from mien.engines.errors import DeviceError, MienError, UsageError, VideoError
 from mien.engines.install import extras_line
 from mien.runtime.live.capture import CameraFormat, CaptureOptions, Source, open_source
 from mien.runtime.live.controls import Controls, ControlState
@@ -105,6 +106,10 @@ def _run(
             running.enter_context(loop)
             if panel is not None:
                 running.enter_context(panel)
+            try:
+                running.enter_context(_remote(plan, loop, panel, opened))
+            except MienError as error:
+                teller.say(f"note: mien set cannot steer this camera: {error}")
             _introduce(loop.source, panel, opened, teller)
             _watch(plan, loop, opened, teller, alone=panel is None)
     except Stopped as stopped:
@@ -114,6 +119,16 @@ def _run(
     if opened.recording is not None and (trouble := opened.recording.status().message):
         raise VideoError(trouble)
     return 0
+
+
+def _remote(
+    plan: CameraPlan, loop: LiveLoop, panel: PanelServer | None, opened: OpenOutputs
+) -> ControlServer:
+    """What `mien set` speaks to. Raises MienError."""
+    virtual = () if opened.virtual is None else (opened.virtual.device,)
+    names = (loop.source.facts.name, *virtual)
+    port = None if panel is None else panel.port
+    return ControlServer(loop.controls, plan.source, names=names, panel=port)
 
 
 def _introduce(

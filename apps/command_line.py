@@ -12,6 +12,7 @@ from mien.apps.commands.edit import edit
 from mien.apps.commands.evaluate import evaluate
 from mien.apps.commands.machine import build, doctor
 from mien.apps.commands.models import audit, calibrate, export, export_triton, models
+from mien.apps.commands.set import set_camera
 
 app = typer.Typer(
     name="mien",
@@ -47,6 +48,7 @@ def mien(
 
 
 app.command()(camera)
+app.command("set")(set_camera)
 app.command()(edit)
 app.command()(models)
 app.command(

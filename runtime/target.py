@@ -138,6 +138,16 @@ def goal_name(target: Target | None) -> str:
     return "none" if target is None else target.name
 
 
+def goal_text(target: Target | None) -> str:
+    """A target's mix as `parse_goal` takes it; `none` where faces are left as they are."""
+    if target is None:
+        return "none"
+    parts = [(w, e) for w, e in zip(target.weights, EMOTIONS, strict=True) if w > 0]
+    if len(parts) == 1 and parts[0][0] == 1:
+        return parts[0][1]
+    return "+".join(f"{emotion}:{weight:.4g}" for weight, emotion in parts)
+
+
 def parse_target(text: str, strength: float = 1.0) -> Target:
     """The target of `happy` or of a mix such as `happy:0.7+surprised:0.3`.
 
