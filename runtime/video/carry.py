@@ -118,6 +118,8 @@ def describe(stream: Stream) -> str:
 
 def codec_name(stream: Stream) -> str:
     """FFmpeg's name of a stream's codec, `tmcd` for timecodes, empty where there is none."""
+    if stream.codec_context is not None:
+        return stream.codec_context.codec.canonical_name
     name = getattr(stream, "name", None)
     if not name and stream.type == "data" and "timecode" in stream.metadata:
         return "tmcd"
@@ -133,6 +135,8 @@ def _first_packets(opened: InputContainer, wanted: set[int]) -> dict[int, list[P
         for packet in opened.demux():
             seen += packet.size
             index = packet.stream_index
+            if found.get(index) and _goes_back(packet, found[index][-1]):
+                missing.discard(index)  # the clock has jumped, which no muxer takes
             if packet.size and index in missing:
                 found[index].append(packet)
                 sizes[index] += packet.size
@@ -141,6 +145,10 @@ def _first_packets(opened: InputContainer, wanted: set[int]) -> dict[int, list[P
             if not missing or seen > _LOOKED_AT_BYTES:
                 break
     return found
+
+
+def _goes_back(packet: Packet[Any], last: Packet[Any]) -> bool:
+    return packet.dts is not None and last.dts is not None and packet.dts < last.dts
 
 
 def _way(stream: Stream, packets: list[Packet[Any]], target: Target) -> Way:
@@ -215,15 +223,10 @@ def _has_decoder(stream: Stream) -> bool:
 
 def _fits(stream: Stream, packets: list[Packet[Any]], target: Target) -> bool:
     """Whether a stream that is copied is found again in the output, as what it was."""
-    name = codec_name(stream)
-    if name in _UNFIT.get(target.format, ()):
-        return False
-    if name.startswith("pcm_") and target.format in _MOV_FAMILY - {"mov"}:
-        return False  # it is in the standard, and next to nothing plays it
     if isinstance(stream, AttachmentStream):
         return target.format == "matroska"
     buffer = io.BytesIO()
-    if not _is_written(stream, packets, target, buffer):
+    if _is_unfit(stream, target) or not _is_written(stream, packets, target, buffer):
         return False
     buffer.seek(0)
     try:
@@ -232,6 +235,17 @@ def _fits(stream: Stream, packets: list[Packet[Any]], target: Target) -> bool:
             return any(_is_same(stream, other) for other in found) or not found
     except _FAILURES:
         return True  # too little of it to be read: the muxer's word has to do
+
+
+def _is_unfit(stream: Stream, target: Target) -> bool:
+    """Whether a muxer takes what it should not."""
+    name = codec_name(stream)
+    is_cover = bool(int(stream.disposition) & _COVERS)
+    if is_cover and target.format == "mov":
+        return True  # it is taken, and not written
+    if name.startswith("pcm_") and target.format in _MOV_FAMILY - {"mov"}:
+        return True  # it is in the standard, and next to nothing plays it
+    return name in _UNFIT.get(target.format, ())
 
 
 def _is_same(stream: Stream, other: Stream) -> bool:

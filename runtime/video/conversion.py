@@ -26,9 +26,25 @@ _MOST_CHANNELS_TIMES: Final = 6  # beyond them the rate does not grow
 _UNPACED_SAMPLES: Final = 1024  # a packet has, where the encoder takes any number
 # Times of sound in Matroska are whole milliseconds, and those of some cameras worse.
 _JITTER_S: Final = Fraction(1, 25)
+_LONGEST_SILENCE_S: Final = 600
 _FAILURES: Final = (av.error.FFmpegError, OSError, ValueError)
 _DEFAULT_LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 _SUBTITLE_BASE: Final = Fraction(1, 1000)
+# For subtitles that come without the header that says how they look.
+_PLAIN_STYLE: Final = b"""[Script Info]\r
+ScriptType: v4.00+\r
+PlayResX: 384\r
+PlayResY: 288\r
+\r
+[V4+ Styles]\r
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, \
+Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, \
+Alignment, MarginL, MarginR, MarginV, Encoding\r
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1\r
+\r
+[Events]\r
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\r
+"""
 
 
 class Converter(Protocol):
@@ -50,7 +66,7 @@ class Converter(Protocol):
 class SoundConverter:
     """Decodes, resamples and encodes sound, in step with its source's times.
 
-    What follows a gap keeps its time: the packet before it is filled up with silence.
+    A gap is filled with silence, so that what follows it keeps its time.
     """
 
     def __init__(self, output: OutputContainer, source: Stream, encoder: str) -> None:
@@ -100,18 +116,18 @@ class SoundConverter:
             frames = []
         for frame in frames:
             yield from self._take(frame)
-        yield from self._end_run(pad=False)
+        self._flush_resampler()
+        yield from self._drained(partial=True)
         yield from self._encoded(None)
 
     def _take(self, frame: AudioFrame) -> Iterator[Packet[Any]]:
         if not frame.samples or not frame.sample_rate:
             return
         begin_s = self._begin_s(frame)
-        if self._next is None or begin_s - self._expected_s > _JITTER_S:
-            if self._next is not None:
-                yield from self._end_run(pad=True)
-                begin_s = max(begin_s, Fraction(self._next, self._rate))
-            self._next = round(begin_s * self._rate)
+        if self._next is None:
+            self._next, self._expected_s = round(begin_s * self._rate), begin_s
+        elif begin_s - self._expected_s > _JITTER_S:
+            yield from self._bridged(begin_s - self._expected_s)
             self._expected_s = begin_s
         self._expected_s += Fraction(frame.samples, frame.sample_rate)
         frame.pts = None
@@ -126,20 +142,34 @@ class SoundConverter:
         base = Fraction(frame.time_base.numerator, frame.time_base.denominator)
         return frame.pts * base
 
-    def _end_run(self, *, pad: bool) -> Iterator[Packet[Any]]:
-        """Encode what is held. pad: fill it up to a whole packet, for more will follow."""
+    def _bridged(self, gap_s: Fraction) -> Iterator[Packet[Any]]:
+        """Encode silence for a gap: not every container can hold one in its sound."""
+        self._flush_resampler()
+        samples = round(gap_s * self._rate)
+        if gap_s > _LONGEST_SILENCE_S:  # no gap, but a clock that jumped: it is left open
+            samples = -self._fifo.samples % self._samples
+        while samples > 0:
+            count = min(samples, self._rate)
+            self._fifo.write(self._silence(count))
+            samples -= count
+            yield from self._drained(partial=False)
+        if gap_s > _LONGEST_SILENCE_S:
+            self._next = (self._next or 0) + round(gap_s * self._rate)
+
+    def _silence(self, samples: int) -> AudioFrame:
+        silence = AudioFrame(self._format, self._layout, samples)
+        count = silence.layout.nb_channels if silence.format.is_planar else 1
+        for plane in silence.planes[:count]:
+            plane.update(_silent_byte(self._format) * plane.buffer_size)
+        silence.sample_rate = self._rate
+        silence.pts = None
+        return silence
+
+    def _flush_resampler(self) -> None:
         for ready in self._resampler.resample(None):
             ready.pts = None
             self._fifo.write(ready)
         self._resampler = self._new_resampler()
-        if pad and self._fifo.samples and (rest := self._fifo.samples % self._samples):
-            silence = AudioFrame(self._format, self._layout, self._samples - rest)
-            for plane in silence.planes:
-                plane.update(bytes(_silent_byte(self._format) * plane.buffer_size))
-            silence.sample_rate = self._rate
-            silence.pts = None
-            self._fifo.write(silence)
-        yield from self._drained(partial=True)
 
     def _drained(self, *, partial: bool) -> Iterator[Packet[Any]]:
         while self._fifo.samples >= self._samples or (partial and self._fifo.samples):
@@ -212,7 +242,7 @@ class TextConverter:
         self._decoder.open(strict=False)
         self.stream = output.add_stream(encoder)
         self._encoder = cast("SubtitleCodecContext", self.stream.codec_context)
-        self._encoder.subtitle_header = self._decoder.subtitle_header
+        self._encoder.subtitle_header = self._decoder.subtitle_header or _PLAIN_STYLE
         self._encoder.time_base = _SUBTITLE_BASE
         self.stream.time_base = _SUBTITLE_BASE
         self._failed = 0
