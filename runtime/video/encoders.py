@@ -71,6 +71,8 @@ _FALLBACKS = (
     "mpeg4",
     "ffv1",
     "libvpx",
+    "mpeg2video",
+    "rawvideo",
 )
 _ALPHA_FALLBACKS = ("prores_ks", "qtrle", "libvpx-vp9", "png", "ffv1")
 # These write the transparency beside the picture, in a place that only Matroska has for it.

@@ -66,6 +66,25 @@ class Interleaver:
             ]
 
 
+def rescale_into(packet: Packet[Any], base: Fraction) -> None:
+    """Give a packet's times in another base, each the nearest there is."""
+    own = packet.time_base
+    if not own or own == base:
+        return
+    factor = Fraction(own.numerator * base.denominator, own.denominator * base.numerator)
+    packet.pts = None if packet.pts is None else _nearest(packet.pts, factor)
+    packet.dts = None if packet.dts is None else _nearest(packet.dts, factor)
+    packet.duration = None if packet.duration is None else _nearest(packet.duration, factor)
+    packet.time_base = base
+
+
+def _nearest(ticks: int, factor: Fraction) -> int:
+    """The product as a whole number, halves away from zero, as FFmpeg does it."""
+    doubled = 2 * abs(ticks) * factor.numerator + factor.denominator
+    nearest = doubled // (2 * factor.denominator)
+    return nearest if ticks >= 0 else -nearest
+
+
 def _seconds(packet: Packet[Any]) -> float | None:
     ticks = packet.dts if packet.dts is not None else packet.pts
     base: Fraction | None = packet.time_base

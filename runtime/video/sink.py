@@ -52,7 +52,7 @@ from mien.runtime.video.encoders import (
     thrifty,
 )
 from mien.runtime.video.formats import format_layout
-from mien.runtime.video.interleave import Interleaver
+from mien.runtime.video.interleave import Interleaver, rescale_into
 from mien.runtime.video.memory import Plan, Thrift
 from mien.runtime.video.mpeg import (
     FRAME_COUNTERS,
@@ -81,7 +81,11 @@ _MAX_INTERLEAVE_US = "1000000"  # how long the muxer waits for a stream that has
 _STALE_TAGS = ("encoder", "rotate", "bps", "number_of_", "_statistics", "duration")
 _SVT_FATAL = "0"  # SVT-AV1's level of messages
 _LEFT_OUT_SINGLY = 8
-_WITHOUT_SHAPE = frozenset({"mpegts", "mpeg", "vob", "dvd", "svcd", "vcd", "mpeg2video"})
+_PROGRAM_STREAMS = frozenset({"mpeg", "vob", "dvd", "svcd", "vcd"})
+_WITHOUT_SHAPE = _PROGRAM_STREAMS | {"mpegts", "mpeg2video"}
+_RAW_FILE = "yuv4mpegpipe"
+_FRAME_GRIDS = frozenset({"avi", "ogg", "ogv", _RAW_FILE})  # their times are numbers of frames
+_OFF_GRID = Fraction(1, 4)  # of a frame, by which rounding may move one without a word
 _INTERLACED_FLAGS = "+ildct+ilme"
 
 
@@ -121,7 +125,7 @@ class VideoSink:
         self._options = options
         self._size_wh = size_wh
         self._last_pts: int | None = None
-        self._moved_times = 0
+        self._moved_times = self._off_grid = self._first_pts = 0
         self._pictures = 0
         self._last_dts: dict[int, int] = {}
         self._palettes: PaletteMaker | None = None
@@ -204,6 +208,8 @@ class VideoSink:
         suffix = self.destination.suffix.lower()
         if suffix in (".mp4", ".mov", ".m4v", ".qt") and any("." in key for key in keys):
             extra["movflags"] = "use_metadata_tags"  # a phone's place and model keys
+        if suffix == ".y4m":
+            extra["strict"] = "unofficial"  # or it has 8 bits alone
         if suffix in (".ts", ".mts", ".m2ts"):
             extra["mpegts_copyts"] = "1"
         if self._side_data and DOLBY_VISION not in self._side_data:
@@ -245,8 +251,11 @@ class VideoSink:
             return False
         finally:
             container.close()
-        if not has_place(encoder, container.format.name):
+        name = container.format.name
+        if not has_place(encoder, name) or not self._is_usual_in(encoder, name):
             return False
+        if container.format.name == _RAW_FILE:
+            return encoder == "rawvideo"
         if not is_known and not takes_video(container.format.name, encoder):
             return False
         layout = format_layout(self._first.format.name)
@@ -256,6 +265,16 @@ class VideoSink:
         # What nothing plays is no way to keep transparency in .mp4.
         is_played = container.format.name != "mp4" or is_own
         return is_played and keeps_alpha(encoder, container.format.name)
+
+    def _is_usual_in(self, encoder: str, container: str) -> bool:
+        """Whether an encoder that was not asked for is what people expect in a container."""
+        is_own = family_of(encoder) == family_of(self._source.stream.codec_context.name)
+        is_stray = container in _PROGRAM_STREAMS and self._source.container.format.name != "mpeg"
+        if (is_own and not is_stray) or self._options.codec is not None:
+            return True
+        if encoder == "rawvideo":
+            return container == _RAW_FILE
+        return (encoder in FRAME_COUNTERS) == (container in _PROGRAM_STREAMS)
 
     def _open_with(self, choice: EncoderChoice, thrift: Thrift) -> None:
         """Opens encoder and file, leaving out data streams the container refuses together."""
@@ -349,6 +368,12 @@ class VideoSink:
         )
         stream = cast("VideoStream", added)
         stream.time_base = source.time_base
+        is_grid = self.container.format.name in _FRAME_GRIDS
+        # AVI can also number finer steps than frames, and leave most of them empty.
+        is_fine = self.container.format.name == "avi" and not source.is_steady
+        self._grid_rate = source.rate if is_grid and not is_fine else None
+        if self._grid_rate:
+            stream.time_base = 1 / self._grid_rate
         context = stream.codec_context
         if rate is None:
             context.framerate = Fraction(0)  # unknown stays unknown
@@ -413,7 +438,7 @@ class VideoSink:
 
     def _note_rounding(self) -> None:
         base, own = self._source.time_base, self.video.time_base
-        if own and (base / own).denominator != 1:
+        if self._grid_rate is None and own and (base / own).denominator != 1:
             self.notes.append(
                 f"times are rounded to {float(own) * 1000:g} ms, "
                 f"the finest {self.destination.suffix} files can hold"
@@ -450,6 +475,7 @@ class VideoSink:
     def encode(self, picture: av.VideoFrame) -> None:
         """Takes the next picture, in display order, its time settled. Raises: VideoError."""
         picture.pict_type = 0  # the source's choice of key frames is no order for this encoder
+        self._off_grid += self._is_off_grid(picture)
         self._pictures += 1
         picture = self._in_encoder_format(picture)
         if self._counted is not None:
@@ -460,6 +486,16 @@ class VideoSink:
                 self._write(packet)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
+
+    def _is_off_grid(self, picture: av.VideoFrame) -> bool:
+        """Whether a picture is not shown where a file that numbers frames will show it."""
+        if self._grid_rate is None or picture.pts is None:
+            return False
+        if not self._pictures:
+            self._first_pts = picture.pts
+        place = (picture.pts - self._first_pts) * self._source.time_base * self._grid_rate
+        number = self._pictures if self.container.format.name == _RAW_FILE else round(place)
+        return abs(place - number) > _OFF_GRID
 
     def copy(self, packet: Packet[Any]) -> None:
         """Takes the next packet of a copied stream. Raises: VideoError."""
@@ -492,6 +528,11 @@ class VideoSink:
             raise self._error(error) from error
         self.notes.extend(self._carried.notes)
         self._note_side_data()
+        if self._off_grid:
+            self.notes.append(
+                f"{self._off_grid} frames are shown off their own times: "
+                f"{self.destination.suffix} files have a steady rate alone"
+            )
         if self._moved_times:
             self.notes.append(
                 f"{self._moved_times} timestamps were missing or out of order "
@@ -562,6 +603,9 @@ class VideoSink:
 
     def _mux(self, packet: Packet[Any]) -> None:
         index = packet.stream_index
+        stream = self.container.streams[index]
+        if stream.time_base:  # here and not by the muxer, as two times may become one
+            rescale_into(packet, stream.time_base)
         last = self._last_dts.get(index)
         if index == self.video.index and self._pictures <= 2 and self.choice.name == "libx265":
             packet.dts = packet.pts  # FFmpeg leaves it unset for one or two frames: chance numbers
@@ -588,7 +632,8 @@ class VideoSink:
                 f"the disk is full: {self.destination} was not written; "
                 "make room or choose another folder"
             )
-        if getattr(error, "errno", None) == errno.EINVAL:
+        number = getattr(error, "errno", None) or 0
+        if number == errno.EINVAL or number > _OWN_ERRORS:
             suffix = self.destination.suffix
             return VideoError(
                 f"{self.destination} cannot be written: FFmpeg refuses these streams in {suffix} "
@@ -597,6 +642,7 @@ class VideoSink:
         return VideoError(f"{self.destination} cannot be written ({reason(error)})")
 
 
+_OWN_ERRORS = 1 << 16  # FFmpeg's begin here: "invalid data", "patches welcome"
 _FILE_ERRORS = FULL_DISK | {errno.EACCES, errno.EROFS}
 
 

@@ -31,6 +31,7 @@ from mien.runtime.video.encoders import frame_bytes, has_decoder
 from mien.runtime.video.formats import readable_format
 from mien.runtime.video.losses import Losses
 from mien.runtime.video.memory import FOUR_K_PIXELS, IN_FLIGHT, Budget, decoder_frames
+from mien.runtime.video.mpeg import FRAME_COUNTERS
 from mien.runtime.video.planes import as_fraction, display_orientation, frame_from_av
 from mien.runtime.video.sizes import Size, frame_sizes, stated_sizes
 from mien.runtime.video.structure import (
@@ -70,6 +71,7 @@ _MISSING_S = 0.5  # a file may end this much before its header says: audio and v
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # FFmpeg's decoder drops the picture that it still holds where a larger or smaller one comes.
 _LOSES_AT_A_NEW_SIZE = frozenset({"mpeg1video", "mpeg2video"})
+_SAME_RATE = Fraction(1, 1000)
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
 
 
@@ -234,11 +236,19 @@ class VideoSource(AbstractContextManager["VideoSource"]):
 
     @property
     def rates(self) -> list[Fraction | None]:
-        """What its stream says that its rate is, then what the container makes of it."""
-        own = self.stream.codec_context.framerate
-        return [
-            as_fraction(rate) for rate in (own, self.stream.average_rate, self.stream.base_rate)
-        ]
+        """What may be its rate, best first: MPEG's streams state it, others' clocks tell of it."""
+        own = as_fraction(self.stream.codec_context.framerate)
+        told = [as_fraction(rate) for rate in (self.stream.average_rate, self.stream.base_rate)]
+        states_it = self.stream.codec_context.name in FRAME_COUNTERS
+        return [own, *told] if states_it else [*told, own]
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether every frame is shown for as long, as far as the file says."""
+        average, base = (as_fraction(r) for r in (self.stream.average_rate, self.stream.base_rate))
+        if not average or not base:
+            return False
+        return abs(average / base - 1) <= _SAME_RATE or abs(2 * average / base - 1) <= _SAME_RATE
 
     @property
     def is_interlaced(self) -> bool:
