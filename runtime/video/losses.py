@@ -89,6 +89,8 @@ class Losses:
         """
         self.packets += 1
         self._note_corrupt(packet, is_joint=is_joint)
+        if is_joint and self._steps is not None:
+            self._steps.begin_anew()
         if packet.is_discard:  # by an edit list, or by a time that nothing shows
             self._given_up += _is_absurd(packet)
             return
@@ -126,6 +128,11 @@ class Losses:
     def note_error(self) -> None:
         """Take down that the decoder refused a packet, or failed at one of those it had."""
         self.errors += 1
+
+    @property
+    def is_after_corrupt(self) -> bool:
+        """Whether one of the last packets lacks bytes, as do those where recordings are joined."""
+        return self.packets - self._corrupt_at < _JOINED_PACKETS
 
     @property
     def undecoded(self) -> int:
@@ -200,6 +207,11 @@ class _Steps:
             self._last_dts = dts
         heapq.heappush(self._waiting, pts)
         self._flush(_REORDERED)
+
+    def begin_anew(self) -> None:
+        """Forget the last time: another recording begins."""
+        self._flush(0)
+        self._last = self._last_dts = None
 
     @property
     def is_regular(self) -> bool:

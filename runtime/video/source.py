@@ -36,6 +36,7 @@ from mien.runtime.video.planes import as_fraction, display_orientation, frame_fr
 from mien.runtime.video.sizes import Size, frame_sizes, stated_sizes
 from mien.runtime.video.structure import (
     Blocks,
+    begins_anew,
     check_movie,
     has_stray_bytes,
     is_cut_off,
@@ -430,7 +431,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
                 yield from self._drain()
                 self._decoder.flush_buffers()
             self._stated = stated or self._stated
-        self._losses.note_packet(packet, is_joint=is_joint)
+        self._losses.note_packet(packet, is_joint=is_joint or self._begins_anew(packet))
         self._note_end(packet)
         if self._first_s is None and packet.pts is not None:
             self._first_s = float(packet.pts * self.time_base)
@@ -441,6 +442,12 @@ class VideoSource(AbstractContextManager["VideoSource"]):
             return
         while pictures:
             yield self._noted(pictures.pop(0))
+
+    def _begins_anew(self, packet: Packet[Any]) -> bool:
+        """Whether another recording was joined on there, though the clock does not tell."""
+        if not (packet.is_keyframe and self._losses.is_after_corrupt):
+            return False
+        return self.container.format.name == "mpegts" and begins_anew(self.path, packet.pos or -1)
 
     def _drain(self) -> Iterator[Picture]:
         """What the decoder still holds: each call has pictures, an error, or the end."""

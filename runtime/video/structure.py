@@ -40,6 +40,7 @@ _PACKED_COPIES: Final = 4  # of a packed header: in here, in FFmpeg, and read
 _SAMPLE_BYTES: Final = 40  # that FFmpeg's index takes for each sample
 _PADDING_BYTES: Final = 64  # by which writers of AVI are wrong about their files
 _LAST_PACKETS: Final = 5000  # whose marks are looked at: what comes after them would show others
+_LIST_WITHIN: Final = 64  # packets before the first picture of a recording is its list of programs
 _MAX_ELEMENTS: Final = 1_000_000  # three hours of film; no file may keep its reader for ever
 
 
@@ -76,6 +77,24 @@ def _is_cut_stream(file: BinaryIO, size: int) -> bool:
     count = min(size // length, _LAST_PACKETS)
     file.seek(size - count * length)
     return file.read()[first::length] != b"G" * count
+
+
+def begins_anew(path: Path, position: int) -> bool:
+    """Whether a transport stream's packet is the first of a recording that was put there.
+
+    Then its counter, and that of the last list of programs before it, begin at 0.
+    """
+    with path.open("rb") as file:
+        length, first = _packet_bytes(file.read(2 * max(_PACKET_BYTES)))
+        if length is None or position < 0:
+            return False
+        start = max(0, position - _LIST_WITHIN * length)
+        file.seek(start)
+        data = file.read(position - start + length)[first:]
+    packets = [data[at : at + 4] for at in range(0, len(data) - 3, length)]
+    lists = [p for p in packets if p[:1] == b"G" and not p[1] & 0x1F and not p[2]]
+    own = packets[-1:]
+    return bool(lists) and not any(packet[3] & 0x0F for packet in lists[-1:] + own)
 
 
 def has_stray_bytes(path: Path) -> bool:

@@ -124,6 +124,21 @@ def test_a_jump_of_the_clock_changes_no_length(
         assert sound_s < 0.1
 
 
+@pytest.mark.parametrize("gap_s", [0, 0.2, 1, 1.52])
+@pytest.mark.parametrize("length", [188, 192])
+def test_recordings_joined_without_a_jump_lose_nothing(
+    gap_s: float, length: int, tmp_path: Path
+) -> None:
+    path = joined(tmp_path / "in.ts", [18_000, 126_000 + round(gap_s * 90_000)])
+    data = path.read_bytes()
+    if length == 192:  # each packet with a time before it, as on discs and in cameras
+        packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+        path.write_bytes(b"".join(bytes(4) + packet for packet in packets))
+    report = edit_video(path, tmp_path / "out.mkv", identity, FAST)
+    assert (report.frames, report.lost) == (2 * FRAMES, None)
+    assert max(times(tmp_path / "out.mkv").steps) == pytest.approx(0.04 + gap_s, abs=0.002)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".ts", ".mkv"])
 @pytest.mark.parametrize("sound", [True, False], ids=["sound", "silent"])
 @pytest.mark.parametrize("starts", [[18_000, 18_000], [ROUND - 50_000]], ids=["back", "round"])
