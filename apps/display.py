@@ -47,7 +47,8 @@ class PlainDisplay:
     def finish(self, result: Result) -> None:
         """Prints the summary line, and what is lost of a damaged source."""
         if result.lost:
-            tell_error(f"{result.source} is damaged: {result.lost}; edited what there is")
+            told = result.lost.removeprefix("the file is damaged").lstrip(":;, ")
+            tell_error(f"{result.source} is damaged: {told}; edited what there is")
         typer.echo(summary(result))
 
     def fail(self, error: MienError) -> None:

@@ -534,10 +534,8 @@ class VideoSink:
                 f"{self.destination.suffix} files have a steady rate alone"
             )
         if self._moved_times:
-            self.notes.append(
-                f"{self._moved_times} timestamps were missing or out of order "
-                "and were set to the next free time"
-            )
+            were = "1 was" if self._moved_times == 1 else f"{self._moved_times} were"
+            self.notes.append(f"times missing or out of order: {were} set to the next free one")
 
     def _write(self, packet: Packet[Any]) -> None:
         if self._counted is not None:

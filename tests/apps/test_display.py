@@ -46,3 +46,10 @@ def test_what_is_lost_is_told_apart_from_the_summary(capsys: pytest.CaptureFixtu
     said = capsys.readouterr()
     assert said.err == "mien: in.mp4 is damaged: 2 of 5 s; edited what there is\n"
     assert said.out.startswith("out.mp4: 3 frames")
+
+
+def test_damage_is_not_told_twice_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = "the file is damaged: about 8 of 90 rows are missing"
+    PlainDisplay().finish(Result(Path("a.jpg"), Path("o.jpg"), 1, 1, 0.1, STAGES, lost=lost))
+    told = "mien: a.jpg is damaged: about 8 of 90 rows are missing; edited what there is\n"
+    assert capsys.readouterr().err == told
