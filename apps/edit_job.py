@@ -22,6 +22,7 @@ from mien.apps.inputs import (
     check_output,
     check_source,
     files_to_edit,
+    fitting_suffix,
     output_name,
     output_path,
     prepare_folder,
@@ -37,6 +38,7 @@ from mien.runtime.picture import (
     check_picture_suffix,
     encode_picture,
     is_picture,
+    left_out_note,
     read_picture,
     side_by_side,
 )
@@ -44,7 +46,7 @@ from mien.runtime.target import Target, goal_name
 from mien.runtime.timeline import Timeline
 from mien.runtime.video import Progress, VideoOptions, edit_video
 from mien.runtime.video.animation import animation_kind, check_animation
-from mien.runtime.video.content import result_suffix, video_suffixes
+from mien.runtime.video.content import video_suffixes
 from mien.runtime.video.moment import encode_plain, read_moment
 from mien.runtime.video.planes import frame_from_av
 from mien.runtime.whole_file import copy_into
@@ -199,7 +201,7 @@ def _steps(job: EditJob, display: Display) -> list[tuple[Path, Path]]:
 
 def _suffix(job: EditJob, source: Path) -> str | None:
     """What the name of a result ends in, None for what its source does."""
-    return job.suffix or (result_suffix(source) if source.is_file() else None)
+    return job.suffix or (fitting_suffix(source) if source.is_file() else None)
 
 
 def _is_still(source: Path) -> bool:
@@ -400,7 +402,13 @@ def _edit_picture(
     edited = run_aside(lambda: run.still(picture.frame))
     filtered = time.perf_counter()
     changed = edited is not picture.frame
-    encoded = run_aside(lambda: _encoded(job, picture, edited)) if changed or job.compare else None
+    notes = _why_unchanged(job, run, changed=changed) + _left_alone(run)
+    encoded = None
+    if changed or job.compare:
+        notes += left_out_note(picture)
+        if not job.compare:  # a large picture is let go of before its edit is written
+            picture = replace(picture, frame=edited)
+        encoded = run_aside(lambda: _encoded(job, picture, edited))
     with PartialFile(output, overwrite=job.overwrite) as part:
         if encoded is not None:
             part.write(encoded)
@@ -419,7 +427,7 @@ def _edit_picture(
             *run.stage_ms.items(),
             ("encode", 1000 * (done - filtered)),
         ),
-        notes=_why_unchanged(job, run, changed=changed) + _left_alone(run),
+        notes=notes,
         lost=picture.lost,
         still=True,
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from mien.engines.errors import UsageError, VideoError
 from mien.engines.partial_file import check_free
-from mien.runtime.picture import PICTURE_SUFFIXES
+from mien.runtime.picture import PICTURE_SUFFIXES, picture_suffix
 from mien.runtime.target import EMOTIONS
-from mien.runtime.video.content import video_suffixes
+from mien.runtime.video.content import result_suffix, video_suffixes
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.mp4"
 SAMPLE_STEM = "mien-sample"
@@ -125,13 +125,25 @@ def _is_media(file: Path) -> bool:
     suffix = file.suffix.lower()
     if suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
         return True
-    return suffix in _BY_CONTENT and os.access(file, os.R_OK) and bool(video_suffixes(file))
+    if suffix not in _BY_CONTENT or not os.access(file, os.R_OK):
+        return False
+    return bool(video_suffixes(file)) or picture_suffix(file) is not None
+
+
+def fitting_suffix(source: Path) -> str:
+    """What the name of a file's result ends in: as its own does, where that fits what it holds."""
+    try:
+        if video_suffixes(source):
+            return result_suffix(source)
+        return picture_suffix(source) or source.suffix
+    except VideoError:  # which is told when it is edited
+        return source.suffix
 
 
 def without_own_outputs(files: Iterable[Path]) -> list[Path]:
     """`files` less those named like the result of another of them."""
     files = list(files)
-    names = {file.name for file in files}
+    names = {file.name for file in files} | {file.stem + fitting_suffix(file) for file in files}
     stems = {file.stem for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
     kept = []
     for file in files:

@@ -1,61 +1,104 @@
-"""Still pictures in and out: JPEG, PNG and WebP, with their orientation and metadata.
+"""Still pictures in and out, with their orientation and metadata.
 
-The pixels stay in the stored orientation and in the file's own depth. A mirrored orientation is
-flipped for the filter and flipped back, for `Frame.rotation` knows only quarter turns.
+JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF and JPEG 2000, and HEIC with pillow-heif. The pixels stay in
+the stored orientation and in the file's own depth.
 """
 
 from __future__ import annotations
 
 import os
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mien.engines.errors import VideoError
 from mien.engines.limits import MAX_MEMORY, check_memory, file_size
 from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.picture_bitmaps import (
+    BMP_HEADERS,
+    CODESTREAM,
+    JP2_SIGNATURE,
+    read_bmp,
+    read_gif,
+    read_jp2,
+)
 from mien.runtime.picture_container import Container, Kind
 from mien.runtime.picture_decoding import decode
-from mien.runtime.picture_jpeg import jpeg_with_metadata, read_jpeg
-from mien.runtime.picture_png import PNG_SIGNATURE, png_chunk, png_with_metadata, read_png
-from mien.runtime.picture_webp import read_webp, webp_with_metadata
+from mien.runtime.picture_encoding import LARGE_PX, SUFFIXES, encode
+from mien.runtime.picture_heif import (
+    AVIF_BRANDS,
+    HEIC_BRANDS,
+    STILL_BRANDS,
+    brands,
+    check_still,
+    is_in_tiles,
+    read_avif,
+    read_heic,
+)
+from mien.runtime.picture_jpeg import read_jpeg
+from mien.runtime.picture_png import PNG_SIGNATURE, read_png
+from mien.runtime.picture_tiff import read_tiff
+from mien.runtime.picture_webp import read_webp
 from mien.runtime.whole_file import write_whole
 
-PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
-# EXIF orientation to (mirrored, clockwise quarter turns): mirror the stored rows first, then turn.
+PICTURE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+# EXIF orientation to clockwise quarter turns, and whether left and right then change places.
 TURNS = {
-    1: (False, 0),
-    2: (True, 0),
-    3: (False, 2),
-    4: (True, 2),
-    5: (True, 3),
-    6: (False, 1),
-    7: (True, 1),
-    8: (False, 3),
+    1: (0, False),
+    2: (0, True),
+    3: (2, False),
+    4: (2, True),
+    5: (1, True),
+    6: (1, False),
+    7: (3, True),
+    8: (3, False),
 }
-READERS = {"jpeg": read_jpeg, "png": read_png, "webp": read_webp}
-SUFFIXES: dict[Kind, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
-# Where a lossy picture does not tell its quality.
-DEFAULT_QUALITY = 90
+READERS: dict[Kind, Callable[[bytes], Container]] = {
+    "jpeg": read_jpeg,
+    "png": read_png,
+    "webp": read_webp,
+    "avif": read_avif,
+    "heic": read_heic,
+    "tiff": read_tiff,
+    "bmp": read_bmp,
+    "gif": read_gif,
+    "jp2": read_jp2,
+}
+HEAD_BYTES = 64  # by which a format is told
+# What pictures begin with that are not edited.
+OTHER_PICTURES = (
+    (b"\xff\x0a", "a JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL"),
+    (b"8BPS", "a Photoshop file (PSD)"),
+    (b"II+\0", "a BigTIFF"),
+    (b"MM\0+", "a BigTIFF"),
+    (b"v/1\x01", "an OpenEXR picture"),
+    (b"#?RADIANCE", "a Radiance picture (HDR)"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw picture"),
+    (b"IIU\0", "a camera's raw picture"),
+    (b"IIRO", "a camera's raw picture"),
+    (b"IIRS", "a camera's raw picture"),
+    (b"MMOR", "a camera's raw picture"),
+    (b"II\xbc\x01", "a JPEG XR"),
+    (b"qoif", "a QOI picture"),
+    (b"\0\0\1\0", "an icon (ICO)"),
+    (b"%PDF-", "a PDF"),
+    (b"P4\n", "a portable bitmap (PBM)"),
+    (b"P5\n", "a portable graymap (PGM)"),
+    (b"P6\n", "a portable pixmap (PPM)"),
+)
 MAX_SIDE_PX = 1_000_000  # as libpng has it
 MAX_PIXELS = 1 << 30  # as OpenCV has it
 # Bytes that were measured: how often a file is held while it is read, its metadata included, and
 # for each pixel, what the blender holds besides the picture and the edited one, and the encoders.
-READING_COPIES: dict[Kind, int] = {"jpeg": 2, "png": 1, "webp": 2}
-EDITING_BYTES = 6
-ENCODER_BYTES = 8
+READING_COPIES: dict[Kind, int] = {"png": 1, "heic": 1}
+EDITING_BYTES = 1
+ENCODER_BYTES: dict[Kind, int] = {"jp2": 11, "heic": 11}
+OTHER_ENCODER_BYTES = 8
+LINEWISE_BYTES = 1  # of a JPEG that is written line by line, and of what it grows to
 LOSSLESS_WEBP_BYTES = 24  # 30 at 7680x4320, which took 1.28 GB in all; pictures of 8K are to pass
-# What OpenCV takes for the chroma sampling of a JPEG, by (horizontal, vertical).
-JPEG_SAMPLING = {
-    (1, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    (2, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
-    (2, 2): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-    (1, 2): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440,
-    (4, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,46 +108,85 @@ class Picture:
     frame: one plane, grey (H, W) or interleaved BGR (H, W, 3), uint8 or uint16, without a time.
     alpha: (H, W) of the same dtype and orientation, None where the picture is opaque.
     container: what the file declares, metadata included.
-    mirrored: whether the rows of `frame` and `alpha` run against those of the file.
     lost: what is missing of a file that is cut short, else None.
     """
 
     frame: Frame
     alpha: np.ndarray | None
     container: Container
-    mirrored: bool = False
     lost: str | None = None
 
 
-def picture_kind(head: bytes) -> Kind | None:
-    """Which of the three formats begins like this; None for none of them. Needs 12 bytes."""
+def picture_kind(head: bytes) -> Kind | None:  # noqa: PLR0911 -- one for each format
+    """Which format begins like this; None for none that is edited. Needs HEAD_BYTES."""
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(PNG_SIGNATURE):
         return "png"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
-    return None
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "tiff"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if head.startswith((JP2_SIGNATURE, CODESTREAM)):
+        return "jp2"
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADERS:
+        return "bmp"
+    return _heif_kind(head)
+
+
+def _heif_kind(head: bytes) -> Kind | None:
+    found = brands(head)
+    if head[8:12] not in STILL_BRANDS or not found & (AVIF_BRANDS | HEIC_BRANDS):
+        return "heic" if head[8:12] in (b"mif1", b"mif2") else None
+    return "avif" if found & AVIF_BRANDS else "heic"
+
+
+def _head(path: Path) -> bytes:
+    file_size(path, error=VideoError)
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror}") from error
 
 
 def is_picture(path: Path) -> bool:
     """Whether a file is to be read as a picture: by its first bytes, or by its name.
 
-    Raises VideoError for what is no file, and for a GIF, which is neither a video with timing of
-    its own nor one picture.
+    Raises VideoError for what is no file, and for a kind of picture that is not edited.
     """
-    file_size(path, error=VideoError)
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError as error:
-        raise VideoError(f"cannot read {path}: {error.strerror}") from error
-    if head.startswith(b"GIF8"):
-        raise VideoError(f"{path} is a GIF; mien edits videos and JPEG, PNG and WebP pictures")
+    head = _head(path)
     suffix = path.suffix.lower()
     if suffix in (".mjpg", ".mjpeg"):
         return False
+    try:
+        _check_other(head)
+    except VideoError as error:
+        raise VideoError(f"{path} {error}") from error
     return picture_kind(head) is not None or suffix in PICTURE_SUFFIXES
+
+
+def _check_other(head: bytes) -> None:
+    """Raise VideoError, without a file's name, for a kind of picture that is not edited."""
+    check_still(head)
+    name = next((name for start, name in OTHER_PICTURES if head.startswith(start)), None)
+    if head[4:12] == b"ftypcrx ":
+        name = "a camera's raw picture"
+    if name:
+        raise VideoError(f"is {name}, which mien does not edit; convert it to PNG or TIFF first")
+
+
+def picture_suffix(path: Path) -> str | None:
+    """What the name of an edited picture ends in: as its own does, where that fits the file.
+
+    None for what is no picture. Raises VideoError where it cannot be read.
+    """
+    kind = picture_kind(_head(path))
+    if kind is None:
+        return None
+    return path.suffix if path.suffix.lower() in SUFFIXES[kind] else SUFFIXES[kind][0]
 
 
 def read_picture(path: Path, *, max_memory: int = MAX_MEMORY, doubled: bool = False) -> Picture:
@@ -138,25 +220,25 @@ def decode_picture(data: bytes, *, max_memory: int = MAX_MEMORY, doubled: bool =
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise VideoError(f"is no picture: received {type(data).__name__}, expected bytes")
     data = bytes(data)
-    kind = picture_kind(data[:12])
+    _check_other(data[:HEAD_BYTES])
+    kind = picture_kind(data[:HEAD_BYTES])
     if kind is None:
-        raise VideoError("is not a JPEG, PNG or WebP picture")
+        raise VideoError("is not a picture of a known kind, as JPEG, PNG, WebP, AVIF and TIFF are")
     container = READERS[kind](data)
     _check_size(container, needed_memory(container, len(data), doubled=doubled), max_memory)
     pixels, lost = decode(data, container)
-    mirrored, rotation = TURNS[container.orientation]
-    if mirrored:
-        pixels = cv2.flip(pixels, 1)
+    rotation, mirrored = TURNS[container.orientation]
     colour, alpha = _split_alpha(pixels, container)
-    depth = 8 * colour.dtype.itemsize
+    depth = container.depth or 8 * colour.dtype.itemsize
     layout = (
         PixelLayout("gray", depth, full_range=True)
         if colour.ndim == 2
         else PixelLayout("rgb", depth, full_range=True, rgb_order=(2, 1, 0))
     )
     size_wh = container.width, container.height
-    frame = Frame((Plane(colour, (1, 1)),), layout, *size_wh, rotation=rotation)
-    return Picture(frame, alpha, container, mirrored, lost)
+    planes = (Plane(colour, (1, 1)),)
+    frame = Frame(planes, layout, *size_wh, rotation=rotation, mirrored=mirrored)
+    return Picture(frame, alpha, container, lost)
 
 
 def _check_size(container: Container, needed: int, max_memory: int) -> None:
@@ -192,16 +274,10 @@ def write_picture(
 
 def check_picture_suffix(path: Path, container: Container) -> None:
     """Raise VideoError where `path` is not named like a file of the container's kind."""
-    suffix = path.suffix.lower()
-    if suffix not in PICTURE_SUFFIXES:
-        fits = False
-    elif container.kind == "jpeg":
-        fits = suffix not in (".png", ".webp")
-    else:
-        fits = suffix == SUFFIXES[container.kind]
-    if not fits:
+    if path.suffix.lower() not in SUFFIXES[container.kind]:
         raise VideoError(
-            f"the output {path} must end in {SUFFIXES[container.kind]}: a picture keeps its format"
+            f"the output {path} must end in {SUFFIXES[container.kind][0]}: "
+            "a picture keeps its format"
         )
 
 
@@ -209,7 +285,7 @@ def side_by_side(original: Frame, edited: Frame) -> Frame:
     """Both pictures in one, the original left of the edited one as they are displayed."""
     planes = []
     for before, after in zip(original.planes, edited.planes, strict=True):
-        first_is_left = original.rotation in (0, 3)
+        first_is_left = (original.rotation in (0, 3)) != original.mirrored
         pair = (before, after) if first_is_left else (after, before)
         axis = 1 if original.rotation in (0, 2) else 0
         samples = np.concatenate([plane.samples for plane in pair], axis)
@@ -223,44 +299,46 @@ def encode_picture(picture: Picture, frame: Frame, quality: int | None = None) -
 
     frame: as in `picture`, edited, or twice as wide or high from `side_by_side`.
     """
-    pixels = frame.planes[0].samples
-    alpha = _alpha_for(picture, frame)
-    if picture.mirrored:
-        pixels = cv2.flip(pixels, 1)
-        alpha = None if alpha is None else cv2.flip(alpha, 1)
-    container = picture.container
-    if container.kind == "png" and pixels.ndim == 2 and alpha is not None:
-        return png_with_metadata(_encode_gray_alpha(pixels, alpha), container.metadata)
-    if alpha is not None:
-        colour = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
-        pixels = np.dstack([colour, alpha])
-    encoded = _encode(pixels, container, quality)
-    if container.kind == "jpeg":
-        return jpeg_with_metadata(encoded, container.metadata)
-    if container.kind == "png":
-        return png_with_metadata(encoded, container.metadata)
-    if not container.metadata:
-        return bytes(encoded)
-    return webp_with_metadata(encoded, container.metadata, alpha=alpha is not None)
+    return encode(frame.planes[0].samples, _alpha_for(picture, frame), picture.container, quality)
+
+
+def left_out_note(picture: Picture) -> tuple[str, ...]:
+    """The note on what an edited picture lacks of its source, empty where that is nothing."""
+    names = picture.container.left_out
+    if not names:
+        return ()
+    return (f"left out, as it belongs to the unedited picture: {', '.join(names)}",)
 
 
 def needed_memory(container: Container, file_bytes: int, *, doubled: bool = False) -> int:
     """The bytes that reading, editing and writing a picture takes, where a face fills all of it.
 
-    file_bytes: of the file; as much of it as metadata is held to the end.
-    doubled: whether it is written beside its edit.
+    file_bytes: of the file, of which only the metadata is held to the end.
+    doubled: whether it is written beside its edit; if not, it is let go of before that is written.
     """
     area = container.width * container.height
     pixels = area * container.pixel_bytes
-    reading = READING_COPIES[container.kind] * file_bytes + 2 * pixels + container.working_bytes
-    editing = file_bytes + 2 * pixels + EDITING_BYTES * area
-    copied = container.pixel_bytes == 4 or TURNS[container.orientation][0]
-    written = 2 if doubled else 1
-    encoder = 2 * pixels if container.kind == "png" else ENCODER_BYTES * area
-    if container.kind == "webp" and container.lossless:
-        encoder = LOSSLESS_WEBP_BYTES * area
-    writing = file_bytes + 2 * pixels + written * (encoder + (copied + doubled) * pixels)
+    copies = READING_COPIES.get(container.kind, 2)
+    split = pixels if container.pixel_bytes in (4, 8) else 0  # from its alpha
+    reading = copies * file_bytes + pixels + max(split, container.working_bytes)
+    metadata = sum(map(len, container.metadata))
+    editing = metadata + 2 * pixels + EDITING_BYTES * area
+    # the source too, and both in one
+    held = pixels + (3 * pixels if doubled else 0) + split
+    writing = metadata + held + (2 if doubled else 1) * _encoder_memory(container, area, pixels)
     return max(reading, editing, writing)
+
+
+def _encoder_memory(container: Container, area: int, pixels: int) -> int:
+    if container.kind == "webp" and container.lossless:
+        return LOSSLESS_WEBP_BYTES * area
+    if container.kind == "jpeg" and area >= LARGE_PX:
+        return LINEWISE_BYTES * area
+    if container.kind == "heic" and is_in_tiles(container):
+        return pixels + LINEWISE_BYTES * area
+    if container.kind in ("png", "tiff", "bmp"):
+        return 2 * pixels
+    return ENCODER_BYTES.get(container.kind, OTHER_ENCODER_BYTES) * area
 
 
 def _split_alpha(pixels: np.ndarray, container: Container) -> tuple[np.ndarray, np.ndarray | None]:
@@ -281,47 +359,3 @@ def _alpha_for(picture: Picture, frame: Frame) -> np.ndarray | None:
         return None
     height, width = picture.alpha.shape
     return np.tile(picture.alpha, (frame.height // height, frame.width // width))
-
-
-def _encode(pixels: np.ndarray, container: Container, quality: int | None) -> memoryview:
-    suffix = SUFFIXES[container.kind]
-    flags = _flags(container, quality)
-    try:
-        done, encoded = cv2.imencode(suffix, pixels, flags)
-    except cv2.error as error:
-        raise VideoError(f"the edited picture cannot be encoded: {error.err}") from error
-    if not done:
-        height, width = pixels.shape[:2]
-        raise VideoError(f"the edited picture ({width}x{height}) cannot be encoded as {suffix}")
-    return encoded.data
-
-
-def _flags(container: Container, quality: int | None) -> list[int]:
-    if container.kind == "png":
-        return [cv2.IMWRITE_PNG_COMPRESSION, 6]
-    if container.kind == "webp":
-        # above 100 OpenCV's encoder is lossless
-        asked = 101 if container.lossless else DEFAULT_QUALITY if quality is None else quality
-        return [cv2.IMWRITE_WEBP_QUALITY, asked]
-    asked = (container.quality or DEFAULT_QUALITY) if quality is None else quality
-    flags = [cv2.IMWRITE_JPEG_QUALITY, asked, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    flags += [cv2.IMWRITE_JPEG_PROGRESSIVE, int(container.progressive)]
-    sampling = JPEG_SAMPLING.get(container.subsampling_xy)
-    if sampling is not None:
-        flags += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    return flags
-
-
-def _encode_gray_alpha(gray: np.ndarray, alpha: np.ndarray) -> bytes:
-    """A PNG with grey and alpha, a kind that OpenCV does not write."""
-    height, width = gray.shape
-    big_endian = gray.dtype.newbyteorder(">")
-    rows = np.dstack([gray, alpha]).astype(big_endian).view(np.uint8).reshape(height, -1)
-    # every row begins with its filter; 2 stores the difference to the row above
-    above = np.zeros_like(rows)
-    above[1:] = rows[:-1]
-    filtered = np.hstack([np.full((height, 1), 2, np.uint8), rows - above])
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    header += bytes([8 * gray.dtype.itemsize, 4, 0, 0, 0])
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")]
-    return PNG_SIGNATURE + b"".join(png_chunk(name, payload) for name, payload in chunks)

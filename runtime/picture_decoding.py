@@ -9,6 +9,7 @@ inflated here, a JPEG is decoded a second time by FFmpeg, which tells of errors.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,9 +18,12 @@ import cv2
 import numpy as np
 
 from mien.engines.errors import VideoError
-from mien.runtime.picture_container import Container
+from mien.runtime.picture_bitmaps import decode_gif
+from mien.runtime.picture_container import Container, Kind
+from mien.runtime.picture_heif import decode_heic
 from mien.runtime.picture_jpeg import PlainJpeg, plain_jpeg
 from mien.runtime.picture_png import plain_png
+from mien.runtime.picture_tiff import plain_tiff
 from mien.runtime.picture_webp import plain_webp
 
 if TYPE_CHECKING:
@@ -43,12 +47,26 @@ def decode(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
     if container.kind == "png":
         return _png(data, container)
     if container.kind == "webp":
-        cut = None if container.whole else "the file ends early: some of it may be missing"
-        plain = plain_webp(data)
-        if len(plain) < LEAST_WEBP:
-            raise _undecodable(container)
-        return _opencv(plain, container), cut
-    return _jpeg(data, container)
+        return _webp(data, container)
+    if container.kind == "jpeg":
+        return _jpeg(data, container)
+    decoders: dict[Kind, Callable[[bytes, Container], np.ndarray]] = {
+        "avif": _opencv,
+        "heic": decode_heic,
+        "tiff": _tiff,
+        "bmp": _bmp,
+        "gif": decode_gif,
+        "jp2": _opencv,
+    }
+    return decoders[container.kind](data, container), None
+
+
+def _webp(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
+    cut = None if container.whole else "the file ends early: some of it may be missing"
+    plain = plain_webp(data)
+    if len(plain) < LEAST_WEBP:
+        raise _undecodable(container)
+    return _opencv(plain, container), cut
 
 
 def _png(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
@@ -117,6 +135,21 @@ def _opencv(stream: bytes | bytearray, container: Container) -> np.ndarray:
         raise _undecodable(container)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise VideoError(f"has samples of an unknown kind ({pixels.dtype})")
+    return pixels
+
+
+def _tiff(data: bytes, container: Container) -> np.ndarray:
+    plain = plain_tiff(data, container)
+    if container.channels != 2:
+        return _opencv(plain, container)
+    pixels = _opencv(plain, replace(container, width=2 * container.width))
+    return pixels.reshape(container.height, container.width, 2)
+
+
+def _bmp(data: bytes, container: Container) -> np.ndarray:
+    pixels = _opencv(data, container)
+    if container.channels == 3 and pixels.ndim == 3 and pixels.shape[2] == 4:
+        return np.ascontiguousarray(pixels[..., :3])
     return pixels
 
 

@@ -91,12 +91,17 @@ def inverted_corner(frame: Frame) -> Frame:
     return replace(frame, planes=(Plane(samples, (1, 1)),))
 
 
+def displayed(frame: Frame) -> np.ndarray:
+    """The picture as a player shows it."""
+    turned = np.rot90(frame.planes[0].samples, -frame.rotation)
+    return turned[:, ::-1] if frame.mirrored else turned
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_frame_turns_to_what_a_viewer_shows(tmp_path: Path, orientation: int) -> None:
     path = tmp_path / "in.jpg"
     path.write_bytes(jpeg(scene(), orientation))
-    frame = read_picture(path).frame
-    shown = np.rot90(frame.planes[0].samples, -frame.rotation)
+    shown = displayed(read_picture(path).frame)
     expected = cv2.imread(str(path), cv2.IMREAD_COLOR)  # OpenCV obeys the orientation here
     assert np.array_equal(shown, expected)
 
@@ -116,9 +121,8 @@ def test_lossless_pictures_keep_every_pixel_that_is_not_edited(
     after = cv2.imread(str(result), cv2.IMREAD_UNCHANGED)
     assert before.shape == after.shape
     changed = np.any(before != after, axis=2)
-    edited = np.zeros(changed.shape, bool)
-    edited[:8, -8:] = True
-    expected = edited if orientation in (2, 5) else edited[:, ::-1]
+    expected = np.zeros(changed.shape, bool)
+    expected[:8, :8] = True
     assert not changed[~expected].any()
     assert changed[expected].mean() > 0.9
 
@@ -225,10 +229,8 @@ def test_side_by_side_shows_the_original_on_the_left(tmp_path: Path, orientation
     edited = inverted_corner(picture.frame)
     write_picture(result, picture, side_by_side(picture.frame, edited))
     both = read_picture(result).frame
-    shown = np.rot90(both.planes[0].samples, -both.rotation)
-    before = np.rot90(picture.frame.planes[0].samples, -picture.frame.rotation)
-    after = np.rot90(edited.planes[0].samples, -picture.frame.rotation)
-    assert np.array_equal(shown, np.concatenate([before, after], 1))
+    before, after = displayed(picture.frame), displayed(edited)
+    assert np.array_equal(displayed(both), np.concatenate([before, after], 1))
 
 
 def png_of(width: int, height: int, data: bytes, kind: int = 2) -> bytes:
@@ -270,8 +272,8 @@ def cmyk() -> bytes:
 
 
 REFUSED = {
-    "a text": (b"not a picture", "is not a JPEG, PNG or WebP"),
-    "nothing": (b"", "is not a JPEG, PNG or WebP"),
+    "a text": (b"not a picture", "is not a picture of a known kind"),
+    "nothing": (b"", "is not a picture of a known kind"),
     "a bomb": (bomb(), "60000x60000"),
     "a wide bomb": (png_of(1_000_001, 1, zlib.compress(bytes(999))), "a side"),
     "a jpeg bomb": (sized_jpeg(65500, 65500), "65500x65500"),
@@ -359,8 +361,8 @@ def test_a_file_is_told_by_its_bytes_and_then_by_its_name(tmp_path: Path) -> Non
     assert not is_picture(path)
     path.rename(tmp_path / "text.jpg")
     assert is_picture(tmp_path / "text.jpg")
-    path.write_bytes(b"GIF89a")
-    with pytest.raises(VideoError, match="GIF"):
+    path.write_bytes(b"\xff\x0a")
+    with pytest.raises(VideoError, match="is a JPEG XL, which mien does not edit; convert it"):
         is_picture(path)
     with pytest.raises(VideoError, match="cannot read"):
         is_picture(tmp_path / "none.mp4")
