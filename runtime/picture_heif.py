@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mien.engines.errors import VideoError
-from mien.engines.install import extras_line
+from mien.engines.install import extras_line, packages_line
 from mien.runtime.picture_container import (
     EXIF_HEADER,
     Container,
@@ -348,7 +348,8 @@ def encode_avif(pixels: np.ndarray, container: Container, quality: int) -> bytes
     """An AVIF of the pixels, with the container's metadata and colours. Raises VideoError."""
     if not hasattr(cv2, "imencodeWithMetadata") or not cv2.haveImageWriter(".avif"):
         raise VideoError(
-            "this OpenCV cannot write AVIF; pip install --upgrade opencv-python-headless"
+            "this OpenCV cannot write AVIF; "
+            + packages_line("opencv-python-headless", options="--upgrade")
         )
     blocks = {block[:4]: block[4:] for block in container.metadata}
     exif = exif_with_orientation(blocks.get(b"Exif", b""), container.orientation)

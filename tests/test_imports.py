@@ -27,7 +27,7 @@ ARROWS = {
 # The base install, besides the standard library. NumPy is everyone's.
 PACKAGES = {
     "engines": {"numpy", "onnxruntime", "tomllib", "tomli"},  # tomllib is new in Python 3.11
-    "runtime": {"numpy", "cv2", "av", "pyvirtualcam"},  # the last: an extra, imported late
+    "runtime": {"numpy", "cv2", "av", "pyvirtualcam", "pillow_heif"},  # both extras: imported late
     "apps": {"numpy", "typer", "rich"},
 }
 

@@ -118,7 +118,9 @@ def _listed(name: str) -> dict[str, str]:
     return dict(entry.split(maxsplit=1)[0].split("==") for entry in entries)
 
 
-@pytest.mark.parametrize(("name", "extras"), [("base", []), ("dev", ["dev", "camera", "panel"])])
+@pytest.mark.parametrize(
+    ("name", "extras"), [("base", []), ("dev", ["dev", "camera", "panel", "heif"])]
+)
 def test_what_ci_installs_by_hash_is_in_the_ranges_of_the_project(
     name: str, extras: list[str]
 ) -> None:
@@ -144,7 +146,7 @@ def test_the_list_of_the_base_install_is_part_of_the_other() -> None:
 def test_every_package_that_acts_when_imported_has_a_tested_upper_bound() -> None:
     requirements = pytest.importorskip("packaging.requirements")
     optional = PROJECT["project"]["optional-dependencies"]
-    shipped = [optional[name] for name in ("export", "gpu", "camera", "panel")]
+    shipped = [optional[name] for name in ("export", "gpu", "camera", "panel", "heif")]
     for line in [
         *PROJECT["project"]["dependencies"],
         *(line for lines in shipped for line in lines),
