@@ -130,7 +130,7 @@ class SteadyClock:
     def _track(self, packet: Packet[Any]) -> _Track | None:
         """The track of a packet that has a time; None for text and data, which come as they do."""
         stream, base = packet.stream, packet.time_base
-        if stream.type not in ("audio", "video") or base is None or packet.dts is None:
+        if stream.type not in ("audio", "video") or packet.dts is None:
             return None
         track = self._tracks.get(packet.stream_index)
         if track is None:

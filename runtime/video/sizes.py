@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import av
 import av.error
 from av.packet import Packet
 from av.stream import Discard
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 Size = tuple[int, int]
@@ -90,7 +91,7 @@ def _decoded_sizes(
     stream: VideoStream, packet: Packet[Any], options: dict[str, str]
 ) -> Iterator[Size]:
     """The size of the frame that a key frame's packet gives alone."""
-    context = av.CodecContext.create(stream.codec_context.name, "r")
+    context = cast("VideoCodecContext", av.CodecContext.create(stream.codec_context.name, "r"))
     extradata = stream.codec_context.extradata
     if packet.has_sidedata("new_extradata"):
         extradata = bytes(packet.get_sidedata("new_extradata"))
