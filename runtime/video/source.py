@@ -328,8 +328,6 @@ class VideoSource(AbstractContextManager["VideoSource"]):
             sizes = frame_sizes(
                 stream, options={"max_pixels": str(most)}, check=self._check, limit_s=limit_s
             )
-        if len(sizes) < 2:
-            return own
         for size_wh in sorted(sizes, key=math.prod, reverse=True):
             if not math.prod(own) < math.prod(size_wh) <= most:
                 continue

@@ -43,8 +43,17 @@ CLIPS = {
 }
 
 
-def changing(path: Path, sizes: Sequence[tuple[int, int]], *, rotation: int = 0) -> Path:
-    """Bright frames of these sizes, one after the other in one stream."""
+def changing(
+    path: Path,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    rotation: int = 0,
+    heads_apart: bool = False,
+) -> Path:
+    """Bright frames of these sizes, one after the other in one stream.
+
+    heads_apart: the head of the first is in the container alone.
+    """
     codec, options = CLIPS[path.name]
     pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     with av.open(str(path), "w") as output:
@@ -53,11 +62,14 @@ def changing(path: Path, sizes: Sequence[tuple[int, int]], *, rotation: int = 0)
         if rotation:
             stream.set_display_matrix(MATRICES[rotation])
         number = 0
-        for size_wh in sizes:
+        for part, size_wh in enumerate(sizes):
             encoder = av.CodecContext.create(codec, "w")
             encoder.width, encoder.height = size_wh
             encoder.pix_fmt, encoder.options = pixel_format, options
             encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+            if heads_apart and part == 0:
+                encoder = stream.codec_context
+                encoder.options = options
             packets = []
             for index in range(FRAMES):
                 frame = av.VideoFrame(*size_wh, pixel_format)
@@ -99,6 +111,14 @@ def test_the_largest_size_is_kept_and_all_parts_are_edited(name: str, tmp_path: 
     for luma, bar in ((wide, np.s_[:8]), (tall, np.s_[:, :36])):
         assert luma[bar].mean() < 30  # beside the picture, which is in the middle
         assert abs(int(luma[60:68, 60:100].mean()) - 100) < 8
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "in.mkv", "hevc.mp4", "mpeg4.avi"])
+def test_the_first_size_may_be_told_by_the_container_alone(name: str, tmp_path: Path) -> None:
+    path = changing(tmp_path / name, [SMALL, LARGE], heads_apart=True)
+    edit_video(path, tmp_path / f"out{path.suffix}", darkened)
+    frames = read_frames(tmp_path / f"out{path.suffix}")
+    assert [(frame.width, frame.height) for frame in frames] == [LARGE] * 2 * FRAMES
 
 
 def test_a_clip_of_one_size_is_left_as_it_is(clip: Clip) -> None:
