@@ -25,6 +25,7 @@ class Container:
     subsampling_xy: for JPEG, how many luma samples a chroma sample covers.
     progressive: whether a JPEG is progressive.
     whole: False where the file ends before the picture does.
+    sound: whether the data of a large PNG was looked through, and is as it was written.
     damaged: whether some of the metadata is, and does not come along.
     left_out: what does not come along since it shows or claims the picture as it was.
     pixel_bytes: of one decoded pixel.
@@ -48,6 +49,7 @@ class Container:
     subsampling_xy: tuple[int, int] = (1, 1)
     progressive: bool = False
     whole: bool = True
+    sound: bool = False
     damaged: bool = False
     left_out: tuple[str, ...] = ()
     pixel_bytes: int = 4

@@ -70,7 +70,7 @@ def _webp(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
 
 
 def _png(data: bytes, container: Container) -> tuple[np.ndarray, str | None]:
-    plain = plain_png(data)
+    plain = plain_png(data, sound=container.sound)
     state = "the file is damaged" if container.whole else "the file ends early"
     if not plain.has_pixels:
         raise _undecodable(container)

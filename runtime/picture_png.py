@@ -42,6 +42,7 @@ PASSES = (
     *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)),
     (1, 0, 2, 1),
 )
+LARGE_DATA = 1 << 26  # bytes of the data that are left compressed where they are sound
 PIECE = 1 << 20  # bytes of the picture's data that are handled at once
 
 
@@ -164,6 +165,7 @@ def read_png(data: bytes) -> Container:
             damaged = True
         if name == b"eXIf" and not orientation:
             orientation = exif_orientation(bytes(chunk[8:-4]))
+    sound = whole and _is_large_and_sound(data, header)
     channels = 3 if header.kind == PALETTE else CHANNELS[header.kind]
     decoded = 4 if header.transparency or channels in (2, 4) else channels
     return Container(
@@ -177,7 +179,9 @@ def read_png(data: bytes) -> Container:
         damaged=damaged,
         left_out=named(left_out),
         pixel_bytes=decoded * (2 if header.depth == 16 else 1),
-        working_bytes=header.data_bytes() * 9 // 8,  # as much as a growing bytearray takes
+        # the plain form, in a bytearray that grows, and what OpenCV copies of it
+        working_bytes=len(data) + header.data_bytes() if sound else header.data_bytes() * 9 // 8,
+        sound=sound,
     )
 
 
@@ -256,15 +260,23 @@ class PlainPng:
     row_bytes: int
 
 
-def plain_png(data: bytes) -> PlainPng:
+def plain_png(data: bytes, *, sound: bool) -> PlainPng:
     """The plain form of a file that `read_png` has read.
 
     A chunk's stated length is believed only as far as there is data: OpenCV allocates what a length
     says, and libpng gives up the whole picture at the first wrong byte, and says so on stderr.
+
+    sound: whether the data can be left as it is, of which OpenCV then holds a copy.
     """
     header = _Header.of(data)
     row_bytes = 0 if header.is_interlaced else header.row_bytes(header.size_wh[0])
     stream = bytearray(PNG_SIGNATURE + header.chunk + header.palette + header.transparency)
+    if sound:
+        for name, chunk in _png_chunks(data):
+            if name == b"IDAT":
+                stream += chunk
+        stream += png_chunk(b"IEND", b"")
+        return PlainPng(stream, 0, True, True, row_bytes)
     left, store, fits = header.data_bytes(), zlib.compressobj(0), True
     try:
         for piece in _with_known_filters(_inflated(data, left), row_bytes):
@@ -278,6 +290,36 @@ def plain_png(data: bytes) -> PlainPng:
         left -= PIECE
     stream += png_chunk(b"IDAT", store.flush()) + png_chunk(b"IEND", b"")
     return PlainPng(stream, missing, missing < header.data_bytes(), fits, row_bytes)
+
+
+def _is_large_and_sound(data: bytes, header: _Header) -> bool:
+    """Whether the data is large, and nothing is wrong with it that libpng would speak of."""
+    size = header.data_bytes()
+    if not LARGE_DATA <= size <= 16 * LARGE_DATA:
+        return False
+    row_bytes = 0 if header.is_interlaced else header.row_bytes(header.size_wh[0])
+    inflater = zlib.decompressobj()
+    try:
+        for piece in _with_known_filters(_chunk_pieces(data, inflater), row_bytes):
+            size -= len(piece)
+            if size < 0:
+                return False
+    except zlib.error:
+        return False
+    return size == 0 and inflater.eof and not inflater.unused_data
+
+
+def _chunk_pieces(data: bytes, inflater: zlib._Decompress) -> Iterator[bytes]:
+    """What the data inflates to. Raises zlib.error where a chunk is not as it was written."""
+    for name, chunk in _png_chunks(data):
+        if name != b"IDAT":
+            continue
+        if inflater.eof or not _is_sound(chunk):
+            raise zlib.error("more than the picture, or other than it was")
+        packed: bytes | memoryview = chunk[8:-4]
+        while packed and not inflater.eof:
+            yield inflater.decompress(packed, PIECE)
+            packed = inflater.unconsumed_tail
 
 
 def _inflated(data: bytes, most: int) -> Iterator[bytes]:

@@ -20,7 +20,10 @@ _TS: Final = (".ts", ".mts", ".m2ts", ".m2t", ".tp", ".trp")
 _MPG: Final = (".mpg", ".mpeg", ".vob", ".m2p", ".mpe")
 _PNG: Final = (".png", ".apng")
 # Brands of pictures and of sound in the boxes of MP4.
-_NO_VIDEO: Final = (b"heic", b"heix", b"mif1", b"avif", b"M4A ", b"M4B ", b"crx ", b"jxl ", b"jp2 ")
+_NO_VIDEO: Final = (
+    *(b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"msf1", b"hevc", b"hevx", b"avif"),
+    *(b"avis", b"M4A ", b"M4B ", b"crx ", b"jxl ", b"jp2 "),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from mien.engines.errors import VideoError
 from mien.engines.limits import MAX_MEMORY
+from mien.runtime import picture_png
 from mien.runtime.frame import Frame, Plane
 from mien.runtime.picture import (
     Picture,
@@ -30,6 +31,7 @@ from mien.runtime.picture import (
 )
 from mien.runtime.picture_container import Container, Kind, exif_orientation, exif_with_orientation
 from mien.runtime.picture_metadata import FURTHER, THUMBNAIL, TiffBlock
+from mien.runtime.picture_png import png_chunk
 
 ICC = zlib.compress(b"made up")  # any bytes
 XMP = b"<x:xmpmeta>made up</x:xmpmeta>"
@@ -411,10 +413,10 @@ def test_a_picture_of_108_megapixels_fits_into_the_limit(kind: Kind) -> None:
         9000,
         channels=3,
         pixel_bytes=3,
-        working_bytes={"jpeg": 0, "png": 364_500_000, "heic": 540_000_000}[kind],
+        working_bytes={"jpeg": 0, "png": 504_000_000, "heic": 540_000_000}[kind],
         tile_px=512 if kind == "heic" else 0,
     )
-    file_bytes = {"jpeg": 50, "png": 200, "heic": 20}[kind] << 20
+    file_bytes = {"jpeg": 50, "png": 180, "heic": 20}[kind] * 1_000_000
     assert needed_memory(container, file_bytes) < MAX_MEMORY
 
 
@@ -427,6 +429,28 @@ def test_a_very_large_jpeg_is_written_without_holding_its_coefficients() -> None
     after = decode_picture(encode_picture(picture, picture.frame))
     assert not after.container.progressive
     assert after.container.quality == picture.container.quality
+
+
+def test_the_data_of_a_large_png_is_left_packed_where_it_is_sound(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = opencv(".png", scene())
+    gray_alpha = pillow("PNG", GRAY_ALPHA)
+    packed = zlib.compress(bytes(10) + scene().tobytes())
+    place = whole.index(b"IDAT") + len(whole) // 2
+    torn = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+    more = whole[:33] + png_chunk(b"IDAT", packed) + whole[33:]
+    before = [decode_picture(data) for data in (whole, gray_alpha, torn)]
+    monkeypatch.setattr(picture_png, "LARGE_DATA", 9000)
+    after = [decode_picture(data) for data in (whole, gray_alpha, torn)]
+    assert [picture.container.sound for picture in before] == [False, False, False]
+    assert [picture.container.sound for picture in after] == [True, True, False]
+    for one, other in zip(before, after, strict=True):
+        assert np.array_equal(one.frame.planes[0].samples, other.frame.planes[0].samples)
+        assert one.lost == other.lost
+    assert after[2].lost is not None
+    assert not decode_picture(more).container.sound
+    assert capfd.readouterr().err == ""
 
 
 def test_what_belongs_to_the_unedited_picture_is_named_once() -> None:
