@@ -53,6 +53,8 @@ _TEXT_ENCODERS: Final = ("mov_text", "subrip", "webvtt", "ass")
 _PCM: Final = {"u8": "pcm_s16le", "s16": "pcm_s16le", "s32": "pcm_s24le", "flt": "pcm_f32le"}
 _LOSSLESS: Final = frozenset(("flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp", "shorten"))
 _COVER_TYPES: Final = {"mjpeg": ("image/jpeg", "cover.jpg"), "png": ("image/png", "cover.png")}
+# TS and MP4 have one number for the three, and FFmpeg looks at more sound than is tried to tell.
+_MPEG_SOUND: Final = frozenset(("mp1", "mp2", "mp3"))
 _COVERS: Final = int(Disposition.attached_pic)
 _A_FRAME: Final = Fraction(1, 25)
 _TRIED_PACKETS: Final = 64
@@ -249,7 +251,8 @@ def _is_unfit(stream: Stream, target: Target) -> bool:
 
 
 def _is_same(stream: Stream, other: Stream) -> bool:
-    same = stream.type == other.type and codec_name(stream) == codec_name(other)
+    names = {codec_name(stream), codec_name(other)}
+    same = stream.type == other.type and (len(names) == 1 or names <= _MPEG_SOUND)
     covers = int(stream.disposition) & _COVERS, int(other.disposition) & _COVERS
     return same and covers[0] == covers[1]
 

@@ -62,6 +62,30 @@ def encoded_sound(audio: av.AudioStream, samples: int) -> list[av.Packet]:
     return packets + audio.encode(None)
 
 
+def with_text(path: Path, start: int) -> Path:
+    """A recording with DVB subtitles 0.2 s and 0.8 s after its beginning."""
+    plain = recording(path.with_name(f"plain{path.suffix}"), start)
+    copy = {"mpegts_copyts": "1"}
+    with (
+        av.open(str(plain)) as old,
+        av.open(str(path), "w", format="mpegts", container_options=copy) as new,
+    ):
+        copies = {s.index: new.add_stream_from_template(s, opaque=True) for s in old.streams}
+        text = new.add_mux_stream("dvb_subtitle")
+        text.time_base = BASE
+        new.start_encoding()
+        for after_s in (0.2, 0.8):
+            packet = av.Packet(b"\x20\x00\x0f\x10\x00\x01\x00\x02\x05\x40\xff")
+            packet.stream, packet.time_base = text, BASE
+            packet.pts = packet.dts = start + round(after_s / BASE)
+            new.mux(packet)
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                new.mux(packet)
+    return path
+
+
 def joined(path: Path, starts: Sequence[int], *, sound: bool = True) -> Path:
     """Recordings whose clocks begin at `starts`, one after the other in one file."""
     parts = [
@@ -152,6 +176,32 @@ def test_every_container_takes_a_clock_that_jumps(
     with av.open(str(out)) as container:
         assert abs(container.duration / av.time_base - LENGTH_S * len(starts)) < 0.12
     assert np.allclose(times(out).steps, 0.04, atol=0.002)
+
+
+@pytest.mark.parametrize("again", [18_000, 36_000 * 90_000], ids=["back", "ahead"])
+@pytest.mark.parametrize("name", ["out.ts", "out.mkv"])
+def test_subtitles_stay_with_their_pictures(again: int, name: str, tmp_path: Path) -> None:
+    first = with_text(tmp_path / "one.ts", 18_000).read_bytes()
+    path = tmp_path / "in.ts"
+    path.write_bytes(first + with_text(tmp_path / "two.ts", again).read_bytes())
+    report = edit_video(path, tmp_path / name, identity, FAST)
+    assert report.lost is None
+    with av.open(str(tmp_path / name)) as container:
+        packets = [packet for packet in container.demux() if packet.size]
+        shown = [p.pts * p.time_base for p in packets if p.stream.type == "subtitle"]
+        video = min(p.pts * p.time_base for p in packets if p.stream.type == "video")
+    assert np.allclose([float(time - video) for time in shown], [0.2, 0.8, 1.4, 2.0], atol=0.005)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4", ".mov"])
+def test_sound_of_broadcasts_is_copied(suffix: str, tmp_path: Path) -> None:
+    path, out = recording(tmp_path / "in.ts", 18_000), tmp_path / f"out{suffix}"
+    assert not [n for n in edit_video(path, out, identity, FAST).notes if "re-encoded" in n]
+    sound = []
+    for file in (path, out):
+        with av.open(str(file)) as container:
+            sound.append(b"".join(bytes(p) for p in container.demux(audio=0)))
+    assert sound[0] == sound[1]
 
 
 def test_a_long_clock_begins_at_nothing_in_files_that_count_from_there(tmp_path: Path) -> None:
