@@ -75,6 +75,8 @@ class EditJob:
     variant: what the names of the results say of how it was done, where that is not the default.
     recursive: whether the folders in a folder are edited too. dry_run: only say what would be done.
     at_s: a time of a video; only a picture of it is made.
+    container: the suffix of the kind of file that videos become, None for that of the source.
+    streamed: whether the result is read from its beginning, without going back.
     """
 
     sources: tuple[Path, ...]
@@ -91,6 +93,8 @@ class EditJob:
     recursive: bool = False
     dry_run: bool = False
     at_s: float | None = None
+    container: str | None = None
+    streamed: bool = False
 
     @property
     def is_many(self) -> bool:
@@ -108,6 +112,16 @@ class EditJob:
     def suffix(self) -> str | None:
         """What the names of the results end in, None for what their sources do."""
         return None if self.at_s is None else PREVIEW_SUFFIX
+
+    def suffix_for(self, source: Path, video_suffix: str | None = None) -> str:
+        """What the name of the result of a file ends in.
+
+        video_suffix: for videos, where no container is asked for; None for that of the source.
+        """
+        fitting = self.suffix or fitting_suffix(source)
+        if self.suffix or not (self.container or video_suffix) or _seems_still(source):
+            return fitting
+        return self.container or video_suffix or fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +215,15 @@ def _steps(job: EditJob, display: Display) -> list[tuple[Path, Path]]:
 
 def _suffix(job: EditJob, source: Path) -> str | None:
     """What the name of a result ends in, None for what its source does."""
-    return job.suffix or (fitting_suffix(source) if source.is_file() else None)
+    return job.suffix_for(source) if source.is_file() else job.suffix
+
+
+def _seems_still(source: Path) -> bool:
+    """`_is_still`, for naming: what is wrong with a file is told when it is edited."""
+    try:
+        return _is_still(source)
+    except MienError:
+        return False
 
 
 def _is_still(source: Path) -> bool:
@@ -281,6 +303,7 @@ def _edit_video(
         side_by_side=job.compare,
         max_memory=job.max_memory,
         copy_unedited=_may_be_copied(job, source, output),
+        streamed=job.streamed,
     )
     options = replace(options, start_s=None, end_s=None)
     # the run minds the section itself: it must see the frames around it to ease in and out
@@ -338,8 +361,12 @@ def _left_alone(run: FilterRun) -> tuple[str, ...]:
 
 def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:
     """Whether the bytes of a video in which nothing was edited are all that was asked for."""
-    as_it_was = job.codec is None and job.quality is None and not job.compare and _is_change(job)
-    return as_it_was and source.suffix.lower() == output.suffix.lower()
+    if job.streamed or job.compare or not _is_change(job):
+        return False
+    suffix = output.suffix.lower()
+    is_named_so = suffix in (video_suffixes(source) or (suffix,))
+    as_it_was = job.codec is None and job.quality is None and is_named_so
+    return as_it_was and source.suffix.lower() == suffix
 
 
 def _preview(

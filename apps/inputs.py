@@ -23,6 +23,7 @@ PREVIEW_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp"))
 VIDEO_SUFFIXES = frozenset(
     (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg")
 ) | frozenset((".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".webm", ".wmv", ".y4m"))
+_CONTAINER_NAMES = {"matroska": "mkv", "mpegts": "ts", "quicktime": "mov", "mpeg": "mpg"}
 _BY_CONTENT = frozenset(("", ".gif", ".apng"))
 _EMOTION = "|".join(EMOTIONS)
 # Method, GAN and blend as words, the intensity as a number: `in_happy_parts_cyclegan_0.6`.
@@ -40,6 +41,23 @@ def output_name(source: Path, tag: str, *, suffix: str | None = None) -> str:
     suffix: another than the source's.
     """
     return f"{source.stem}_{tag}{source.suffix if suffix is None else suffix}"
+
+
+def container_suffix(name: str | None, output: Path | None) -> str | None:
+    """The suffix of the kind of video that is asked for by name, None where none is.
+
+    Raises UsageError for one that is not known, or where the output's name says another.
+    """
+    if name is None:
+        return None
+    plain = name.lower().removeprefix(".")
+    suffix = f".{_CONTAINER_NAMES.get(plain, plain)}"
+    if suffix not in VIDEO_SUFFIXES | {".gif", ".ogg", ".vob", ".asf", ".f4v"}:
+        known = ", ".join(sorted(each[1:] for each in VIDEO_SUFFIXES))
+        raise UsageError(f"--container must be one of {known}, not {name[:40]!r}")
+    if output is not None and str(output) != "-" and output.suffix.lower() not in ("", suffix):
+        raise UsageError(f"--container {name} does not fit the output {output}; leave one out")
+    return suffix
 
 
 def time_tag(seconds: float) -> str:

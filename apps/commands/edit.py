@@ -23,7 +23,7 @@ Sources = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="IN...",
-        help="Videos, pictures (JPEG, PNG, WebP) and folders of them; "
+        help="Videos, pictures (JPEG, PNG, WebP) and folders of them, or - for standard input; "
         "without any a bundled sample is edited.",
         show_default=False,
     ),
@@ -31,7 +31,10 @@ Sources = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "-o", "--output", metavar="OUT", help="The result; by default IN_happy.mp4 beside IN."
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="The result, or - for standard output; by default IN_happy.mp4 beside IN.",
     ),
 ]
 Emotion = Annotated[
@@ -105,6 +108,15 @@ At = Annotated[
         help="Only make one picture, of this moment: IN_happy_0-05.png, or OUT.",
     ),
 ]
+Container = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The kind of file that videos become: mkv, mp4, mov, webm and others; by default "
+        "that of IN, and mkv on standard output.",
+        show_default=False,
+    ),
+]
 Recursive = Annotated[
     bool, typer.Option("--recursive", help="Edit what the folders in a folder hold, too.")
 ]
@@ -130,6 +142,7 @@ def edit(
     gan: Gan = None,
     blend: Blend = None,
     codec: Codec = None,
+    container: Container = None,
     quality: Quality = None,
     provider: options.Provider = "cpu",
     models: options.Models = None,
@@ -143,7 +156,8 @@ def edit(
     # Imported late, so that --help and a mistyped option answer at once.
     from mien.apps.display import JsonDisplay, display_for_terminal
     from mien.apps.edit_job import EditJob, run_job
-    from mien.apps.inputs import SAMPLE, SAMPLE_STEM
+    from mien.apps.inputs import SAMPLE, SAMPLE_STEM, container_suffix
+    from mien.apps.standard_streams import run_streamed, uses_streams
     from mien.engines.limits import parse_memory
 
     if quality is not None and not 0 <= quality <= 100:
@@ -160,13 +174,15 @@ def edit(
         recursive=recursive,
         dry_run=dry_run,
         at_s=_moment(at, start, end, codec),
+        container=container_suffix(container, output),
     )
     if not sources and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{job.suffix or SAMPLE.suffix}"))
     settings = FilterSettings(_face(face), provider, models, method, gan, blend)
     make_filter: FilterMaker = context.obj
     display = JsonDisplay() if as_json else display_for_terminal()
-    raise typer.Exit(run_job(job, lambda: make_filter(settings), display))
+    run = run_streamed if uses_streams(job) else run_job
+    raise typer.Exit(run(job, lambda: make_filter(settings), display))
 
 
 def _variant(method: str, gan: str | None, blend: str | None, intensity: float) -> str:

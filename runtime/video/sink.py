@@ -206,8 +206,13 @@ class VideoSink:
         extra = {"max_interleave_delta": _MAX_INTERLEAVE_US}
         keys = self._source.container.metadata
         suffix = self.destination.suffix.lower()
+        flags = []
         if suffix in (".mp4", ".mov", ".m4v", ".qt") and any("." in key for key in keys):
-            extra["movflags"] = "use_metadata_tags"  # a phone's place and model keys
+            flags.append("use_metadata_tags")  # a phone's place and model keys
+        if self._options.streamed:
+            flags += ["frag_keyframe", "empty_moov", "default_base_moof"]
+        if flags:
+            extra["movflags"] = "+".join(flags)
         if suffix == ".y4m":
             extra["strict"] = "unofficial"  # or it has 8 bits alone
         if suffix in (".ts", ".mts", ".m2ts"):

@@ -23,6 +23,7 @@ class VideoOptions:
     side_by_side: show the original and the edit next to each other, at twice the displayed width.
     copy_unedited: let a clip of which no frame was edited, and none was lost, become a copy of the
         source, byte for byte.
+    streamed: let the file be readable from its beginning, without going back.
     max_memory: bytes that reading, editing and writing the clip may take by its stated sizes.
     """
 
@@ -35,6 +36,7 @@ class VideoOptions:
     side_by_side: bool = False
     copy_unedited: bool = False
     max_memory: int = MAX_MEMORY
+    streamed: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
