@@ -22,8 +22,8 @@ _PAGE_WORDS: Final = (
     (
         re.compile(r"the machine is too slow: (\S+) of the frames are dropped.*"),
         (
-            r"This computer is too slow for the camera: \1 of the frames are dropped. Close other "
-            r"programs, or edit the largest face only"
+            r"This computer is too slow: \1 of the frames are dropped. Close other programs, or "
+            r"edit the largest face only"
         ),
     ),
     (

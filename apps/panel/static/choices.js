@@ -3,9 +3,9 @@
 const byId = (id) => document.getElementById(id);
 const METHODS = {
   warp: "Warp – moves the face's own pixels",
-  parts: "Parts – paints eyes, nose and mouth anew",
-  face: "Face – paints the face anew",
-  image: "Image – paints face and surroundings anew",
+  parts: "Parts – experimental: eyes, nose, mouth",
+  face: "Face – experimental: the whole face",
+  image: "Image – experimental: face and around it",
 };
 const FACES = { all: "All", largest: "Largest" };
 

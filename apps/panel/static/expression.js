@@ -6,15 +6,32 @@ import { percent, show } from "./slider.js";
 const INTENSITY_STEP = 0.1; // of the keys + and -
 const byId = (id) => document.getElementById(id);
 
+// Why the method in use does not make these expressions.
+export function cannot(state, names) {
+  return `${capital(state.method)} cannot make a face ${listed(names, "or")}`;
+}
+
+function capital(word) {
+  return word[0].toUpperCase() + word.slice(1);
+}
+
+// Words in a row: `a, b or c`.
+function listed(words, last) {
+  return words.length > 1 ? `${words.slice(0, -1).join(", ")} ${last} ${words.at(-1)}` : words.join();
+}
+
 export class Expression {
   #settings;
+  #say;
   #emotions = [];
   #buttons = new Map();
   #sliders = new Map();
   #max = 1.5;
 
-  constructor(settings) {
+  // say: shows a line to people.
+  constructor(settings, say) {
     this.#settings = settings;
+    this.#say = say;
     byId("intensity").addEventListener("input", (event) => {
       this.setIntensity(event.target.value / 100);
     });
@@ -37,6 +54,10 @@ export class Expression {
 
   // One expression alone, or `none`.
   choose(name) {
+    if (!this.#can(name)) {
+      this.#say(cannot(this.#settings.state, [name]));
+      return;
+    }
     const target = Object.fromEntries(this.#emotions.map((each) => [each, each === name ? 1 : 0]));
     this.#settings.set({ target });
   }
@@ -47,6 +68,11 @@ export class Expression {
 
   stepIntensity(direction) {
     this.setIntensity(this.#settings.state.intensity + direction * INTENSITY_STEP);
+  }
+
+  // Whether the method in use can make the expression.
+  #can(name) {
+    return name === "none" || this.#settings.state.emotions.includes(name);
   }
 
   // One expression's weight in the mix; where all would be more than a whole, the others give way.
@@ -100,8 +126,17 @@ export class Expression {
       button.setAttribute("aria-pressed", weight > 0.004 ? "true" : "false");
       button.style.setProperty("--weight", weight);
       button.classList.toggle("part", weight > 0.004 && weight < 0.996);
+      button.disabled = !this.#can(name);
+      button.title = this.#can(name) ? "" : cannot(state, [name]);
     }
-    for (const [name, { input, output }] of this.#sliders) show(input, output, state.target[name]);
+    for (const [name, { row, input, output }] of this.#sliders) {
+      show(input, output, state.target[name]);
+      input.disabled = !this.#can(name);
+      row.classList.toggle("off", input.disabled);
+    }
+    const able = this.#emotions.filter((name) => this.#can(name));
+    byId("emotions-note").hidden = able.length === this.#emotions.length;
+    byId("emotions-note").textContent = `${capital(state.method)} can make ${listed(able, "and")} only.`;
     show(byId("intensity"), byId("intensity-value"), state.intensity);
     byId("mix-text").textContent = parts.length > 1 || (parts.length && state.target[parts[0]] < 0.996)
       ? parts.map((name) => `${name} ${percent(state.target[name])}`).join(", ")

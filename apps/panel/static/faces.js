@@ -1,10 +1,13 @@
 // The faces in view as buttons over the picture.
 
+const TAG = { width: 26, height: 22, gap: 4 }; // a number's, in pixels, as in panel.css
+
 export class Faces {
   #layer = document.getElementById("faces");
   #settings;
   #buttons = new Map(); // by number
   #edited = new Map();
+  #boxes = new Map(); // by number, as shares of the picture
 
   constructor(settings) {
     this.#settings = settings;
@@ -20,13 +23,16 @@ export class Faces {
       this.#buttons.delete(number);
     }
     this.#edited = new Map(faces.map((face) => [face.number, face.edited]));
+    this.#boxes = new Map(faces.map((face) => [face.number, face.box]));
     for (const { number, box } of faces) {
       const [left, top, right, bottom] = box.map((place) => 100 * place);
-      const style = this.#button(number).style;
+      const button = this.#button(number);
+      const style = button.style;
       style.left = `${left}%`;
       style.top = `${top}%`;
       style.width = `${right - left}%`;
       style.height = `${bottom - top}%`;
+      button.dataset.side = this.#side(number, button.dataset.side);
     }
     this.#layer.classList.toggle("several", faces.length > 1);
     this.#label();
@@ -37,6 +43,29 @@ export class Faces {
     Object.assign(this.#layer.style, {
       left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px`,
     });
+  }
+
+  // Where there is room for a face's number, in the picture and over no face; where it is now, if
+  // it can stay there.
+  #side(number, now) {
+    const { clientWidth: width, clientHeight: height } = this.#layer;
+    const inPixels = (box) => box.map((place, index) => place * (index % 2 ? height : width));
+    const [left, top, right, bottom] = inPixels(this.#boxes.get(number));
+    const middle = (left + right - TAG.width) / 2;
+    const places = {
+      right: [right + TAG.gap, top],
+      left: [left - TAG.gap - TAG.width, top],
+      above: [middle, top - TAG.gap - TAG.height],
+      below: [middle, bottom + TAG.gap],
+    };
+    const faces = [...this.#boxes.values()].map(inPixels);
+    const isFree = (side) => {
+      const [x, y] = places[side];
+      const isInside = x >= 0 && y >= 0 && x + TAG.width <= width && y + TAG.height <= height;
+      return isInside && !faces.some(([x0, y0, x1, y1]) =>
+        x < x1 && x + TAG.width > x0 && y < y1 && y + TAG.height > y0);
+    };
+    return [now, ...Object.keys(places)].find((side) => side && isFree(side)) ?? "above";
   }
 
   #button(number) {
@@ -57,9 +86,9 @@ export class Faces {
   }
 
   #label() {
-    const chosen = this.#settings.state?.face;
+    const { face: chosen, paused } = this.#settings.state ?? {};
     for (const [number, button] of this.#buttons) {
-      const edited = this.#edited.get(number);
+      const edited = this.#edited.get(number) && !paused;
       button.classList.toggle("edited", Boolean(edited));
       button.setAttribute("aria-pressed", chosen === number ? "true" : "false");
       const text = chosen === number

@@ -32,7 +32,7 @@ export class Hotkeys {
 
   #down(event) {
     if (event.ctrlKey || event.altKey || event.metaKey || byId("help").open) return;
-    if (event.target.closest("input[type=text], textarea, select")) return;
+    if (event.target.closest?.("input[type=text], textarea, select")) return;
     const key = event.key === "=" ? "+" : event.key.toLowerCase();
     const what = this.#keys[key];
     if (!what) return;

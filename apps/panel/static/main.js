@@ -16,7 +16,7 @@ const send = (message) => link.send(message);
 
 const notices = new Notices();
 const settings = new Settings(send);
-const expression = new Expression(settings);
+const expression = new Expression(settings, (text) => notices.say(text));
 const choices = new Choices(settings);
 const presets = new Presets(settings, send, notices);
 const faces = new Faces(settings);
@@ -26,6 +26,7 @@ const picture = new Picture({
   place: (box) => faces.place(box),
   error: (text) => notices.say(text, { kind: "error" }),
   camera: showCamera,
+  compared: showBadge,
 });
 const hotkeys = new Hotkeys({
   emotion: (name) => expression.choose(name),
@@ -35,6 +36,7 @@ const hotkeys = new Hotkeys({
 
 let linkState = ["waiting", "Connecting"];
 let running = null;
+let isBypassed = false; // whether frames leave unedited because the filter fails
 
 const HANDLERS = {
   hello(message) {
@@ -54,6 +56,8 @@ const HANDLERS = {
   stats(message) {
     monitor.show(message);
     picture.watch(message);
+    isBypassed = message.bypassed;
+    showBadge();
     if (running !== message.state) {
       running = message.state;
       showLink();
@@ -86,6 +90,18 @@ function showLink() {
     ? `${words[0].toUpperCase()}${words.slice(1)}${picture.way ? ` · ${picture.way}` : ""}`
     : state === "refused" ? "Refused" : text;
   byId("empty").textContent = isOpen ? "Waiting for the picture" : "No connection to mien";
+}
+
+// What is not the edit is marked on the picture.
+function showBadge() {
+  const [words, kind] = picture.isComparing ? ["Original", ""]
+    : settings.state?.paused ? ["Paused: everybody sees the original", "alert paused"]
+    : isBypassed ? ["Not edited", "alert"]
+    : ["", ""];
+  const badge = byId("badge");
+  if (badge.textContent !== words) badge.textContent = words;
+  badge.className = `badge ${kind}`;
+  badge.hidden = !words;
 }
 
 function compare(isOn) {
@@ -126,6 +142,7 @@ byId("browser-camera").addEventListener("click", async (event) => {
   event.target.focus();
 });
 settings.watch((state) => {
+  showBadge();
   const another = state.browser_camera && !picture.hasCamera;
-  notices.hold("camera", another ? ["Another page's camera is used"] : [], "note");
+  notices.hold("camera", another ? ["The camera of another page is in use"] : [], "note");
 });

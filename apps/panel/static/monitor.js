@@ -1,12 +1,18 @@
-// How it runs: delay, frame rate, what runs where.
+// How it runs: latency, frame rate, what runs where.
 
 import { Plot } from "./plot.js";
+
+const SETTLE_MS = 1000; // what begins is slow; it says nothing about how it runs
+const WINDOW_MS = 10_000; // of the server's percentiles
+const SMOOTH = 0.8; // of the times of the stages, from one message to the next
 
 const byId = (id) => document.getElementById(id);
 
 export class Monitor {
   #delay = new Plot(byId("delay-plot"), { least: 40 });
   #rate = new Plot(byId("rate-plot"), { least: 30 });
+  #began = null; // since when it has been running, as far as this page has seen
+  #stages = {};
   #notices;
 
   constructor(notices) {
@@ -17,23 +23,38 @@ export class Monitor {
   show(stats) {
     const { median, p95, last } = stats.delay_ms;
     const isRunning = stats.state === "running";
+    const now = performance.now();
+    this.#began = isRunning ? this.#began ?? now : null;
+    const ran = isRunning ? now - this.#began : 0;
+    const isSteady = ran > SETTLE_MS + WINDOW_MS || 1000 * stats.uptime_s - ran > SETTLE_MS + WINDOW_MS;
     byId("delay").textContent = median === null ? "–" : String(Math.round(median));
     byId("delay-note").textContent = p95 === null
       ? "camera to output"
       : `to output; 95\u00a0% within ${Math.round(p95)}\u00a0ms`;
     byId("rate").textContent = isRunning ? stats.output_fps.toFixed(1) : "–";
     byId("rate-note").textContent = `of ${stats.capture_fps.toFixed(1)} captured; ${dropped(stats)}`;
-    this.#delay.add(isRunning ? last : null, isRunning ? p95 : null);
-    this.#rate.add(isRunning ? stats.output_fps : null, isRunning ? stats.capture_fps : null);
-    byId("delay-plot").setAttribute("aria-label", `Delay over the last minute, now ${byId("delay").textContent} ms`);
+    if (!isRunning || ran >= SETTLE_MS) {
+      this.#delay.add(isRunning ? last : null, isRunning && isSteady ? p95 : null);
+      this.#rate.add(isRunning ? stats.output_fps : null, isRunning && isSteady ? stats.capture_fps : null);
+    }
+    byId("delay-plot").setAttribute("aria-label", `Latency over the last minute, now ${byId("delay").textContent} ms`);
     byId("rate-plot").setAttribute("aria-label", `Frame rate over the last minute, now ${byId("rate").textContent} a second`);
     const { name, size_wh: [width, height], rate } = stats.source;
     const facts = [name, `${width} × ${height}`, rate && `${Math.round(100 * rate) / 100} fps`];
     byId("source").textContent = facts.filter(Boolean).join(" · ");
-    listFacts("providers", Object.entries(stats.providers));
-    listFacts("outputs", stats.outputs.map((output) => [output.name, output.message ?? `${output.shown} frames`]));
-    this.#notices.hold("messages", stats.messages);
-    this.#notices.hold("adaptations", stats.adaptations);
+    tell("providers", byProvider(stats.providers));
+    tell("outputs", stats.outputs.map(({ name, message, shown }) => (
+      `${name}: ${message === null ? `${shown} frames` : "see the notice"}`
+    )));
+    this.#showStages(stats.stages_ms);
+    this.#notices.hold("messages", stats.notices);
+  }
+
+  #showStages(stages) {
+    const smooth = (name) => SMOOTH * (this.#stages[name] ?? stages[name]) + (1 - SMOOTH) * stages[name];
+    this.#stages = Object.fromEntries(Object.keys(stages).map((name) => [name, smooth(name)]));
+    const times = Object.entries(this.#stages).map(([name, ms]) => `${name}\u00a0${ms.toFixed(1)}`);
+    tell("stages", times.length ? [`${times.join(", ")}\u00a0ms`] : []);
   }
 
   // Without a server nothing is known.
@@ -41,8 +62,17 @@ export class Monitor {
     byId("delay").textContent = byId("rate").textContent = "–";
     this.#delay.add(null);
     this.#rate.add(null);
-    for (const sender of ["messages", "adaptations"]) this.#notices.hold(sender, []);
+    this.#began = null;
+    this.#notices.hold("messages", []);
   }
+}
+
+// The networks that each provider runs; where there is one provider, that is enough.
+function byProvider(providers) {
+  const networks = {};
+  for (const [network, provider] of Object.entries(providers)) (networks[provider] ??= []).push(network);
+  const found = Object.entries(networks);
+  return found.map(([provider, names]) => (found.length > 1 ? `${provider}: ${names.join(", ")}` : provider));
 }
 
 function dropped(stats) {
@@ -50,17 +80,9 @@ function dropped(stats) {
   return `${(100 * stats.dropped_share).toFixed(1)}\u00a0% dropped`;
 }
 
-// Pairs as a list of terms, only where they changed, so that a selection of the text stays.
-function listFacts(id, pairs) {
-  const list = byId(id);
-  const made = JSON.stringify(pairs);
-  if (list.dataset.made === made) return;
-  list.dataset.made = made;
-  list.replaceChildren(...pairs.flatMap(([name, value]) => {
-    const term = document.createElement("dt");
-    const fact = document.createElement("dd");
-    term.textContent = name;
-    fact.textContent = value;
-    return [term, fact];
-  }));
+// Lines of a fact, only where they changed, so that a selection of the text stays.
+function tell(id, lines) {
+  const fact = byId(id);
+  const text = lines.length ? lines.join("\n") : "–";
+  if (fact.textContent !== text) fact.textContent = text;
 }

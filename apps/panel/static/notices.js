@@ -1,4 +1,4 @@
-// What people should know: lines that stay as long as they hold, and lines that pass.
+// What people should know: lines that stay as long as they hold, and one line that passes.
 
 const PASSING_MS = 8000;
 const REWRITTEN_MS = 10_000;
@@ -7,7 +7,8 @@ export class Notices {
   #list = document.getElementById("notices");
   #standing = new Map();
 
-  // A line that passes; action: the label of a button in it, act: what that does.
+  // A line that passes, in the place of the one before; action: the label of a button in it, act:
+  // what that does.
   say(text, { kind = "note", action = null, act = null } = {}) {
     const item = this.#item(text, kind);
     if (action) {
@@ -19,9 +20,8 @@ export class Notices {
       });
       item.append(button);
     }
-    for (const other of this.#list.querySelectorAll(".passing")) {
-      if (other.firstChild.textContent === text) other.remove();
-    }
+    for (const other of this.#list.querySelectorAll(".passing")) other.remove();
+    if (this.#stands(keyOf(text))) return;
     item.classList.add("passing");
     this.#list.append(item);
     setTimeout(() => item.remove(), PASSING_MS);
@@ -34,12 +34,12 @@ export class Notices {
     const now = new Map();
     const at = performance.now();
     for (const text of texts) {
-      const key = text.replace(/[\d.]+/g, "#");
-      if (now.has(key)) continue;
+      const key = keyOf(text);
+      if (now.has(key) || this.#stands(key, sender)) continue;
       const line = before.get(key) ?? { item: this.#item(text, kind), at };
       if (!before.has(key)) this.#list.append(line.item);
-      else if (at - line.at > REWRITTEN_MS && line.item.firstChild.textContent !== text) {
-        line.item.firstChild.textContent = text;
+      else if (at - line.at > REWRITTEN_MS && line.item.firstChild.textContent !== sentence(text)) {
+        line.item.firstChild.textContent = sentence(text);
         line.at = at;
       }
       now.set(key, line);
@@ -48,12 +48,27 @@ export class Notices {
     this.#standing.set(sender, now);
   }
 
+  // Whether a line stands already; but: not counting what that sender holds.
+  #stands(key, but = null) {
+    return [...this.#standing].some(([sender, lines]) => sender !== but && lines.has(key));
+  }
+
   #item(text, kind) {
     const item = document.createElement("li");
     item.className = `notice ${kind}`;
     const words = document.createElement("span");
-    words.textContent = text;
+    words.textContent = sentence(text);
     item.append(words);
     return item;
   }
+}
+
+// What is the same in lines of which only the numbers change.
+function keyOf(text) {
+  return text.replace(/[\d.]+/g, "#");
+}
+
+// With a capital letter at its beginning, unless that is a name such as `sample.mp4`.
+function sentence(text) {
+  return /^[a-z]+[ ,']/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
 }

@@ -18,8 +18,10 @@ export class Picture {
   #lastFrame = 0;
   #isFlowing = false; // whether the server puts out frames
   way = null; // "WebRTC", "JPEG", or null while nothing is shown
+  isComparing = false; // whether the original is shown here
 
-  // handlers: {way(name), place(box in the stage), error(text), camera(whether this one is used)}
+  // handlers: {way(name), place(box in the stage), error(text), camera(whether this one is used),
+  // compared()}
   constructor(handlers) {
     this.#handlers = handlers;
     const onFrame = () => {
@@ -32,7 +34,9 @@ export class Picture {
     this.#video.addEventListener("resize", () => this.#place());
     this.#jpeg.addEventListener("load", () => this.#show("JPEG"));
     this.#jpeg.addEventListener("error", () => this.#retryJpeg());
-    this.#original.addEventListener("load", () => this.#compareShown());
+    this.#original.addEventListener("load", () => {
+      if (this.#original.getAttribute("src")) this.#showOriginal(true);
+    });
     new ResizeObserver(() => this.#place()).observe(byId("stage"));
     document.addEventListener("visibilitychange", () => {
       this.#lastFrame = performance.now(); // none are told while nobody looks
@@ -74,7 +78,7 @@ export class Picture {
     if (isOn) this.#original.src = address("/stream.mjpg", { view: "original", at: Date.now() });
     else {
       this.#original.removeAttribute("src");
-      this.#original.hidden = byId("badge").hidden = true;
+      this.#showOriginal(false);
     }
   }
 
@@ -86,13 +90,13 @@ export class Picture {
   async useCamera(isOn) {
     if (!isOn) this.#endCamera();
     else if (!navigator.mediaDevices?.getUserMedia) {
-      this.#handlers.error("This browser gives its camera to pages of this machine or with https only");
+      this.#handlers.error("This browser allows its camera only on pages of this computer, or with https");
       return;
     } else {
       try {
         this.#camera = await navigator.mediaDevices.getUserMedia({ video: CAMERA, audio: false });
       } catch (error) {
-        this.#handlers.error(`The browser's camera is not to be had: ${error.message || error.name}`);
+        this.#handlers.error(`The browser's camera cannot be used: ${error.message || error.name}. Allow it in the address bar, or close the program that uses it`);
         return;
       }
       this.#camera.getVideoTracks()[0].addEventListener("ended", () => {
@@ -163,8 +167,10 @@ export class Picture {
     this.#place();
   }
 
-  #compareShown() {
-    if (this.#original.getAttribute("src")) this.#original.hidden = byId("badge").hidden = false;
+  #showOriginal(isShown) {
+    this.isComparing = isShown;
+    this.#original.hidden = !isShown;
+    this.#handlers.compared();
   }
 
   // Tells where the picture lies in the stage; the stage takes the picture's shape.

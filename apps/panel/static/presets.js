@@ -1,5 +1,7 @@
 // Expressions saved by name.
 
+import { cannot } from "./expression.js";
+
 const byId = (id) => document.getElementById(id);
 
 export class Presets {
@@ -91,6 +93,10 @@ export class Presets {
     for (const preset of this.#presets) {
       const pressed = same(preset, state) ? "true" : "false";
       const button = this.#items.get(preset.name).item.firstChild;
+      const missing = Object.keys(preset.target)
+        .filter((name) => preset.target[name] > 0 && !state.emotions.includes(name));
+      button.disabled = missing.length > 0;
+      button.title = missing.length ? cannot(state, missing) : "";
       if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
     }
   }

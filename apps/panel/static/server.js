@@ -16,7 +16,7 @@ export async function refusal() {
   try {
     const answer = await fetch(address("/health"));
     if (answer.status !== 401 && answer.status !== 403) return null;
-    return "mien was started anew: open the address that it printed";
+    return "mien was restarted and has a new address: in its terminal, in the line that begins with panel:";
   } catch {
     return null;
   }

@@ -6,8 +6,10 @@ import base64
 import contextlib
 import os
 import shutil
+import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,12 @@ return canvas.toDataURL("image/jpeg", quality).split(",")[1];
 
 
 @contextlib.contextmanager
-def chromium(camera: Path | None = None, size_wh: tuple[int, int] = (1280, 900)) -> Iterator[Any]:
+def chromium(
+    camera: Path | None = None, size_wh: tuple[int, int] = (1280, 900), more: Sequence[str] = ()
+) -> Iterator[Any]:
     """A driver of selenium; skips the test where there is no Chromium.
 
-    camera: a clip of JPEGs (.mjpeg) that is the browser's camera.
+    camera: a clip of JPEGs (.mjpeg) that is the browser's camera. more: further arguments.
     """
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     from selenium.webdriver.chrome.service import Service
@@ -50,7 +54,7 @@ def chromium(camera: Path | None = None, size_wh: tuple[int, int] = (1280, 900))
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in _arguments(camera, size_wh):
+    for argument in (*_arguments(camera, size_wh), *more):
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=Service(driver_path))
     try:
@@ -90,6 +94,38 @@ def picture(driver: Any, name: str) -> np.ndarray | None:
         return None
     coded = np.frombuffer(base64.b64decode(text), np.uint8)
     return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[:, :, ::-1])
+
+
+@contextlib.contextmanager
+def tunnel(port: int) -> Iterator[int]:
+    """A port of this machine from which all goes to another one and back, as `ssh -L` does it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_carry_on, args=(server, port), daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def _carry_on(server: socket.socket, port: int) -> None:
+    with contextlib.suppress(OSError):  # the server was closed
+        while True:
+            near, _ = server.accept()
+            threading.Thread(target=_join, args=(near, port), daemon=True).start()
+
+
+def _join(near: socket.socket, port: int) -> None:
+    with near, socket.create_connection(("127.0.0.1", port)) as far:
+        back = threading.Thread(target=_pass_on, args=(far, near), daemon=True)
+        back.start()
+        _pass_on(near, far)
+        back.join()
+
+
+def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := one.recv(65536):
+            other.sendall(data)
+    for end in (one, other):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 class SmileMeter:

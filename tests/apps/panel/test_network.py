@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import http.client
-import ipaddress
 import json
 import socket
 import ssl
@@ -16,59 +14,25 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from mien.apps.panel.settings import Limits, PanelSettings, address_host
-from tests.apps.panel.stand_in import EVENT_S, TOKEN, RunningPanel, receive, running_panel
+from tests.apps.panel.stand_in import (
+    EVENT_S,
+    TOKEN,
+    RunningPanel,
+    receive,
+    running_panel,
+    write_certificate,
+)
 from tests.apps.panel.test_offers import OFFER
-
-
-def _write_certificate(folder: Path, *names: str) -> tuple[Path, Path]:
-    """The PEM files of a certificate for those names and numbers, and of its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "panel")])
-    now = dt.datetime.now(dt.timezone.utc)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-    )
-    if names:
-        builder = builder.add_extension(
-            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
-        )
-    certificate = builder.sign(key, hashes.SHA256())
-    files = folder / "certificate.pem", folder / "key.pem"
-    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return files
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 @pytest.fixture(scope="module")
 def panel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPanel]:
     folder = tmp_path_factory.mktemp("panel")
-    certificate, key = _write_certificate(folder)
+    certificate, key = write_certificate(folder)
     with running_panel(folder, listen="0.0.0.0", certificate=certificate, key=key) as panel:
         yield panel
 
@@ -111,7 +75,7 @@ NAMED = ("desk.example.org", "*.home.example", "192.168.1.5")
 @pytest.fixture
 def named(tmp_path: Path) -> Iterator[RunningPanel]:
     """A panel whose certificate is for NAMED."""
-    certificate, key = _write_certificate(tmp_path, *NAMED)
+    certificate, key = write_certificate(tmp_path, *NAMED)
     with running_panel(tmp_path, listen="0.0.0.0", certificate=certificate, key=key) as panel:
         yield panel
 
@@ -179,7 +143,7 @@ def test_address_that_is_printed_is_one_that_the_certificate_is_for(
 ) -> None:
     machine = socket.gethostname().partition(".")[0].lower()
     names = tuple(name.replace("{machine}", machine) for name in names)
-    certificate, key = _write_certificate(tmp_path, *names)
+    certificate, key = write_certificate(tmp_path, *names)
     settings = PanelSettings(listen=listen, certificate=certificate, key=key)
     assert address_host(settings) == host.replace("{machine}", machine)
 

@@ -20,13 +20,15 @@ from mien.runtime.filter import Filter
 from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls
 from mien.runtime.live.loop import LiveLoop
-from tests.apps.panel.browser import SmileMeter, chromium, picture, wait_until
+from tests.apps.panel.browser import SmileMeter, chromium, picture, tunnel, wait_until
 
 for package in ("starlette", "uvicorn", "aiortc", "selenium"):
     pytest.importorskip(package)
 
+from mien.apps.panel.presets import STARTERS  # noqa: E402 -- needs the packages above
 from mien.apps.panel.server import PanelServer  # noqa: E402 -- needs the packages above
 from mien.apps.panel.settings import PanelSettings  # noqa: E402
+from tests.apps.panel.stand_in import running_panel, write_certificate  # noqa: E402
 
 SAMPLE = Path(mien.apps.__file__).parent / "sample" / "sample.mp4"
 TOKEN = "a-token-for-the-page"
@@ -61,7 +63,7 @@ def running(folder: Path) -> Iterator[SimpleNamespace]:
 @pytest.fixture
 def page(running: SimpleNamespace) -> Iterator[SimpleNamespace]:
     """The page, loaded anew, showing the picture; at the end without an error on its console."""
-    running.controls.update(target=None, face="all", paused=False, mark=False)
+    running.controls.update(target=None, face="all", paused=False, mark=False, method="warp")
     driver = running.driver
     driver.get(running.server.url)
     _wait_for_way(driver, "WebRTC")
@@ -75,7 +77,7 @@ def _settings(folder: Path, port: int = 0) -> PanelSettings:
 
 
 def _make_filter(state: Any) -> Filter:
-    return Filter(state.target, method=state.method)
+    return Filter(None, method=state.method, gan=state.gan)
 
 
 def _camera_clip(path: Path) -> Path:
@@ -252,20 +254,25 @@ def test_a_face_is_chosen_by_a_click_on_it_and_again_to_edit_all(page):
 
 
 def test_presets_are_saved_applied_deleted_and_brought_back(page):
+    starters = _presets(page.driver)
+    assert starters == [preset.name for preset in STARTERS]
     _click(page.driver, "sad")
     wait_until(lambda: _name(page) == "sad", "sad is chosen")
     _element(page.driver, "#preset-name").send_keys("Monday 2")  # no hotkey while text is typed
     _element(page.driver, "#preset-name").submit()
-    wait_until(lambda: _text(page.driver, "#presets") == "Monday 2\n×", "the preset is listed")
+    listed = [*starters, "Monday 2"]
+    wait_until(lambda: _presets(page.driver) == listed, "the preset is listed")
     assert _name(page) == "sad"
 
     _click(page.driver, "none")
-    _element(page.driver, ".apply").click()
+    _element(page.driver, "#presets li:last-child .apply").click()
     wait_until(lambda: _name(page) == "sad", "the preset is applied")
-    _element(page.driver, ".remove").click()
-    wait_until(lambda: _text(page.driver, "#presets") == "", "the preset is gone")
+    _element(page.driver, "#presets li:last-child .remove").click()
+    wait_until(lambda: _presets(page.driver) == starters, "the preset is gone")
     _element(page.driver, ".notice button").click()
-    wait_until(lambda: _text(page.driver, "#presets") == "Monday 2\n×", "the preset is back")
+    wait_until(lambda: _presets(page.driver) == listed, "the preset is back")
+    _element(page.driver, "#presets li:last-child .remove").click()
+    wait_until(lambda: _presets(page.driver) == starters, "the preset is gone again")
 
 
 def test_a_flood_by_somebody_else_leaves_the_page_to_the_one_before_it(page):
@@ -331,6 +338,273 @@ def test_nothing_is_wider_than_the_page_and_text_stands_out(page, width, scheme)
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_an_expression_that_the_method_cannot_make_is_disabled_and_the_face_stays_edited(page):
+    driver = page.driver
+    _click(driver, "happy")
+    wait_until(lambda: _name(page) == "happy", "happy is chosen")
+    _choose_method(driver, "parts")
+    wait_until(lambda: page.loop.stats().method == "parts", "parts takes over")
+    angry = _element(driver, "[data-emotion=angry]")
+    wait_until(lambda: not angry.is_enabled(), "angry is disabled")
+    assert _text(driver, "#emotions-note") == "Parts can make neutral, happy and sad only."
+    assert not driver.find_element("id", "mix-angry").is_enabled()
+    assert [button.text for button in driver.find_elements("css selector", ".apply:disabled")] == [
+        "Pleasant surprise"
+    ]
+    _keys(driver).send_keys("7").perform()  # the key of angry
+    assert _notices(driver)[-1] == "Parts cannot make a face angry"
+    _edits_go_on(page)
+    assert _name(page) == "happy"
+
+    _choose_method(driver, "warp")
+    wait_until(lambda: page.loop.stats().method == "warp", "warp is back")
+    wait_until(angry.is_enabled, "angry is enabled")
+    _click(driver, "angry")
+    wait_until(lambda: _name(page) == "angry", "angry is chosen")
+    _choose_method(driver, "parts")
+    told = (
+        "Still using warp: the method parts cannot make a face angry (it can: neutral, happy, sad)"
+    )
+    wait_until(lambda: _notices(driver).count(told) == 1, "it is told once why parts is not taken")
+    wait_until(
+        lambda: _element(driver, "#method").get_attribute("value") == "warp", "warp is shown"
+    )
+    _edits_go_on(page)
+    assert _name(page) == "angry"
+
+
+def _choose_method(driver: Any, method: str) -> None:
+    script = (
+        "const select = document.getElementById('method');"
+        "select.value = arguments[0]; select.dispatchEvent(new Event('change'))"
+    )
+    driver.execute_script(script, method)
+
+
+def _notices(driver: Any) -> list[str]:
+    return [item.text for item in driver.find_elements("css selector", "#notices .notice span")]
+
+
+def _edits_go_on(page: SimpleNamespace) -> None:
+    """Look at ten frames in a row, after an edit had time to come in: each is edited."""
+    wait_until(lambda: (live := page.loop.latest()) is not None and live.edited, "it is edited")
+    seen: dict[int, bool] = {}
+
+    def has_ten() -> bool:
+        if (live := page.loop.latest()) is not None:
+            seen[live.seq] = bool(live.edited)
+        return len(seen) >= 10
+
+    wait_until(has_ten, "ten frames are there")
+    assert all(seen.values())
+
+
+def test_a_badge_on_the_picture_says_that_it_is_paused(page):
+    badge = _element(page.driver, "#badge")
+    assert not badge.is_displayed()
+    page.controls.update(paused=True)  # by somebody else
+    wait_until(badge.is_displayed, "the badge is shown")
+    assert badge.text == "Paused: everybody sees the original"
+    _keys(page.driver).key_down("b").perform()
+    wait_until(lambda: badge.text == "Original", "it says that this page compares")
+    _keys(page.driver).key_up("b").perform()
+    wait_until(lambda: badge.text.startswith("Paused"), "it is still paused")
+    _element(page.driver, "#paused").click()
+    wait_until(lambda: not badge.is_displayed(), "the badge is gone")
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1280, 800), (1440, 900), (1280, 620), (1920, 1080), (390, 844)]
+)
+def test_the_picture_stays_in_sight_while_one_scrolls(page, width, height):
+    driver = page.driver
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        driver.execute_script("document.getElementById('mix').open = true")
+        for share in (0, 0.5, 1):
+            top, bottom, least, whole = driver.execute_script(IN_SIGHT, share)
+            assert 0 <= top < bottom <= whole
+            assert bottom - top >= least
+    finally:
+        driver.execute_script("document.getElementById('mix').open = false; scrollTo(0, 0)")
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+# Where the picture is after scrolling by a share of all there is, and what height it must have.
+IN_SIGHT = """
+scrollTo(0, arguments[0] * document.documentElement.scrollHeight);
+const { top, bottom } = document.getElementById("stage").getBoundingClientRect();
+return [top, bottom, 0.25 * innerHeight, innerHeight];
+"""
+
+
+def test_a_number_stands_beside_its_face_and_over_no_face(page):
+    for boxes in (
+        [[0.1, 0.2, 0.4, 0.8], [0.6, 0.2, 0.9, 0.8]],
+        [[0.1, 0.2, 0.49, 0.8], [0.5, 0.2, 0.9, 0.8]],  # side by side
+        [[0.5, 0.2, 1.0, 0.8], [0.0, 0.2, 0.49, 0.8]],  # to the edges of the picture
+        [[0.0, 0.0, 0.49, 0.8], [0.5, 0.2, 1.0, 1.0]],
+    ):
+        tags, faces, layer = page.driver.execute_async_script(NUMBERS, boxes)
+        for left, top, right, bottom in tags:
+            assert layer[0] <= left < right <= layer[2]
+            assert layer[1] <= top < bottom <= layer[3]
+            assert not any(
+                left < face[2] and right > face[0] and top < face[3] and bottom > face[1]
+                for face in faces
+            )
+
+
+# The rectangles of numbers and faces that are given as boxes, and of the picture.
+NUMBERS = """
+const [boxes, done] = arguments;
+const token = document.querySelector('meta[name="mien-token"]').content;
+import(`/static/${token}/faces.js`).then(({ Faces }) => {
+  const faces = new Faces({ state: { face: "all" }, watch() {} });
+  faces.show(boxes.map((box, index) => ({ number: 900 + index, box, edited: true })));
+  const made = [...document.querySelectorAll(".box")].filter((box) => box.textContent >= 900);
+  for (const box of made) box.style.transition = "none";
+  const rect = (element) => {
+    const { left, top, right, bottom } = element.getBoundingClientRect();
+    return [left, top, right, bottom];
+  };
+  const found = [
+    made.map((box) => rect(box.firstChild)), made.map(rect), rect(document.getElementById("faces")),
+  ];
+  faces.show([]);
+  done(found);
+});
+"""
+
+
+def test_plots_begin_after_the_first_second(page):
+    added = page.driver.execute_async_script(PLOTTED)
+    # What came in the first second is in no plot, and of the window with it no percentile is.
+    assert added == {
+        "start": [[1, 31, None], [2, 32, None], [13, 43, 93]],
+        "later": [[1, 31, 81]],
+        "resumed": [[0, None, None], [3, 33, None]],
+    }
+
+
+# What is added to the plot of the latency: [second, value, second value], for a loop that starts
+# with the page, one that runs already, and one that was idle.
+PLOTTED = """
+const [done] = arguments;
+const token = document.querySelector('meta[name="mien-token"]').content;
+const load = (name) => import(`/static/${token}/${name}`);
+Promise.all([load("monitor.js"), load("plot.js")]).then(([{ Monitor }, { Plot }]) => {
+  const { add } = Plot.prototype;
+  const now = performance.now.bind(performance);
+  let second = 0;
+  const run = (uptime, states) => {
+    const found = [];
+    const plots = [];
+    Plot.prototype.add = function (value, faint = null) {
+      if (!plots.includes(this)) plots.push(this);
+      if (plots[0] === this) found.push([second, value, faint]);
+    };
+    const monitor = new Monitor({ hold() {} });
+    for (const [at, state] of states) {
+      second = at;
+      performance.now = () => 1e6 + 1000 * at;
+      monitor.show({
+        state, uptime_s: uptime + at, output_fps: 30, capture_fps: 30, dropped: 0, dropped_share: 0,
+        delay_ms: { median: 30, p95: 80 + at, last: 30 + at }, stages_ms: {}, providers: {},
+        outputs: [], notices: [], source: { name: "x", size_wh: [1, 1], rate: 30 },
+      });
+    }
+    return found;
+  };
+  const running = (...seconds) => seconds.map((at) => [at, "running"]);
+  const result = {
+    start: run(0, running(0, 0.5, 1, 2, 13)),
+    later: run(100, running(0, 0.5, 1)),
+    resumed: run(0, [[0, "idle"], [1, "running"], [1.5, "running"], [3, "running"]]),
+  };
+  performance.now = now;
+  Plot.prototype.add = add;
+  done(result);
+});
+"""
+
+
+def test_there_is_one_notice_for_one_thing(page):
+    shown = page.driver.execute_async_script(NOTICES)
+    assert shown == [
+        ["The camera gives no frames (for 2 s)"],  # held by two, and told once more
+        ["The camera gives no frames (for 2 s)", "Last of three"],
+        ["sample.mp4 ends"],
+    ]
+
+
+# The notices after lines that say the same, after three that pass, and after one with a name.
+NOTICES = """
+const [done] = arguments;
+const token = document.querySelector('meta[name="mien-token"]').content;
+import(`/static/${token}/notices.js`).then(({ Notices }) => {
+  const list = document.getElementById("notices");
+  const before = [...list.children];
+  list.replaceChildren();
+  const texts = () => [...list.children].map((item) => item.textContent);
+  const notices = new Notices();
+  const found = [];
+  notices.hold("one", ["the camera gives no frames (for 2 s)"]);
+  notices.hold("two", ["the camera gives no frames (for 3 s)"]);
+  notices.say("the camera gives no frames (for 4 s)");
+  found.push(texts());
+  for (const text of ["one of three", "one of three", "two of three", "last of three"]) {
+    notices.say(text);
+  }
+  found.push(texts());
+  list.replaceChildren();
+  notices.hold("one", ["sample.mp4 ends"]);
+  found.push(texts());
+  list.replaceChildren(...before);
+  done(found);
+});
+"""
+
+
+def test_who_has_no_token_reads_where_the_address_is(running):
+    driver = running.driver
+    for path in ("/", "/?token=of-yesterday"):
+        driver.get(f"http://127.0.0.1:{running.server.port}{path}")
+        assert _text(driver, "h1") == "This address is not complete"
+        assert "in the line that begins with" in _text(driver, "main")
+        assert _element(driver, "main").value_of_css_property("max-width") == "560px"
+    driver.get("about:blank")
+    # The status is an error's, which the browser logs; the policy stops nothing on the page.
+    assert not [error for error in _errors(driver) if "401" not in error]
+
+
+def test_the_page_works_through_a_tunnel_that_begins_at_another_port(page):
+    with tunnel(page.server.port) as port:
+        page.driver.get(f"http://localhost:{port}/?token={TOKEN}")
+        _wait_for_way(page.driver, "WebRTC")  # as it is the same machine
+        _click(page.driver, "sad")
+        wait_until(lambda: _name(page) == "sad", "sad is chosen")
+        page.driver.get("about:blank")
+
+
+def test_the_page_works_by_the_name_of_the_certificate(tmp_path):
+    certificate, key = write_certificate(tmp_path, "desk.example.org")
+    name = ("--host-resolver-rules=MAP desk.example.org 127.0.0.1", "--ignore-certificate-errors")
+    with (
+        chromium(more=name) as driver,
+        running_panel(tmp_path, listen="0.0.0.0", certificate=certificate, key=key) as panel,
+    ):
+        assert panel.server.url.startswith(f"https://desk.example.org:{panel.port}/")
+        driver.get(panel.server.url)
+        wait_until(lambda: _text(driver, "#link-text").startswith("Live · "), "the picture comes")
+        _click(driver, "sad")
+        target = panel.loop.controls.snapshot
+        wait_until(lambda: target().target is not None, "sad is chosen")
+        assert _errors(driver) == []
+        driver.get("about:blank")
 
 
 def test_without_webrtc_the_picture_comes_as_jpegs(page):

@@ -352,7 +352,7 @@ LOCKED = "the virtual camera /dev/video10 is locked to 640x480; close the progra
     [
         ((), (), ()),
         ((), (LESS,), ("This computer is at its limit",)),
-        ((SLOW,), (LESS,), ("This computer is too slow for the camera: 12% of the frames",)),
+        ((SLOW,), (LESS,), ("This computer is too slow: 12% of the frames",)),
         ((f"{LOCKED}, or use --size 640x480",), (), (LOCKED,)),
         (("camera: gone for 1 s", "gone for 2.5 s", "else"), (), ("camera: gone for 1 s", "else")),
         (("use --provider cpu",), (), ("this does not work",)),
