@@ -307,7 +307,7 @@ def left_out_note(picture: Picture) -> tuple[str, ...]:
     names = picture.container.left_out
     if not names:
         return ()
-    return (f"left out, as it belongs to the unedited picture: {', '.join(names)}",)
+    return (f"left out of the result: {', '.join(names)}",)
 
 
 def needed_memory(container: Container, file_bytes: int, *, doubled: bool = False) -> int:

@@ -74,9 +74,12 @@ def read_gif(data: bytes) -> Container:
     width, height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
     palette, at = _gif_palette(data, 10, 13)
     pictures, clear = 0, -1
+    left_out: tuple[str, ...] = ()
     for kind, start, end in _gif_blocks(data, at):
         if kind == b"!" and data[start] == 0xF9 and not pictures and data[start + 2] & 1:
             clear = data[start + 5]
+        if kind == b"!" and data[start] in (0xFE, 0xFF) and b"NETSCAPE" not in data[start:end]:
+            left_out = ("comments and XMP",)
         if kind == b",":
             pictures += 1
             own, _ = _gif_palette(data, start + 8, start + 9)
@@ -94,6 +97,7 @@ def read_gif(data: bytes) -> Container:
         1,
         (palette, bytes([clear]) if clear >= 0 else b""),
         4 if clear >= 0 else 3,
+        left_out=left_out,
         pixel_bytes=4,
         working_bytes=5 * width * height,
     )

@@ -28,6 +28,7 @@ from mien.runtime.picture_metadata import (
     FURTHER,
     GAIN_MAP,
     THUMBNAIL,
+    VIDEO,
     named,
     plain_exif,
     plain_xmp,
@@ -238,7 +239,7 @@ def read_avif(data: bytes) -> Container:
     channels += "alpha" in auxiliary
     left_out = [kind for kind in auxiliary if kind != "alpha"]
     left_out += [THUMBNAIL] * any(kind == b"thmb" for kind, _, _ in items.references)
-    left_out += [GAIN_MAP] * (b"tmap" in items.kinds.values())
+    left_out += [GAIN_MAP] * (b"tmap" in items.kinds.values()) + _behind(data)
     metadata = _avif_metadata(data, items, properties, left_out)
     depth = depths[0] if depths else 8
     width, height = sizes[0]
@@ -255,6 +256,11 @@ def read_avif(data: bytes) -> Container:
         depth=depth if depth > 8 else 0,
         colours=_colours(data, properties),
     )
+
+
+def _behind(data: bytes) -> list[str]:
+    """The video of a motion photo, where there is one: in a box that Google and Samsung write."""
+    return [VIDEO] * (_found(data, 0, len(data), b"mpvd") is not None)
 
 
 def _check_whole(data: bytes, items: _Items) -> None:
@@ -299,7 +305,7 @@ def _avif_metadata(
     data: bytes, items: _Items, properties: list[Box], left_out: list[str]
 ) -> tuple[bytes, ...]:
     """EXIF, XMP and the colour profile, each with four letters before it."""
-    metadata = []
+    metadata: list[bytes] = []
     for number, kind in items.kinds.items():
         content = _content(data, items, number) if kind in (b"Exif", b"xmp ") else b""
         if not content:
@@ -416,7 +422,7 @@ def read_heic(data: bytes) -> Container:
     info: dict[str, Any] = picture.info
     letters, _, bits = picture.mode.partition(";")
     left_out = [FURTHER] * (len(file) > 1) + [THUMBNAIL] * bool(info["thumbnails"])
-    left_out += [DEPTH] * bool(info["depth_images"])
+    left_out += [DEPTH] * bool(info["depth_images"]) + _behind(data)
     for name in info.get("aux", {}):
         kind = _auxiliary_kind(name.encode())
         left_out += [kind] if kind != "alpha" else []

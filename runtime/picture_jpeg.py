@@ -19,7 +19,6 @@ from mien.runtime.picture_container import (
 )
 from mien.runtime.picture_metadata import (
     EXTENDED,
-    FURTHER,
     THUMBNAIL,
     Cleaned,
     behind_the_end,
@@ -36,7 +35,7 @@ XMP_HEADER, EXTENDED_XMP = (
     b"http://ns.adobe.com/xap/1.0/\0",
     b"http://ns.adobe.com/xmp/extension/\0",
 )
-ICC_HEADER, MPF_HEADER, PHOTOSHOP = b"ICC_PROFILE\x00", b"MPF\x00", b"Photoshop 3.0\0"
+ICC_HEADER, PHOTOSHOP = b"ICC_PROFILE\x00", b"Photoshop 3.0\0"
 APP0, APP1, APP2, APP13, COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
 MOST_PAYLOAD = 65_533  # bytes of a segment
 STANDALONE_MARKERS = frozenset([0x01, *range(0xD0, 0xD8)])
@@ -189,8 +188,6 @@ class _Metadata:
             self._keep(marker, XMP_HEADER, plain_xmp(payload[len(XMP_HEADER) :]))
         elif marker == APP1 and payload.startswith(EXTENDED_XMP):
             self.left_out.append(EXTENDED)
-        elif marker == APP2 and payload.startswith(MPF_HEADER):
-            self.left_out.append(FURTHER)
         elif marker == APP13 and payload.startswith(PHOTOSHOP):
             if not self._resources:
                 self._kept.append((APP13, b""))

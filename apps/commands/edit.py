@@ -23,8 +23,8 @@ Sources = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="IN...",
-        help="Videos, pictures (JPEG, PNG, WebP) and folders of them, or - for standard input; "
-        "without any a bundled sample is edited.",
+        help="Videos, pictures (JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP, GIF, JPEG 2000) and "
+        "folders of them, or - for standard input; without any a bundled sample is edited.",
         show_default=False,
     ),
 ]

@@ -114,7 +114,7 @@ def test_what_does_not_come_along_is_said_where_the_picture_is_edited(
     (here / "b.jpg").write_bytes(encoded[:2] + segment + encoded[2:])
     assert run(["edit", "a.jpg", "b.jpg", "--emotion", "happy", "--json"], Makers()) == 0
     told = [json.loads(line)["notes"] for line in capsys.readouterr().out.splitlines()]
-    start = "left out, as it belongs to the unedited picture: "
+    start = "left out of the result: "
     assert told == [[start + "video of the motion photo"], [start + "thumbnail"]]
     for name in ("a_happy.jpg", "b_happy.jpg"):
         assert (here / name).read_bytes().count(b"\xff\xd8\xff") == 1

@@ -28,9 +28,10 @@ from mien.runtime.picture import (
     needed_memory,
     picture_suffix,
     read_picture,
+    side_by_side,
 )
 from mien.runtime.picture_container import Container, Kind, exif_orientation, exif_with_orientation
-from mien.runtime.picture_metadata import FURTHER, THUMBNAIL, TiffBlock
+from mien.runtime.picture_metadata import FURTHER, THUMBNAIL, VIDEO, TiffBlock
 from mien.runtime.picture_png import png_chunk
 
 ICC = zlib.compress(b"made up")  # any bytes
@@ -179,6 +180,26 @@ def test_a_lossy_picture_is_much_the_same_afterwards(name: str) -> None:
         assert after.container.tile_px == 64
 
 
+@pytest.mark.parametrize("name", [*LOSSLESS, *LOSSY])
+def test_the_original_can_stand_beside_the_edit(name: str) -> None:
+    picture = decode_picture(LOSSLESS[name]() if name in LOSSLESS else LOSSY[name][0]())
+    both = side_by_side(picture.frame, inverted_corner(picture.frame))
+    after = decode_picture(encode_picture(picture, both))
+    assert (after.frame.width, after.frame.height) == (both.width, both.height)
+    assert after.frame.layout == picture.frame.layout
+    original = after.frame.planes[0].samples[:, : picture.frame.width].astype(int)
+    difference = np.abs(original - picture.frame.planes[0].samples)
+    assert difference[24:].mean() < (0.1 if name in LOSSLESS else 3 << (both.layout.depth - 8))
+    assert (after.alpha is None) == (picture.alpha is None)
+
+
+def test_the_video_of_a_heic_is_left_out() -> None:
+    data = heic(scene()) + (110).to_bytes(4, "big") + b"mpvd" + bytes(102)
+    before, _, result = again(data)
+    assert before.container.left_out == (VIDEO,)
+    assert b"mpvd" not in result
+
+
 def test_an_avif_is_turned_as_other_readers_turn_it() -> None:
     for orientation in range(1, 9):
         data = pillow("AVIF", scene(), quality=95, exif=b"Exif\0\0" + exif(orientation))
@@ -239,7 +260,7 @@ def test_a_heic_carries_no_thumbnail_and_no_second_picture() -> None:
     assert set(before.container.left_out) == {THUMBNAIL}
     assert len(pillow_heif.open_heif(result)) == 1
     assert not pillow_heif.open_heif(result).info["thumbnails"]
-    assert left_out_note(before) == ("left out, as it belongs to the unedited picture: thumbnail",)
+    assert left_out_note(before) == ("left out of the result: thumbnail",)
     assert left_out_note(after) == ()
 
 
@@ -456,9 +477,7 @@ def test_the_data_of_a_large_png_is_left_packed_where_it_is_sound(
 def test_what_belongs_to_the_unedited_picture_is_named_once() -> None:
     container = Container("jpeg", 1, 1, left_out=(THUMBNAIL, FURTHER))
     picture = Picture(decode_picture(opencv(".png", scene())).frame, None, container)
-    assert left_out_note(picture) == (
-        "left out, as it belongs to the unedited picture: thumbnail, further pictures",
-    )
+    assert left_out_note(picture) == ("left out of the result: thumbnail, further pictures",)
 
 
 def test_an_orientation_is_put_into_any_exif() -> None:
