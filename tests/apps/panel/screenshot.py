@@ -16,8 +16,6 @@ from typing import Any, Final
 from PIL import Image
 
 import mien.apps
-from mien.apps.panel.presets import Presets
-from mien.apps.panel.protocol import Preset
 from mien.apps.panel.server import PanelServer
 from mien.apps.panel.settings import PanelSettings
 from mien.runtime.filter import Filter
@@ -27,36 +25,26 @@ from mien.runtime.live.loop import LiveLoop
 from tests.apps.panel.browser import chromium, wait_until
 
 SAMPLE: Final = Path(mien.apps.__file__).parent / "sample" / "sample.mp4"
-WIDTH: Final = 1280
+WIDTH, HEIGHT = 1280, 950  # all of the page
 PLOT_S: Final = 40.0  # how much of the plots there is
-PRESETS: Final = (
-    Preset("Friendly", {"happy": 0.7}, 1.0),
-    Preset("Oh, really?", {"surprised": 0.6, "happy": 0.4}, 1.0),
-    Preset("Listening", {"neutral": 1.0}, 0.8),
-)
 
 
 def take(driver: Any, url: str) -> Image.Image:
-    """The page with a smile, as wide as WIDTH and as high as it is."""
+    """The page with a smile, of WIDTH x HEIGHT."""
     driver.get(url)
     wait_until(lambda: driver.find_element("id", "link-text").text == "Live · WebRTC", "a picture")
     driver.find_element("css selector", "[data-emotion=happy]").click()
     time.sleep(PLOT_S)
-    for _ in range(2):  # the picture's own height goes by the window's
-        height = driver.execute_script("return document.querySelector('main').scrollHeight + 60")
-        size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        time.sleep(2)
+    size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    time.sleep(2)
     return Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
 
 
 def main(path: Path, rate: float | None = None) -> None:
-    """Nothing; writes the picture, in 256 colours so that it is small."""
+    """Write the picture, in 256 colours so that it is small."""
     with tempfile.TemporaryDirectory() as folder:
         settings = PanelSettings(port=0, presets=Path(folder) / "presets.json")
-        presets = Presets(settings.presets)
-        for preset in PRESETS:
-            presets.save(preset)
         loop = LiveLoop(
             open_source(str(SAMPLE)),
             lambda state: Filter(state.target, method=state.method),
