@@ -136,7 +136,7 @@ class PaletteMaker:
         source = graph.add_buffer(
             width=like.width,
             height=like.height,
-            format=like.format.name,
+            format=like.format,
             time_base=like.time_base,
         )
         split, make = graph.add("split"), graph.add("palettegen", "stats_mode=single")

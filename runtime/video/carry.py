@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final, Literal, cast
 
 import av
@@ -120,8 +121,9 @@ def describe(stream: Stream) -> str:
 
 def codec_name(stream: Stream) -> str:
     """FFmpeg's name of a stream's codec, `tmcd` for timecodes, empty where there is none."""
-    if stream.codec_context is not None:
-        return stream.codec_context.codec.canonical_name
+    context = cast("Any", stream).codec_context  # the stubs say that there always is one
+    if context is not None:
+        return str(context.codec.canonical_name)
     name = getattr(stream, "name", None)
     if not name and stream.type == "data" and "timecode" in stream.metadata:
         return "tmcd"
@@ -196,7 +198,7 @@ def _sound(stream: Stream, target: Target) -> Way:
     for encoder in encoders:
         if encoder in _UNFIT.get(target.format, ()):
             continue
-        if _takes(target, lambda output, name=encoder: SoundConverter(output, stream, name)):
+        if _takes(target, partial(SoundConverter, source=stream, encoder=encoder)):
             name = Codec(encoder, "w").canonical_name
             note = f"{describe(stream)} re-encoded as {name}: {target.suffix} files cannot hold it"
             return Way("sound", encoder, note)
@@ -209,7 +211,7 @@ def _text(stream: Stream, target: Target) -> Way:
     for encoder in _TEXT_ENCODERS:
         if encoder in _UNFIT.get(target.format, ()):
             continue
-        if _takes(target, lambda output, name=encoder: TextConverter(output, stream, name)):
+        if _takes(target, partial(TextConverter, source=stream, encoder=encoder)):
             note = f"{describe(stream)} written as {encoder}: {target.suffix} files cannot hold it"
             return Way("text", encoder, note)
     return _left_out(stream, f"{target.suffix} files hold no subtitles of text")

@@ -201,8 +201,9 @@ def _settings(decoder: AudioCodecContext, encoder: str) -> tuple[int, str, str, 
     """Rate, sample format, layout and channels that the encoder opens with; None for none."""
     codec = Codec(encoder, "w")
     rate = _nearest_rate(decoder.sample_rate or 48000, codec.audio_rates)
-    formats = [known.name for known in codec.audio_formats or []]
-    sample_format = _nearest_format(decoder.format.name if decoder.format else "fltp", formats)
+    formats = [offered.name for offered in codec.audio_formats or []]
+    known = cast("Any", decoder).format  # the stubs say that it is always known
+    sample_format = _nearest_format(known.name if known is not None else "fltp", formats)
     channels = max(decoder.channels, 1)
     own = decoder.layout.name
     for layout in dict.fromkeys((own, _DEFAULT_LAYOUTS.get(channels, own), "stereo", "mono")):

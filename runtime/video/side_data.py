@@ -159,8 +159,9 @@ def lost_side_data(wanted: Collection[str], written: Path, index: int) -> list[s
 
 def _is_in(picture: object, name: str) -> bool:
     kind = _IN_FRAMES.get(name)
-    is_picture = isinstance(picture, av.VideoFrame) and kind is not None
-    return is_picture and side_data(cast("av.VideoFrame", picture), kind) is not None
+    if kind is None or not isinstance(picture, av.VideoFrame):
+        return False
+    return side_data(picture, kind) is not None
 
 
 def loss_note(names: Collection[str], suffix: str, why: str = "") -> str:
