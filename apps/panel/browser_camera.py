@@ -24,7 +24,7 @@ def frame_of_browser(picture: av.VideoFrame) -> Frame:
 class BrowserCamera:
     """At most one browser's camera; the newest takes the place of the one before.
 
-    While there is one, the loop lets the machine's own camera go; it is taken again when the
+    While there is one, the machine's own camera is released; it is taken again when the
     browser's ends. changed: called whenever a browser's camera comes or goes.
     """
 

@@ -32,6 +32,7 @@ _PAGE_WORDS: Final = (
     ),
     (re.compile(r"this frame is shown as it came: (.*)"), r"The video is left unchanged: \1"),
 )
+_PLAIN: Final = (("cannot be had now,", "is not available now;"), (" is held", " stays"))
 # An option or a command of the terminal.
 _TERMINAL: Final = r"(?:--[a-z][\w-]*|\bmien (?:[a-z][\w-]*)\b|\bpip install\b)"
 # The part of a line about it, to the end of the sentence.
@@ -47,6 +48,8 @@ def page_text(text: str) -> str:
         if found := pattern.fullmatch(text):
             text = found.expand(words)
             break
+    for words, plain in _PLAIN:
+        text = text.replace(words, plain)
     if not re.search(_TERMINAL, text):
         return text
     rest = re.sub(r"\s*\(\s*\)", "", _TERMINAL_PART.sub("", text)).strip(" ;,:")

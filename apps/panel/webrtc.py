@@ -270,7 +270,9 @@ async def _next_picture(track: MediaStreamTrack, source: PushSource | None) -> a
     try:
         done, _ = await asyncio.wait({coming}, timeout=SILENT_S)
         if source is not None:
-            source.message = None if done else f"the {_CAMERA} gives no pictures; the last is held"
+            source.message = (
+                None if done else f"the {_CAMERA} sends no pictures; the last one stays"
+            )
         picture = await coming
     finally:
         coming.cancel()

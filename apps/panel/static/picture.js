@@ -86,7 +86,7 @@ export class Picture {
     return this.#camera !== null;
   }
 
-  // Makes this browser's camera the one that is edited, or lets it go.
+  // Makes this browser's camera the one that is edited, or releases it.
   async useCamera(isOn) {
     if (!isOn) this.#endCamera();
     else if (!navigator.mediaDevices?.getUserMedia) {

@@ -356,6 +356,11 @@ LOCKED = "the virtual camera /dev/video10 is locked to 640x480; close the progra
         ((f"{LOCKED}, or use --size 640x480",), (), (LOCKED,)),
         (("camera: gone for 1 s", "gone for 2.5 s", "else"), (), ("camera: gone for 1 s", "else")),
         (("use --provider cpu",), (), ("this does not work",)),
+        (
+            ("cam cannot be had now, the last frame is held (gone)",),
+            (),
+            ("cam is not available now; the last frame stays (gone)",),
+        ),
         (("no ONNX Runtime with it: use --provider cpu",), (), ("no ONNX Runtime with it (the",)),
         (("two names --a and --b",), (), ("this does not work",)),
         (("no names (run mien doctor); why",), (), ("no names; why",)),
