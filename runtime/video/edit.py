@@ -132,7 +132,7 @@ class _Edit:
                 lost=lost,
                 encoder=sink.choice.name,
                 pixel_format=sink.choice.pixel_format,
-                notes=(*sink.notes, *run.notes),
+                notes=(*sink.notes, *video.notes, *run.notes),
                 is_copy=is_copy,
             )
 

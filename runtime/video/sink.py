@@ -638,9 +638,10 @@ class VideoSink:
         number = getattr(error, "errno", None) or 0
         if number == errno.EINVAL or number > _OWN_ERRORS:
             suffix = self.destination.suffix
+            other = ".mp4 or .mov" if suffix.lower() == ".mkv" else ".mkv"
             return VideoError(
                 f"{self.destination} cannot be written: FFmpeg refuses these streams in {suffix} "
-                "files; choose an output that ends in .mkv"
+                f"files; choose an output that ends in {other}"
             )
         return VideoError(f"{self.destination} cannot be written ({reason(error)})")
 

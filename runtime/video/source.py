@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.codec import CodecContext
 from av.codec.context import ThreadType
 from av.container import InputContainer
@@ -72,6 +73,7 @@ _MISSING_S = 0.5  # a file may end this much before its header says: audio and v
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # FFmpeg's decoder drops the picture that it still holds where a larger or smaller one comes.
 _LOSES_AT_A_NEW_SIZE = frozenset({"mpeg1video", "mpeg2video"})
+_LEAST_BYTES = 188  # of a frame in a transport stream, which is one packet
 _SAME_RATE = Fraction(1, 1000)
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
 
@@ -216,6 +218,13 @@ class VideoSource(AbstractContextManager["VideoSource"]):
             as_fraction(self.stream.average_rate),
             has_index=self._has_index,
         )
+        self._streams = len(self.container.streams)
+        self._late = frozenset(
+            stream.index
+            for stream in self.container.streams
+            if self.has_broadcast_clock and _has_not_begun(stream)
+        )
+        self._late_packets: set[tuple[str, int]] = set()
         self._stated: list[Size] = []
         self._clock = SteadyClock(can_jump=self.has_broadcast_clock)
         self._indexed = sum(1 for entry in self.stream.index_entries if entry.size)
@@ -360,8 +369,18 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         return [
             stream
             for stream in self.container.streams
-            if stream.index != self.stream.index and stream.discard != Discard.all
+            if stream.index != self.stream.index
+            and stream.discard != Discard.all
+            and stream.index not in self._late
         ]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the file is not given, though it is whole. To be asked after the last item."""
+        if not self._late_packets:
+            return ()
+        kinds = " and ".join(sorted({kind for kind, _ in self._late_packets}, reverse=True))
+        return (f"{kinds} that begin in the middle of the file, as streams of their own, left out",)
 
     @property
     def frame_count(self) -> int | None:
@@ -369,7 +388,11 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         if self.stream.frames:
             return self.stream.frames
         seconds = self.duration_s
-        return round(seconds * self.rate) if seconds is not None and self.rate else None
+        count = round(seconds * self.rate) if seconds is not None and self.rate else None
+        # A clock that jumps ahead makes a file long; it has no more frames for that.
+        if count and self.has_broadcast_clock and count > self.path.stat().st_size / _LEAST_BYTES:
+            return None
+        return count
 
     @property
     def duration_s(self) -> float | None:
@@ -394,6 +417,8 @@ class VideoSource(AbstractContextManager["VideoSource"]):
                 if unshown > _MAX_PACKETS_UNSHOWN:
                     self._read_errors.append("no picture comes any more")
                     break
+            elif packet.stream_index in self._late or packet.stream_index >= self._streams:
+                self._late_packets.add((packet.stream.type, packet.stream_index))
             elif not _is_gap(packet):
                 self._note_end(packet)
                 yield Copied(packet)
@@ -557,6 +582,13 @@ class VideoSource(AbstractContextManager["VideoSource"]):
 
 def _frames(count: int) -> str:
     return "1 frame" if count == 1 else f"{count} frames"
+
+
+def _has_not_begun(stream: Stream) -> bool:
+    """Whether a stream is announced, and what it is was not to be seen in the first packets."""
+    if isinstance(stream, VideoStream):
+        return not stream.width
+    return isinstance(stream, AudioStream) and not stream.codec_context.sample_rate
 
 
 def _is_gap(packet: Packet[Any]) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from mien.runtime.video import VideoOptions, edit_video, identity
 from mien.runtime.video.clock import SteadyClock
+from mien.runtime.video.source import VideoSource
 from tests.runtime.video.clips import ClipSpec, video_frames
 
 Clip = Callable[..., Path]
@@ -191,6 +192,33 @@ def test_subtitles_stay_with_their_pictures(again: int, name: str, tmp_path: Pat
         shown = [p.pts * p.time_base for p in packets if p.stream.type == "subtitle"]
         video = min(p.pts * p.time_base for p in packets if p.stream.type == "video")
     assert np.allclose([float(time - video) for time in shown], [0.2, 0.8, 1.4, 2.0], atol=0.005)
+
+
+def test_streams_that_begin_later_under_other_numbers_are_named(tmp_path: Path) -> None:
+    first, second = recording(tmp_path / "one.ts", 18_000), tmp_path / "two.ts"
+    numbers = {"mpegts_start_pid": "700"}
+    with (
+        av.open(str(first)) as old,
+        av.open(str(second), "w", format="mpegts", container_options=numbers) as new,
+    ):
+        copies = {s.index: new.add_stream_from_template(s, opaque=True) for s in old.streams}
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                new.mux(packet)
+    path = tmp_path / "in.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    for name in ("out.mkv", "out.mp4"):
+        report = edit_video(path, tmp_path / name, identity, FAST)
+        assert (report.frames, report.lost) == (FRAMES, None)
+        assert any(note.startswith("video and audio that begin") for note in report.notes)
+
+
+def test_a_jump_ahead_makes_no_count_of_frames(tmp_path: Path) -> None:
+    with VideoSource(joined(tmp_path / "in.ts", [18_000, 36_000 * 90_000])) as source:
+        assert source.frame_count is None
+    with VideoSource(recording(tmp_path / "one.ts", 18_000)) as source:
+        assert source.frame_count == FRAMES
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4", ".mov"])
