@@ -1,17 +1,17 @@
 """The filter: frames in, frames with another expression out. One call per frame.
 
-from mien.runtime import Filter
+from mien import Filter
 
 with Filter("happy") as change:
-for rgb, time_s in video:
-show(change(rgb, time_s))
+    for rgb, time_s in frames:
+        show(change(rgb, time_s))
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -142,8 +142,13 @@ class Filter:
         first appeared. provider: what runs the networks (`cpu`, `cuda`, ..., `auto`).
     models: a folder of models with a catalog that replaces the bundled ones by name, or a Catalog.
 
-    After a call `faces` holds the faces of that frame, `edited` the track ids changed in it, and
+    After a call `faces` holds the faces of that frame as they came, with named landmarks
+    (`Face.parts`) and what they do (`Face.measures`); `edited` the track ids changed in it, and
     `left_alone` the parts of them that could not be seen and are as they were.
+
+    Threads: frames go in from one thread at a time; `target`, `face`, `effort` and
+    `detection_spacing` may be set from any other meanwhile, and hold from the next frame on.
+    Several filters may run side by side, a thread each.
     Raises UsageError, ModelError, DeviceError.
     """
 
@@ -305,6 +310,21 @@ class Filter:
         edited = self._edited(frame, None if time_s is None else _checked_time(time_s))
         return pixels if edited is frame else edited.planes[0].samples
 
+    def frames(
+        self, pictures: Iterable[NDArray[np.uint8] | tuple[NDArray[np.uint8], float | None]]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Each picture with the expression changed, as a call gives it, as soon as it is asked for.
+
+        pictures: in the order of a video, alone or with their times in seconds: `(rgb, 0.04)`.
+        Settings may be changed between two of them.
+        Raises UsageError as a call does.
+        """
+        for given in pictures:
+            pair = given if isinstance(given, tuple) else (given, None)
+            if len(pair) != 2:
+                raise UsageError(f"a picture and its time are two values, not {len(pair)}")
+            yield self(*pair)
+
     def apply(self, frame: Frame) -> Frame:
         """The frame with the expression changed; the same object where nothing changes.
 
@@ -322,7 +342,11 @@ class Filter:
             chosen = {face.track_id for face in self._choice(self.faces, frame)}
         self._forget_lost()
         self.left_alone = ()
-        found = [self._edit_face(frame, face, face.track_id in chosen) for face in self.faces]
+        target = self._target  # which another thread may set meanwhile
+        found = [
+            self._edit_face(frame, face, target, is_chosen=face.track_id in chosen)
+            for face in self.faces
+        ]
         edits = [edit for edit in found if edit is not None]
         self.edited = tuple(track_id for track_id, _ in edits)
         with self.timings.stage("blend"):
@@ -332,13 +356,15 @@ class Filter:
         present = {face.track_id for face in self.faces}
         self._subjects = {key: kept for key, kept in self._subjects.items() if key in present}
 
-    def _edit_face(self, frame: Frame, face: Face, is_chosen: bool) -> tuple[int, FaceEdit] | None:
+    def _edit_face(
+        self, frame: Frame, face: Face, target: Target | None, *, is_chosen: bool
+    ) -> tuple[int, FaceEdit] | None:
         # A face that is not chosen is eased to nothing: when another becomes the largest, the one
         # fades as the other comes.
         subject = self._subject(face)
-        wanted = self.target.strength if is_chosen and self.target is not None else 0.0
+        wanted = target.strength if is_chosen and target is not None else 0.0
         strength = float(subject.strength(wanted, self._time_s)) * face.presence
-        weights = subject.eased_weights(self.target, self._time_s)
+        weights = subject.eased_weights(target, self._time_s)
         if strength < LEAST_STRENGTH or weights is None:
             return None
         size = self._method.crop_size

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.runtime.alignment import roi_matrix
 from mien.runtime.cuts import CutDetector
 from mien.runtime.detection import Detection, FaceDetector, FaceSearch, View, overlaps
+from mien.runtime.expression import FaceParts, Measures, face_parts, measure_face
 from mien.runtime.frame import Frame
 from mien.runtime.landmarks import LandmarkDetector, Landmarks
 from mien.runtime.track import Track, appearance_of, box_of
@@ -29,9 +31,19 @@ class Face:
     """
 
     track_id: int
-    landmarks: np.ndarray
+    landmarks: NDArray[np.float32]
     score: float
     presence: float
+
+    @property
+    def parts(self) -> FaceParts:
+        """The landmarks by name."""
+        return face_parts(self.landmarks)
+
+    @property
+    def measures(self) -> Measures:
+        """What the face does: smile, brows, lids and lips, the head's pose taken out."""
+        return measure_face(self.landmarks)
 
 
 REMEMBERED: Final = 64  # faces that have left a scene and are recognised when they come back
