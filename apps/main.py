@@ -5,6 +5,7 @@ Nothing is imported here before signals are minded, lest Ctrl-C ends a start wit
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -59,6 +60,8 @@ def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int
 
 def main() -> None:
     """The entry point of `mien`."""
+    # What OpenCV finds wrong in a file is told in mien's own words.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     sys.exit(status_of(lambda: run(sys.argv[1:])))
 
 

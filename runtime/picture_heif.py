@@ -406,6 +406,8 @@ def _primary(data: bytes) -> tuple[HeifFile, HeifImage]:
             data, convert_hdr_to_8bit=False, bgr_mode=True, hdr_to_16bit=False
         )
         return file, file[file.primary_index]
+    except IndexError as error:
+        raise VideoError("is a HEIC without a picture in it; it may be cut short") from error
     except _HEIF_ERRORS as error:
         raise VideoError(f"is a HEIC that cannot be read: {_reason(error)}") from error
 

@@ -94,7 +94,11 @@ def read_tiff(data: bytes) -> Container:
     first = pages[0]
     tags = {entry.tag: entry for entry in first.entries}
     pixel_tags = {tag: entry for tag, entry in tags.items() if tag in PIXEL_TAGS}
-    if DNG in tags or (_number(tiff, tags, SUBFILE) & 1 and SUB_DIRECTORIES in tags):
+    if (
+        data[8:10] == b"CR"
+        or DNG in tags
+        or (_number(tiff, tags, SUBFILE) & 1 and SUB_DIRECTORIES in tags)
+    ):
         raise VideoError("is a camera's raw picture; develop it to a TIFF or JPEG first")
     reduced = [page for page in pages[1:] if _is_reduced(tiff, page)]
     if len(pages) > 1 + len(reduced):

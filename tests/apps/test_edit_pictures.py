@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -162,3 +164,15 @@ def test_an_output_of_another_format_is_refused_before_the_edit(
     write_clip(here / "clip.mp4")
     assert run(["edit", "a.jpg", "clip.mp4", "-o", "out", "--emotion", "happy"], Makers()) == 0
     assert results(here) == ["a_happy.webp", "clip_happy.mp4"]
+
+
+def test_only_mien_speaks_of_a_damaged_picture(here: Path) -> None:
+    for suffix, at in ((".jp2", 0.6), (".avif", 0.8), (".tif", 0.3)):
+        whole = write(here / f"a{suffix}").read_bytes()
+        place = round(len(whole) * at)
+        (here / f"a{suffix}").write_bytes(whole[:place] + b"\xff" * 40 + whole[place + 40 :])
+        command = [sys.executable, "-m", "mien", "edit", f"a{suffix}", "--emotion", "happy"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        assert done.stderr.count("\n") <= 1, done.stderr
+        assert "global" not in done.stderr
+        assert done.returncode in (0, 2, 3)

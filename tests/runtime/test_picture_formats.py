@@ -360,6 +360,11 @@ def test_a_gif_keeps_its_palette_and_what_is_clear() -> None:
     assert {tuple(colour) for colour in kept.reshape(-1, 3)} <= colours | {(255, 255, 255)}
 
 
+def canon_raw() -> bytes:
+    whole = tiff_with_tags("<")
+    return whole[:8] + b"CR\2\0" + whole[12:]
+
+
 REFUSED = {
     "is an animated GIF": lambda: pillow(
         "GIF", gray(), save_all=True, append_images=[Image.fromarray(255 - gray())]
@@ -372,7 +377,8 @@ REFUSED = {
     "floating-point": lambda: pillow("TIFF", gray().astype(np.float32)),
     "is a BigTIFF": lambda: pillow("TIFF", scene(), big_tiff=True),
     "is a Photoshop file (PSD), which mien does not edit": lambda: b"8BPS\0\1" + bytes(80),
-    "is a camera's raw picture": lambda: b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(80),
+    "is a camera's raw picture; develop it": lambda: canon_raw(),
+    "is a camera's raw picture, which": lambda: b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(80),
     "is a TIFF that is cut short": lambda: opencv(".tif", scene())[:-400],
     "is a BMP that is cut short": lambda: opencv(".bmp", scene())[:-400],
     "is a GIF that is cut short": lambda: pillow("GIF", gray())[:-400],
@@ -406,6 +412,12 @@ def test_every_cut_of_a_file_is_a_picture_or_an_error(capfd: pytest.CaptureFixtu
             with contextlib.suppress(VideoError):
                 decode_picture(data[:length])
     assert capfd.readouterr().err == ""
+
+
+def test_a_heic_without_a_picture_in_it_is_refused() -> None:
+    whole = heic(scene())
+    with pytest.raises(VideoError, match="is a HEIC "):
+        decode_picture(whole.replace(b"pitm", b"free").replace(b"hvc1", b"none"))
 
 
 def test_a_name_fits_what_is_in_the_file(tmp_path: Path) -> None:
