@@ -377,7 +377,7 @@ REFUSED = {
     "floating-point": lambda: pillow("TIFF", gray().astype(np.float32)),
     "is a BigTIFF": lambda: pillow("TIFF", scene(), big_tiff=True),
     "is a Photoshop file (PSD), which mien does not edit": lambda: b"8BPS\0\1" + bytes(80),
-    "is a camera's raw picture; develop it": lambda: canon_raw(),
+    "is a camera's raw picture; develop it": canon_raw,
     "is a camera's raw picture, which": lambda: b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(80),
     "is a TIFF that is cut short": lambda: opencv(".tif", scene())[:-400],
     "is a BMP that is cut short": lambda: opencv(".bmp", scene())[:-400],
