@@ -25,7 +25,7 @@ from mien.runtime.live.loop import LiveLoop
 from tests.apps.panel.browser import chromium, wait_until
 
 SAMPLE: Final = Path(mien.apps.__file__).parent / "sample" / "sample.mp4"
-WIDTH, HEIGHT = 1280, 950  # all of the page
+WIDTH, HEIGHT = 1280, 960  # all of the page
 PLOT_S: Final = 40.0  # how much of the plots there is
 
 
