@@ -187,7 +187,8 @@ def time_command(arguments: list[str]) -> CommandTimes:
     wall_s = time.monotonic() - started
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["nothing"]
-        raise MienError(f"mien {arguments[0]} failed while it was timed: {said[-1]}")
+        why = said[-1].removeprefix("mien: ")
+        raise MienError(f"mien {arguments[0]} failed while it was timed: {why}")
     found = json.loads(done.stdout.splitlines()[-1])
     first_frame_at = found["first_frame_at"]
     first_frame_s = None if first_frame_at is None else first_frame_at - started

@@ -37,8 +37,24 @@ def open_filter(settings: FilterSettings) -> FaceFilter:
     )
     if settings.provider.lower() == AUTO:
         where = ", ".join(sorted(set(opened.providers.values())))
-        typer.echo(f"mien: auto runs the networks on {where}", err=True)
+        typer.echo(f"mien: auto runs the networks on {where}: {_why_auto(where)}", err=True)
     return opened
+
+
+def _why_auto(where: str) -> str:
+    """Why `auto` took that provider."""
+    from mien.engines.onnx_runtime import available_providers
+    from mien.engines.providers import AUTO_ORDER
+
+    order = [provider.short for provider in AUTO_ORDER if provider in available_providers()]
+    if where not in order:
+        return "their plans are built"
+    if order == [where]:
+        return "the installed ONNX Runtime has nothing else that auto tries (mien doctor says more)"
+    if where == order[0]:
+        return f"it works, and comes first of {', '.join(order)}"
+    failed = ", ".join(order[: order.index(where)])
+    return f"{failed} cannot be used here (mien doctor says why)"
 
 
 def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int:

@@ -13,6 +13,10 @@ from mien.engines.networks import NETWORKS
 from mien.runtime.whole_file import copy_whole, write_whole
 
 FILTER = "mien_filter"
+LEFT_OUT = (
+    "the generators and the parser of --method image, face and parts, and the emotion classifier; "
+    "choosing a face, sound and files, which are the client's"
+)
 TYPES = {
     "float32": "TYPE_FP32",
     "float16": "TYPE_FP16",

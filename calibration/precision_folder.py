@@ -19,7 +19,7 @@ from mien.calibration.graph import read_graph
 from mien.calibration.precision_places import Rules
 from mien.calibration.precision_run import Calibration, Twin, entry_like
 from mien.calibration.representative import shots_of
-from mien.engines.catalog import Catalog, ModelEntry, record_model
+from mien.engines.catalog import CATALOG_NAME, Catalog, ModelEntry, read_catalog, record_model
 from mien.engines.errors import ModelError
 from mien.engines.network import Network
 from mien.engines.partial_file import PartialFile, check_free, remove_leftovers
@@ -97,13 +97,21 @@ def _parts(files: Mapping[Path, bytes], opened: ExitStack, *, overwrite: bool) -
 
 
 def entry_of(path: Path) -> ModelEntry:
-    """A model file without a catalog, as an entry of one. Raises ModelError."""
+    """A model file as the entry of the catalog beside it, or as one of its own. Raises ModelError.
+
+    What a catalog says of the file, its licence above all, holds where it is that very file.
+    """
     network = Network.from_metadata(read_graph(path).metadata)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if (path.parent / CATALOG_NAME).is_file():
+        for entry in read_catalog(path.parent):
+            if (entry.file, entry.sha256) == (path.name, sha256):
+                return entry
     return ModelEntry(
         name=path.stem,
         network=network.name,
         file=path.name,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=sha256,
         trained_on=UNTOLD,
         minutes=0.0,
         quality={},

@@ -7,6 +7,7 @@ fields of `ModelEntry`, except `folder`.
 from __future__ import annotations
 
 import math
+import os
 import re
 import stat
 import sys
@@ -93,12 +94,18 @@ class Catalog:
     def load(cls, folder: str | Path) -> Catalog:
         """The bundled catalog, with the networks that the catalog in `folder` names taken from it.
 
+        folder: or several, joined as in PATH (`joined_folders`); of a network that more than one
+            of them has, the first one's model is taken.
         Raises ModelError.
         """
-        own = read_catalog(Path(folder))
-        replaced = {entry.network for entry in own}
-        bundled = cls.bundled().entries
-        return cls((*own, *(entry for entry in bundled if entry.network not in replaced)))
+        folders = [Path(folder)]
+        if os.pathsep in str(folder) and not folders[0].exists():
+            folders = [Path(part) for part in str(folder).split(os.pathsep) if part]
+        found: dict[str, ModelEntry] = {}
+        for entries in (*map(read_catalog, folders), cls.bundled().entries):
+            for entry in entries:
+                found.setdefault(entry.network, entry)
+        return cls(tuple(found.values()))
 
     def entry(self, network: Network | str) -> ModelEntry:
         """The model of a network. Raises ModelError, naming the networks there are."""
@@ -126,6 +133,11 @@ class Catalog:
         return open_engine(
             entry.path, network, provider=provider, threads=threads, sha256=entry.sha256
         )
+
+
+def joined_folders(folders: Sequence[str | Path]) -> Path | None:
+    """Folders of models as one value that `Catalog.load` takes; None of none."""
+    return Path(os.pathsep.join(map(str, folders))) if folders else None
 
 
 def read_catalog(folder: Path) -> tuple[ModelEntry, ...]:

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.engines import DETECTOR, LANDMARKS, Catalog
+from mien.engines.catalog import joined_folders
 from mien.engines.errors import UsageError
 from mien.engines.limits import MAX_MEMORY, memory_text
 from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
@@ -68,9 +69,15 @@ class Timings:
 def _catalog(models: object) -> Catalog:
     if models is None or isinstance(models, Catalog):
         return models or Catalog.bundled()
-    if not isinstance(models, (str, os.PathLike)) or "\0" in str(models):
+    if isinstance(models, (list, tuple)) and models and all(_is_path(part) for part in models):
+        models = joined_folders(models)
+    if not _is_path(models):
         raise UsageError(f"models is a folder or a Catalog, not {shortened(models)}")
     return Catalog.load(Path(models))
+
+
+def _is_path(value: object) -> TypeGuard[str | Path]:
+    return isinstance(value, (str, os.PathLike)) and "\0" not in str(value)
 
 
 def _check_words(**words: object) -> None:
@@ -140,7 +147,8 @@ class Filter:
     method: of `mien.runtime.methods`. gan, blend: what that method is told (`MethodOptions`), None
         for its own choice. face: `all`, `largest`, or a number from the left as faces
         first appeared. provider: what runs the networks (`cpu`, `cuda`, ..., `auto`).
-    models: a folder of models with a catalog that replaces the bundled ones by name, or a Catalog.
+    models: a folder of models with a catalog that replaces the bundled ones by name, several of
+        them, of which the first counts most, or a Catalog.
 
     After a call `faces` holds the faces of that frame as they came, with named landmarks
     (`Face.parts`) and what they do (`Face.measures`); `edited` the track ids changed in it, and
@@ -163,7 +171,7 @@ class Filter:
         blend: str | None = None,
         face: str | int = "all",
         provider: str = "cpu",
-        models: str | Path | Catalog | None = None,
+        models: str | Path | Sequence[str | Path] | Catalog | None = None,
     ) -> None:
         needed: tuple[object, ...] = (provider, method)
         if None in needed:

@@ -67,7 +67,7 @@ def bench(
     from mien.runtime.target import parse_goal
 
     parse_goal(emotion)
-    plan = BenchPlan(clip, runs, emotion, provider, models, method, gan, blend)
+    plan = BenchPlan(clip, runs, emotion, provider, options.folders(models), method, gan, blend)
     variants = tuple(Variant.parse(text) for text in beside or ())
     plan = replace(plan, beside=variants, networks=networks, scaling=scaling)
     print_bench(plan, BenchOutput(as_json=as_json, as_markdown=as_markdown, plot=plot))

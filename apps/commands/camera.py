@@ -132,7 +132,9 @@ def camera(
         source=source,
         target=_target(emotion, intensity),
         face=face,
-        filter=FilterSettings(provider=provider, models=models, method=method, gan=gan),
+        filter=FilterSettings(
+            provider=provider, models=options.folders(models), method=method, gan=gan
+        ),
         size_wh=None if size is None else parse_size(size),
         rate=None if rate is None else parse_rate(rate),
         format=form,

@@ -178,7 +178,7 @@ def edit(
     )
     if not sources and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{job.suffix or SAMPLE.suffix}"))
-    settings = FilterSettings(_face(face), provider, models, method, gan, blend)
+    settings = FilterSettings(_face(face), provider, options.folders(models), method, gan, blend)
     make_filter: FilterMaker = context.obj
     display = JsonDisplay() if as_json else display_for_terminal()
     run = run_streamed if uses_streams(job) else run_job

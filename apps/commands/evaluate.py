@@ -69,7 +69,8 @@ def smile(
     from mien.apps.evaluate import print_smile, smile_plan
 
     plan = smile_plan(data, blend=blend, inception=inception, inception_range=inception_range)
-    plan = replace(plan, classifier=classifier, count=count, provider=provider, models=models)
+    plan = replace(plan, classifier=classifier, count=count, provider=provider)
+    plan = replace(plan, models=options.folders(models))
     if workers is not None:
         plan = replace(plan, workers=workers)
     print_smile(plan, as_json=as_json, as_markdown=as_markdown)

@@ -37,9 +37,6 @@ TrustPlan = Annotated[
     ),
 ]
 BuildDevice = Annotated[int, typer.Option(metavar="N", min=0, max=999, help="Which CUDA device.")]
-OwnModels = Annotated[
-    Path | None, typer.Option("--models", metavar="DIR", help="Models of your own.")
-]
 Port = Annotated[int, typer.Option(metavar="N", min=0, max=65_535, help="The panel's port.")]
 
 
@@ -50,12 +47,12 @@ def build(
     every: Every = False,
     trust_plan: TrustPlan = None,
     device: BuildDevice = 0,
-    models: OwnModels = None,
+    models: options.Models = None,
 ) -> None:
     """Compile the networks for this machine's GPU with TensorRT, ahead of their first use."""
     from mien.apps.build import BuildJob, run_build
 
-    job = BuildJob(tuple(networks or ()), models, device)
+    job = BuildJob(tuple(networks or ()), options.folders(models), device)
     status = run_build(job, show_list=show_list, prune=prune, every=every, trust=trust_plan)
     raise typer.Exit(status)
 
@@ -67,4 +64,5 @@ def doctor(
     from mien.apps.checks.finding import Machine
     from mien.apps.doctor import print_doctor
 
-    raise typer.Exit(print_doctor(Machine(models=models, port=port), as_json=as_json))
+    machine = Machine(models=options.folders(models), port=port)
+    raise typer.Exit(print_doctor(machine, as_json=as_json))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -44,16 +47,13 @@ AuditedModels = Annotated[
         show_default=False,
     ),
 ]
-OwnModels = Annotated[
-    Path | None, typer.Option("--models", metavar="DIR", help="A folder of your own models.")
-]
 
 
 def models(folder: options.Models = None) -> None:
     """List the models with their licences, and check their files."""
     from mien.apps.model_list import print_models
 
-    raise typer.Exit(print_models(folder))
+    raise typer.Exit(print_models(options.folders(folder)))
 
 
 def export(context: typer.Context) -> None:
@@ -75,7 +75,9 @@ def calibrate(
     """Write a model in FP16 or INT8, where the edit stays as good (with the package onnx)."""
     from mien.calibration.calibrate import CalibratePlan, calibrate
 
-    made = calibrate(CalibratePlan(model, precision, data, rules, output, models, overwrite))
+    own = options.folders(models)
+    with _told_on_a_terminal(f"calibrating {model} in {precision}"):
+        made = calibrate(CalibratePlan(model, precision, data, rules, output, own, overwrite))
     typer.echo(plain_lines(made.text))
     if made.path is None:
         raise UsageError(f"{model} was not accepted in {precision}; {made.card} has the numbers")
@@ -91,11 +93,27 @@ def audit(models: AuditedModels = None, as_json: options.AsJson = False) -> None
 
 def export_triton(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
-    models: OwnModels = None,
+    models: options.Models = None,
 ) -> None:
     """Write the default filter as a model repository of Triton Inference Server."""
-    from mien.apps.triton_repository import export_triton
+    from mien.apps.triton_repository import LEFT_OUT, export_triton
 
-    names = export_triton(folder, models)
+    names = export_triton(folder, options.folders(models))
     server = f"ORT_DISABLE_TELEMETRY=1 tritonserver --model-repository={folder}"
     typer.echo(one_line(f"Wrote {', '.join(names)}; {server}"))
+    typer.echo(f"Left out: {LEFT_OUT}")
+
+
+@contextmanager
+def _told_on_a_terminal(what: str) -> Iterator[None]:
+    """Show what is done, and for how long, on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        shown.add_task(one_line(what), total=None)
+        yield

@@ -16,12 +16,22 @@ AS_EDIT = "As of mien edit."
 
 Face = Annotated[str, typer.Option(metavar="all|largest|N", help="Which faces to edit.")]
 Provider = Annotated[
-    str, typer.Option(metavar="NAME", help="What runs the networks: cpu, cuda, ...")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What runs the networks: cpu, the default, for it is there on every machine and what "
+        "was measured ran on it; cuda, ...; or auto, the best that works here, and it says why.",
+    ),
 ]
 MeasuredProvider = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")]
 Models = Annotated[
-    Path | None,
-    typer.Option("--models", metavar="DIR", help="A folder with models of your own."),
+    list[Path] | None,
+    typer.Option(
+        "--models",
+        metavar="DIR",
+        help="A folder with models of your own; may be given again, the first counts most.",
+        show_default=False,
+    ),
 ]
 MaxMemory = Annotated[
     str,
@@ -32,5 +42,14 @@ MaxMemory = Annotated[
     ),
 ]
 MEMORY = "1G"
+
+
+def folders(models: list[Path] | None) -> Path | None:
+    """The folders of `--models` as one value that `Catalog.load` takes."""
+    from mien.engines.catalog import joined_folders
+
+    return joined_folders(models or [])
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]

@@ -9,7 +9,7 @@ from mien.apps.settings import FilterSettings
 def test_auto_says_what_it_chose(capsys: pytest.CaptureFixture[str]) -> None:
     opened = open_filter(FilterSettings(provider="auto"))
     where = ", ".join(sorted(set(opened.providers.values())))
-    assert capsys.readouterr().err == f"mien: auto runs the networks on {where}\n"
+    assert capsys.readouterr().err.startswith(f"mien: auto runs the networks on {where}: ")
 
 
 def test_what_was_asked_for_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
