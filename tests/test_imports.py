@@ -32,7 +32,7 @@ PACKAGES = {
 }
 
 # What the extra `panel` brings, for that folder only, and what makes pictures for browsers.
-PANEL = {"starlette", "uvicorn", "h11", "websockets", "aiortc", "av", "cv2"}
+PANEL = {"starlette", "uvicorn", "h11", "websockets", "aiortc", "cryptography", "av", "cv2"}
 
 # What mien's own TensorRT backend runs on, for its modules only, imported when they are first used.
 TENSORRT = {"tensorrt", "pycuda"}
