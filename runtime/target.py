@@ -128,9 +128,9 @@ def is_no_edit(text: str) -> bool:
 
 def parse_goal(text: str, strength: float = 1.0) -> Target | None:
     """The target of a text as `parse_target` takes it, or None for `none`. Raises UsageError."""
-    if isinstance(text, str) and is_no_edit(text):
-        return None
-    return parse_target(text, strength)
+    given: object = text
+    is_left = isinstance(given, str) and is_no_edit(given)
+    return None if is_left else parse_target(text, strength)
 
 
 def goal_name(target: Target | None) -> str:

@@ -60,7 +60,7 @@ class Moment:
         last = self.pictures[-1]
         shown = last if edited is given else av_from_frame(edited, last, given, own=False)
         full = given.layout.full_range or given.layout.kind == "rgb"
-        bgr = shown.reformat(
+        bgr: np.ndarray = shown.reformat(
             format="bgr24",
             src_colorspace=_colorspace(given),
             src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
