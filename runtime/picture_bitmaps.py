@@ -216,14 +216,9 @@ def read_jp2(data: bytes) -> Container:
     width, height = numbers[0] - numbers[2], numbers[1] - numbers[3]
     channels = int.from_bytes(size[32:34], "big")
     parts = [tuple(size[34 + 3 * i : 37 + 3 * i]) for i in range(channels)]
-    depths = {part[0] for part in parts if part}
-    depth = (max(depths, default=7) & 0x7F) + 1
+    depth = (max((part[0] for part in parts if part), default=7) & 0x7F) + 1
     plain = b"pclr" not in header and len(set(parts)) == 1 and depth in (8, 16)
-    if not plain or channels not in (1, 3, 4) or (channels == 1 and depth == 16):
-        raise VideoError(
-            f"is a JPEG 2000 of {channels} components of {depth} bits in a form that is not "
-            "edited; convert it to PNG or TIFF first"
-        )
+    _check_jp2(channels, depth, plain=plain)
     return Container(
         "jp2",
         width,
@@ -236,6 +231,15 @@ def read_jp2(data: bytes) -> Container:
         pixel_bytes=channels * depth // 8,
         working_bytes=width * height * channels * JP2_DECODER_BYTES,
     )
+
+
+def _check_jp2(channels: int, depth: int, *, plain: bool) -> None:
+    """Raise VideoError for what OpenCV does not read or write as it is."""
+    if not plain or channels not in (1, 3, 4) or (channels == 1 and depth == 16):
+        raise VideoError(
+            f"is a JPEG 2000 of {channels} components of {depth} bits in a form that is not "
+            "edited; convert it to PNG or TIFF first"
+        )
 
 
 def _is_reversible(stream: bytes) -> bool:

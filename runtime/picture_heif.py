@@ -9,8 +9,6 @@ gives the pixels as they are displayed, put together from their tiles.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
@@ -18,6 +16,15 @@ import numpy as np
 
 from mien.engines.errors import VideoError
 from mien.engines.install import extras_line, packages_line
+from mien.runtime.picture_boxes import (
+    MAX_BOXES,
+    Box,
+    BoxReader,
+    Items,
+    find_box,
+    item_content,
+    read_items,
+)
 from mien.runtime.picture_container import (
     EXIF_HEADER,
     Container,
@@ -37,14 +44,10 @@ from mien.runtime.picture_metadata import (
 if TYPE_CHECKING:
     from pillow_heif import HeifFile, HeifImage
 
-Box = tuple[bytes, int, int]  # its type, and where its content begins and ends
 AVIF_BRANDS: Final = frozenset((b"avif", b"avio"))
 HEIC_BRANDS: Final = frozenset((b"heic", b"heix", b"heim", b"heis", b"hev1"))
 SEQUENCE_BRANDS: Final = frozenset((b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"))
 STILL_BRANDS: Final = AVIF_BRANDS | HEIC_BRANDS | {b"mif1", b"mif2", b"miaf"}
-MAX_BOXES: Final = 1 << 16
-MAX_ITEMS: Final = 4096
-MAX_METADATA: Final = 64 << 20  # bytes of one block that is carried over
 # As libavif has EXIF's orientations: quarter turns against the clock, then the axis of a mirror,
 # 0 where top and bottom change places.
 TURNS: Final = {
@@ -75,144 +78,6 @@ def brands(head: bytes) -> frozenset[bytes]:
     return frozenset(head[at : at + 4] for at in (8, *range(16, end - 3, 4)))
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
-    for _ in range(MAX_BOXES):
-        if start + 8 > end:
-            return
-        size, head = int.from_bytes(data[start : start + 4], "big"), 8
-        kind = data[start + 4 : start + 8]
-        if size == 1:
-            size, head = int.from_bytes(data[start + 8 : start + 16], "big"), 16
-        size = size or end - start
-        if size < head:
-            return
-        yield kind, start + head, min(end, start + size)
-        start += size
-
-
-def _found(data: bytes, start: int, end: int, kind: bytes) -> Box | None:
-    return next((box for box in _boxes(data, start, end) if box[0] == kind), None)
-
-
-@dataclass(slots=True)
-class _Items:
-    """The items of a file: kinds, places and properties by number, and how they refer.
-
-    references: kind, from, to.
-    """
-
-    primary: int = 0
-    kinds: dict[int, bytes] = field(default_factory=dict)
-    places: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    properties: dict[int, list[Box]] = field(default_factory=dict)
-    references: list[tuple[bytes, int, tuple[int, ...]]] = field(default_factory=list)
-
-
-class _Reader:
-    """Numbers of a box, one after the other; zeros behind its end."""
-
-    def __init__(self, data: bytes, box: Box) -> None:
-        self._data, self.at, self.end = data, box[1], box[2]
-        self.version = 0
-
-    def full(self) -> _Reader:
-        """Itself, behind version and flags."""
-        self.version = self.number(1)
-        self.flags = self.number(3)
-        return self
-
-    def number(self, size: int) -> int:
-        """The next number of `size` bytes."""
-        self.at += size
-        return int.from_bytes(
-            self._data[min(self.at - size, self.end) : min(self.at, self.end)], "big"
-        )
-
-
-def _read_items(data: bytes) -> _Items:
-    meta = _found(data, 0, len(data), b"meta")
-    if meta is None:
-        raise VideoError("holds no picture; it may be cut short")
-    items = _Items()
-    content = {box[0]: box for box in _boxes(data, meta[1] + 4, meta[2])}
-    if b"pitm" in content:
-        reader = _Reader(data, content[b"pitm"]).full()
-        items.primary = reader.number(4 if reader.version else 2)
-    if b"iinf" in content:
-        _read_kinds(data, content[b"iinf"], items)
-    if b"iloc" in content:
-        stored = content.get(b"idat", (b"", 0, 0))
-        _read_places(_Reader(data, content[b"iloc"]).full(), stored[1], items)
-    if b"iprp" in content:
-        _read_properties(data, content[b"iprp"], items)
-    if b"iref" in content:
-        _read_references(data, content[b"iref"], items)
-    return items
-
-
-def _read_kinds(data: bytes, box: Box, items: _Items) -> None:
-    start = box[1] + (6 if data[box[1]] == 0 else 8)
-    for entry in _boxes(data, start, box[2]):
-        reader = _Reader(data, entry).full()
-        number = reader.number(4 if reader.version == 3 else 2)
-        reader.number(2)
-        kind = reader.number(4).to_bytes(4, "big")
-        rest = data[reader.at : entry[2]]
-        is_xmp = kind == b"mime" and b"application/rdf+xml" in rest
-        items.kinds[number] = b"xmp " if is_xmp else kind
-
-
-def _read_places(reader: _Reader, stored_at: int, items: _Items) -> None:
-    sizes = reader.number(2)
-    offset, length, base, index = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
-    wide = 4 if reader.version == 2 else 2
-    for _ in range(min(reader.number(wide), MAX_ITEMS)):
-        number = reader.number(wide)
-        method = reader.number(2) & 15 if reader.version in (1, 2) else 0
-        reader.number(2)
-        start = reader.number(base) + (stored_at if method == 1 else 0)
-        parts = []
-        for _ in range(min(reader.number(2), MAX_ITEMS)):
-            if reader.version in (1, 2):
-                reader.number(index)
-            place = start + reader.number(offset)
-            parts.append((place, reader.number(length)))
-        if method in (0, 1):
-            items.places[number] = parts
-
-
-def _read_properties(data: bytes, box: Box, items: _Items) -> None:
-    container = _found(data, box[1], box[2], b"ipco")
-    known = list(_boxes(data, container[1], container[2])) if container else []
-    for entry in _boxes(data, box[1], box[2]):
-        if entry[0] != b"ipma":
-            continue
-        reader = _Reader(data, entry).full()
-        wide = 2 if reader.flags & 1 else 1
-        for _ in range(min(reader.number(4), MAX_ITEMS)):
-            number = reader.number(4 if reader.version else 2)
-            for _ in range(reader.number(1)):
-                index = reader.number(wide) & (0x7FFF if wide == 2 else 0x7F)
-                if 1 <= index <= len(known):
-                    items.properties.setdefault(number, []).append(known[index - 1])
-
-
-def _read_references(data: bytes, box: Box, items: _Items) -> None:
-    wide = 4 if data[box[1]] else 2
-    for entry in _boxes(data, box[1] + 4, box[2]):
-        reader = _Reader(data, entry)
-        source = reader.number(wide)
-        to = tuple(reader.number(wide) for _ in range(min(reader.number(2), MAX_ITEMS)))
-        items.references.append((entry[0], source, to))
-
-
-def _content(data: bytes, items: _Items, number: int) -> bytes:
-    parts = items.places.get(number, [])
-    if sum(length for _, length in parts) > min(len(data), MAX_METADATA):
-        return b""
-    return b"".join(data[start : start + length] for start, length in parts)
-
-
 def check_still(head: bytes) -> None:
     """Raise VideoError for a file of several pictures with a timing of their own."""
     found = brands(head)
@@ -225,7 +90,7 @@ def check_still(head: bytes) -> None:
 def read_avif(data: bytes) -> Container:
     """What an AVIF file declares. Raises VideoError (without the file's name)."""
     check_still(data[:64])
-    items = _read_items(data)
+    items = read_items(data)
     _check_whole(data, items)
     properties = items.properties.get(items.primary, [])
     sizes = [_size_wh(data, box) for box in properties if box[0] == b"ispe"]
@@ -260,10 +125,10 @@ def read_avif(data: bytes) -> Container:
 
 def _behind(data: bytes) -> list[str]:
     """The video of a motion photo, where there is one: in a box that Google and Samsung write."""
-    return [VIDEO] * (_found(data, 0, len(data), b"mpvd") is not None)
+    return [VIDEO] * (find_box(data, 0, len(data), b"mpvd") is not None)
 
 
-def _check_whole(data: bytes, items: _Items) -> None:
+def _check_whole(data: bytes, items: Items) -> None:
     """Raise VideoError where a box or an item reaches beyond the end of the file."""
     at = 0
     for _ in range(MAX_BOXES):
@@ -279,11 +144,11 @@ def _check_whole(data: bytes, items: _Items) -> None:
 
 
 def _size_wh(data: bytes, box: Box) -> tuple[int, int]:
-    reader = _Reader(data, box).full()
+    reader = BoxReader(data, box).full()
     return reader.number(4), reader.number(4)
 
 
-def _auxiliary(data: bytes, items: _Items) -> list[str]:
+def _auxiliary(data: bytes, items: Items) -> list[str]:
     """What further pictures of the primary one show: `alpha`, or what is left out."""
     kinds = []
     for kind, source, to in items.references:
@@ -302,12 +167,12 @@ def _auxiliary_kind(name: bytes) -> str:
 
 
 def _avif_metadata(
-    data: bytes, items: _Items, properties: list[Box], left_out: list[str]
+    data: bytes, items: Items, properties: list[Box], left_out: list[str]
 ) -> tuple[bytes, ...]:
     """EXIF, XMP and the colour profile, each with four letters before it."""
     metadata: list[bytes] = []
     for number, kind in items.kinds.items():
-        content = _content(data, items, number) if kind in (b"Exif", b"xmp ") else b""
+        content = item_content(data, items, number) if kind in (b"Exif", b"xmp ") else b""
         if not content:
             continue
         if kind == b"Exif":
@@ -329,7 +194,7 @@ def _avif_metadata(
 def _colours(data: bytes, properties: list[Box]) -> tuple[int, int] | None:
     for box in properties:
         if box[0] == b"colr" and data[box[1] : box[1] + 4] == b"nclx":
-            reader = _Reader(data, (b"", box[1] + 4, box[2]))
+            reader = BoxReader(data, (b"", box[1] + 4, box[2]))
             return reader.number(2), reader.number(2)
     return None
 
