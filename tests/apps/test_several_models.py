@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mien.apps.bench import time_command
 from mien.apps.main import _why_auto, run
-from mien.engines import Catalog, ModelError
+from mien.engines import Catalog, MienError, ModelError
 from mien.engines.catalog import BUNDLED_FOLDER, joined_folders, read_catalog, write_catalog
 from mien.engines.providers import Provider
 from mien.runtime.filter import Filter
@@ -112,3 +113,10 @@ def test_auto_says_why_it_took_what_it_took(monkeypatch: pytest.MonkeyPatch) -> 
     ):
         monkeypatch.setattr(onnx_runtime, "available_providers", lambda there=there: there)
         assert said in _why_auto(where)
+
+
+def test_a_command_that_fails_while_it_is_timed_is_told_once(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.mp4")
+    with pytest.raises(MienError) as raised:
+        time_command(["edit", gone, "--emotion", "happy"])
+    assert str(raised.value) == f"mien edit failed while it was timed: no such file: {gone}"
