@@ -1,0 +1,129 @@
+"""Makes the README's pictures.
+
+    python scripts/demo.py [PORTRAIT]
+
+docs/demo.webp: PORTRAIT (docs/mona-lisa.jpg) beside itself with one emotion after another.
+docs/failures.jpg: the bundled sample's portrait, its glasses bent, and a second pair of brows.
+
+Both are what the filter gives, unretouched. Needs Pillow, which the extra `dev` brings.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mien import EMOTIONS, Filter
+from mien.apps.inputs import SAMPLE
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+SIDE_PX = 360  # of each of the two pictures
+RATE = 12.5  # frames a second
+HOLD_S = 1.6  # for each emotion, the 0.45 s of its onset included
+FACE_SHARE = 2.4  # how much of the picture is shown, in widths of the face
+LEGEND_PX = 36
+MOST_BYTES = 1_500_000
+
+
+def face_box(rgb: np.ndarray, share: float) -> tuple[int, int, int, int]:
+    """A square around the largest face, within the picture: left, top, right, bottom."""
+    with Filter(None) as look:
+        look(rgb, 0.0)
+        if not look.faces:
+            raise SystemExit("no face was found in the portrait")
+        points = max((face.landmarks for face in look.faces), key=lambda p: np.ptp(p[:, 0]))
+    centre = points.mean(0)
+    height, width = rgb.shape[:2]
+    side = int(min(share * np.ptp(points[:, 0]), width, height))
+    left = int(np.clip(centre[0] - side / 2, 0, width - side))
+    top = int(np.clip(centre[1] - side / 2, 0, height - side))
+    return left, top, left + side, top + side
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """A picture as uint8 (H, W, 3)."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def with_legend(pictures: list[Image.Image], words: list[str]) -> Image.Image:
+    """Pictures of one size side by side, each with a word beneath it."""
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (width * len(pictures), height + LEGEND_PX), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(LEGEND_PX * 0.55)
+    for place, (picture, word) in enumerate(zip(pictures, words, strict=True)):
+        sheet.paste(picture, (place * width, 0))
+        middle = (place * width + width // 2, height + LEGEND_PX // 2)
+        draw.text(middle, word, fill="black", font=font, anchor="mm")
+    return sheet
+
+
+def demo_frames(rgb: np.ndarray) -> Iterator[Image.Image]:
+    """The portrait beside its edit, frame by frame: each emotion, eased in as the filter does."""
+    box = face_box(rgb, FACE_SHARE)
+    size = (SIDE_PX, SIDE_PX)
+    original = Image.fromarray(rgb).crop(box).resize(size, Image.Resampling.LANCZOS)
+    shown = [emotion for emotion in EMOTIONS if emotion != "neutral"]
+    with Filter(None) as change:
+        time_s = 0.0
+        for emotion in [*shown, "none"]:
+            change.target = emotion
+            for _ in range(round(HOLD_S * RATE)):
+                edited = Image.fromarray(change(rgb, time_s)).crop(box)
+                edited = edited.resize(size, Image.Resampling.LANCZOS)
+                yield with_legend([original, edited], ["original", emotion])
+                time_s += 1 / RATE
+
+
+def write_demo(portrait: Path, output: Path) -> None:
+    """Write the animated WebP, as good as fits into its limit of size."""
+    frames = list(demo_frames(read_rgb(portrait)))
+    for quality in (85, 75, 65, 50):
+        frames[0].save(
+            output,
+            save_all=True,
+            append_images=frames[1:],
+            duration=round(1000 / RATE),
+            loop=0,
+            quality=quality,
+            method=4,
+        )
+        if output.stat().st_size <= MOST_BYTES:
+            break
+    print(f"{output}: {len(frames)} frames, quality {quality}, {output.stat().st_size} bytes")
+
+
+def write_failures(output: Path) -> None:
+    """Write what goes wrong: glasses that bend with the brows, and brows drawn over glasses."""
+    rgb = read_rgb(SAMPLE.parent / "portrait.jpg")
+    box = face_box(rgb, 1.7)
+    edits = [rgb]
+    for method in ("warp", "parts"):
+        with Filter("sad", method=method) as change:
+            edits.append(change(rgb, 0.0))
+    size = (SIDE_PX, SIDE_PX)
+    pictures = [
+        Image.fromarray(edit).crop(box).resize(size, Image.Resampling.LANCZOS) for edit in edits
+    ]
+    words = ["original", "warp: the glasses bend", "parts: a second pair of brows"]
+    with_legend(pictures, words).save(output, quality=88)
+    print(f"{output}: {output.stat().st_size} bytes")
+
+
+def main() -> None:
+    """Write both pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("portrait", nargs="?", type=Path, default=DOCS / "mona-lisa.jpg")
+    portrait: Path = parser.parse_args().portrait
+    write_demo(portrait, DOCS / "demo.webp")
+    write_failures(DOCS / "failures.jpg")
+
+
+if __name__ == "__main__":
+    main()
