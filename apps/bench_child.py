@@ -51,7 +51,7 @@ class WatchedFilter:
 
     @property
     def unfollowed(self) -> int:
-        """How many faces in view are left alone because there are too many."""
+        """How many faces in view are left unchanged because there are too many."""
         return self._inner.unfollowed
 
     @property

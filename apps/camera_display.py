@@ -19,7 +19,7 @@ def status_line(stats: LiveStats) -> str:
     delay = stats.delay
     parts = [f"{stats.output_fps:.0f} fps"]
     if delay.median_ms is not None and delay.p95_ms is not None:
-        parts.append(f"delay {delay.median_ms:.0f} ms (p95 {delay.p95_ms:.0f})")
+        parts.append(f"latency {delay.median_ms:.0f} ms (p95 {delay.p95_ms:.0f})")
     parts.append(f"dropped {stats.recent_dropped_share:.1%}")
     parts.append("1 face" if len(stats.faces) == 1 else f"{len(stats.faces)} faces")
     parts.append(networks(stats))
@@ -39,7 +39,7 @@ def summary_line(stats: LiveStats) -> str:
         f"dropped {stats.dropped_share:.1%}",
     ]
     if delay.all_median_ms is not None and delay.all_p95_ms is not None:
-        parts.append(f"delay {delay.all_median_ms:.1f} ms (p95 {delay.all_p95_ms:.1f})")
+        parts.append(f"latency {delay.all_median_ms:.1f} ms (p95 {delay.all_p95_ms:.1f})")
     parts += [f"{output.name}: {output.shown} shown" for output in stats.outputs]
     return one_line(", ".join([*parts, networks(stats)]))
 

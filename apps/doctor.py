@@ -1,4 +1,4 @@
-"""`mien doctor`: what of this machine is ready, and the line that mends what is not."""
+"""`mien doctor`: what of this machine is ready, and the line that fixes what is not."""
 
 from __future__ import annotations
 

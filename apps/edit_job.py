@@ -356,7 +356,7 @@ def _left_alone(run: FilterRun) -> tuple[str, ...]:
     counts = ", ".join(
         f"{part.replace('_', ' ')} {count}x" for part, count in sorted(run.left_alone.items())
     )
-    return (*notes, f"not seen, so left alone: {counts}")
+    return (*notes, f"not seen, so left unchanged: {counts}")
 
 
 def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:

@@ -40,7 +40,7 @@ class FaceFilter(Protocol):
 
     @property
     def unfollowed(self) -> int:
-        """How many faces in view are left alone because there are too many."""
+        """How many faces in view are left unchanged because there are too many."""
 
     @property
     def is_face_missing(self) -> bool:

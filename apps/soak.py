@@ -1,4 +1,4 @@
-"""Live video for many minutes: does its delay or its memory grow, are frames lost?
+"""Live video for many minutes: does its latency or its memory grow, are frames lost?
 
     python -m mien.apps.soak --minutes 10
 
@@ -64,7 +64,7 @@ class Minute:
         share = self.dropped / max(1, self.frames + self.dropped)
         panel = "" if self.panel_ms is None else f", browser {self.panel_ms:.0f} ms"
         return (
-            f"minute {number}: {self.frames} frames, dropped {share:.2%}, delay median "
+            f"minute {number}: {self.frames} frames, dropped {share:.2%}, latency median "
             f"{self.median_ms:.1f} ms, p95 {self.p95_ms:.1f} ms{panel}, "
             f"memory {self.memory_mb:.1f} MB"
         )

@@ -1,4 +1,4 @@
-"""What the default filter must reach, as issue and README state it."""
+"""What the default filter must reach, as docs/quality.md states it."""
 
 from __future__ import annotations
 

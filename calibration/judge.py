@@ -1,4 +1,4 @@
-"""The emotion classifier as a judge: faces cropped the way FER-2013 crops them."""
+"""The emotion classifier: faces cropped the way FER-2013 crops them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class EmotionJudge:
 
     @classmethod
     def bundled(cls) -> EmotionJudge:
-        """The judge that comes with mien. Raises ModelError."""
+        """The emotion classifier that comes with mien. Raises ModelError."""
         return cls(Catalog.bundled().open(JUDGE))
 
     @classmethod
     def load(cls, path: Path) -> EmotionJudge:
-        """The judge of an ONNX file. Raises ModelError."""
+        """The classifier of an ONNX file. Raises ModelError."""
         return cls(OnnxRuntimeEngine(path, JUDGE))
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:

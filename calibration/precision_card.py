@@ -135,9 +135,9 @@ class PrecisionCard:
             f"{quality.typical_psnr_db:.1f} dB in the middle; landmarks that are tracked move by "
             f"{100 * quality.landmark_shift:.2f} % of the distance of the eyes, those of the "
             f"edited face by {100 * quality.edited_shift:.2f} %; it shakes {quality.calm:.2f} "
-            f"times as much; the judge names {quality.named:.2f} of the edits as asked, before "
-            f"{quality.named_before:.2f}, and {quality.same_name:.2f} alike; a face was lost or "
-            f"won in {quality.lost} frames."
+            f"times as much; the emotion classifier names {quality.named:.2f} of the edits as "
+            f"asked, before {quality.named_before:.2f}, and {quality.same_name:.2f} alike; a face "
+            f"was lost or gained in {quality.lost} frames."
         )
         return [told, ""]
 

@@ -16,7 +16,7 @@ def int8_refusal(quality: EditQuality | None) -> str:
         return "no edited frame depends on it, so that nothing says whether it is good enough"
     found = []
     if quality.lost:
-        found.append(f"a face is lost or won in {quality.lost} frames")
+        found.append(f"a face is lost or gained in {quality.lost} frames")
     for what, shift in (
         ("tracked landmarks", quality.landmark_shift),
         ("landmarks of the edited face", quality.edited_shift),
@@ -28,7 +28,7 @@ def int8_refusal(quality: EditQuality | None) -> str:
         found.append(f"it shakes {quality.calm:.2f} times as much (at most {INT8_CALM_CEILING})")
     if not quality.named >= quality.named_before - INT8_NAMED_LOSS_CEILING:
         found.append(
-            f"the judge names {quality.named:.2f} of the edits as asked, before "
+            f"the emotion classifier names {quality.named:.2f} of the edits as asked, before "
             f"{quality.named_before:.2f}"
         )
     return "; ".join(found)

@@ -105,7 +105,7 @@ class Judged:
     named: of the pictures that are no mirror images, how many are named what, in the order of
         FER_CLASSES. features: of all pictures; None where none were asked for.
     unchanged: edited pictures that are the unedited ones. incomplete: others of which a part was
-        left alone, because it could not be seen. picture_ms: milliseconds for each edit.
+        left unchanged, because it could not be seen. picture_ms: milliseconds for each edit.
     """
 
     named: tuple[int, ...]

@@ -119,7 +119,7 @@ def _header(report: SmileReport) -> Line:
         "FID, paper",
         "accuracy",
         "paper",
-        "left alone",
+        "left unchanged",
         "ms",
     )
 
@@ -182,7 +182,7 @@ def _legend(report: SmileReport) -> str:
         f"accuracy: the share that {report.classifier} names the target emotion, mirror images "
         "left out; the row of real faces says how well it knows that emotion at all. paper: "
         "AffectNet, Inception v3 and a ResNet of FERPlus, so only the order compares. left "
-        "alone: faces, and parts of others, that could not be seen. ms: for each "
+        "unchanged: faces, and parts of others, that could not be seen. ms: for each "
         f"picture. Measured on {report.machine}."
     )
 

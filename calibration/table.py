@@ -1,4 +1,4 @@
-"""The README's table of measured quality.
+"""The tables of measured quality, docs/quality.md.
 
 `python -m mien.calibration.table DIR` prints, as Markdown, what the reports in DIR say
 (`expression.json`, `persuasion.json`, `finding.json`, `landmarks.json`, as far as they are there),
@@ -127,7 +127,7 @@ def tables(folder: Path) -> str:
     persuasion = _read(folder / "persuasion.json") or {}
     rows = [row for key, part in persuasion.items() for row in persuasion_rows(part, _words(key))]
     if rows:
-        parts.append(markdown(("the judge names the emotion", "share", "floor"), rows))
+        parts.append(markdown(("the classifier names the emotion", "share", "floor"), rows))
     for key, part in persuasion.items():
         header = (f"asked for, {_words(key)}", *part["classes"])
         parts.append(markdown(header, confusion_rows(part)))

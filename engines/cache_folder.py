@@ -50,7 +50,7 @@ class CacheFolder:
                 path.chmod(FOLDER_MODE)
         except OSError as error:
             raise EngineError(
-                f"cannot use the cache folder {path}: {error.strerror}; mend it, or set "
+                f"cannot use the cache folder {path}: {error.strerror}; fix it, or set "
                 "XDG_CACHE_HOME to a folder you may write to"
             ) from error
 

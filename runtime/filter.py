@@ -250,7 +250,7 @@ class Filter:
 
     @property
     def unfollowed(self) -> int:
-        """How many faces in view are left alone because `effort` follows no more of them."""
+        """How many faces in view are left unchanged because `effort` follows no more of them."""
         return self._tracker.unfollowed
 
     @property

@@ -1,4 +1,4 @@
-"""The recipe of the judge: an emotion classifier trained only on FER-2013's training split.
+"""The recipe of `judge`, an emotion classifier trained only on FER-2013's training split.
 
 Its labels are the votes of ten annotators (FER+). It measures edits and takes no part in making
 them: what guides a training is another network from another seed (`--seed`).
@@ -284,7 +284,7 @@ def finish(run: Run, data: Path) -> None:
     metrics["parity_error"] = export_classifier(shipped, path, facts)
     metrics["sha256"] = sha256_of(path)
     write_metrics(run.out / "judge.json", metrics)
-    write_card(run.out / "judge.md", "The judge", card_sections(metrics))
+    write_card(run.out / "judge.md", "The emotion classifier", card_sections(metrics))
 
 
 def confusion_table(told: Mapping[str, object]) -> str:

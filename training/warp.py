@@ -422,9 +422,9 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
         "Quality": (
             "On neutral faces of people and splits that were not trained on. The share of edits "
             "that the guides take for the target says only that training worked, for the guides "
-            "took part in it; the README has the verdict of FaceMesh and of a classifier that did "
-            "not.\n\n| target | guides agree | mean displacement, percent of the crop | mean gain "
-            "| fold penalty |\n|---|---|---|---|---|\n" + rows
+            "took part in it; docs/quality.md has the verdict of FaceMesh and of a classifier that "
+            "did not.\n\n| target | guides agree | mean displacement, percent of the crop | "
+            "mean gain | fold penalty |\n|---|---|---|---|---|\n" + rows
         ),
         "Limits": (
             "Trained on faces within about 40 degrees of the camera; the runtime fades out beyond "

@@ -60,7 +60,7 @@ def build(
 def doctor(
     models: options.Models = None, port: Port = 8765, as_json: options.AsJson = False
 ) -> None:
-    """Look at what this machine has, and print the line that mends what it lacks."""
+    """Look at what this machine has, and print how to fix what it lacks."""
     from mien.apps.checks.finding import Machine
     from mien.apps.doctor import print_doctor
 

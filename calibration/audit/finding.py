@@ -77,7 +77,7 @@ def gathered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     whole.sort(key=lambda found: found.severity != "error")
     if len(whole) > MAX_FINDINGS:
         more = len(whole) - MAX_FINDINGS
-        last = Finding("more", whole[0].severity, f"{more} findings more", "mend those shown first")
+        last = Finding("more", whole[0].severity, f"{more} findings more", "fix those shown first")
         whole = [*whole[:MAX_FINDINGS], last]
     return tuple(whole)
 

@@ -194,7 +194,7 @@ def locked_message(loopback: Loopback, size_wh: tuple[int, int]) -> str:
 
 
 def missing_driver(root: Path = ROOT, release: str | None = None) -> str | None:
-    """What of v4l2loopback is missing and the line that mends it; None where a device is there.
+    """What of v4l2loopback is missing and the line that fixes it; None where a device is there.
 
     release: of the kernel, by default of the running one.
     """

@@ -16,7 +16,7 @@ def open_method(catalog: Catalog, *, provider: str, options: MethodOptions) -> M
 
 
 class FaceLook:
-    """Looks at one face; a face of which a part cannot be seen is left alone, as in the paper."""
+    """Looks at one face, which is left unchanged where a part cannot be seen, as in the paper."""
 
     def __init__(self, parser: FaceParser) -> None:
         self._segment = Segmenter(parser)

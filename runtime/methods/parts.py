@@ -16,7 +16,7 @@ def open_method(catalog: Catalog, *, provider: str, options: MethodOptions) -> M
 
 
 class PartsLook:
-    """Looks at the parts of one face; a part that cannot be seen is left alone."""
+    """Looks at the parts of one face; a part that cannot be seen is left unchanged."""
 
     def __init__(self, parser: FaceParser) -> None:
         self._segment = Segmenter(parser)

@@ -89,7 +89,7 @@ _THREADS = 8  # every x264 thread keeps frames of its own: memory grows with the
 _QP_TO_LAMBDA = 118
 _LOOKAHEAD = frozenset({"libx264", "libx264rgb"})
 _BIG_PICTURE_BYTES = 2 << 20
-_GIF_NOTE = "a GIF has 256 colours a frame, which were chosen anew"
+_GIF_NOTE = "a GIF has 256 colours a frame, which were chosen again"
 
 
 @dataclass(frozen=True, slots=True)

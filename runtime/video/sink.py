@@ -558,7 +558,7 @@ class VideoSink:
         lost = lost_side_data(self._side_data, self._part.place, self.video.index)
         if DOLBY_VISION in lost:
             lost.remove(DOLBY_VISION)
-            self.notes.append(loss_note([DOLBY_VISION], suffix, "no encoder here writes it anew"))
+            self.notes.append(loss_note([DOLBY_VISION], suffix, "no encoder here writes it"))
         if lost:
             is_same = self._carries_side_data(self.choice)
             why = "" if is_same else f"it is not handed on to what {name} writes"

@@ -287,7 +287,7 @@ def stats(**changes: object) -> LiveStats:
 
 
 def test_the_status_is_one_line_that_tells_what_is_given_up_and_what_is_wrong() -> None:
-    assert status_line(stats()) == "30 fps, delay 12 ms (p95 19), dropped 0.4%, 0 faces, on cpu"
+    assert status_line(stats()) == "30 fps, latency 12 ms (p95 19), dropped 0.4%, 0 faces, on cpu"
     worse = stats(adaptations=("smaller preview",), messages=("camera\ngone",))
     assert status_line(worse).endswith("on cpu; smaller preview; camera\\ngone")
     assert "the camera is off" in status_line(stats(state="idle"))

@@ -42,7 +42,7 @@ def test_a_picture_is_edited_by_every_method(
     assert edit(picture, models, "--method", method, "--gan", gan, "--blend", blend) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "left alone" not in out
+    assert "left unchanged" not in out
     before = cv2.imread(str(picture)).astype(int)
     after = cv2.imread(str(picture.with_name(f"portrait_happy_{method}_{gan}_{blend}.jpg"))).astype(
         int
@@ -58,11 +58,11 @@ def test_parts_left_alone_are_told_in_the_one_line(
     assert edit(picture, models, "--method", "parts") == 0
     out = capsys.readouterr().out
     assert out.count("\n") == 1
-    assert "note: not seen, so left alone: nose 1x, right eye 1x" in out
+    assert "note: not seen, so left unchanged: nose 1x, right eye 1x" in out
     assert edit(picture, models, "--method", "face", "--overwrite") == 0
     out = capsys.readouterr().out
     assert out.count("\n") == 1
-    assert "so it is unchanged; note: not seen, so left alone: nose 1x, right eye 1x" in out
+    assert "so it is unchanged; note: not seen, so left unchanged: nose 1x, right eye 1x" in out
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_a_timeline_steps_from_target_to_target(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "time, emotion, intensity\n"
-        "# the beginning is left alone\n"
+        "# the beginning is left unchanged\n"
         "1.5, happy, 0.8\n"
         "\n"
         "0:03, happy:0.7+surprised:0.3\n"
