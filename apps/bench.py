@@ -83,7 +83,7 @@ def measure(plan: BenchPlan) -> BenchReport:
             clip = folder / "sample-720p.mp4"
             write_bench_clip(SAMPLE, clip)
         info = probe(clip)
-        # first, for it may be that PyTorch is not there
+        # first, for it may be that PyTorch is missing
         in_torch = _measure_in_torch(plan, clip) if against_torch else None
         report = _measure_filter(plan, clip, info, folder)
     return _with_more(plan, replace(report, eager_filter=in_torch))

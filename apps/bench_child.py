@@ -100,7 +100,7 @@ def peak_memory_mb() -> float | None:
                 return int(line.split()[1]) * 1024 / 1e6
     if sys.platform == "win32":
         return None
-    import resource  # noqa: PLC0415 -- not there on Windows
+    import resource  # noqa: PLC0415 -- missing on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -14,7 +14,7 @@ from mien.engines.errors import MienError
 from mien.engines.install import extras_line
 from mien.runtime.profile import FilterProfile, StageTime
 
-MISSING = {  # what a program says where a package of the extra is not there
+MISSING = {  # what a program says where a package of the extra is missing
     "ModuleNotFoundError: No module named 'torch": "PyTorch",
     "ModuleNotFoundError: No module named 'onnx'": "onnx",
 }

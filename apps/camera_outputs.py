@@ -44,7 +44,7 @@ def check_outputs(plan: OutputPlan, source: str) -> None:
 def _is_same_file(path: Path, other: Path) -> bool:
     try:
         return path.samefile(other)
-    except OSError:  # one of them is not there
+    except OSError:  # one of them is missing
         return False
 
 

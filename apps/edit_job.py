@@ -54,7 +54,7 @@ from mien.runtime.whole_file import copy_into
 DEFAULT_VIDEO_QUALITY = 80
 NO_FACE = "no face found, so it is unchanged"
 NOT_EDITED = (
-    "no chosen face could be edited (not there, turned away, covered, tiny or badly lit), "
+    "no chosen face could be edited (missing, turned away, covered, tiny or badly lit), "
     "so it is unchanged"
 )
 NO_FRAME = "no frame lies between --from and --to, so it is unchanged"
@@ -433,7 +433,7 @@ def _edit_picture(
     encoded = None
     if changed or job.compare:
         notes += left_out_note(picture)
-        if not job.compare:  # a large picture is let go of before its edit is written
+        if not job.compare:  # a large picture is released before its edit is written
             picture = replace(picture, frame=edited)
         encoded = run_aside(lambda: _encoded(job, picture, edited))
     with PartialFile(output, overwrite=job.overwrite) as part:

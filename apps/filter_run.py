@@ -125,7 +125,7 @@ class FilterRun:
         edited = frame
         for second in range(STILL_PASSES):
             self.left_alone.clear()  # the passes show one and the same picture
-            edited = frame  # a large picture of the last pass is let go of
+            edited = frame  # a large picture of the last pass is released
             shown = replace(frame, pts=second, time_base=Fraction(1))
             edited = self(shown)
             if edited is shown:

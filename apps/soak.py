@@ -49,7 +49,7 @@ FLOORS: Final = {"median_ms": 40.0, "p95_ms": 80.0, "dropped": 0.01, "growth_mb"
 class Minute:
     """What was measured in one minute.
 
-    panel_ms: median delay until a picture left for a browser; None without one.
+    panel_ms: median latency until a picture left for a browser; None without one.
     """
 
     frames: int

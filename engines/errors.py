@@ -5,7 +5,7 @@ MienError                 anything mien says itself
 ├── VideoError            a video, picture or output file
 ├── ModelError            a model file: missing, damaged, not the declared one
 ├── EngineError           running a network: wrong name, dtype or shape, a failed run
-└── DeviceError           a provider or device that is not there
+└── DeviceError           a provider or device that is missing
 """
 
 from __future__ import annotations

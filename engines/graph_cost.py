@@ -367,5 +367,5 @@ def _side(message: memoryview) -> int:
 
 
 def _inner(message: memoryview, field: int) -> memoryview:
-    """A message within a message, an empty one where it is not there."""
+    """A message within a message, an empty one where it is missing."""
     return next((part(value) for number, value in fields(message) if number == field), message[:0])

@@ -1,4 +1,4 @@
-"""The network that judges edits: an emotion classifier, no part of the filter."""
+"""The emotion classifier that edits are measured with, no part of the filter."""
 
 from __future__ import annotations
 

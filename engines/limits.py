@@ -38,7 +38,7 @@ def check_memory(
 def file_size(path: Path, *, error: type[MienError]) -> int:
     """The bytes of a regular file, to be known before it is read.
 
-    Raises `error` for what is not there, and for a device or a pipe, which may never end.
+    Raises `error` for what is missing, and for a device or a pipe, which may never end.
     """
     try:
         found = path.stat()

@@ -192,7 +192,7 @@ class PartialFile:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def _rename(self, name: str, *, replace: bool) -> None:
-        """Give the file a name in its folder, and let go of it."""
+        """Give the file a name in its folder, and release it."""
         if sys.platform == "win32":
             self.file.close()
         part, target, folder = self._at(self._name), self._at(name), self._folder

@@ -21,7 +21,7 @@ class FaceChoice:
 
     Faces are numbered in the order in which they first appear, those of one frame from left to
     right as displayed. Where nobody is left of those that were numbered, as after a cut, numbers
-    begin anew. The largest stays the largest until another is clearly larger, so that two
+    begin again. The largest stays the largest until another is clearly larger, so that two
     people side by side do not take turns.
 
     is_missing: after a call, whether faces were there and the one with the number was not, or was
@@ -79,7 +79,7 @@ class FaceChoice:
         across = -across if frame.mirrored else across
         new = [face for face in faces if face.track_id not in self._seen]
         if new and len(new) == len(faces):
-            self._seen = []  # after a cut, or once everybody has left: numbers begin anew
+            self._seen = []  # after a cut, or once everybody has left: numbers begin again
         new.sort(key=lambda face: float(across[:2] @ face.landmarks.mean(0)))
         self._seen += [face.track_id for face in new]
 

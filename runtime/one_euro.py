@@ -25,7 +25,7 @@ class OneEuro:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing; the next value starts anew."""
+        """Forget the past; the next value starts the filter again."""
         self._value: np.ndarray | None = None
         self._velocity: np.ndarray | None = None
         self._time_s = 0.0
@@ -34,7 +34,7 @@ class OneEuro:
         """The smoothed value, float32 of the same shape.
 
         value: (..., d); the d numbers along the last axis are one point and share its speed.
-        time_s: where it does not grow the filter starts anew from `value`.
+        time_s: where it does not grow the filter starts again from `value`.
         """
         value = np.asarray(value, np.float32)
         step_s = time_s - self._time_s

@@ -314,7 +314,7 @@ def needed_memory(container: Container, file_bytes: int, *, doubled: bool = Fals
     """The bytes that reading, editing and writing a picture takes, where a face fills all of it.
 
     file_bytes: of the file, of which only the metadata is held to the end.
-    doubled: whether it is written beside its edit; if not, it is let go of before that is written.
+    doubled: whether it is written beside its edit; if not, it is released before that is written.
     """
     area = container.width * container.height
     pixels = area * container.pixel_bytes

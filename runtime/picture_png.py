@@ -247,7 +247,7 @@ def _shown_by(keyword: bytes, text: bytes) -> tuple[str, ...]:
 class PlainPng:
     """What decoders need of a PNG file: no metadata, and the data stored, without compression.
 
-    missing: bytes of the data that are not there, or not to be inflated; zeros stand for them.
+    missing: bytes of the data that are missing, or not to be inflated; zeros stand for them.
     has_pixels: whether any of it is there.
     fits: whether what is there is what the writer wrote.
     row_bytes: of the data, 0 where its rows are not in the order of the picture.

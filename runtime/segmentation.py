@@ -1,7 +1,7 @@
 """What each pixel of a face is, and where its parts lie: the face parser and its reuse over time.
 
 The parser is the costliest stage by far. Its class map belongs to the face and not to the frame:
-it is made in the wide crop, moves with it, and is made anew only when it is old or the face has
+it is made in the wide crop, moves with it, and is recomputed only when it is old or the face has
 changed within the crop.
 """
 
@@ -24,7 +24,7 @@ from mien.runtime.topology import LEFT_BROW, LEFT_EYE, NOSE_BASE, OUTER_LIPS, RI
 from mien.runtime.wide_crop import WideFace
 
 WHOLE: Final = Box(0.5, 0.5, 1.0)
-OLD_S: Final = 0.25  # a class map of this age is made anew
+OLD_S: Final = 0.25  # a class map of this age is recomputed
 MOVED_S: Final = 0.1  # one of this age, where the face has moved
 MOVED: Final = 0.012  # mean shift of the landmarks in the wide crop that counts as moved
 # Classes that are no part of the face, where a parser knows them; all others are.

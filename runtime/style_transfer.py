@@ -267,7 +267,7 @@ def faithful(changes: np.ndarray) -> np.ndarray:
 def relit(edited: np.ndarray, squares: np.ndarray) -> np.ndarray:
     """`edited` in the light of `squares`, as it is along their borders: float32 (n, c, s, s).
 
-    A network without a label is free to light a picture anew, each part its own way.
+    A network without a label is free to light a picture differently, each part its own way.
     """
     lit = []
     for new, old in zip(edited, squares, strict=True):

@@ -91,7 +91,7 @@ class LandmarkFilter:
         self._unit_px = 0.0
 
     def reset(self) -> None:
-        """Nothing; the next landmarks start anew."""
+        """Forget the past; the next landmarks begin a new track."""
         self._place.reset()
         self._shape.reset()
         self._unit_px = 0.0

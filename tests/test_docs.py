@@ -37,7 +37,7 @@ WORDS = {
     r"\bstudents\b": "distilled",
     r"\banew\b": "again",
     r"\bwish(?:es)?\b": "target",
-    r"\b(?:is|are|be) not there\b": "missing",
+    r"\bnot there\b": "missing",
     r"look like teeth": "nothing, until they do",
 }
 

@@ -17,7 +17,7 @@ State = Literal["ok", "missing", "warn", "bad"]
 class Finding:
     """One thing that was looked at.
 
-    subject: what. state: `ok`; `missing`, it is not there and need not be; `warn`, it works with
+    subject: what. state: `ok`; `missing`, it is optional and not installed; `warn`, it works with
     less; `bad`, it does not work. text: what was found. fix: the line that fixes it, empty where
     nothing is to do. stops_edit: whether `mien edit` cannot run because of it.
     """

@@ -78,7 +78,7 @@ class PreviewOutput(ThreadedOutput):
         self._last_s = 0.0
         self._size_wh: tuple[int, int] | None = None
         self._listeners = 0
-        self._sent: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, delay in ms
+        self._sent: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, latency in ms
         self._encoded: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, time in ms
         self._made: deque[float] = deque(maxlen=_RECENT)
 
@@ -134,7 +134,7 @@ class PreviewOutput(ThreadedOutput):
             self._encoded.append((time.monotonic(), encode_ms))
 
     def facts(self) -> Preview:
-        """What browsers get now; the delay is that of pictures that have left, encoded."""
+        """What browsers get now; the latency is that of pictures that have left, encoded."""
         since_s = time.monotonic() - _RECENT_S
         with self._lock:
             delays_ms = [delay_ms for when_s, delay_ms in self._sent if when_s >= since_s]

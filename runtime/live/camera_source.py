@@ -70,7 +70,7 @@ class CameraSource:
         return self._slot.newest(after, timeout_s)
 
     def pause(self) -> None:
-        """Nothing; the camera is let go."""
+        """Release the camera."""
         with self._changed:
             self._is_paused = True
             self._pauses += 1
@@ -87,7 +87,7 @@ class CameraSource:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing; the camera is let go. One that hangs is left behind after two seconds."""
+        """Release the camera. One that hangs is left behind after two seconds."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()

@@ -119,7 +119,7 @@ def open_source(
     what: a camera's number (`0`) or path (`/dev/video2`), a video or picture to play in real time
         and in a loop, or `csi:0` for a camera on a Jetson's own connector.
     max_memory: bytes that reading a file may take by the sizes that it states.
-    Raises: DeviceError for a camera that is not there, busy or silent, VideoError for a file.
+    Raises: DeviceError for a camera that is missing, busy or silent, VideoError for a file.
     """
     # Here, for each of them uses what stands above.
     from mien.runtime.live.camera_source import CameraSource  # noqa: PLC0415

@@ -19,7 +19,7 @@ _UNKNOWN_RATE: Final = 60.0
 class DelayLine:
     """Hands each frame on `delay_ms` after it was captured, in the order they came.
 
-    It holds at most delay times rate plus two frames; the oldest is let go of beyond that.
+    It holds at most delay times rate plus two frames; the oldest is released beyond that.
     emit: called with each frame, in a thread of its own. Raises: UsageError.
     """
 
@@ -47,7 +47,7 @@ class DelayLine:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing; what is held is let go of."""
+        """Release what is held."""
         with self._changed:
             self._is_closing = True
             self._held.clear()

@@ -24,7 +24,7 @@ from mien.runtime.video.planes import display_orientation
 from mien.runtime.video.source import Picture, VideoSource, pixel_format
 
 PICTURE_RATE: Final = Fraction(30)  # how often a picture is given
-_LATE_S: Final = 0.25  # who is later than this is not hurried along, but paced anew
+_LATE_S: Final = 0.25  # who is later than this is not hurried along, but paced from now on
 _LOOK_AHEAD_S: Final = 1.0  # for sizes that change, before the first frame is given
 _SHORTEST_STEP_S: Final = 0.001
 _LONGEST_STEP_S: Final = 10.0  # a longer step between two frames is taken for a fault of the file

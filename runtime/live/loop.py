@@ -24,12 +24,12 @@ from mien.runtime.live.rate import RateLimit
 from mien.runtime.live.stats import Meter, faces_in
 from mien.runtime.live.values import Captured, LiveFrame, LiveStats
 
-IDLE_AFTER_S: Final = 3.0  # without anybody watching, the camera is let go
+IDLE_AFTER_S: Final = 3.0  # without anybody watching, the camera is released
 _LOOK_S: Final = 0.2  # how often is looked whether somebody watches, or the end has come
 
 
 class LiveLoop:
-    """Takes the newest frame, edits it, hands it to every output, and begins anew.
+    """Takes the newest frame, edits it, hands it to every output, and begins again.
 
     Nothing is queued: what comes while a frame is edited is replaced by what comes next, and
     counted as dropped. Frames leave in the order they were captured, each one once.
@@ -148,7 +148,7 @@ class LiveLoop:
 
     def use_source(self, source: Source) -> Source:
         """The source used until now, paused and not closed; frames come from `source` now."""
-        with self._lock:  # to the end, lest the loop takes the one that is let go again
+        with self._lock:  # to the end, so that the loop does not take the released one again
             before, self._source = self._source, source
             self._before = None
             before.pause()
@@ -264,7 +264,7 @@ class LiveLoop:
         self._process(captured, came)
 
     def _idle(self) -> None:
-        """Nobody watches: the camera is let go, and the processor rests until somebody does."""
+        """Nobody watches: the camera is released, and the processor rests until somebody does."""
         with self._lock:
             self._state = "idle"
             self._source.pause()

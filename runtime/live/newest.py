@@ -36,7 +36,7 @@ class NewestFrame:
         return self._captured is not None and self._captured.index > after
 
     def clear(self) -> None:
-        """Nothing; the frame is let go of, for it will be old when somebody asks again."""
+        """Release the frame, which will be old when somebody asks again."""
         with self._changed:
             self._captured = None
 

@@ -28,7 +28,7 @@ class OpenCvDevice:
         self._video = cv2.VideoCapture(number, _backend())
         if not self._video.isOpened():
             self._video.release()
-            raise DeviceError(f"the camera {number} is busy or not there; {_there_are()}")
+            raise DeviceError(f"the camera {number} is busy or missing; {_there_are()}")
         _ask(self._video, options)
         self.facts = _facts(self._video, f"camera {number}", options)
 

@@ -20,7 +20,7 @@ class Output(Protocol):
     """Takes the frames of a live loop.
 
     name: for people, unlike the others'. watched: whether anybody looks; when nobody does at any
-    output for a while, the camera is let go.
+    output for a while, the camera is released.
     """
 
     @property
@@ -119,7 +119,7 @@ class ThreadedOutput(ABC):
     def _show(self, frame: LiveFrame) -> None:
         """Nothing; puts the frame out, and may take its time. Opens what it needs when called."""
 
-    def _recover(self) -> None:  # noqa: B027 -- not every output has something to let go of
+    def _recover(self) -> None:  # noqa: B027 -- not every output has something to release
         """Nothing; called after `_show` has raised: lets go of what is broken."""
 
     def _finish(self) -> None:  # noqa: B027 -- as `_recover`

@@ -127,7 +127,7 @@ def converted(
     target = format_layout(name)
     is_yuv = target is not None and target.kind == "yuv"
     wanted = ColorRange.JPEG if full_range or not is_yuv else ColorRange.MPEG
-    # A reformatter of its own: the one inside a picture is made anew for each frame as well.
+    # A reformatter of its own: the one inside a picture is made again for each frame as well.
     options: dict[str, Any] = {"interpolation": Interpolation.BILINEAR, "threads": 1}
     shown: av.VideoFrame = VideoReformatter().reformat(
         picture,

@@ -76,7 +76,7 @@ class Node:
 
 def system_ioctl(handle: int, request: int, data: bytes) -> bytes:
     """What the kernel writes over `data`. Raises: OSError."""
-    import fcntl  # noqa: PLC0415 -- not there on Windows
+    import fcntl  # noqa: PLC0415 -- missing on Windows
 
     answer: bytes = fcntl.ioctl(handle, request, data)
     return answer

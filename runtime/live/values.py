@@ -115,7 +115,7 @@ class LiveFace:
 class LiveStats:
     """How a live loop is doing, as of one moment.
 
-    state: `starting`, `running`, `idle` (nobody watches, the camera is let go) or `stopped`.
+    state: `starting`, `running`, `idle` (nobody watches, the camera is released) or `stopped`.
     capture_fps, output_fps: over the last ten seconds.
     captured, shown, dropped: frames since the start, without those that a rate leaves out; a
         dropped one was replaced by a newer one before the filter got to it.

@@ -39,7 +39,7 @@ class _Track:
     delay: int = 0  # from a packet's decoding to its display
 
     def follow(self, packet: Packet[Any]) -> None:
-        """Take down a packet's time, and mend the one of its display.
+        """Take down a packet's time, and correct the one of its display.
 
         FFmpeg takes it from the next packet where it is not written down: beyond a jump.
         """

@@ -122,7 +122,7 @@ def family_of(codec: str) -> str:
 
 
 def encoder_formats(name: str) -> list[str] | None:
-    """Pixel formats the encoder accepts, empty where it takes any, None where it is not there."""
+    """Pixel formats the encoder accepts, empty where it takes any, None where it is missing."""
     try:
         codec = av.codec.Codec(name, "w")
     except UnknownCodecError:

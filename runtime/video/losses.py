@@ -176,7 +176,7 @@ class Losses:
         for pts in list(self._pending)[:count]:
             key_pts = self._pending.pop(pts)
             # What is shown before the key picture that the decoder began at, and comes after it,
-            # needs one that is not there: it is not meant to be shown.
+            # needs one that is missing: it is not meant to be shown.
             is_leading = key_pts is not None and key_pts == self._first_pts and pts < key_pts
             self._given_up += not is_leading
 

@@ -38,7 +38,7 @@ _NAMES: Final = {
     "3D Reference Displays Information": "the reference displays (stereo 3D)",
     "HEVC alpha": "the layer of transparency",
 }
-# What is made anew with the packets, or is handed over in another way.
+# What is made again with the packets, or is handed over in another way.
 _OTHERWISE: Final = ("CPB properties", "cpb", "Display Matrix", "displaymatrix")
 _DESCRIBED: Final = (
     "width",
@@ -123,7 +123,7 @@ def add_stream_like(
     """A stream of `output` with what its source's container says of it, for an encoder's packets.
 
     The source has to be of the encoder's codec. PyAV lets nothing of this be set, but it hands it
-    on where a stream is copied; so the stream is one that is copied, and then described anew.
+    on where a stream is copied; so the stream is one that is copied, and then described again.
     Called once the encoder is open.
     """
     stream = output.add_stream_from_template(source, opaque=True)

@@ -147,7 +147,7 @@ def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
     """The decoder that sees the transparency of VP8 and VP9, None where the stream says of none.
 
     It lies beside the pictures, as a video of its own; FFmpeg's own decoders pass over it.
-    Raises: VideoError where the decoder that is needed is not there.
+    Raises: VideoError where the decoder that is needed is missing.
     """
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     codec = stream.codec_context.name

@@ -59,7 +59,7 @@ export class Choices {
   }
 }
 
-// Radio buttons side by side; built anew only where they are others, so that the focus stays.
+// Radio buttons side by side; built again only where they are others, so that the focus stays.
 function segments(name, choices, chosen, choose) {
   const group = byId(`${name}-choice`);
   const made = choices.map(([value]) => String(value)).join();

@@ -28,7 +28,7 @@ export class Notices {
   }
 
   // The lines of one sender that hold now; those it gave before and not now are gone. A line of
-  // which only the numbers change is read out once, and written anew now and then.
+  // which only the numbers change is read out once, and written again now and then.
   hold(sender, texts, kind = "warning") {
     const before = this.#standing.get(sender) ?? new Map();
     const now = new Map();

@@ -44,7 +44,7 @@ export class Picture {
     setInterval(() => this.#check(), 500);
   }
 
-  // Shows the picture anew, as after the server came back.
+  // Shows the picture again, as after the server came back.
   async start() {
     this.stop();
     this.#lastFrame = performance.now();

@@ -11,7 +11,7 @@ export function address(path, parameters = {}) {
   return url.href;
 }
 
-// Why the server does not let this page in; null where it does, or is not there at all.
+// Why the server does not let this page in; null where it does, or is missing altogether.
 export async function refusal() {
   try {
     const answer = await fetch(address("/health"));
