@@ -72,15 +72,19 @@ def test_tensorrt_without_its_packages_says_what_is_missing(
             Provider.CUDA,
             "linux",
             "x86_64",
-            "pip uninstall -y onnxruntime onnxruntime-gpu && "
-            "pip install 'onnxruntime-gpu>=1.20,<1.33'",
+            (
+                "pip uninstall -y onnxruntime onnxruntime-gpu && "
+                "pip install 'onnxruntime-gpu>=1.20,<1.33'"
+            ),
         ),
         (
             Provider.DIRECTML,
             "win32",
             "ARM64",
-            "pip uninstall -y onnxruntime onnxruntime-directml && "
-            "pip install 'onnxruntime-directml>=1.18,<1.33'",
+            (
+                "pip uninstall -y onnxruntime onnxruntime-directml && "
+                "pip install 'onnxruntime-directml>=1.18,<1.33'"
+            ),
         ),
         (
             Provider.CPU,
