@@ -12,15 +12,15 @@ from mien.engines.errors import (
 )
 from mien.engines.fake import FakeEngine
 from mien.engines.network import Network, TensorSpec
-from mien.engines.networks import DETECTOR, LANDMARKS, MOUTH, NETWORKS, WARP
+from mien.engines.networks import DETECTOR, LANDMARKS, NETWORKS, OCCLUSION, WARP
 from mien.engines.onnx_runtime import OnnxRuntimeEngine
 from mien.engines.providers import Provider
 
 __all__ = [
     "DETECTOR",
     "LANDMARKS",
-    "MOUTH",
     "NETWORKS",
+    "OCCLUSION",
     "WARP",
     "Catalog",
     "DeviceError",

@@ -36,7 +36,7 @@ LANDMARKS = Network(
     ),
 )
 
-# An aligned face to the way its landmarks move, in crop units, and its relative change of light.
+# An aligned face to the way its landmarks move, in crop units.
 WARP = Network(
     "warp",
     inputs=(
@@ -44,21 +44,14 @@ WARP = Network(
         TensorSpec("landmarks", (1, 106, 2)),
         TARGET,
     ),
-    outputs=(
-        TensorSpec("displacement", (1, 106, 2), most=4.0),
-        TensorSpec("gain", (1, 1, 16, 16)),
-    ),
+    outputs=(TensorSpec("displacement", (1, 106, 2), most=4.0),),
 )
 
-# A mouth with the part to fill (`hole`, 1 inside) to what the lips uncover.
-MOUTH = Network(
-    "mouth",
-    inputs=(
-        TensorSpec("mouth", (1, 1, 48, 96), range=UNIT, colour="luma"),
-        TensorSpec("hole", (1, 1, 48, 96), range=UNIT),
-        TARGET,
-    ),
-    outputs=(TensorSpec("content", (1, 1, 48, 96), range=UNIT, colour="luma"),),
+# An aligned face to what lies in front of its skin: glasses (rims and reflections), other covers.
+OCCLUSION = Network(
+    "occlusion",
+    inputs=(TensorSpec("face", (1, 1, 128, 128), range=UNIT, colour="luma"),),
+    outputs=(TensorSpec("covered", (1, 2, 128, 128), range=UNIT),),
 )
 
-NETWORKS = (DETECTOR, LANDMARKS, WARP, MOUTH)
+NETWORKS = (DETECTOR, LANDMARKS, WARP, OCCLUSION)

@@ -18,7 +18,7 @@ from torch import nn
 
 from mien.engines.errors import ModelError
 from mien.engines.model_file import read_model
-from mien.engines.networks import DETECTOR, LANDMARKS, MOUTH, WARP
+from mien.engines.networks import DETECTOR, LANDMARKS, OCCLUSION, WARP
 from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.cyclegan import CycleGanGenerator
 from mien.export.deeplab import DeepLab, DeepLabSpec
@@ -26,10 +26,10 @@ from mien.export.detector import DetectorNetwork
 from mien.export.generator_formats import cyclegan_spec, is_cyclegan, is_stargan, stargan_spec
 from mien.export.landmarks import LandmarkNetwork
 from mien.export.mobilenet import MobileNetSpec
-from mien.export.mouth import MouthNetwork
+from mien.export.occlusion import OcclusionNetwork
 from mien.export.parser_formats import is_bisenet, is_deeplab
 from mien.export.stargan import Activation, StarGanGenerator
-from mien.export.warp import POINTS, WarpNetwork
+from mien.export.warp import WarpNetwork
 
 MERGED = "_bias"  # the exporter's name for the bias of a merged normalisation: weight + this
 Weights = Mapping[str, torch.Tensor]
@@ -75,16 +75,17 @@ def _module(graph: onnx.GraphProto, weights: Weights, name: str) -> nn.Module:
 
 
 def _warp(weights: Weights) -> nn.Module:
-    basis = weights["basis"]
+    units, most = weights["units"], weights["most"]
     width = weights["down.0.reduce.weight"].shape[0]
-    return WarpNetwork(torch.zeros_like(basis), torch.zeros(POINTS, 2), width)
+    # The widths of a face's halves follow from its mean; the exporter has folded them.
+    return WarpNetwork(torch.zeros_like(units), torch.zeros_like(most), weights["mean"], width)
 
 
 MAKERS: dict[str, Callable[[Weights], nn.Module]] = {
     DETECTOR.name: lambda _: DetectorNetwork(),
     LANDMARKS.name: lambda _: LandmarkNetwork(),
     WARP.name: _warp,
-    MOUTH.name: lambda weights: MouthNetwork(weights["first.conv.weight"].shape[0]),
+    OCCLUSION.name: lambda _: OcclusionNetwork(),
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import cv2
 import numpy as np
@@ -30,6 +31,9 @@ from mien.runtime.painting import (
     recoloured,
     tinted,
 )
+
+LEAST_COVER, WHOLE_COVER = 0.02, 0.995  # shares that count as nothing and as all
+FILL_REACH: Final = 0.04  # of the region's longer side: how far a fill looks for what to be like
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +142,25 @@ class _Canvas:
         whole = self._region(component.indices[0], field, active)
         if whole is None:
             return
+        height, width = self._frame.planes[component.indices[0]].samples.shape[:2]
+        plane_wh = (width, height)
         steps = self._frame.planes[component.indices[0]].subsampling_xy
         strips = whole.strips()
         below = {index: self._before(index) for index in component.indices}
         for region in strips:
             lens = _Lens.of(field, region, steps)
             gain = None if field.gain is None else region.show(field.gain) + np.float32(1)
+            cover = _Cover.of(field.covered, region, lens, plane_wh)
             for index in component.indices:
                 shown = self._values(below[index].of(region, lens.margin if lens else 0))
+                if cover is not None:
+                    shown, front = cover.lifted(shown), cover.part(shown)
                 if lens is not None:
                     shown = lens.remap(shown, sharp=component.white is not None)
                 if gain is not None:
                     shown = _scaled(shown, gain, component.zero)
+                if cover is not None:
+                    shown = cover.laid_back(shown, front)
                 self._write(index, region, shown)
 
     def _before(self, index: int) -> _Before:
@@ -341,6 +352,97 @@ class _Lens:
         """Luma is moved with a cubic kernel, for a linear one takes its fine detail."""
         method = cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR
         return cv2.remap(values, self.map_x, self.map_y, method, borderMode=cv2.BORDER_REPLICATE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cover:
+    """What lies in front of the skin of a region: it is lifted off, and laid back where it was.
+
+    alpha: float32 of the region. wide: the same, of the region with the margin of its lens. inner:
+    where in that the region lies.
+    """
+
+    alpha: np.ndarray
+    wide: np.ndarray
+    inner: tuple[slice, slice]
+
+    @classmethod
+    def of(
+        cls,
+        covered: np.ndarray | None,
+        region: Region,
+        lens: _Lens | None,
+        plane_wh: tuple[int, int],
+    ) -> _Cover | None:
+        if covered is None:
+            return None
+        wider = region if lens is None else region.wider(lens.margin, plane_wh)
+        wide = wider.show(covered)
+        if not (wide > LEAST_COVER).any():
+            return None
+        left, top = region.x0 - wider.x0, region.y0 - wider.y0
+        width, height = region.size_wh
+        inner = (slice(top, top + height), slice(left, left + width))
+        return cls(wide[inner], wide, inner)
+
+    def part(self, samples: np.ndarray) -> np.ndarray:
+        """The region's own samples of those of the wider one; a copy, for they are painted on."""
+        own: np.ndarray = samples[self.inner].copy()
+        return own
+
+    def lifted(self, samples: np.ndarray) -> np.ndarray:
+        """`samples` of the wider region with what was covered filled from around."""
+        height, width = samples.shape[:2]
+        rows, columns = np.flatnonzero(self.wide.any(1)), np.flatnonzero(self.wide.any(0))
+        reach = max(8, round(FILL_REACH * max(height, width)))
+        y0, y1 = max(0, rows[0] - reach), min(height, rows[-1] + 1 + reach)
+        x0, x1 = max(0, columns[0] - reach), min(width, columns[-1] + 1 + reach)
+        part = np.ascontiguousarray(samples[y0:y1, x0:x1])
+        alpha = self.wide[y0:y1, x0:x1]
+        filled: np.ndarray = samples.copy()
+        filled[y0:y1, x0:x1] = _filled(part, alpha, reach)
+        return filled
+
+    def laid_back(self, shown: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """`shown` of the region with the cover over it: float32, its own samples exactly."""
+        alpha = self.alpha if shown.ndim == 2 else self.alpha[..., None]
+        below = shown.astype(np.float32)
+        over = before.astype(np.float32)
+        mixed: np.ndarray = np.where(alpha > WHOLE_COVER, over, below + (over - below) * alpha)
+        return mixed
+
+
+def _filled(samples: np.ndarray, alpha: np.ndarray, reach: int) -> np.ndarray:
+    """`samples` where alpha is 0, and what lies around where it is 1: dtype kept.
+
+    A mean of the uncovered samples about as far as `reach`, finer where they are near: what shows
+    of it is a seam a few samples wide.
+    """
+    height, width = samples.shape[:2]
+    step = max(1, reach // 8)
+    few_wh = (max(1, width // step), max(1, height // step))
+    known = (1 - alpha).astype(np.float32)
+    weighted = samples.astype(np.float32)
+    weighted *= known if samples.ndim == 2 else known[..., None]
+    sums = cv2.resize(weighted, few_wh, interpolation=cv2.INTER_AREA)
+    shares = cv2.resize(known, few_wh, interpolation=cv2.INTER_AREA)
+    fill, trust = None, None
+    for sigma in (1.0, 3.0, 9.0):
+        total = cv2.GaussianBlur(sums, (0, 0), sigma)
+        share = cv2.GaussianBlur(shares, (0, 0), sigma)
+        safe = np.maximum(share, 1e-4)
+        mean = total / (safe if total.ndim == 2 else safe[..., None])
+        if fill is None or trust is None:
+            fill, trust = mean, np.clip((share - 0.1) * 4, 0, 1)
+            continue
+        keep = trust if mean.ndim == 2 else trust[..., None]
+        fill = fill * keep + mean * (1 - keep)
+        trust = np.maximum(trust, np.clip((share - 0.1) * 4, 0, 1))
+    assert fill is not None
+    full = cv2.resize(fill, (width, height), interpolation=cv2.INTER_LINEAR)
+    amount = alpha if samples.ndim == 2 else alpha[..., None]
+    mixed = samples + (full.reshape(samples.shape) - samples) * amount
+    return _rounded(mixed, samples.dtype)
 
 
 def _scaled(values: np.ndarray, factor: np.ndarray, zero: float) -> np.ndarray:

@@ -69,12 +69,16 @@ class Edit:
     patch: new content put on top at last, or None.
     mask: float32 (h, w) in [0, 1]: how much of flow and gain to apply; None is 1 everywhere. Of the
         size of the flow, where there is one.
+    covered: float32 (h, w) in [0, 1]: what lies in front of the skin and neither moves nor changes
+        (glasses, a hand). The skin moves behind it, and what it covered of what comes into sight
+        beside it is filled from around. None where nothing does.
     """
 
     flow: np.ndarray | None = None
     gain: np.ndarray | None = None
     patch: Patch | None = None
     mask: np.ndarray | None = None
+    covered: np.ndarray | None = None
     delta: Delta | None = None
     paste: Paste | None = None
 

@@ -47,6 +47,7 @@ class Field:
     active: the part of the crop where flow or gain do something, None where there is none.
     opacity: of the patch, 0..1.
     overlays: in the order in which they are put on, after flow and gain and before the patch.
+    covered: float32 (h, w) over the whole crop, what lies in front of the skin, or None.
     """
 
     crop_from_frame: np.ndarray
@@ -57,6 +58,7 @@ class Field:
     patch: Patch | None
     opacity: float
     overlays: tuple[Overlay, ...] = ()
+    covered: np.ndarray | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -84,7 +86,15 @@ def make_field(edit: Edit, crop_from_frame: np.ndarray, strength: float) -> Fiel
     active = _union([box for box in boxes if box is not None])
     opacity = min(1.0, strength)
     return Field(
-        matrix, flow_x, flow_y, gain, active, edit.patch, opacity, _overlays(edit, strength)
+        matrix,
+        flow_x,
+        flow_y,
+        gain,
+        active,
+        edit.patch,
+        opacity,
+        _overlays(edit, strength),
+        edit.covered,
     )
 
 
@@ -191,6 +201,17 @@ class Region:
         """A view of the region, `margin` samples wider where the plane goes on."""
         rows = slice(max(0, self.y0 - margin), self.y1 + margin)
         return samples[rows, max(0, self.x0 - margin) : self.x1 + margin]
+
+    def wider(self, margin: int, plane_wh: tuple[int, int]) -> Region:
+        """The region with `margin` samples around it, where the plane goes on."""
+        return replace(
+            self,
+            x0=max(0, self.x0 - margin),
+            y0=max(0, self.y0 - margin),
+            x1=min(plane_wh[0], self.x1 + margin),
+            y1=min(plane_wh[1], self.y1 + margin),
+            overlap=0,
+        )
 
     def show(self, grid: np.ndarray, box: Box = WHOLE_CROP) -> np.ndarray:
         """A grid that covers `box` of the crop, sampled in the region; zero beyond it: (h, w).

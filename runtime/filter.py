@@ -33,7 +33,9 @@ from mien.runtime.frame import MAX_SIDE_PX, Frame, PixelLayout, Plane, check_fra
 from mien.runtime.landmarks import LandmarkDetector
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods import FaceEditor, Method, MethodOptions, open_method
-from mien.runtime.target import Target, finite_number, parse_goal, shortened
+from mien.runtime.own_expression import LEAST as LEAST_OWN
+from mien.runtime.own_expression import MOST as MOST_OWN
+from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 from mien.runtime.tracking import Face, SearchEffort, Tracker
 
 STAGES = ("track", "align", "edit", "blend")
@@ -125,6 +127,7 @@ class _Subject:
     def __init__(self, editor: FaceEditor) -> None:
         self.editor = editor
         self.strength = Easing(SETTLE_S)
+        self.own = Easing(SETTLE_S)
         self._weights = Easing(SETTLE_S)
         self._wanted: np.ndarray | None = None
 
@@ -143,6 +146,8 @@ class Filter:
     target: an emotion, a mix such as `happy:0.7+surprised:0.3`, a Target, or None for none yet.
         It may be changed at any time through the attribute; faces ease into it.
     intensity: 0..1.5, of a target that is a text.
+    own: how much of the person's own expression is shown, 0.25 (soft) to 1.5 (amplified), under a
+        target or without one; 1 leaves it.
     order: of the colours of pictures given to a call, `rgb` or, as OpenCV has them, `bgr`.
     method: of `mien.runtime.methods`. gan, blend: what that method is told (`MethodOptions`), None
         for its own choice. face: `all`, `largest`, or a number from the left as faces
@@ -154,8 +159,8 @@ class Filter:
     (`Face.parts`) and what they do (`Face.measures`); `edited` the track ids changed in it, and
     `left_alone` the parts of them that could not be seen and are as they were.
 
-    Threads: frames go in from one thread at a time; `target`, `face`, `effort` and
-    `detection_spacing` may be set from any other meanwhile, and hold from the next frame on.
+    Threads: frames go in from one thread at a time; `target`, `own`, `face`, `effort`
+    and `detection_spacing` may be set from any other meanwhile, and hold from the next frame on.
     Several filters may run side by side, a thread each.
     Raises UsageError, ModelError, DeviceError.
     """
@@ -165,6 +170,7 @@ class Filter:
         target: str | Target | None = "happy",
         *,
         intensity: float = 1.0,
+        own: float = 1.0,
         order: Literal["rgb", "bgr"] = "rgb",
         method: str = "warp",
         gan: str | None = None,
@@ -191,6 +197,7 @@ class Filter:
             options = MethodOptions(gan, blend)
             self._method: Method = open_method(method, catalog, provider=provider, options=options)
             opening.callback(self._method.close)
+            self.own = own
             self.target = target
             self._opened = opening.pop_all()
         detector, landmarks = self._engines
@@ -272,6 +279,26 @@ class Filter:
         if given is not None:
             self._method.check_target(given)
         self._target = given
+
+    @property
+    def own(self) -> float:
+        """How much of the person's own expression is shown; setting it eases over.
+
+        Raises UsageError for a number outside 0.25..1.5, or a method that cannot do it.
+        """
+        return self._own
+
+    @own.setter
+    def own(self, own: float) -> None:
+        scale = finite_number(own)
+        if scale is None or not LEAST_OWN <= scale <= MOST_OWN:
+            raise UsageError(
+                f"a person's own expression is scaled by {LEAST_OWN:g} to {MOST_OWN:g}, not "
+                f"{shortened(own)}"
+            )
+        if scale != 1 and not self._method.scales_own:
+            raise UsageError("this method cannot scale a person's own expression; warp can")
+        self._own = scale
 
     @property
     def providers(self) -> dict[str, str]:
@@ -373,8 +400,13 @@ class Filter:
         wanted = target.strength if is_chosen and target is not None else 0.0
         strength = float(subject.strength(wanted, self._time_s)) * face.presence
         weights = subject.eased_weights(target, self._time_s)
-        if strength < LEAST_STRENGTH or weights is None:
+        own_wanted = self.own if is_chosen else 1.0
+        own = 1 + (float(subject.own(own_wanted, self._time_s)) - 1) * face.presence
+        is_asked = strength >= LEAST_STRENGTH and weights is not None
+        if not is_asked and abs(own - 1) < LEAST_STRENGTH:
             return None
+        if not is_asked or weights is None:
+            strength, weights = 0.0, np.zeros(len(EMOTIONS), np.float32)
         size = self._method.crop_size
         with self.timings.stage("align"):
             matrix = crop_matrix(face.landmarks, size)
@@ -382,6 +414,7 @@ class Filter:
             landmarks = (transform_points(matrix, face.landmarks) + 0.5) / size
             aligned = AlignedFace(pixels, matrix, landmarks.astype(np.float32))
         with self.timings.stage("edit"):
+            subject.editor.own = own
             edit = subject.editor(frame, aligned, weights, strength, self._time_s)
         self.left_alone += subject.editor.left_alone
         if edit.is_empty:

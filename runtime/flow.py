@@ -30,6 +30,30 @@ BORDER: Final = np.array(
 )
 
 
+# Points of the brows' lower edges, the lids or corners of the eyes below them, and the upper edges
+# above, of both sides: what lies between is skin that a frown pushes together.
+BROW_COLUMNS: Final = (
+    (64, 53, 34), (65, 72, 35), (66, 54, 36), (67, 55, 37),
+    (71, 60, 41), (70, 75, 40), (69, 59, 39), (68, 58, 38),
+)  # fmt: skip
+BROW_ROOM: Final = 0.36  # of the skin between a brow and its eye that is left; less folds the flow
+
+
+def hold_brows(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+    """The displacement under which brows keep off the eyes: float32 (106, 2).
+
+    landmarks, displacement: (106, 2), crop units. Only brow points are held back.
+    """
+    held: np.ndarray = displacement.astype(np.float32).copy()
+    lower, eye, upper = (list(points) for points in zip(*BROW_COLUMNS, strict=True))
+    before = np.maximum(0, landmarks[eye, 1] - landmarks[lower, 1])
+    after = landmarks[eye, 1] + displacement[eye, 1] - landmarks[lower, 1] - displacement[lower, 1]
+    missing = np.maximum(0, BROW_ROOM * before - after)
+    held[lower, 1] -= missing
+    held[upper, 1] -= missing
+    return held
+
+
 def still_points(landmarks: np.ndarray) -> np.ndarray:
     """Points that an edit must not move: (n, 2) in crop units, around the face and on the border.
 

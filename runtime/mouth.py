@@ -1,7 +1,4 @@
-"""The mouth at its own scale: where its box lies and what the lips of an edit uncover.
-
-Training and runtime see the mouth through the same box.
-"""
+"""The mouth: where its box lies, how far its lips are open, and how thin they may get."""
 
 from __future__ import annotations
 
@@ -17,13 +14,14 @@ from mien.runtime.topology import (
     OUTER_LIPS,
 )
 
-SIZE_HW = (48, 96)
 # Points of the outer lip and the inner ones behind them, upper lip, then lower.
 UPPER_LIP = ((86, 97), (87, 98), (88, 99))
 LOWER_LIP = ((94, 103), (93, 102), (92, 101))
 LEAST_THICKNESS = 0.6  # of what a lip had: it may be drawn thin, and never opens through itself
 BOX_WIDTH = 1.7  # of the distance between the mouth's corners
 MIN_WIDTH = 0.22  # crop units: a puckered or turned mouth still gets its surroundings
+
+LEAST_OPENING = 0.012  # crop units between the lips; below, no teeth are seen
 
 Box = tuple[float, float, float, float]
 
@@ -44,22 +42,39 @@ def mouth_box(landmarks: np.ndarray) -> Box:
     )
 
 
-def lips_hole(landmarks: np.ndarray, box: Box) -> np.ndarray:
-    """The area between the inner lips, drawn in the mouth's box: float32 (48, 96) in [0, 1]."""
-    height, width = SIZE_HW
-    scale = np.array([width / (box[2] - box[0]), height / (box[3] - box[1])])
-    points = (landmarks[list(INNER_LIPS)] - [box[0], box[1]]) * scale - 0.5
-    hole = np.zeros(SIZE_HW, np.uint8)
-    fixed = np.round(points * 16).astype(np.int32)
-    cv2.fillPoly(hole, [fixed], 255, cv2.LINE_AA, 4)
-    return hole.astype(np.float32) / 255
-
-
 def lips_gap(landmarks: np.ndarray) -> float:
     """The mean height between the inner lips, at least 0, in the units of `landmarks` (106, 2)."""
     upper = landmarks[list(INNER_LIPS_UPPER[1:-1]), 1]
     lower = landmarks[list(INNER_LIPS_LOWER[1:-1]), 1]
     return max(0.0, float((lower - upper).mean()))
+
+
+def lips_opening(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """The area between the inner lips on the crop: float32 (size, size), antialiased.
+
+    landmarks: (106, 2), crop units.
+    """
+    hole = np.zeros((size, size), np.uint8)
+    points = np.round((landmarks[list(INNER_LIPS)] * size - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(hole, [points], 255, cv2.LINE_AA, 4)
+    return hole.astype(np.float32) / 255
+
+
+def with_rigid_teeth(flow: np.ndarray, landmarks: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """A flow under which the inside of an open mouth moves as one body: float32 (2, size, size).
+
+    flow: (2, size, size), crop units. landmarks: (106, 2), crop units. moved: the displacement to
+    show. Lips bend and stretch; the teeth between them only go along with the lips as a whole.
+    """
+    if lips_gap(landmarks) < LEAST_OPENING:
+        return flow
+    inner = list(INNER_LIPS)
+    shift = moved[inner].mean(0)
+    size = flow.shape[-1]
+    both = np.minimum(lips_opening(landmarks + shift, size), lips_opening(landmarks + moved, size))
+    share = cv2.GaussianBlur(both, (0, 0), 0.6)
+    rigid: np.ndarray = flow + share * (-shift.astype(np.float32)[:, None, None] - flow)
+    return rigid
 
 
 def hold_lips(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:

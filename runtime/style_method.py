@@ -54,6 +54,11 @@ class StyleMethod(Method):
         own = {engine.network.name: engine.provider for engine in self._engines}
         return {self._restyler.name: self._restyler.provider} | own
 
+    @property
+    def scales_own(self) -> bool:
+        """It cannot."""
+        return False
+
     def check_target(self, target: Target) -> None:
         """Nothing, where the generator can give it. Raises UsageError."""
         self._restyler.labels.check(target)

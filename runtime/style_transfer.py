@@ -82,6 +82,7 @@ class StyleEditor(FaceEditor):
 
     def __init__(self, restyler: Restyler, look: Look, *, pastes: bool) -> None:
         self.left_alone: tuple[str, ...] = ()
+        self.own = 1.0  # not scaled by this method
         self._restyler = restyler
         self._look = look
         self._pastes = pastes

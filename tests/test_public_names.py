@@ -19,8 +19,8 @@ PUBLIC = {
     "mien.engines": {
         "DETECTOR",
         "LANDMARKS",
-        "MOUTH",
         "NETWORKS",
+        "OCCLUSION",
         "WARP",
         "Catalog",
         "DeviceError",

@@ -10,7 +10,7 @@ RECIPES = (
     "detector",
     "guide",
     "warp",
-    "mouth",
+    "occlusion",
     "emotions",
     "stargan",
     "cyclegan",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mien.runtime.alignment import align_face
-from mien.training.faces import Faces, load_faces160, load_fer2013
+from mien.runtime.target import EMOTIONS
+from mien.training.faces import Faces, load_faces160, load_fer2013, load_votes, vote_shares
 
 FACES160, FER2013 = 0, 1
+CLEAR_SHARE = 0.5  # of the votes of FER+, for a label that can be relied on
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,20 @@ def load_crops(data: Path, size: int, cache: Path) -> Crops:
         )
     with np.load(file) as stored:
         return Crops(**{name: stored[name] for name in Crops.__dataclass_fields__})
+
+
+def clear_crops(crops: Crops, data: Path) -> Crops:
+    """The crops whose label can be relied on, those of FER-2013 labelled by the votes of FER+.
+
+    crops: all of `load_crops`. data: the folder of `ferplus.csv`. At least half of the annotators
+    must have seen the same emotion.
+    """
+    shares = np.zeros((len(crops.source), len(EMOTIONS)), np.float32)
+    shares[crops.source == FER2013] = vote_shares(load_votes(data))
+    is_press = crops.source == FACES160
+    emotions = np.where(is_press, crops.emotions, shares.argmax(1))
+    kept = is_press | (shares.max(1) >= CLEAR_SHARE)
+    return dataclasses.replace(crops, emotions=emotions).select(kept)
 
 
 def _align_all(faces: Faces, size: int) -> tuple[np.ndarray, ...]:

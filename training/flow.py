@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from mien.runtime import flow as runtime_flow
+from mien.runtime import speech
 from mien.runtime.topology import CONTOUR
 
 
@@ -48,6 +49,37 @@ def dense_flow(landmarks: torch.Tensor, displacement: torch.Tensor, size: int = 
     flow = weights[:, m:] - kernel @ weights[:, :m]
     taper = (torch.minimum(axis, 1 - axis) / 0.06 - 0.15).clamp(0, 1)
     return flow.transpose(1, 2).reshape(n, 2, size, size) * (taper[:, None] * taper)
+
+
+def hold_brows(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+    """As `runtime.flow.hold_brows`, batched: (n, 106, 2)."""
+    lower, eye, upper = (list(p) for p in zip(*runtime_flow.BROW_COLUMNS, strict=True))
+    y, dy = landmarks[..., 1], displacement[..., 1]
+    before = (y[:, eye] - y[:, lower]).clamp(min=0)
+    after = y[:, eye] + dy[:, eye] - y[:, lower] - dy[:, lower]
+    missing = (runtime_flow.BROW_ROOM * before - after).clamp(min=0)
+    shift = torch.zeros_like(dy)
+    shift[:, lower] = shift[:, upper] = -missing
+    return torch.stack([displacement[..., 0], dy + shift], 2)
+
+
+def keep_lips(displacement: torch.Tensor, opening: torch.Tensor) -> torch.Tensor:
+    """As `runtime.speech.keep_lips`, batched: (n, 106, 2), of openings (n,)."""
+    moves = displacement[..., 1]
+    upper, lower = ([column[i] for column in speech.LIP_COLUMNS] for i in (1, 2))
+    outer_up, outer_low = ([column[i] for column in speech.LIP_COLUMNS] for i in (0, 3))
+    shown = (moves[:, lower] - moves[:, upper]).clamp(min=0) * opening[:, None]
+    middle = (moves[:, lower] + moves[:, upper]) / 2
+    above, below = middle - shown / 2 - moves[:, upper], middle + shown / 2 - moves[:, lower]
+    shift = torch.zeros_like(moves)
+    shift[:, upper] = shift[:, outer_up] = above
+    shift[:, lower] = shift[:, outer_low] = below
+    for up, low, column in speech.LIP_SIDES:
+        shift[:, up] = speech.BESIDE * above[:, column]
+        shift[:, low] = speech.BESIDE * below[:, column]
+    jaw = list(speech.JAW)
+    shift[:, jaw] = -moves[:, jaw].clamp(min=0) * (1 - opening.clamp(max=1))[:, None]
+    return torch.stack([displacement[..., 0], moves + shift], 2)
 
 
 def warp(pictures: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The classifiers that guide the warp editor: two small ResNets on aligned crops.
+"""The classifiers that guide the warp editor: two small ResNets on aligned crops, and one of FER+.
 
 They exist for training alone and are never shipped; the edits are judged by another classifier
 (`training.emotions`), with another architecture, crop and seed.
@@ -16,7 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mien.training.crops import balanced_weights, load_crops
+from mien.engines.judge import FER_CLASSES, FER_SIZE
+from mien.export.emotions import EmotionClassifier
+from mien.runtime.alignment import FER_TEMPLATE, RIGID_TEMPLATE, fit_similarity
+from mien.runtime.target import EMOTIONS
+from mien.training.crops import balanced_weights, clear_crops, load_crops
 
 CLASSES = 7  # FER-2013 has no contempt
 
@@ -65,10 +69,41 @@ def make_guides() -> nn.ModuleList:
     return nn.ModuleList([Guide(40, 2), Guide(56, 1)])
 
 
+class FerGuide(nn.Module):
+    """A classifier of `training.emotions`, of another seed than the judge, on the same crops.
+
+    Logits (n, 7) in the order of EMOTIONS of luma crops (n, 1, 64, 64) in [0, 1].
+    """
+
+    place: torch.Tensor
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.network = EmotionClassifier()
+        self.network.load_state_dict(torch.load(path, weights_only=True)["averaged"])
+        self.order = [FER_CLASSES.index(name) for name in EMOTIONS[:CLASSES]]
+        matrix = torch.from_numpy(fit_similarity(FER_TEMPLATE, RIGID_TEMPLATE))
+        axis = (torch.arange(FER_SIZE) + 0.5) / FER_SIZE
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), 2)
+        self.register_buffer("place", (grid @ matrix[:, :2].T + matrix[:, 2]) * 2 - 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        grid = self.place[None].expand(len(x), -1, -1, -1).to(x.dtype)
+        seen = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+        return self.network(seen)[:, self.order]
+
+
 def load_guides(path: Path) -> nn.ModuleList:
-    """Trained guides, frozen, in evaluation mode."""
+    """Trained guides, frozen, in evaluation mode.
+
+    path: of `guides.pt`. A checkpoint of `training.emotions` beside it, `fer_guide.pt`, is one
+    more guide.
+    """
     guides = make_guides()
     guides.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["guides"])
+    further = path.with_name("fer_guide.pt")
+    if further.exists():
+        guides.append(FerGuide(further))
     return guides.eval().requires_grad_(False)
 
 
@@ -113,10 +148,10 @@ def main(argv: list[str]) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(11)
     rng = np.random.default_rng(11)
-    crops = load_crops(args.data, 64, args.out)
+    crops = clear_crops(load_crops(args.data, 64, args.out), args.data)
     known = crops.emotions < CLASSES
     train = np.flatnonzero(known & ~crops.validation)
-    p = balanced_weights(crops.emotions[train], 0.5)
+    p = balanced_weights(crops.emotions[train], 0.6)
     guides = make_guides().to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(guides.parameters(), 2e-3, weight_decay=0.02)
     ema = torch.optim.swa_utils.AveragedModel(

@@ -12,108 +12,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from mien.runtime.action_units import OUTER_EYES, RIGHT_HALF, action_unit
 from mien.runtime.target import EMOTIONS
 from mien.runtime.topology import MIRROR
 
-OUTER_EYES = 0.4734  # of the crop's side, mean over the training pictures
-
-# Landmarks of the viewer's left half (and the middle) that a unit moves: (dx, dy), +x towards the
-# middle of the face, +y down. The right half is the mirror image.
-_UNITS: dict[str, dict[int, tuple[float, float]]] = {
-    "inner brow raiser (1)": {
-        37: (0, -1), 67: (0, -1), 36: (0, -0.65), 66: (0, -0.65), 35: (0, -0.25), 65: (0, -0.25),
-        43: (0, -0.1),
-    },
-    "outer brow raiser (2)": {
-        33: (0, -0.7), 34: (0, -1), 64: (0, -0.95), 35: (0, -0.85), 65: (0, -0.8), 36: (0, -0.4),
-        66: (0, -0.4), 37: (0, -0.1), 67: (0, -0.1),
-    },
-    "brow lowerer (4)": {
-        37: (0.55, 1), 67: (0.55, 1), 36: (0.5, 0.9), 66: (0.5, 0.85), 35: (0.3, 0.5),
-        65: (0.3, 0.5), 34: (0.1, 0.1), 64: (0.1, 0.15), 53: (0, 0.1), 72: (0, 0.15), 54: (0, 0.2),
-    },
-    "upper lid raiser (5)": {53: (0, -0.8), 72: (0, -1), 54: (0, -0.8)},
-    "cheek raiser (6)": {
-        57: (0, -0.7), 73: (0, -0.8), 56: (0, -0.6), 53: (0, 0.25), 72: (0, 0.3), 54: (0, 0.2),
-    },
-    "lid tightener (7)": {
-        57: (0, -0.7), 73: (0, -0.8), 56: (0, -0.7), 53: (0, 0.6), 72: (0, 0.7), 54: (0, 0.6),
-    },
-    "lids droop (43)": {53: (0, 0.8), 72: (0, 1), 54: (0, 0.7), 57: (0, 0.1), 73: (0, 0.1)},
-    "nose wrinkler (9)": {
-        82: (0.1, -0.9), 80: (0.1, -0.6), 78: (0.2, 0.3), 47: (0, -0.8), 48: (0, -0.4),
-        49: (0, -0.2), 37: (0.4, 0.6), 67: (0.4, 0.7), 36: (0.25, 0.4), 66: (0.25, 0.45),
-        86: (0, -0.5), 87: (0, -0.35), 85: (0, -0.4), 97: (0, -0.4), 98: (0, -0.3),
-    },
-    "upper lip raiser (10)": {
-        85: (0.05, -0.8), 86: (0, -1), 87: (0, -0.75), 97: (0, -0.95), 98: (0, -0.75),
-        84: (0, -0.1), 96: (0, -0.1), 82: (-0.1, -0.35), 47: (0, -0.3),
-    },
-    "lip corner puller (12)": {
-        84: (-0.75, -1), 96: (-0.75, -0.95), 85: (-0.5, -0.45), 86: (-0.15, -0.12),
-        95: (-0.5, -0.55), 94: (-0.25, -0.1), 97: (-0.4, -0.3), 103: (-0.4, -0.3),
-        82: (-0.15, -0.15), 47: (-0.1, -0.05), 9: (-0.12, -0.15), 10: (-0.12, -0.12),
-        8: (-0.12, -0.15), 11: (-0.08, -0.08),
-    },
-    "lip corner depressor (15)": {
-        84: (-0.1, 1), 96: (-0.08, 0.9), 85: (0, 0.35), 95: (-0.05, 0.6), 94: (0, 0.1),
-        97: (0, 0.3), 103: (0, 0.35),
-    },
-    "chin raiser (17)": {
-        93: (0, -0.8), 94: (0, -0.75), 95: (0, -0.35), 102: (0, -0.7), 103: (0, -0.55),
-        98: (0, -0.25), 97: (0, -0.2), 87: (0, -0.3), 86: (0, -0.25), 16: (0, -0.35),
-        15: (0, -0.3), 14: (0, -0.2),
-    },
-    "lip stretcher (20)": {
-        84: (-1, 0.25), 96: (-1, 0.2), 85: (-0.55, 0), 95: (-0.6, 0.15), 97: (-0.5, 0),
-        103: (-0.5, 0.1), 86: (-0.2, 0), 94: (-0.25, 0.05),
-    },
-    "lip tightener (23)": {
-        84: (0.3, 0), 96: (0.3, 0), 85: (0.1, 0.4), 86: (0, 0.6), 87: (0, 0.6), 95: (0.1, -0.4),
-        94: (0, -0.6), 93: (0, -0.6), 97: (0.1, 0.15), 98: (0, 0.2), 103: (0.1, -0.15),
-        102: (0, -0.2),
-    },
-    "lips part (25)": {
-        97: (0, -0.35), 98: (0, -0.4), 86: (0, -0.3), 87: (0, -0.3), 85: (0, -0.15),
-        103: (0, 0.55), 102: (0, 0.6), 94: (0, 0.5), 93: (0, 0.55), 95: (0, 0.25),
-    },
-    "jaw drop (26)": {
-        103: (0.05, 0.85), 102: (0, 1), 94: (0, 0.95), 93: (0, 1), 95: (0.1, 0.55),
-        84: (0.2, 0.25), 96: (0.2, 0.25), 16: (0, 0.8), 15: (0, 0.78), 14: (0, 0.7),
-        13: (0, 0.6), 12: (0, 0.45), 11: (0, 0.3), 10: (0, 0.15),
-    },
-    "lip funneler (22)": {
-        84: (0.8, 0), 96: (0.8, 0), 85: (0.4, -0.1), 95: (0.4, 0.1), 97: (0.4, 0), 103: (0.4, 0),
-    },
-}  # fmt: skip
-
-# Amounts per unit, in outer-eye distances.
+# Amounts per unit, in outer-eye distances. Lips part for surprise and fear alone: how far they are
+# open is otherwise the speaker's (`mien.runtime.speech`).
 _EMOTIONS: dict[str, dict[str, float]] = {
     "neutral": {},
-    "happy": {"12": 0.088, "6": 0.026, "25": 0.095, "2": 0.004},
-    "sad": {"1": 0.088, "4": 0.016, "15": 0.082, "17": 0.040, "43": 0.030},
-    "surprised": {"1": 0.074, "2": 0.077, "5": 0.030, "26": 0.080, "25": 0.025, "22": 0.030},
-    "fearful": {"1": 0.094, "2": 0.040, "4": 0.026, "5": 0.046, "20": 0.066, "25": 0.062},
-    "disgusted": {"9": 0.060, "10": 0.045, "4": 0.028, "7": 0.024, "15": 0.035, "17": 0.014},
-    "angry": {"4": 0.088, "7": 0.026, "23": 0.036, "15": 0.020, "17": 0.014},
+    "happy": {"12": 0.120, "6": 0.050, "2": 0.004},
+    "sad": {"1": 0.085, "4": 0.015, "15": 0.090, "17": 0.048, "43": 0.034},
+    "surprised": {"1": 0.080, "2": 0.090, "5": 0.040, "26": 0.095, "25": 0.030, "22": 0.030},
+    "fearful": {"1": 0.098, "2": 0.040, "4": 0.040, "5": 0.045, "20": 0.085, "25": 0.055},
+    "disgusted": {"9": 0.080, "10": 0.050, "6": 0.030, "7": 0.028, "15": 0.030, "17": 0.020},
+    "angry": {"4": 0.085, "7": 0.034, "23": 0.044, "15": 0.024, "17": 0.018},
     "contemptuous": {"7": 0.008},
 }
 
-# Contempt pulls one corner of the mouth only (12 and 14 on one side).
-_CONTEMPT_ONE_SIDED = 0.07
-
-
-def _unit(number: str) -> np.ndarray:
-    moved = np.zeros((106, 2))
-    (landmarks,) = (table for name, table in _UNITS.items() if name.endswith(f"({number})"))
-    for point, (dx, dy) in landmarks.items():
-        mirrored = int(MIRROR[point])
-        if mirrored == point:
-            moved[point] = (0, dy)
-            continue
-        moved[point] = (dx, dy)
-        moved[mirrored] = (-dx, dy)
-    return moved
+# What one side of the face does more than the other, the viewer's right one: contempt pulls one
+# corner of the mouth only (12 and 14), disgust raises one side of the upper lip higher.
+_ONE_SIDED: dict[str, tuple[str, float]] = {
+    "contemptuous": ("12", 0.07),
+    "disgusted": ("10", 0.035),
+}
 
 
 def prototypes(only: tuple[str, ...] = ()) -> np.ndarray:
@@ -125,40 +46,11 @@ def prototypes(only: tuple[str, ...] = ()) -> np.ndarray:
     for row, emotion in enumerate(EMOTIONS):
         for number, amount in _EMOTIONS[emotion].items():
             if not only or number in only:
-                moves[row] += _unit(number) * amount
+                moves[row] += action_unit(number) * amount
     if only:
         return (moves * OUTER_EYES).astype(np.float32)
-    one_sided = _unit("12") * _CONTEMPT_ONE_SIDED
-    right = [p for p in range(106) if MIRROR[p] != p and p in _RIGHT_HALF]
-    moves[EMOTIONS.index("contemptuous"), right] += one_sided[right]
+    side = np.where(np.arange(106) == MIRROR, 0.5, 0.0)[:, None]
+    side[list(RIGHT_HALF)] = 1.0
+    for emotion, (number, amount) in _ONE_SIDED.items():
+        moves[EMOTIONS.index(emotion)] += action_unit(number) * amount * side
     return (moves * OUTER_EYES).astype(np.float32)
-
-
-_RIGHT_HALF = frozenset(
-    [
-        *range(17, 33),
-        *range(38, 43),
-        *range(58, 64),
-        50,
-        51,
-        68,
-        69,
-        70,
-        71,
-        75,
-        76,
-        77,
-        79,
-        81,
-        83,
-        88,
-        89,
-        90,
-        91,
-        92,
-        99,
-        100,
-        101,
-        105,
-    ]
-)

@@ -19,7 +19,8 @@ DATA = {
     "detector": "faces160, training clips and scenes, composed scenes; labels by FaceMesh",
     "landmarks": "faces160, FER-2013, training clips and scenes; labels by FaceMesh",
     "warp": "FER-2013 (train split) and faces160 (training people); labels by FaceMesh",
-    "mouth": "open mouths of faces160 (training people) and training clips; labels by FaceMesh",
+    "occlusion": "faces160 (training people) and training clips, with glasses, hands and other "
+    "things drawn onto them",
     "face_parser": "faces160 (training people), FER-2013 (train split), training clips; masks made "
     "of FaceMesh points",
     "judge": "FER-2013 (train split)",

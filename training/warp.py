@@ -3,16 +3,16 @@
 Objective, on aligned luma crops of FER-2013 (training split) and faces160 (training people):
 
 - the displacement follows the fitted prototype of the target (`training.wishes`), L1;
-- two frozen classifiers (`training.guide`) see the target emotion in the warped, shaded crop;
+- two frozen classifiers (`training.guide`) see the target emotion in the warped crop;
 - a projection discriminator with hinge loss (StarGAN's adversarial part; Miyato and Koyama 2018)
   finds the edited crop among real ones of that emotion;
-- the flow keeps its orientation (a penalty where its Jacobian's determinant falls below 0.3), and
+- the flow keeps its orientation (a penalty where its Jacobian's determinant falls below 0.4), and
   lips their thickness, for a classifier likes a mouth that opens through its lips;
-- shading is small and smooth; like faces get like edits (a relit, slightly moved copy must be
-  edited the same way), which is what keeps a video calm.
+- like faces get like edits (a relit, slightly moved copy must be edited the same way), which is
+  what keeps a video calm.
 
-What the lips uncover is painted crudely here, dark or tooth-bright, so that the classifiers can
-see an open mouth; at run time the mouth network does it properly.
+Lips part for surprise and fear only, as at run time (`runtime.speech`); what they uncover is
+painted crudely here, so that the classifiers can see an open mouth.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 from mien.engines import WARP
 from mien.export.onnx_file import sha256_of, to_onnx
 from mien.export.warp import WarpNetwork
+from mien.runtime.action_units import OUTER_EYES, RIGHT_HALF, action_unit
 from mien.runtime.mouth import LOWER_LIP, UPPER_LIP
-from mien.runtime.region import face_region
+from mien.runtime.speech import OPENS
 from mien.runtime.target import EMOTIONS
 from mien.runtime.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
-from mien.training.crops import FACES160, Crops, balanced_weights, load_crops
-from mien.training.flow import dense_flow, warp
+from mien.training.crops import FACES160, Crops, balanced_weights, clear_crops, load_crops
+from mien.training.flow import dense_flow, hold_brows, keep_lips, warp
 from mien.training.guide import CLASSES, jitter, load_guides
-from mien.training.prototypes import prototypes
 from mien.training.recipe import (
     Options,
     Schedule,
@@ -51,21 +51,28 @@ from mien.training.recipe import (
 from mien.training.wishes import Wishes
 
 BATCH = 32
-BASIS = 56
-# Brightness of what opens between the lips, relative to the skin: teeth, or the dark of the mouth.
-INSIDE = (0.6, 0.95, 0.5, 0.3, 0.55, 0.7, 0.75, 0.6)
+# How often each emotion is asked for: those that are hard to tell from others more often.
+ASKED = np.array([0.08, 0.11, 0.11, 0.12, 0.2, 0.2, 0.14, 0.04])
+# How much of each action unit an edit may show at strength 1, in outer-eye distances: a little more
+# than what its prototypes ask for.
+MOST = {
+    "1": 0.10, "2": 0.10, "4": 0.09, "5": 0.046, "6": 0.06, "7": 0.04, "43": 0.04, "9": 0.09,
+    "10": 0.09, "12": 0.14, "15": 0.10, "17": 0.055, "20": 0.095, "23": 0.05, "25": 0.065,
+    "26": 0.11, "22": 0.045,
+}  # fmt: skip
+# Brightness of what opens between the lips, relative to the skin: the dark of the mouth.
+INSIDE = (0.4, 0.4, 0.4, 0.3, 0.45, 0.4, 0.4, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Weights of the loss terms."""
 
-    follow: float = 1.5
+    follow: float = 1.3
     guide: float = 1.0
     adversarial: float = 0.08
-    fold: float = 2.0
+    fold: float = 4.0
     lips: float = 1.0
-    shade: float = 1.0
     alike: float = 1.0
 
 
@@ -93,20 +100,14 @@ class Discriminator(nn.Module):
 class Batch:
     """What one step looks at.
 
-    faces, region, real: (n, 1, 64, 64). landmarks: (n, 106, 2). target, real_emotion: (n, 8).
+    faces, real: (n, 1, 64, 64). landmarks: (n, 106, 2). target, real_emotion: (n, 8).
     """
 
     faces: torch.Tensor
     landmarks: torch.Tensor
-    region: torch.Tensor
     target: torch.Tensor
     real: torch.Tensor
     real_emotion: torch.Tensor
-
-
-def regions(landmarks: np.ndarray) -> torch.Tensor:
-    """The face regions of landmarks (n, 106, 2): (n, 1, 64, 64)."""
-    return torch.from_numpy(np.stack([face_region(marks, 64) for marks in landmarks]))[:, None]
 
 
 class Sampler:
@@ -122,9 +123,8 @@ class Sampler:
     def __call__(self) -> Batch:
         faces, landmarks, _ = self._faces(BATCH)
         real, _, emotion = self._faces(BATCH)
-        region = regions(landmarks.numpy())
         target = torch.from_numpy(self._targets(BATCH))
-        return Batch(faces, landmarks, region, target, real, emotion)
+        return Batch(faces, landmarks, target, real, emotion)
 
     def _faces(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rows = self.rng.choice(len(self.weights), count, p=self.weights)
@@ -149,7 +149,7 @@ class Sampler:
     def _targets(self, count: int) -> np.ndarray:
         targets = np.zeros((count, len(EMOTIONS)), np.float32)
         for row in targets:
-            first, second = self.rng.choice(len(EMOTIONS), 2, replace=False)
+            first, second = self.rng.choice(len(EMOTIONS), 2, replace=False, p=ASKED)
             draw = self.rng.random()
             share = self.rng.uniform(0.2, 0.8)
             if draw < 0.7:
@@ -161,22 +161,19 @@ class Sampler:
         return targets
 
 
-def displacement_basis(crops: Crops, rng: np.random.Generator) -> torch.Tensor:
-    """Directions (BASIS, 212) that span what landmarks do: principal deviations and prototypes."""
-    rows = rng.choice(len(crops.landmarks), 6000, p=balanced_weights(crops.emotions))
-    mirrored = crops.landmarks[rows][:, MIRROR] * [-1, 1] + [1, 0]
-    deviations = np.concatenate([crops.landmarks[rows], mirrored]).reshape(-1, 212)
-    deviations = deviations - deviations.mean(0)
-    moves = prototypes().reshape(8, 106, 2)
-    left = np.where(np.arange(106)[:, None] == MIRROR[:, None], 1.0, 0.0)
-    halves = [moves * left, moves * (1 - left) * (crops.landmarks.mean(0)[None, :, :1] < 0.5)]
-    halves.append(moves - halves[0] - halves[1])
-    acted = np.concatenate([moves, *halves]).reshape(-1, 212)
-    # The prototypes weigh enough to be spanned almost exactly.
-    acted *= 12 * np.abs(deviations).mean() / np.abs(acted).mean()
-    stack = np.concatenate([deviations, np.repeat(acted, 20, axis=0)])
-    _, _, directions = np.linalg.svd(stack.astype(np.float32), full_matrices=False)
-    return torch.from_numpy(np.ascontiguousarray(directions[:BASIS])) * 0.25
+def unit_table() -> tuple[torch.Tensor, torch.Tensor]:
+    """The movements of the action units by halves (2k, 212), crop units, and their most (2k,)."""
+    right = np.zeros(106, bool)
+    right[list(RIGHT_HALF)] = True
+    middle = np.arange(106) == MIRROR
+    share = np.where(middle, 0.5, np.where(right, 0.0, 1.0))[:, None]
+    rows, most = [], []
+    for number, largest in MOST.items():
+        whole = action_unit(number) * OUTER_EYES
+        for part in (share, 1 - share):
+            rows.append((whole * part).reshape(212))
+            most.append(largest)
+    return torch.tensor(np.stack(rows)).float(), torch.tensor(most).float()
 
 
 def lips_opening(landmarks: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -218,6 +215,7 @@ class Objective:
         self.judge = Discriminator().to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.judge.parameters(), 3e-4, (0.5, 0.99))
         self.inside = torch.tensor(INSIDE, device=device)
+        self.opens = torch.tensor(OPENS, device=device)
         self.checkpoint = checkpoint
         self.step = 0
         if checkpoint is not None and checkpoint.exists():
@@ -226,28 +224,23 @@ class Objective:
             self.optimizer.load_state_dict(state["optimizer"])
 
     def __call__(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        faces, marks, region, target, real, emotion = (
+        faces, marks, target, real, emotion = (
             getattr(batch, name).to(self.device) for name in Batch.__dataclass_fields__
         )
         w = self.weights
         with torch.no_grad():
             present = self._present(faces)
             wish = self.wishes.displacement(marks, present, target)
-        displacement, gain = network(faces, marks, target)
-        displacement, gain = displacement.float(), gain.float()
-        edited, flow = self.apply(faces, marks, region, displacement, gain, target)
-        again_faces, again_marks = self._copy(faces, marks)
-        again, gain_again = network(again_faces, again_marks, target)
+        displacement = network(faces, marks, target).float()
+        edited, flow = self.apply(faces, marks, displacement, target)
+        again = network(*self._copy(faces, marks), target).float()
         whole = (target.sum(1) > 0.99).float()
         terms = {
             "follow": w.follow * (displacement - wish).abs().mean() / 0.006,
             "guide": w.guide * (self._guidance(edited, target) * whole).sum() / whole.sum(),
             "fold": w.fold * self._folds(flow),
             "lips": w.lips * self._thin_lips(marks, displacement),
-            "shade": w.shade * self._shading(gain),
-            "alike": w.alike
-            * (F.l1_loss(again, displacement) / 0.006 + F.l1_loss(gain_again, gain) / 0.03)
-            * 0.3,
+            "alike": w.alike * 0.3 * F.l1_loss(again, displacement) / 0.006,
         }
         self._train_judge(real, emotion, edited.detach(), target)
         for parameter in self.judge.parameters():
@@ -265,17 +258,15 @@ class Objective:
         self,
         faces: torch.Tensor,
         marks: torch.Tensor,
-        region: torch.Tensor,
         displacement: torch.Tensor,
-        gain: torch.Tensor,
         target: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The edited crops and the flow (n, 2, 32, 32)."""
         with torch.autocast(self.device.type, enabled=False):
+            displacement = hold_brows(marks, displacement)
+            displacement = keep_lips(displacement, target @ self.opens)
             flow = dense_flow(marks, displacement, 32)
             moved = warp(faces, flow)
-            light = F.interpolate(gain, size=(64, 64), mode="bicubic", align_corners=False)
-            moved = moved * (1 + light * region)
             mask, height = lips_opening(marks + displacement, 64)
             _, before = lips_opening(marks, 64)
             stretched = (height + 0.004) / (before + 0.004)
@@ -310,7 +301,7 @@ class Objective:
         along_x = (flow[..., :-1, 1:] - flow[..., :-1, :-1]) * size
         along_y = (flow[..., 1:, :-1] - flow[..., :-1, :-1]) * size
         area = (1 + along_x[:, 0]) * (1 + along_y[:, 1]) - along_x[:, 1] * along_y[:, 0]
-        return F.relu(0.3 - area).mean() * 10 + (along_x.square() + along_y.square()).mean() * 0.2
+        return F.relu(0.4 - area).mean() * 10 + (along_x.square() + along_y.square()).mean() * 0.2
 
     @staticmethod
     def _thin_lips(marks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
@@ -320,12 +311,6 @@ class Objective:
         moved = marks[..., 1] + displacement[..., 1]
         after = (moved[:, pairs[:, 1]] - moved[:, pairs[:, 0]]) * before.sign()
         return F.relu(0.8 * before.abs() - after).mean() / 0.006
-
-    @staticmethod
-    def _shading(gain: torch.Tensor) -> torch.Tensor:
-        steps_x = (gain[..., 1:] - gain[..., :-1]).square().mean()
-        steps_y = (gain[..., 1:, :] - gain[..., :-1, :]).square().mean()
-        return 120 * (steps_x + steps_y) + 12 * gain.square().mean()
 
     def _train_judge(
         self, real: torch.Tensor, emotion: torch.Tensor, fake: torch.Tensor, target: torch.Tensor
@@ -338,10 +323,10 @@ class Objective:
 
 
 def new_network(crops: Crops, seed: int) -> WarpNetwork:
-    """The untrained editor with the basis and mean of the training faces."""
+    """The untrained editor with the mean of the training faces."""
     torch.manual_seed(seed)
-    basis = displacement_basis(crops, np.random.default_rng(seed))
-    return WarpNetwork(basis, torch.from_numpy(crops.landmarks.mean(0)))
+    units, most = unit_table()
+    return WarpNetwork(units, most, torch.from_numpy(crops.landmarks.mean(0)))
 
 
 @torch.inference_mode()
@@ -350,17 +335,15 @@ def measure(network: nn.Module, objective: Objective, crops: Crops) -> dict[str,
     rows = np.flatnonzero(crops.validation & (crops.emotions == 0))[:512]
     faces = torch.from_numpy(crops.pixels[rows]).float().div(255)[:, None]
     marks = torch.from_numpy(crops.landmarks[rows])
-    region = regions(crops.landmarks[rows])
     result: dict[str, dict[str, float]] = {}
     for index, emotion in enumerate(EMOTIONS):
         target = F.one_hot(torch.full((len(rows),), index), len(EMOTIONS)).float()
-        displacement, gain = network(faces, marks, target)
-        edited, flow = objective.apply(faces, marks, region, displacement, gain, target)
+        displacement = network(faces, marks, target)
+        edited, flow = objective.apply(faces, marks, displacement, target)
         odds = objective._present(edited)
         result[emotion] = {
             "seen_by_the_guides": round(float((odds.argmax(1) == index).float().mean()), 3),
             "displacement_percent": round(100 * float(displacement.norm(dim=2).mean()), 3),
-            "gain": round(float(gain.abs().mean()), 4),
             "folds": round(float(objective._folds(flow)), 5),
         }
     return {"faces": len(rows), "emotions": result}
@@ -369,7 +352,7 @@ def measure(network: nn.Module, objective: Objective, crops: Crops) -> dict[str,
 def main(argv: list[str]) -> None:
     """Train, measure and export the editor; needs `guides.pt` of the guide recipe in `--out`."""
     options: Options = parse_options("warp", argv)
-    crops = load_crops(options.data, 64, options.out)
+    crops = clear_crops(load_crops(options.data, 64, options.out), options.data)
     train = crops.select(~crops.validation)
     schedule = Schedule(rate=6e-4, average=0.998, weight_decay=1e-4, clip_norm=2.0)
     network = new_network(train, options.seed)
@@ -397,13 +380,13 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
     """The model card, from what was measured."""
     rows = "\n".join(
         f"| {emotion} | {row['seen_by_the_guides']:.2f} | {row['displacement_percent']:.1f} | "
-        f"{row['gain']:.3f} | {row['folds']:.4f} |"
+        f"{row['folds']:.4f} |"
         for emotion, row in metrics["emotions"].items()
     )
     return {
         "What it is": (
             "An aligned 64x64 luma crop, its 106 landmarks and a weight per emotion to a "
-            "displacement of each landmark and a 16x16 gain. 1.0 M parameters. The runtime makes "
+            "displacement of each landmark. The runtime makes "
             "the flow of the displacements (`mien.runtime.flow`)."
         ),
         "Data": data_text(
@@ -424,7 +407,7 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
             "that the guides take for the target says only that training worked, for the guides "
             "took part in it; docs/quality.md has the verdict of FaceMesh and of a classifier that "
             "did not.\n\n| target | guides agree | mean displacement, percent of the crop | "
-            "mean gain | fold penalty |\n|---|---|---|---|---|\n" + rows
+            "fold penalty |\n|---|---|---|---|\n" + rows
         ),
         "Limits": (
             "Trained on faces within about 40 degrees of the camera; the runtime fades out beyond "

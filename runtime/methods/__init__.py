@@ -36,9 +36,11 @@ class FaceEditor(Protocol):
     """Edits one face through a video; it holds what is remembered of that face.
 
     left_alone: parts that the last frame does not show and that are therefore as they were.
+    own: set before a call: how much of the person's own expression to show, 1 for all of it.
     """
 
     left_alone: tuple[str, ...]
+    own: float
 
     def __call__(
         self, frame: Frame, face: AlignedFace, weights: np.ndarray, strength: float, time_s: float
@@ -63,6 +65,11 @@ class Method(Protocol):
 
     @property
     def providers(self) -> dict[str, str]: ...
+
+    @property
+    def scales_own(self) -> bool:
+        """Whether it can show more or less of a person's own expression."""
+        ...
 
     def check_target(self, target: Target) -> None:
         """Nothing, where the method can reach it. Raises UsageError."""

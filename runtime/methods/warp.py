@@ -1,9 +1,10 @@
-"""The default method: landmarks move, light changes, and what the lips uncover is painted.
+"""The default method: landmarks move, and everything else follows from that.
 
-One small network answers with a displacement per landmark and a coarse gain; displacements become
-a smooth flow that the blender applies to the native frame, so moved pixels stay photographs. Where
-the lips part over something that was closed there is nothing to move, and the mouth network paints
-teeth and dark at the mouth's own scale.
+One small network answers with a displacement per landmark. Displacements become a smooth flow that
+the blender applies to the native frame, so moved pixels stay photographs; creases darken where
+faces fold; lips stay as far open as the speaker has them (`runtime.speech`), and what glasses or a
+hand cover moves behind them (`runtime.occlusion`). Only where surprise or fear opens a resting
+mouth is something drawn: its dark inside, with the edge of teeth.
 """
 
 from __future__ import annotations
@@ -15,45 +16,43 @@ import numpy as np
 
 from mien.engines import Catalog, Engine
 from mien.engines.errors import UsageError
-from mien.engines.networks import MOUTH, WARP
-from mien.runtime.alignment import AlignedFace
+from mien.engines.networks import OCCLUSION, WARP
+from mien.runtime.alignment import AlignedFace, invert_similarity, transform_points
 from mien.runtime.edit import Edit, Patch
-from mien.runtime.flow import dense_flow
+from mien.runtime.flow import dense_flow, hold_brows
+from mien.runtime.folds import folds
 from mien.runtime.frame import Frame
-from mien.runtime.luma import sample_luma
 from mien.runtime.methods import FaceEditor, Method, MethodOptions
-from mien.runtime.mouth import SIZE_HW, Box, hold_lips, lips_gap, lips_hole, mouth_box
+from mien.runtime.mouth import Box, hold_lips, lips_gap, mouth_box, with_rigid_teeth
+from mien.runtime.mouth_interior import LEAST_GAP, MouthBank, draw_interior
+from mien.runtime.occlusion import Occlusion
 from mien.runtime.one_euro import OneEuro
-from mien.runtime.region import face_region
+from mien.runtime.own_expression import OwnExpression
+from mien.runtime.speech import OPENS, OpenEyes, RestingLips, keep_blinks, keep_lips
 from mien.runtime.target import Target
 
 CROP_SIZE = 64
-# How much of the network's answer an emotion shows at intensity 1, in the order of EMOTIONS. Less
-# of surprise, for FaceMesh found its wide mouth restless (1.30 times the input on one clip); a
-# little more of happy, for people who smile already.
-AMOUNTS = np.array([1.0, 1.08, 1.0, 0.82, 1.0, 1.0, 1.0, 1.0], np.float32)
-MAX_GAIN = 0.22  # at intensity 1.5; the network itself stays within 0.15
+# How much of the network's answer an emotion shows at intensity 1, in the order of EMOTIONS: more
+# where classifiers saw little at first, as far as faces still looked right at full size.
+AMOUNTS = np.array([1.0, 1.0, 1.12, 1.12, 1.3, 1.2, 1.5, 1.0], np.float32)
 # A gap that grew less than this factor is a stretched picture and still looks right; beyond the
-# second there is nothing left to stretch. Between them the painted mouth fades in.
+# second there is nothing left to stretch. Between them the drawn mouth fades in.
 STRETCH_KEPT, STRETCH_PAINTED = 1.6, 2.8
 SMALLEST_GAP = 0.006  # crop units; below, the lips count as closed and nothing is painted
-# Colour inside a mouth as a share of the skin's around it: it falls with brightness, from the dark
-# of the mouth to teeth. `python -m mien.training.mouth_colour` measured medians of 0.70 (of the
-# lips) over dark halves, and 0.42 where the bright half was teeth with gums.
-DARK_SATURATION, SATURATION_FALL, TEETH_SATURATION = 0.85, 0.75, 0.3
+OPEN_ALREADY = 0.04  # crop units between the lips from which nothing opens them further
 AROUND = 0.12  # of the mouth's box, a rim along its upper and outer sides: skin, not lips
-CONTENT_S = 0.08  # time constant of what is painted, so that teeth do not shimmer
-# How old an answer of a network may be. Wishes and what lies in a mouth change slowly; the flow and
-# the mouth's outline are made anew for every frame, from its own landmarks.
+SKIN_S = 0.3  # time constant of the brightness that the inside of a mouth is drawn with
+# How old an answer of the network may be. It changes slowly; the flow and the mouth's outline are
+# made anew for every frame, from its own landmarks.
 FRESH_S = 0.06
 
 
 class WarpMethod(Method):
-    """The warp editor with its mouth network."""
+    """The warp editor with the network that sees what covers a face."""
 
-    def __init__(self, warp: Engine, mouth: Engine) -> None:
+    def __init__(self, warp: Engine, occlusion: Engine) -> None:
         self._warp = warp
-        self._mouth = mouth
+        self._occlusion = occlusion
 
     @property
     def crop_size(self) -> int:
@@ -63,19 +62,24 @@ class WarpMethod(Method):
     @property
     def providers(self) -> dict[str, str]:
         """Which provider runs each network."""
-        return {engine.network.name: engine.provider for engine in (self._warp, self._mouth)}
+        return {engine.network.name: engine.provider for engine in (self._warp, self._occlusion)}
+
+    @property
+    def scales_own(self) -> bool:
+        """It can."""
+        return True
 
     def check_target(self, target: Target) -> None:
-        """Nothing; it reaches every emotion."""
+        """Accept every target."""
 
     def new_face(self) -> FaceEditor:
         """An editor for a face that has just appeared."""
-        return WarpEditor(self._warp, self._mouth)
+        return WarpEditor(self._warp, self._occlusion)
 
     def close(self) -> None:
-        """Nothing; gives the networks back."""
+        """Close the networks."""
         self._warp.close()
-        self._mouth.close()
+        self._occlusion.close()
 
 
 def open_method(catalog: Catalog, *, provider: str, options: MethodOptions) -> Method:
@@ -84,127 +88,143 @@ def open_method(catalog: Catalog, *, provider: str, options: MethodOptions) -> M
         raise UsageError(f"the method warp has no GAN; leave out --gan {options.gan}")
     if options.blend not in (None, "field"):
         raise UsageError(f"the method warp has no blend {options.blend!r}; leave out --blend")
-    return WarpMethod(catalog.open(WARP, provider=provider), catalog.open(MOUTH, provider=provider))
+    return WarpMethod(
+        catalog.open(WARP, provider=provider), catalog.open(OCCLUSION, provider=provider)
+    )
 
 
 class WarpEditor:
     """Edits one face through a video.
 
     left_alone: nothing; it needs no part to be seen by itself.
+    own: how much of the person's own expression to show.
     """
 
     left_alone: tuple[str, ...] = ()
+    own: float = 1.0
 
-    def __init__(self, warp: Engine, mouth: Engine) -> None:
+    def __init__(self, warp: Engine, occlusion: Engine) -> None:
         self._warp = warp
-        self._painter = MouthPainter(mouth)
+        self._occlusion = Occlusion(occlusion)
         # A landmark's displacement is at rest nearly always; it follows speech within a few frames.
         self._displacement = OneEuro(min_cutoff_hz=1.0, beta=25.0)
-        self._gain = OneEuro(min_cutoff_hz=1.0, beta=2.0)
-        self._answer: dict[str, np.ndarray] = {}
+        self._open_eyes = OpenEyes()
+        self._resting = RestingLips()
+        self._mouth = MouthPainter()
+        self._own_expression = OwnExpression()
+        self._answer: np.ndarray | None = None
         self._asked_s = math.inf  # never
 
     def __call__(
         self, frame: Frame, face: AlignedFace, weights: np.ndarray, strength: float, time_s: float
     ) -> Edit:
         """The edit of the face in this frame; see `FaceEditor`."""
-        asks = not 0 <= time_s - self._asked_s < FRESH_S
-        if asks:
-            self._answer = self._warp.infer(
-                {
-                    "face": face.pixels[None, None],
-                    "landmarks": face.landmarks[None],
-                    "target": weights[None].astype(np.float32),
-                }
-            )
+        landmarks = face.landmarks
+        asked = self._own_expression(landmarks, self.own, time_s)
+        if strength > 0:
+            amount = strength * float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
+            asked = asked + self._asked(face, weights, time_s) * np.float32(amount)
+        asked = hold_brows(landmarks, hold_lips(landmarks, asked))
+        opening = float(weights @ np.array(OPENS, np.float32))
+        if opening > 0:
+            gap = lips_gap(landmarks)
+            # Lips that are open already show what a mouth holds, and are not stretched over it.
+            opening *= self._resting(gap, time_s) * max(0.0, 1 - gap / OPEN_ALREADY)
+        moved = keep_lips(asked, opening)
+        moved = keep_blinks(landmarks, moved, self._open_eyes(landmarks, time_s))
+        shown = landmarks + moved
+        covered = self._occlusion(frame, frame_landmarks(face), time_s)
+        patch = None
+        if opening > 0:
+            patch = self._mouth(face, moved, covered, time_s)
+        if covered is None:
+            self._mouth.learn(frame, face, time_s)
+        flow = with_rigid_teeth(dense_flow(landmarks, moved), landmarks, moved)
+        return Edit(flow=flow, gain=folds(shown, moved), patch=patch, covered=covered)
+
+    def _asked(self, face: AlignedFace, weights: np.ndarray, time_s: float) -> np.ndarray:
+        """The displacement that the network asks for at strength 1: float32 (106, 2)."""
+        if self._answer is None or not 0 <= time_s - self._asked_s < FRESH_S:
+            inputs = {
+                "face": face.pixels[None, None],
+                "landmarks": face.landmarks[None],
+                "target": weights[None].astype(np.float32),
+            }
+            self._answer = self._warp.infer(inputs)["displacement"][0]
             self._asked_s = time_s
-        displacement = self._displacement(self._answer["displacement"][0], time_s)
-        gain = self._gain(self._answer["gain"][0, 0][..., None], time_s)[..., 0]
-        amount = strength * float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
-        moved = hold_lips(face.landmarks, displacement * np.float32(amount))
-        flow = dense_flow(face.landmarks, moved)
-        self._painter.may_wait = asks  # so that one frame does not pay for both networks
-        patch = self._painter(frame, face, moved, flow, weights, time_s)
-        light = np.clip(gain * np.float32(strength), -MAX_GAIN, MAX_GAIN)
-        return Edit(flow=flow, gain=face_light(light, face.landmarks + moved), patch=patch)
+        return self._displacement(self._answer, time_s)
 
 
-def face_light(gain: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The coarse gain on the face alone: float32 (64, 64), for light must not spill beyond it.
-
-    gain: (16, 16). landmarks: (106, 2), crop units, where they are shown.
-    """
-    size_wh = (CROP_SIZE, CROP_SIZE)
-    fine = cv2.resize(gain.astype(np.float32), size_wh, interpolation=cv2.INTER_CUBIC)
-    light: np.ndarray = fine * face_region(landmarks, CROP_SIZE)
-    return light
+def frame_landmarks(face: AlignedFace) -> np.ndarray:
+    """A face's landmarks in pixels of its frame: float32 (106, 2)."""
+    size = face.pixels.shape[0]
+    return transform_points(invert_similarity(face.crop_from_frame), face.landmarks * size - 0.5)
 
 
 class MouthPainter:
-    """Paints what an edit uncovers between the lips.
+    """Draws what an edit uncovers between lips that rest."""
 
-    may_wait: whether an answer that is getting old will do for the next frame.
-    """
-
-    def __init__(self, mouth: Engine) -> None:
-        self._mouth = mouth
-        self.may_wait = False
-        self._content: np.ndarray | None = None
+    def __init__(self) -> None:
+        self._skin: float | None = None
         self._time_s = 0.0
+        self._bank = MouthBank()
+
+    def learn(self, frame: Frame, face: AlignedFace, time_s: float) -> None:
+        """Look at the mouth that a frame shows, to draw from it later."""
+        if lips_gap(face.landmarks) >= LEAST_GAP:
+            self._bank.see(frame, face, self._skin_luma(face, time_s), time_s)
 
     def __call__(
-        self,
-        frame: Frame,
-        face: AlignedFace,
-        moved: np.ndarray,
-        flow: np.ndarray,
-        weights: np.ndarray,
-        time_s: float,
+        self, face: AlignedFace, moved: np.ndarray, covered: np.ndarray | None, time_s: float
     ) -> Patch | None:
         """The patch for lips that part, None where they stay closed or were open before.
 
-        moved: float32 (106, 2), the displacement to show, crop units. flow: (2, h, w) made of it.
+        moved: float32 (106, 2), the displacement to show, crop units. covered: as of `Occlusion`.
         """
         landmarks = face.landmarks + moved
         share = painted_share(lips_gap(face.landmarks), lips_gap(landmarks))
         if share <= 0.01:
-            self._content = None
             return None
         box = mouth_box(landmarks)
-        hole = lips_hole(landmarks, box)
-        content = self._content
-        fresh_s = 2 * FRESH_S if self.may_wait else FRESH_S
-        if content is None or not 0 <= time_s - self._time_s < fresh_s:
-            answer = self._mouth.infer(
-                {
-                    "mouth": (moved_mouth(frame, face, flow, box) * (1 - hole))[None, None],
-                    "hole": hole[None, None],
-                    "target": weights[None].astype(np.float32),
-                }
-            )
-            content = self._calm(answer["content"][0, 0], time_s)
-        alpha = cv2.GaussianBlur(hole, (0, 0), 0.9) * np.float32(share)
-        alpha[[0, -1]] = 0
-        alpha[:, [0, -1]] = 0
-        saturation = np.clip(
-            DARK_SATURATION - SATURATION_FALL * content, TEETH_SATURATION, DARK_SATURATION
-        )
-        return Patch(content, alpha, saturation.astype(np.float32), skin_rim(), box)
+        size = face.pixels.shape[0]
+        unit_px = size / float(np.hypot(face.crop_from_frame[0, 0], face.crop_from_frame[1, 0]))
+        width_px = round(unit_px * (box[2] - box[0]))
+        skin = self._skin_luma(face, time_s)
+        drawn = draw_interior(landmarks, box, width_px, skin, self._bank.best)
+        alpha = drawn.alpha * np.float32(share)
+        if covered is not None:
+            alpha = alpha * (1 - _seen_through(box, alpha.shape, covered))
+        return Patch(drawn.luma, alpha, drawn.saturation, skin_rim(alpha.shape), box)
 
-    def _calm(self, content: np.ndarray, time_s: float) -> np.ndarray:
-        if self._content is None or time_s <= self._time_s:
-            self._content = content
+    def _skin_luma(self, face: AlignedFace, time_s: float) -> float:
+        """The brightness of the skin around the mouth, calm over time."""
+        size = face.pixels.shape[0]
+        x0, y0, x1, y1 = mouth_box(face.landmarks)
+        rows = slice(max(0, int(y0 * size)), max(1, int(y1 * size)))
+        columns = slice(max(0, int(x0 * size)), max(1, int(x1 * size)))
+        now = float(np.percentile(face.pixels[rows, columns], 70))
+        if self._skin is None or not 0 < time_s - self._time_s < 1:
+            self._skin = now
         else:
-            keep = np.float32(math.exp(-(time_s - self._time_s) / CONTENT_S))
-            self._content = content + keep * (self._content - content)
+            self._skin += (now - self._skin) * (1 - math.exp(-(time_s - self._time_s) / SKIN_S))
         self._time_s = time_s
-        return self._content
+        return self._skin
 
 
-def skin_rim() -> np.ndarray:
-    """Where the mouth's box shows skin: float32 (48, 96), 1 on its upper and outer rim."""
-    height, width = SIZE_HW
-    rim = np.ones(SIZE_HW, np.float32)
+def _seen_through(box: Box, shape: tuple[int, ...], covered: np.ndarray) -> np.ndarray:
+    """What covers the crop, in the mouth's box: float32 of `shape`."""
+    cells = covered.shape[0]
+    step = np.array([(box[2] - box[0]) / shape[1], (box[3] - box[1]) / shape[0]]) * cells
+    first = np.array(box[:2]) * cells - 0.5 + 0.5 * step
+    matrix = np.array([[step[0], 0, first[0]], [0, step[1], first[1]]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(covered, matrix, (shape[1], shape[0]), flags=flags)
+
+
+def skin_rim(shape: tuple[int, ...]) -> np.ndarray:
+    """Where the mouth's box shows skin: float32 of `shape`, 1 on its upper and outer rim."""
+    height, width = shape
+    rim = np.ones((height, width), np.float32)
     rim[round(AROUND * height) :, round(AROUND * width) : -round(AROUND * width)] = 0
     return rim
 
@@ -220,44 +240,3 @@ def painted_share(gap_before: float, gap_after: float) -> float:
     share = (stretch - STRETCH_KEPT) / (STRETCH_PAINTED - STRETCH_KEPT)
     appears = (gap_after - SMALLEST_GAP) / SMALLEST_GAP
     return min(1.0, max(0.0, share)) * min(1.0, appears)
-
-
-def moved_mouth(frame: Frame, face: AlignedFace, flow: np.ndarray, box: Box) -> np.ndarray:
-    """The luma in the mouth's box after the flow: float32 (48, 96) in [0, 1].
-
-    flow: (2, h, w), crop units. box: crop units.
-    """
-    height, width = SIZE_HW
-    unit_px = width / (box[2] - box[0])  # patch pixels in a crop unit
-    grid_from_patch = np.array(
-        [
-            [flow.shape[2] / unit_px, 0, (box[0] + 0.5 / unit_px) * flow.shape[2] - 0.5],
-            [0, flow.shape[1] / unit_px, (box[1] + 0.5 / unit_px) * flow.shape[1] - 0.5],
-        ]
-    )
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    shift_px = [
-        cv2.warpAffine(part, grid_from_patch, (width, height), flags=flags) for part in flow
-    ]
-    # The unmoved surroundings, a square half as large again as the box is wide.
-    margin = width // 4
-    side = width + 2 * margin
-    top = (side - height) // 2
-    square_from_frame = _square_from_frame(face, box, unit_px, margin, top)
-    square = sample_luma(frame, square_from_frame, side)
-    map_x = np.arange(width, dtype=np.float32) + margin + shift_px[0] * np.float32(unit_px)
-    map_y = np.arange(height, dtype=np.float32)[:, None] + top + shift_px[1] * np.float32(unit_px)
-    moved = cv2.remap(square, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    luma: np.ndarray = np.asarray(moved, np.float32) / np.float32(255)
-    return luma
-
-
-def _square_from_frame(
-    face: AlignedFace, box: Box, unit_px: float, margin: int, top: int
-) -> np.ndarray:
-    size = face.pixels.shape[0]
-    matrix: np.ndarray = face.crop_from_frame.astype(np.float64).copy()
-    matrix[:, 2] += 0.5
-    matrix *= unit_px / size
-    matrix[:, 2] += np.array([margin, top]) - np.array(box[:2]) * unit_px - 0.5
-    return matrix.astype(np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from mien.engines import DETECTOR, LANDMARKS, MOUTH, WARP, ModelEntry, Network, record_model
+from mien.engines import DETECTOR, LANDMARKS, OCCLUSION, WARP, ModelEntry, Network, record_model
 from tests.runtime.faces import mean_face
 
 # Of the sample, in pixels of the detector's input: left eye, right eye, mouth.
@@ -35,10 +35,8 @@ def write_models(folder: Path) -> Path:
     _write(folder, LANDMARKS, {"landmarks": seen[None].astype(np.float32), "score": score})
     displacement = np.zeros((1, 106, 2), np.float32)
     displacement[0, [84, 90, 96, 100], 1] = -0.05
-    gain = np.zeros((1, 1, 16, 16), np.float32)
-    _write(folder, WARP, {"displacement": displacement, "gain": gain})
-    content = np.full(MOUTH.outputs[0].shape, 0.2, np.float32)
-    _write(folder, MOUTH, {"content": content})
+    _write(folder, WARP, {"displacement": displacement})
+    _write(folder, OCCLUSION, {"covered": np.zeros(OCCLUSION.outputs[0].shape, np.float32)})
     return folder
 
 

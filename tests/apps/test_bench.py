@@ -45,7 +45,7 @@ def test_variants_are_measured_side_by_side_and_drawn(tmp_path: Path, capsys: Ca
     assert all(row["first_frame_s"] > row["warm_start_s"] > 0 for row in report["variants"])
     assert all(row["profile"]["frames"] == 4 for row in report["variants"])
     rows = [(row["network"], row["variant"]) for row in report["networks"]]
-    assert rows == [(n, v) for n in ("detector", "landmarks", "warp", "mouth") for v in names]
+    assert rows == [(n, v) for n in ("detector", "landmarks", "warp", "occlusion") for v in names]
     assert all(row["median_ms"] <= row["p95_ms"] for row in report["networks"])
     assert report["peaks"]["cpu"]["operations_s"] > 1e8
     picture = cv2.imread(str(plot))

@@ -44,7 +44,7 @@ def test_plans_of_the_default_filter_are_built_once(
 ) -> None:
     assert run_build(BuildJob(open_source=fake)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["detector", "landmarks", "warp", "mouth"]
+    assert [line.split(":")[0] for line in lines] == ["detector", "landmarks", "warp", "occlusion"]
     assert all("built (there is no plan yet), on fake-plan" in line for line in lines)
     assert run_build(BuildJob(open_source=fake)) == 0
     assert capsys.readouterr().out.count("was built already") == 4
@@ -52,9 +52,9 @@ def test_plans_of_the_default_filter_are_built_once(
 
 
 def test_named_networks_are_built(fake: OpenSource, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_build(BuildJob(("mouth", "warp", "mouth"), open_source=fake)) == 0
+    assert run_build(BuildJob(("occlusion", "warp", "occlusion"), open_source=fake)) == 0
     names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == ["mouth", "warp"]
+    assert names == ["occlusion", "warp"]
     with pytest.raises(ModelError, match="the catalog has no model for the network 'nose'"):
         run_build(BuildJob(("nose",), open_source=fake))
 
@@ -76,8 +76,8 @@ def test_list_shows_each_plan_and_what_is_wrong_with_it(
     fake: OpenSource, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    run_build(BuildJob(("mouth", "warp"), open_source=fake))
-    (plan,) = PlanCache().path.glob("mouth-*.plan")
+    run_build(BuildJob(("occlusion", "warp"), open_source=fake))
+    (plan,) = PlanCache().path.glob("occlusion-*.plan")
     plan.write_bytes(b"x")
     capsys.readouterr()
     assert run_build(BuildJob(), show_list=True) == 0
@@ -100,10 +100,10 @@ def built_for() -> list[str]:
 def test_prune_removes_what_nothing_can_use_any_more(
     fake: OpenSource, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_build(BuildJob(("warp", "mouth"), open_source=fake))
+    run_build(BuildJob(("warp", "occlusion"), open_source=fake))
     run_build(BuildJob(("warp",), open_source=source_of(OTHER)))
     run_build(BuildJob(("warp",), open_source=source_of(replace(FAKE_DEVICE, tensorrt="10.1.0"))))
-    next(PlanCache().path.glob("mouth-*.plan")).write_bytes(b"x")
+    next(PlanCache().path.glob("occlusion-*.plan")).write_bytes(b"x")
     capsys.readouterr()
     assert run_build(BuildJob(open_source=fake), prune=True) == 0
     assert built_for() == ["warp 10.3.0 Fake", "warp 11.4.0 Another"]

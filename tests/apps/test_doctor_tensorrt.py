@@ -113,7 +113,7 @@ def test_plans_go_from_no_device_to_ready_with_the_line_for_each_step(
     monkeypatch.setattr(plans, "tensorrt_source", lambda: source)
     (unbuilt,) = plans.check_plans(machine)
     assert (unbuilt.state, unbuilt.fix) == ("warn", "mien build")
-    assert "no plans of detector, landmarks, warp, mouth yet" in unbuilt.text
+    assert "no plans of detector, landmarks, warp, occlusion yet" in unbuilt.text
     run_build(BuildJob(open_source=lambda _: source))
     (ready,) = plans.check_plans(machine)
     assert (ready.state, ready.fix) == ("ok", "")

@@ -59,9 +59,9 @@ def test_a_model_that_is_not_the_declared_one_is_refused(
     catalog = swapped / "catalog.toml"
     text = catalog.read_text()
     text = text.replace('network = "warp"', 'network = "x"').replace(
-        'network = "mouth"', 'network = "warp"'
+        'network = "occlusion"', 'network = "warp"'
     )
-    catalog.write_text(text.replace('network = "x"', 'network = "mouth"'))
+    catalog.write_text(text.replace('network = "x"', 'network = "occlusion"'))
     assert edit(write_clip(tmp_path / "in.mp4"), swapped) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -72,7 +72,7 @@ def test_a_model_that_is_not_the_declared_one_is_refused(
 def test_models_lists_what_there_is(models: Path, capsys: Captured) -> None:
     assert run(["models", "--models", str(models)]) == 0
     said = capsys.readouterr().out
-    for part in ("detector", "landmarks", "warp", "mouth", "Apache-2.0", "ok"):
+    for part in ("detector", "landmarks", "warp", "occlusion", "Apache-2.0", "ok"):
         assert part in said
 
 

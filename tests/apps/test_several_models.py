@@ -36,12 +36,12 @@ def folder_of(path: Path, *networks: str, name: str = "own") -> Path:
 
 def test_of_several_folders_the_first_counts_most(tmp_path: Path) -> None:
     first = folder_of(tmp_path / "a", "warp", name="first")
-    second = folder_of(tmp_path / "b", "warp", "mouth", name="second")
+    second = folder_of(tmp_path / "b", "warp", "occlusion", name="second")
     both = joined_folders([first, second])
     assert both is not None
     catalog = Catalog.load(both)
     names = {entry.network: entry.name for entry in catalog.entries}
-    assert (names["warp"], names["mouth"]) == ("first-warp", "second-mouth")
+    assert (names["warp"], names["occlusion"]) == ("first-warp", "second-occlusion")
     assert len(names) == len(Catalog.bundled().entries)
     assert joined_folders([]) is None
     with Filter(None, models=[first, str(second)]) as opened:
@@ -57,12 +57,12 @@ def test_a_folder_with_a_colon_in_its_name_is_one_folder(tmp_path: Path) -> None
 
 def test_every_command_takes_models_several_times(tmp_path: Path, capsys: Captured) -> None:
     first = folder_of(tmp_path / "a", "warp")
-    second = folder_of(tmp_path / "b", "mouth")
+    second = folder_of(tmp_path / "b", "occlusion")
     own = ["--models", str(first), "--models", str(second)]
     assert run(["models", *own]) == 0
     said = capsys.readouterr().out
     assert "own-warp" in said
-    assert "own-mouth" in said
+    assert "own-occlusion" in said
     assert run(["export-triton", str(tmp_path / "served"), *own]) == 0
     assert "Left out: the generators and the parser" in capsys.readouterr().out
     for command in ("edit", "camera", "bench", "doctor", "build", "calibrate"):
@@ -91,7 +91,12 @@ def test_the_audit_and_calibration_need_no_torch(tmp_path: Path) -> None:
         "import mien.calibration.precision_folder",
     ):
         done = subprocess.run(
-            [sys.executable, "-c", f"import sys; {program}", str(BUNDLED_FOLDER / "mouth.onnx")],
+            [
+                sys.executable,
+                "-c",
+                f"import sys; {program}",
+                str(BUNDLED_FOLDER / "occlusion.onnx"),
+            ],
             env=environment,
             capture_output=True,
             text=True,

@@ -105,7 +105,7 @@ def test_networks_are_static_float32_with_batch_one(network: Network) -> None:
 
 def test_target_inputs_have_a_weight_for_each_emotion() -> None:
     targets = [spec for net in NETWORKS for spec in net.inputs if spec.name == "target"]
-    assert len(targets) == 2
+    assert len(targets) == 1
     assert {spec.shape for spec in targets} == {(1, len(EMOTIONS))}
 
 

@@ -71,8 +71,8 @@ PUBLIC_CYCLEGAN = CycleGanSpec(64, 9, "deconv")
 ELSEWHERE = {
     "detector": ("test_landmarks_and_detector.py", "DETECTOR"),
     "landmarks": ("test_landmarks_and_detector.py", "LANDMARKS"),
-    "warp": ("test_warp_and_mouth.py", "WARP"),
-    "mouth": ("test_warp_and_mouth.py", "MOUTH"),
+    "warp": ("test_warp_and_occlusion.py", "WARP"),
+    "occlusion": ("test_warp_and_occlusion.py", "OCCLUSION"),
     "judge": ("test_emotions.py", "JUDGE"),
 }
 CASES = {

@@ -377,3 +377,42 @@ def test_a_large_region_is_painted_in_strips_that_join(
         assert difference.max() <= most
         assert (difference > 0).mean() < 0.001
         assert (other.samples != plane.samples).mean() > 0.2
+
+
+def covered_edit(*, strong: bool) -> Edit:
+    flow = np.zeros((2, 24, 24), np.float32)
+    flow[:, 3:-3, 3:-3] = 0.06 if strong else 0.0
+    gain = np.zeros((24, 24), np.float32)
+    gain[3:-3, 3:-3] = 0.2
+    covered = np.zeros((64, 64), np.float32)
+    covered[24:36, 20:44] = 1
+    return Edit(flow=flow, gain=gain, covered=covered)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_what_covers_the_skin_keeps_every_sample(name: str) -> None:
+    frame = make_frame(name, 96, 80)
+    matrix = np.array([[1 / 96, 0, 0.5 / 96], [0, 1 / 80, 0.5 / 80]], np.float32)
+    edited = blend(frame, matrix, covered_edit(strong=True))
+    for before, after in zip(frame.planes, edited.planes, strict=True):
+        step_x, step_y = before.subsampling_xy
+        rows = slice(math.ceil(26 / 64 * 80 / step_y), int(34 / 64 * 80 / step_y))
+        columns = slice(math.ceil(22 / 64 * 96 / step_x), int(42 / 64 * 96 / step_x))
+        assert np.array_equal(after.samples[rows, columns], before.samples[rows, columns])
+        assert not np.array_equal(after.samples, before.samples)
+
+
+def test_a_cover_does_not_smear_into_the_skin_that_moves_beside_it() -> None:
+    luma = np.full((80, 96), 100, np.uint8)
+    luma[32:43, 32:64] = 250  # a white cup on grey skin
+    frame = Frame((Plane(luma, (1, 1)),), PixelLayout("gray", full_range=True), 96, 80)
+    matrix = np.array([[1 / 96, 0, 0.5 / 96], [0, 1 / 80, 0.5 / 80]], np.float32)
+    covered = np.zeros((64, 64), np.float32)
+    covered[24:36, 20:44] = 1
+    flow = covered_edit(strong=True).flow
+    shown = blend(frame, matrix, Edit(flow=flow, covered=covered)).planes[0].samples
+    free = blend(frame, matrix, Edit(flow=flow)).planes[0].samples
+    beyond = np.ones(luma.shape, bool)
+    beyond[28:47, 28:68] = False
+    assert free[beyond].max() > 200
+    assert shown[beyond].max() < 130

@@ -357,7 +357,7 @@ def test_another_face_can_be_chosen_while_the_video_runs(frames: list[Frame]) ->
 
 
 def test_the_filter_says_what_runs_each_network(happy: Filter) -> None:
-    assert happy.providers == dict.fromkeys(("detector", "landmarks", "warp", "mouth"), "cpu")
+    assert happy.providers == dict.fromkeys(("detector", "landmarks", "warp", "occlusion"), "cpu")
 
 
 def test_a_mix_lies_between_its_parts(frames: list[Frame]) -> None:

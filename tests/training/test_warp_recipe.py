@@ -17,9 +17,9 @@ from mien.training.warp import (
     Discriminator,
     Objective,
     Sampler,
-    displacement_basis,
     lips_opening,
     new_network,
+    unit_table,
 )
 from mien.training.wishes import LIPS, Wishes, foreshorten, hold_pairs
 from tests.runtime.faces import mean_face
@@ -67,8 +67,8 @@ def test_a_prototype_moves_what_its_action_units_move(
     assert (-upwards * moved > 0.002).all()
 
 
-@pytest.mark.parametrize("emotion", [e for e in EMOTIONS if e != "contemptuous"])
-def test_all_prototypes_but_contempt_are_symmetric(emotion: str) -> None:
+@pytest.mark.parametrize("emotion", [e for e in EMOTIONS if e not in ("contemptuous", "disgusted")])
+def test_all_prototypes_but_contempt_and_disgust_are_symmetric(emotion: str) -> None:
     moves = prototypes()[EMOTIONS.index(emotion)]
     np.testing.assert_allclose(moves[MIRROR] * [-1, 1], moves, atol=1e-7)
 
@@ -127,12 +127,12 @@ def test_lips_meet_but_do_not_cross() -> None:
         assert after[0, lower, 1] - after[0, upper, 1] > -1e-5
 
 
-def test_the_basis_spans_every_prototype() -> None:
-    basis = displacement_basis(small_crops(), np.random.default_rng(0)).numpy()
-    directions = basis / np.linalg.norm(basis, axis=1, keepdims=True)
+def test_the_units_make_every_prototype_within_their_limits() -> None:
+    units, most = unit_table()
     moves = prototypes().reshape(len(EMOTIONS), 212)
-    missing = moves - moves @ directions.T @ directions
-    assert np.abs(missing).max() < 0.02 * np.abs(moves).max()
+    amounts, *_ = np.linalg.lstsq(units.numpy().T, moves.T, rcond=None)
+    np.testing.assert_allclose((units.numpy().T @ amounts).T, moves, atol=1e-5)
+    assert (np.abs(amounts.T) <= most.numpy() * 1.001).all()
 
 
 def test_open_lips_are_masked_and_closed_ones_are_not() -> None:
@@ -154,12 +154,10 @@ def test_a_step_trains_the_editor_and_its_discriminator(tmp_path: Path) -> None:
     objective = Objective(tmp_path / "guides.pt", torch.device("cpu"))
     before = {name: value.clone() for name, value in objective.judge.state_dict().items()}
     terms = objective(network, Sampler(crops, 0)())
-    assert terms.keys() == {"follow", "guide", "fold", "lips", "shade", "alike", "adversarial"}
+    assert terms.keys() == {"follow", "guide", "fold", "lips", "alike", "adversarial"}
     torch.stack(list(terms.values())).sum().backward()
     assert network.move.weight.grad is not None
     assert network.move.weight.grad.abs().sum() > 0
-    assert network.gain.weight.grad is not None
-    assert network.gain.weight.grad.abs().sum() > 0
     after = objective.judge.state_dict()
     assert any(not torch.equal(after[name], value) for name, value in before.items())
 

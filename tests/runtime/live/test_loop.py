@@ -425,7 +425,7 @@ def test_a_clip_runs_through_the_real_filter(clip: Callable[..., Path]) -> None:
         stats = loop.stats()
     assert_in_order(out.frames)
     assert stats.source.name == "sample.mp4"
-    assert set(stats.providers) == {"detector", "landmarks", "warp", "mouth"}
+    assert set(stats.providers) == {"detector", "landmarks", "warp", "occlusion"}
     frame = next(frame for frame in out.frames if frame.edited)
     assert (frame.frame.planes[0].samples != frame.original.planes[0].samples).any()
     left, top, right, bottom = stats.faces[0].box
