@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mien.calibration.colour import rgb_picture
 from mien.calibration.edits import EditedFrame, Editor, edit_frames
 from mien.calibration.facemesh import LandmarkJudge, Region, find_anywhere, region_around
-from mien.calibration.mesh import Expression, calm, change
+from mien.calibration.mesh import Expression, calm, change, expression
+from mien.calibration.series import (
+    ClosedLift,
+    Eyes,
+    Lips,
+    measure_closed_lift,
+    measure_eyes,
+    measure_lips,
+)
+from mien.calibration.shading import Stain, low_frequency_change, over_frames
 from mien.calibration.sheet import SheetRow
 from mien.runtime.frame import Frame
 
@@ -22,12 +31,18 @@ class EditMeasure:
     """What one emotion did to one clip.
 
     action: the median change of the face over frames.
+    lips, eyes: how their opening follows the source's. closed_lift: of the corners of the mouth, in
+        frames whose lips are closed. stain: the low-frequency change of the skin's luma.
     calm: frame-to-frame landmark acceleration of the output by the input's.
     outside: the largest change of a sample outside the face's crop.
     compared: frames in which FaceMesh found a face before and after.
     """
 
     action: Expression
+    lips: Lips
+    eyes: Eyes
+    closed_lift: ClosedLift
+    stain: Stain
     calm: float
     outside: int
     compared: int
@@ -71,7 +86,7 @@ class FollowedFace:
         return self._judge(rgb, self._region)
 
     def advance(self) -> None:
-        """Moves on to the next frame."""
+        """Move on to the next frame."""
         self._region = self._next
 
 
@@ -79,33 +94,64 @@ def measure_clip(
     frames: Iterable[Frame], judge: LandmarkJudge, editors: Mapping[str, Editor]
 ) -> ClipMeasure:
     """What each emotion does to a clip of one person."""
-    emotions = list(editors)
     followed = FollowedFace(judge)
     before: list[np.ndarray | None] = []
-    after: dict[str, list[np.ndarray | None]] = {emotion: [] for emotion in emotions}
-    outside = dict.fromkeys(emotions, 0)
+    edits = {emotion: _Series() for emotion in editors}
     row: SheetRow | None = None
     for index, step in enumerate(edit_frames(frames, editors)):
         found = followed.find(rgb_picture(step.source))
         before.append(found)
-        for emotion in emotions:
-            outside[emotion] = max(outside[emotion], step.outside[emotion])
-            mesh = None if found is None else followed.again(rgb_picture(step.edited[emotion]))
-            after[emotion].append(mesh)
+        for emotion, series in edits.items():
+            frame = step.edited[emotion]
+            mesh = None if found is None else followed.again(rgb_picture(frame))
+            series.meshes.append(mesh)
+            series.outside = max(series.outside, step.outside[emotion])
+            if found is not None and mesh is not None:
+                meshes = {"mesh_before": found, "mesh_after": mesh}
+                series.stains.append(low_frequency_change(step.source, frame, **meshes))
         if found is not None:
             followed.advance()
             if index <= SHEET_FRAME:
                 row = _sheet_row(step, found)
-    edits = {
-        emotion: EditMeasure(
-            action=change(before, after[emotion]),
-            calm=calm(before, after[emotion]),
-            outside=outside[emotion],
-            compared=sum(mesh is not None for mesh in after[emotion]),
+    told = {emotion: series.measure(before) for emotion, series in edits.items()}
+    return ClipMeasure(len(before), told, row)
+
+
+@dataclass(slots=True)
+class _Series:
+    """What one emotion's edits of a clip look like, frame by frame."""
+
+    meshes: list[np.ndarray | None] = field(default_factory=list)
+    stains: list[Stain | None] = field(default_factory=list)
+    outside: int = 0
+
+    def measure(self, before: Sequence[np.ndarray | None]) -> EditMeasure:
+        """Against the meshes of the source."""
+        was, became = quantities(before), quantities(self.meshes)
+        return EditMeasure(
+            action=change(before, self.meshes),
+            lips=measure_lips(was["lips_apart"], became["lips_apart"]),
+            eyes=measure_eyes(was["eyes_open"], became["eyes_open"]),
+            closed_lift=measure_closed_lift(
+                was["lips_apart"],
+                was["corners_up"],
+                edited_gaps=became["lips_apart"],
+                edited_corners=became["corners_up"],
+            ),
+            stain=over_frames(self.stains),
+            calm=calm(before, self.meshes),
+            outside=self.outside,
+            compared=sum(mesh is not None for mesh in self.meshes),
         )
-        for emotion in emotions
+
+
+def quantities(meshes: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
+    """Each field of `Expression` as a series: float64 (frames,), NaN without a face."""
+    seen = [None if mesh is None else expression(mesh) for mesh in meshes]
+    return {
+        name: np.array([np.nan if face is None else getattr(face, name) for face in seen])
+        for name in Expression.__slots__
     }
-    return ClipMeasure(len(before), edits, row)
 
 
 def _sheet_row(step: EditedFrame, mesh: np.ndarray) -> SheetRow:

@@ -34,16 +34,19 @@ def report(clips: Mapping[str, ClipMeasure]) -> dict[str, object]:
     told = {
         name: {
             "frames": clip.frames,
-            "edits": {emotion: _plain(asdict(edit)) for emotion, edit in clip.edits.items()},
+            "edits": {emotion: plain(asdict(edit)) for emotion, edit in clip.edits.items()},
         }
         for name, clip in clips.items()
     }
     return {"clips": told, "failures": failures(clips)}
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """`value` as JSON holds it: numbers rounded, those that are none as null."""
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
     if isinstance(value, float):
         return round(value, 5) if math.isfinite(value) else None
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
@@ -12,3 +13,8 @@ def clips_of(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     return sorted(p for p in path.iterdir() if p.suffix.lower() in CLIP_SUFFIXES)
+
+
+def all_clips(paths: Sequence[Path]) -> list[Path]:
+    """The clips of several folders, and single clips, each once, in the order given."""
+    return list(dict.fromkeys(clip for path in paths for clip in clips_of(path)))

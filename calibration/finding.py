@@ -1,6 +1,6 @@
 """Whether faces are found where FaceMesh finds them, and nowhere else.
 
-`python -m mien.calibration.finding --clips DIR [--faceless PICTURE...]
+`python -m mien.calibration.finding --clips DIR [CLIP...] [--faceless PICTURE...]
 --facemesh-python P --out report.json` runs the bundled detector on every tenth frame of each clip.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.calibration.clips import clips_of
+from mien.calibration.clips import all_clips
 from mien.calibration.colour import rgb_picture
 from mien.calibration.facemesh import FaceMesh, LandmarkJudge, find_anywhere
 from mien.engines.catalog import Catalog
@@ -75,7 +75,7 @@ def false_faces(picture: Path, detector: FaceDetector) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """See the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.finding", description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True, help="a folder of clips, or one")
+    parser.add_argument("--clips", type=Path, nargs="+", required=True, help="folders, or clips")
     parser.add_argument("--faceless", type=Path, nargs="*", default=[], help="pictures, no faces")
     parser.add_argument("--facemesh-python", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     detector = FaceDetector(Catalog.bundled().open(DETECTOR))
     told: dict[str, dict[str, object]] = {"clips": {}, "faceless": {}}
     with FaceMesh(options.facemesh_python) as judge:
-        for path in clips_of(options.clips):
+        for path in all_clips(options.clips):
             finding = measure_finding(read_frames(path), judge, detector)
             told["clips"][path.stem] = {
                 "frames": finding.frames,

@@ -1,10 +1,11 @@
-"""Neutral faces of people that no training has seen, from faces160."""
+"""Faces of people that no training has seen, from faces160."""
 
 from __future__ import annotations
 
 import csv
 import lzma
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,20 @@ PADDING = 0.5  # of the picture's sides: faces160 is cropped tighter than a dete
 
 @dataclass(frozen=True, slots=True)
 class HeldOutFace:
-    """A picture of one calm face: `luma` uint8 (H, W), border repeated around it."""
+    """A picture of one face: `luma` uint8 (H, W), border repeated around it."""
 
     file: str
     person: str
     luma: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class SmilingPerson:
+    """One person, calm and smiling: one or two pictures of each."""
+
+    person: str
+    neutral: tuple[HeldOutFace, ...]
+    smiling: tuple[HeldOutFace, ...]
 
 
 def neutral_faces(data: Path, count: int = 150) -> list[HeldOutFace]:
@@ -29,20 +39,48 @@ def neutral_faces(data: Path, count: int = 150) -> list[HeldOutFace]:
 
     data: the folder of faces160; validation people are those whose hash divides by ten.
     """
+    chosen: dict[str, str] = {}
+    of_person: dict[str, int] = {}
+    for file, emotion, person in _frontal_rows(data):
+        if emotion == "neutral" and of_person.get(person, 0) < 3 and len(chosen) < count:
+            chosen[file] = person
+            of_person[person] = of_person.get(person, 0) + 1
+    return _read(data / "faces160.tar", chosen)
+
+
+def smiling_people(data: Path, count: int = 60) -> list[SmilingPerson]:
+    """The first `count` validation people of whom there are a neutral picture and a smiling one.
+
+    data: the folder of faces160. Near-frontal pictures, at most two of a kind each.
+    """
+    files: dict[str, dict[str, list[str]]] = {}
+    for file, emotion, person in _frontal_rows(data):
+        kinds = files.setdefault(person, {"neutral": [], "happiness": []})
+        if emotion in kinds and len(kinds[emotion]) < 2:
+            kinds[emotion].append(file)
+    people = [(person, kinds) for person, kinds in files.items() if all(kinds.values())][:count]
+    chosen = {file: person for person, kinds in people for part in kinds.values() for file in part}
+    faces = {face.file: face for face in _read(data / "faces160.tar", chosen)}
+    found = []
+    for person, kinds in people:
+        neutral, smiling = (
+            tuple(faces[file] for file in kinds[kind] if file in faces)
+            for kind in ("neutral", "happiness")
+        )
+        if neutral and smiling:
+            found.append(SmilingPerson(person, neutral, smiling))
+    return found
+
+
+def _frontal_rows(data: Path) -> Iterator[tuple[str, str, str]]:
+    """File, emotion and person of the pictures of validation people who look ahead."""
     with (data / "faces160.csv").open() as file:
         rows = list(csv.DictReader(file))
     with lzma.open(data / "faces160_landmarks.npy.xz") as packed:
         points = np.load(packed).transpose(2, 1, 0)[:, :, :2].astype(np.float32) / 8
-    straight = _looks_ahead(points)
-    chosen: dict[str, str] = {}
-    of_person: dict[str, int] = {}
-    for row, ahead in zip(rows, straight, strict=True):
-        person = row["person"]
-        held_out = int(person, 16) % 10 == 0 and row["emotion"] == "neutral"
-        if held_out and ahead and of_person.get(person, 0) < 3 and len(chosen) < count:
-            chosen[row["file"]] = person
-            of_person[person] = of_person.get(person, 0) + 1
-    return _read(data / "faces160.tar", chosen)
+    for row, ahead in zip(rows, _looks_ahead(points), strict=True):
+        if ahead and int(row["person"], 16) % 10 == 0:
+            yield row["file"], row["emotion"], row["person"]
 
 
 def _looks_ahead(points: np.ndarray) -> np.ndarray:

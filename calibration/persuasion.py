@@ -1,7 +1,8 @@
 """Whether a classifier that knows only FER-2013 names the emotion of an edit.
 
-`python -m mien.calibration.persuasion --data DIR [--clips DIR] [--judge FILE] --out
-report.json` edits neutral pictures of held-out people of faces160, and every tenth frame of clips.
+`python -m mien.calibration.persuasion --data DIR [--clips DIR [CLIP...]] [--judge FILE]
+--out report.json` edits neutral pictures of held-out people of faces160, and every tenth frame of
+clips.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mien.calibration.clips import clips_of
-from mien.calibration.default_filter import default_editors
+from mien.calibration.clips import all_clips
+from mien.calibration.default_filter import add_models_option, default_editors
 from mien.calibration.floors import EDITED
 from mien.calibration.held_out import neutral_faces
 from mien.calibration.judge import EmotionJudge
@@ -35,16 +36,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="mien.calibration.persuasion", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of faces160")
     parser.add_argument("--judge", type=Path, help="another judge.onnx than the bundled one")
-    parser.add_argument("--clips", type=Path, help="a folder of clips, or one")
+    parser.add_argument("--clips", type=Path, nargs="+", default=[], help="folders, or clips")
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--out", type=Path, required=True)
+    add_models_option(parser)
     options = parser.parse_args(argv)
     judge = EmotionJudge.load(options.judge) if options.judge else EmotionJudge.bundled()
-    editors = default_editors(EDITED)
+    editors = default_editors(EDITED, options.models)
     shots = pictures(options.data, options.count)
     told = {"held_out": persuade(shots, judge, editors).report()}
     if options.clips:
-        clips = (read_frames(path) for path in clips_of(options.clips))
+        clips = (read_frames(path) for path in all_clips(options.clips))
         told["clips"] = persuade(clips, judge, editors, step=CLIP_STEP).report()
     text = json.dumps(told, indent=1) + "\n"
     write_whole(options.out, text.encode(), overwrite=True)
