@@ -41,6 +41,15 @@ class WatchedFilter:
         self._inner.target = target
 
     @property
+    def own(self) -> float:
+        """How much of the person's own expression is shown."""
+        return self._inner.own
+
+    @own.setter
+    def own(self, own: float) -> None:
+        self._inner.own = own
+
+    @property
     def effort(self) -> SearchEffort:
         """How hard faces are searched for."""
         return self._inner.effort

@@ -52,7 +52,7 @@ class CameraPlan:
     settings, to begin with. size_wh, rate: None asks a camera for what a call wants, and leaves a
     file its own size. seconds: end after that long, None for never.
     max_memory: bytes that a file in a camera's place may take, by the sizes it states.
-    is_goal_given: whether the target was asked for, and be it none.
+    is_goal_given: whether something was asked for, and be it none. own: as of `Filter`.
     """
 
     source: str
@@ -70,6 +70,7 @@ class CameraPlan:
     seconds: float | None
     max_memory: int = MAX_MEMORY
     is_goal_given: bool = False
+    own: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.delay_ms <= MAX_DELAY_MS:

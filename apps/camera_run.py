@@ -78,6 +78,7 @@ def _controls(plan: CameraPlan) -> Controls:
         method=settings.method,
         gan=settings.gan,
         mark=plan.mark,
+        own=plan.own,
     )
 
 

@@ -77,6 +77,7 @@ class EditJob:
     at_s: a time of a video; only a picture of it is made.
     container: the suffix of the kind of file that videos become, None for that of the source.
     streamed: whether the result is read from its beginning, without going back.
+    own: how much of a person's own expression is shown, as of `Filter`.
     """
 
     sources: tuple[Path, ...]
@@ -95,6 +96,7 @@ class EditJob:
     at_s: float | None = None
     container: str | None = None
     streamed: bool = False
+    own: float = 1.0
 
     @property
     def is_many(self) -> bool:
@@ -105,8 +107,10 @@ class EditJob:
     def tag(self) -> str:
         """What the names of the results end in."""
         name = TIMELINE_TAG if isinstance(self.goal, Timeline) else goal_name(self.goal)
+        if self.goal is None and self.own != 1:
+            name = ""  # the variant says what was done
         at = "" if self.at_s is None else f"_{time_tag(self.at_s)}"
-        return name + self.variant + COMPARE_TAG * self.compare + at
+        return (name + self.variant + COMPARE_TAG * self.compare + at).removeprefix("_")
 
     @property
     def suffix(self) -> str | None:
@@ -178,7 +182,7 @@ def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Displa
         remove_leftovers(folder)
     with _opening(make_filter) as opened:
         if job.is_many:
-            opened.result()
+            opened.result().own = job.own  # what the method cannot do is told once
         return _each(
             job, steps, display, lambda file, output: _edit_one(job, file, output, opened, display)
         )
@@ -307,7 +311,7 @@ def _edit_video(
     )
     options = replace(options, start_s=None, end_s=None)
     # the run minds the section itself: it must see the frames around it to ease in and out
-    run = FilterRun(opened.result(), job.goal, start_s=job.start_s, end_s=job.end_s)
+    run = FilterRun(opened.result(), job.goal, start_s=job.start_s, end_s=job.end_s, own=job.own)
     with display.watch(source) as show:
         report = edit_video(
             source, output, run, options, progress=lambda progress: show(progress, run.faces)
@@ -340,7 +344,7 @@ def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str,
         return (NO_FRAME,)
     if not run.frames_with_face:
         return (NO_FACE,)
-    return (NOT_EDITED,) if isinstance(job.goal, Target) else ()
+    return (NOT_EDITED,) if isinstance(job.goal, Target) or job.own != 1 else ()
 
 
 def _left_alone(run: FilterRun) -> tuple[str, ...]:
@@ -382,7 +386,7 @@ def _preview(
     moment = run_aside(lambda: read_moment(source, at_s, max_memory=job.max_memory))
     frames = [frame_from_av(picture) for picture in moment.pictures]
     decoded = time.perf_counter()
-    run = FilterRun(opened.result(), job.goal)
+    run = FilterRun(opened.result(), job.goal, own=job.own)
     edited = run_aside(lambda: run.moment(frames, moment.times_s))
     filtered = time.perf_counter()
     pictures = [moment.picture(edited, frames[-1])]
@@ -412,7 +416,8 @@ def _preview(
 
 def _is_change(job: EditJob) -> bool:
     """Whether faces are to be changed at all."""
-    return isinstance(job.goal, Timeline) or (job.goal is not None and job.goal.strength > 0)
+    has_goal = isinstance(job.goal, Timeline) or (job.goal is not None and job.goal.strength > 0)
+    return has_goal or job.own != 1
 
 
 def _edit_picture(
@@ -425,7 +430,7 @@ def _edit_picture(
     )
     check_picture_suffix(output, picture.container)
     decoded = time.perf_counter()
-    run = FilterRun(opened.result(), job.goal)
+    run = FilterRun(opened.result(), job.goal, own=job.own)
     edited = run_aside(lambda: run.still(picture.frame))
     filtered = time.perf_counter()
     changed = edited is not picture.frame

@@ -36,6 +36,7 @@ class FaceFilter(Protocol):
     """What the programs need of `mien.runtime.Filter`."""
 
     target: Target | None
+    own: float
     effort: SearchEffort
 
     @property
@@ -75,6 +76,8 @@ class FilterRun:
         the first frame.
     start_s, end_s: frames outside, counted likewise, are given back as they are; the edit eases in
         from start_s on and is gone by end_s.
+    own: how much of a person's own expression is shown between them, as of `Filter`.
+    Raises UsageError where the filter cannot show that much of it.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class FilterRun:
         *,
         start_s: float | None = None,
         end_s: float | None = None,
+        own: float = 1.0,
     ) -> None:
         self.frames = 0
         self.frames_with_face = 0
@@ -93,11 +97,12 @@ class FilterRun:
         self.frames_without_chosen = 0
         self.left_alone: Counter[str] = Counter()
         self._filter = face_filter
-        self._goal = goal
+        self._goal, self._own = goal, own
         self._start_s = start_s or 0.0
         self._end_s = math.inf if end_s is None else end_s
         self._rest_s = self._end_s - min(FADE_S, (self._end_s - self._start_s) / 3)
         self._zero_s: float | None = None
+        face_filter.own = own
         face_filter.effort = FILE
         face_filter.reset()
 
@@ -106,7 +111,7 @@ class FilterRun:
         time_s = self._time_s(frame)
         if not self._start_s - LEAD_S <= time_s < self._end_s:
             return frame
-        self._filter.target = self._target(time_s)
+        self._set(time_s)
         edited = self._filter.apply(frame)
         self.frames += 1
         seen = len(self._filter.faces)
@@ -150,11 +155,14 @@ class FilterRun:
             edited = frame if edited is shown else edited
         return edited
 
-    def _target(self, time_s: float) -> Target | None:
+    def _set(self, time_s: float) -> None:
+        """Tell the filter what to reach at this time."""
         if not self._start_s <= time_s < self._rest_s:
-            return None
+            self._filter.target, self._filter.own = None, 1.0
+            return
         goal = self._goal
-        return goal.target_at(max(0.0, time_s)) if isinstance(goal, Timeline) else goal
+        at = goal.target_at(max(0.0, time_s)) if isinstance(goal, Timeline) else goal
+        self._filter.target, self._filter.own = at, self._own
 
     def _time_s(self, frame: Frame) -> float:
         """Seconds since the first frame."""

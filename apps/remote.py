@@ -80,6 +80,7 @@ class Wanted:
     gan: str | None = None
     paused: bool | None = None
     mark: bool | None = None
+    own: float | None = None
 
 
 def runtime_folder() -> Path:
@@ -204,6 +205,7 @@ class ControlServer:
             "gan": state.gan,
             "paused": state.paused,
             "mark": state.mark,
+            "own": state.own,
         }
 
 
@@ -268,7 +270,7 @@ def _changes(
     """What is to change of the controls, and the intensity from now on. Raises UsageError."""
     changes: dict[str, object] = {
         name: value
-        for name in ("face", "method", "gan", "paused", "mark")
+        for name in ("face", "method", "gan", "paused", "mark", "own")
         if (value := getattr(wanted, name)) is not None
     }
     if wanted.method is not None and wanted.gan is None:

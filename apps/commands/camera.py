@@ -9,7 +9,7 @@ import typer
 
 from mien.apps.camera_plan import CameraPlan, OutputPlan, PanelPlan, parse_rate, parse_size
 from mien.apps.commands import options
-from mien.apps.commands.values import checked_strength
+from mien.apps.commands.values import checked_own, checked_strength
 from mien.apps.settings import FilterSettings
 from mien.engines.limits import parse_memory
 
@@ -96,6 +96,8 @@ def camera(
     source: Source = "0",
     emotion: Emotion = None,
     intensity: Intensity = 1.0,
+    soften: options.Soften = None,
+    amplify: options.Amplify = None,
     face: options.Face = "all",
     method: Method = "warp",
     gan: Gan = None,
@@ -128,6 +130,7 @@ def camera(
         from mien.apps.camera_list import print_cameras
 
         raise typer.Exit(print_cameras())
+    own = checked_own(soften, amplify)
     plan = CameraPlan(
         source=source,
         target=_target(emotion, intensity),
@@ -145,7 +148,8 @@ def camera(
         mark=mark,
         seconds=seconds,
         max_memory=parse_memory(max_memory),
-        is_goal_given=emotion is not None,
+        is_goal_given=emotion is not None or own is not None,
+        own=1.0 if own is None else own,
     )
 
     from mien.apps.camera_run import run_camera

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.apps.commands import options
-from mien.apps.commands.values import checked_strength
+from mien.apps.commands.values import checked_own, checked_strength
 from mien.apps.settings import FilterMaker, FilterSettings
 from mien.engines.errors import UsageError
 
@@ -132,6 +132,8 @@ def edit(
     output: Output = None,
     emotion: Emotion = None,
     intensity: Intensity = 1.0,
+    soften: options.Soften = None,
+    amplify: options.Amplify = None,
     face: options.Face = "all",
     compare: Compare = False,
     start: Start = None,
@@ -162,7 +164,10 @@ def edit(
 
     if quality is not None and not 0 <= quality <= 100:
         raise UsageError(f"--quality must lie in 0..100, not {quality}")
-    goal = _goal(emotion, timeline, intensity, sample=not sources)
+    own = checked_own(soften, amplify)
+    otherwise = "happy" if not sources else None
+    goal = _goal(emotion, timeline, intensity, otherwise=otherwise if own is None else "none")
+    strength = intensity if own is None or goal is not None else 1.0  # of nothing to be told
     section = _time(start, "--from"), _time(end, "--to")
     job = EditJob(
         tuple(sources or [SAMPLE]), goal, output, compare, *section, codec, quality, overwrite
@@ -170,11 +175,12 @@ def edit(
     job = replace(
         job,
         max_memory=parse_memory(max_memory),
-        variant=_variant(method, gan, blend, intensity),
+        variant=_variant(method, gan, blend, strength) + _own_variant(soften, amplify),
         recursive=recursive,
         dry_run=dry_run,
         at_s=_moment(at, start, end, codec),
         container=container_suffix(container, output),
+        own=1.0 if own is None else own,
     )
     if not sources and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{job.suffix or SAMPLE.suffix}"))
@@ -192,8 +198,13 @@ def _variant(method: str, gan: str | None, blend: str | None, intensity: float) 
     return "".join(f"_{word}" for word in words if word)
 
 
+def _own_variant(soften: float | None, amplify: float | None) -> str:
+    name, own = ("amplify", amplify) if soften is None else ("soften", soften)
+    return "" if own is None or own == 1 else f"_{name}{own:g}"
+
+
 def _goal(
-    emotion: str | None, timeline: Path | None, intensity: float, *, sample: bool
+    emotion: str | None, timeline: Path | None, intensity: float, *, otherwise: str | None
 ) -> Target | Timeline | None:
     from mien.runtime.target import parse_goal
     from mien.runtime.timeline import read_timeline
@@ -203,9 +214,12 @@ def _goal(
         if emotion is not None:
             raise UsageError("give either --emotion or --timeline, not both")
         return read_timeline(timeline, strength)
-    if emotion is None and not sample:
-        raise UsageError("which expression? add --emotion happy (or another), or --timeline FILE")
-    return parse_goal(emotion or "happy", strength)
+    wanted = otherwise if emotion is None else emotion
+    if wanted is None:
+        raise UsageError(
+            "which expression? add --emotion happy (or another), --timeline FILE, or --soften 0.5"
+        )
+    return parse_goal(wanted, strength)
 
 
 def _face(text: str) -> str | int:

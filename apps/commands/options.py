@@ -12,8 +12,26 @@ GANS = "stargan|cyclegan"
 BLENDS = "field|paste"
 EMOTIONS = "NAME|MIX"
 STRENGTHS = "0..1.5"
+OWN_SCALES = "0.25..1.5"
 AS_EDIT = "As of mien edit."
 
+Soften = Annotated[
+    float | None,
+    typer.Option(
+        metavar=OWN_SCALES,
+        help="How much of the person's own expression to show, with or without another one; "
+        "1 is all of it, 0.5 half.",
+        show_default=False,
+    ),
+]
+Amplify = Annotated[
+    float | None,
+    typer.Option(
+        metavar=OWN_SCALES,
+        help="The same scale by its other name: 1.3 shows more than there is.",
+        show_default=False,
+    ),
+]
 Face = Annotated[str, typer.Option(metavar="all|largest|N", help="Which faces to edit.")]
 Provider = Annotated[
     str,

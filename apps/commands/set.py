@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mien.apps.commands import options
-from mien.apps.commands.values import checked_strength
+from mien.apps.commands.values import checked_own, checked_strength
 
 Goal = Annotated[
     str | None,
@@ -54,6 +54,8 @@ Camera = Annotated[
 def set_camera(
     goal: Goal = None,
     intensity: Intensity = None,
+    soften: options.Soften = None,
+    amplify: options.Amplify = None,
     face: Face = None,
     method: Method = None,
     gan: Gan = None,
@@ -73,16 +75,18 @@ def set_camera(
         parse_goal(goal)
     state = send(
         chosen_camera(camera),
-        Wanted(goal, intensity, face, method, gan, pause, mark),
+        Wanted(goal, intensity, face, method, gan, pause, mark, checked_own(soften, amplify)),
     )
     if as_json:
         typer.echo(json.dumps(state))
         return
     gan_text = f" ({state['gan']})" if state["gan"] else ""
+    own = state.get("own", 1)  # of a camera that was started before there was one
+    own_text = "" if own == 1 else f", own expression {own:g}"
     paused = ", paused" if state["paused"] else ""
     typer.echo(
         one_line(
-            f"{state['camera']}: {state['target']}, intensity {state['intensity']:g}, "
+            f"{state['camera']}: {state['target']}, intensity {state['intensity']:g}{own_text}, "
             f"face {state['face']}, method {state['method']}{gan_text}{paused}"
         )
     )

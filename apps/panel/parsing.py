@@ -19,6 +19,7 @@ from mien.apps.panel.protocol import (
     SavePreset,
 )
 from mien.engines.errors import UsageError
+from mien.runtime.own_expression import LEAST, MOST
 from mien.runtime.target import EMOTIONS, MAX_STRENGTH, emotion_name
 
 MAX_NAME: Final = 40  # characters of a preset's name
@@ -70,6 +71,10 @@ def parse_weights(value: object) -> dict[str, float]:
 def parse_intensity(value: object) -> float:
     """A strength in 0..1.5. Raises ProtocolError."""
     return _number("intensity", value, 0.0, MAX_STRENGTH)
+
+
+def _own(value: object) -> float:
+    return _number("own", value, LEAST, MOST)
 
 
 def parse_name(value: object) -> str:
@@ -194,6 +199,7 @@ _SETTINGS: Final[Mapping[str, Callable[[object], Any]]] = {
     "gan": _word,
     "paused": _flag,
     "mark": _flag,
+    "own": _own,
 }
 _PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], ClientMessage]]] = {
     "set": _change,

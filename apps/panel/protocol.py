@@ -38,6 +38,9 @@ class State:
     emotions: those that the method in use can make; a target with another one is answered with
     `error`, and the target stays as it was. While another method is being opened, all eight; where
     it turns out that it cannot make the target, the method stays as it was.
+    own: how much of the person's own expression is shown, 0.25 (soft) to 1.5 (amplified); 1 leaves
+    it. scales_own: whether the method in use can show another than 1; as with `emotions`, one that
+    it cannot is answered with `error`, and while another method is being opened it is true.
     """
 
     type: ClassVar[str] = "state"
@@ -50,6 +53,8 @@ class State:
     mark: bool
     browser_camera: bool
     emotions: tuple[str, ...] = EMOTIONS
+    own: float = 1.0
+    scales_own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +213,8 @@ class Change:
     """New settings; the type is `set`. None leaves a setting as it is.
 
     target: replaces all weights; missing emotions get 0, weights that sum to more than 1 are
-    scaled down; an empty one (in JSON also null) leaves faces as they are.
+    scaled down; an empty one (in JSON also null) leaves faces as they are. own: 0.25..1.5, as of
+    `State`; presets leave it as it is.
     """
 
     type: ClassVar[str] = "set"
@@ -219,6 +225,7 @@ class Change:
     gan: str | None = None
     paused: bool | None = None
     mark: bool | None = None
+    own: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,8 @@ class Steering:
             mark=now.mark,
             browser_camera=self.browser_camera,
             emotions=now.emotions,
+            own=now.own,
+            scales_own=now.scales_own,
         )
 
     def do(self, message: ClientMessage) -> tuple[ServerMessage | None, asyncio.Task[None] | None]:
@@ -137,7 +139,7 @@ class Steering:
         now = self._controls.snapshot()
         changes: dict[str, Any] = {
             name: value
-            for name in ("face", "method", "gan", "paused", "mark")
+            for name in ("face", "method", "gan", "paused", "mark", "own")
             if (value := getattr(change, name)) is not None
         }
         if change.method is not None and change.gan is None:

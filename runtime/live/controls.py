@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 from mien.engines.errors import UsageError
 from mien.runtime.face_choice import FaceChoice
 from mien.runtime.methods import method_names
-from mien.runtime.target import EMOTIONS, Target, parse_goal
+from mien.runtime.own_expression import LEAST, MOST
+from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,10 @@ class ControlState:
     method: of `mien.runtime.methods`; gan: which of a method's trained generators, None for its
         own choice.
     paused: show the original, to compare with. mark: draw `AI-edited` into a corner.
+    own: how much of a person's own expression is shown, as of `Filter`; 1 leaves it.
     version: grows with every change.
     emotions: those that the method in use can make; all eight while another one is being opened.
+    scales_own: whether the method in use can show another `own` than 1; likewise.
     """
 
     target: Target | None = None
@@ -30,8 +33,10 @@ class ControlState:
     gan: str | None = None
     paused: bool = False
     mark: bool = False
+    own: float = 1.0
     version: int = 0
     emotions: tuple[str, ...] = EMOTIONS
+    scales_own: bool = True
 
 
 class Controls:
@@ -53,26 +58,35 @@ class Controls:
     def update(self, **changes: object) -> ControlState:
         """The settings after the changes, all of them or none.
 
-        changes: fields of `ControlState` without `version` and `emotions`; `target` may be text
-        such as `happy:0.7+surprised:0.3`, `face` a number.
-        Raises: UsageError, also for a target that the method in use cannot make.
+        changes: fields of `ControlState` up to `own`; `target` may be text such as
+        `happy:0.7+surprised:0.3`, `face` a number.
+        Raises: UsageError, also for what the method in use cannot make.
         """
 
         def changed(before: ControlState) -> ControlState:
             state = _changed(before, changes)
             if (state.method, state.gan) != (before.method, before.gan):
-                state = replace(state, emotions=EMOTIONS)
+                state = replace(state, emotions=EMOTIONS, scales_own=True)
             if "target" in changes:
                 check_possible(state.target, state.method, state.emotions)
+            if "own" in changes:
+                check_own(state.own, state.method, scales_own=state.scales_own)
             return state
 
         return self._exchange(changed)
 
-    def limit(self, emotions: tuple[str, ...], *, method: str, gan: str | None) -> None:
-        """Refuse targets with other emotions from now on, where that method is still chosen."""
+    def limit(
+        self,
+        emotions: tuple[str, ...],
+        *,
+        method: str,
+        gan: str | None,
+        scales_own: bool = True,
+    ) -> None:
+        """Refuse what that method cannot make from now on, where it is still chosen."""
         self._exchange(
             lambda state: (
-                replace(state, emotions=emotions)
+                replace(state, emotions=emotions, scales_own=scales_own)
                 if (state.method, state.gan) == (method, gan)
                 else state
             )
@@ -121,8 +135,17 @@ def check_possible(target: Target | None, method: str, emotions: tuple[str, ...]
         )
 
 
+def check_own(own: float, method: str, *, scales_own: bool) -> None:
+    """Raise UsageError where a method cannot show that much of a person's own expression."""
+    if own != 1 and not scales_own:
+        raise UsageError(
+            f"the method {method} cannot soften or amplify a person's own expression "
+            "(it shows it as it is: 1)"
+        )
+
+
 def _changed(state: ControlState, changes: dict[str, object]) -> ControlState:
-    known = {field.name for field in fields(ControlState)} - {"version", "emotions"}
+    known = {field.name for field in fields(ControlState)} - {"version", "emotions", "scales_own"}
     unknown = sorted(set(changes) - known)
     if unknown:
         raise UsageError(f"there is no setting {unknown[0]!r} (known: {', '.join(sorted(known))})")
@@ -164,6 +187,16 @@ def _switch(value: object) -> bool:
     return value
 
 
+def _own(value: object) -> float:
+    own = finite_number(value)
+    if own is None or not LEAST <= own <= MOST:
+        raise UsageError(
+            f"how much of the own expression is shown lies in {LEAST:g}..{MOST:g}, "
+            f"not {shortened(value)}"
+        )
+    return own
+
+
 _CHECKS: dict[str, Callable[[object], object]] = {
     "target": _target,
     "face": _face,
@@ -171,4 +204,5 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "gan": _gan,
     "paused": _switch,
     "mark": _switch,
+    "own": _own,
 }

@@ -13,10 +13,12 @@ from mien.runtime.frame import Frame
 from mien.runtime.live.controls import (
     Controls,
     ControlState,
+    check_own,
     check_possible,
     missing_emotions,
 )
 from mien.runtime.live.output import told
+from mien.runtime.own_expression import LEAST
 from mien.runtime.target import EMOTIONS, Target
 from mien.runtime.tracking import Face
 
@@ -39,6 +41,7 @@ class LiveFilter(Protocol):
     """What live video needs of `mien.runtime.Filter`; its docstrings hold here."""
 
     target: Target | None
+    own: float
 
     @property
     def face(self) -> str: ...
@@ -74,9 +77,10 @@ class FilterSwap:
     """Keeps a filter in step with the controls; another method takes over when it is ready.
 
     It is made in a thread of its own while the old one goes on. Then the old one fades its edit
-    out, and the new one fades its own in. Where making it fails, or it cannot make the target, that
-    is the message for a while, the controls go back to the old method, and the old filter goes on.
-    A target that the filter in use cannot make leaves the last one that it could.
+    out, and the new one fades its own in. Where making it fails, or it cannot make the target or
+    scale the own expression as it is set, that is the message for a while, the controls go back to
+    the old method, and the old filter goes on. What the filter in use cannot make leaves the last
+    that it could.
 
     make: makes the filter of `method` and `gan` of a state; the rest is set here.
     warm_up_on: a frame to run the first one on, so that the frames to come need not wait for it.
@@ -93,10 +97,11 @@ class FilterSwap:
         self.current = make(state)
         try:
             self.current.target = self._goal = state.target
+            self.current.own = self._own = state.own
         except UsageError:
             self.current.close()
             raise
-        self._emotions = emotions_of(self.current)
+        self._emotions, self._scales_own = emotions_of(self.current), scales_own(self.current)
         self._limit()
         if warm_up_on is not None:
             with contextlib.suppress(MienError):  # if it fails on the next one as well, it is told
@@ -135,11 +140,13 @@ class FilterSwap:
         current.detection_spacing = spacing
         if not missing_emotions(state.target, self._emotions):
             self._goal = state.target
+        if state.own == 1 or self._scales_own:
+            self._own = state.own
         # The first frame of a new filter only takes the faces up, so that the edit eases in.
         is_at_rest = self._is_fresh or self._fading_since_s is not None
         self._is_fresh = False
         try:
-            current.target = None if is_at_rest else self._goal
+            current.target, current.own = (None, 1.0) if is_at_rest else (self._goal, self._own)
             edited = current.apply(frame)
         except MienError as error:
             self._frame_trouble = f"this frame is shown as it came: {told(error)}"
@@ -167,7 +174,10 @@ class FilterSwap:
                 target=self._build, args=(state, frame), name="mien-method", daemon=True
             )
             self._building.start()
-        elif self._building is None and state.emotions != self._emotions:
+        elif self._building is None and (state.emotions, state.scales_own) != (
+            self._emotions,
+            self._scales_own,
+        ):
             self._limit()
 
     def _take_over(
@@ -182,9 +192,10 @@ class FilterSwap:
             self._put_away()
             made.close()
             return
-        emotions = emotions_of(made)
+        emotions, can_scale = emotions_of(made), scales_own(made)
         try:  # once more: the target may be another one than when it was made
             check_possible(state.target, key[0], emotions)
+            check_own(state.own, key[0], scales_own=can_scale)
         except UsageError as error:
             self._put_away()
             made.close()
@@ -199,6 +210,7 @@ class FilterSwap:
         self.current.close()
         self.current, self._key, self._is_fresh = made, key, True
         self._emotions, self._goal = emotions, state.target
+        self._scales_own, self._own = can_scale, state.own
         self._limit()
 
     def _stay(self, error: Exception, key: _Key, state: ControlState) -> None:
@@ -210,11 +222,14 @@ class FilterSwap:
         back: dict[str, object] = {"method": self._key[0], "gan": self._key[1]}
         if missing_emotions(state.target, self._emotions):
             back["target"] = self._goal
+        if state.own != 1 and not self._scales_own:
+            back["own"] = self._own
         self._controls.update(**back)
         self._limit()
 
     def _limit(self) -> None:
-        self._controls.limit(self._emotions, method=self._key[0], gan=self._key[1])
+        method, gan = self._key
+        self._controls.limit(self._emotions, method=method, gan=gan, scales_own=self._scales_own)
 
     def _put_away(self) -> None:
         self._fading_since_s = None
@@ -238,6 +253,7 @@ class FilterSwap:
         made = self._make(state)
         try:
             check_possible(state.target, state.method, emotions_of(made))
+            check_own(state.own, state.method, scales_own=scales_own(made))
             _warm_up(made, frame, state)
         except BaseException:
             made.close()
@@ -256,12 +272,23 @@ def emotions_of(made: LiveFilter) -> tuple[str, ...]:
     return tuple(found)
 
 
+def scales_own(made: LiveFilter) -> bool:
+    """Whether a filter takes another `own` than 1."""
+    own = made.own
+    try:
+        made.own = LEAST
+    except UsageError:
+        return False
+    made.own = own
+    return True
+
+
 def _key(state: ControlState) -> _Key:
     return state.method, state.gan
 
 
 def _warm_up(made: LiveFilter, frame: Frame, state: ControlState) -> None:
     """The first run of a network is slow; here nobody waits for it."""
-    made.target = state.target
+    made.target, made.own = state.target, state.own
     made.apply(frame)
     made.reset()

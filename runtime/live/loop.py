@@ -306,7 +306,7 @@ class LiveLoop:
     def _shown(self, original: Frame, edited: Frame, state: ControlState) -> Frame:
         if state.paused:
             return original
-        is_edit = state.target is not None or edited is not original
+        is_edit = state.target is not None or state.own != 1 or edited is not original
         return self._marker(edited) if state.mark and is_edit else edited
 
     def _emit(self, frame: LiveFrame) -> None:

@@ -22,6 +22,7 @@ from mien.apps.main import run
 from mien.apps.settings import FilterSettings
 from mien.apps.signals import status_of
 from mien.engines import ModelError
+from mien.engines.errors import UsageError
 from mien.runtime.frame import Frame, Plane
 from mien.runtime.target import Target
 from mien.runtime.tracking import LIVE
@@ -38,14 +39,19 @@ class FakeTimes:
 
 
 class FakeFilter:
-    """Takes a bright left top corner for a face and inverts the square beside it."""
+    """Takes a bright left top corner for a face and inverts the square beside it.
+
+    It does the same for an expression and for scaling the own one; the method `face` cannot scale.
+    """
 
     def __init__(self, settings: FilterSettings) -> None:
         if settings.models is not None and not settings.models.is_dir():
             raise ModelError(f"cannot read {settings.models}")
         self.settings = settings
         self.target: Target | None = None
+        self.own = 1.0
         self.targets: list[Target | None] = []
+        self.owns: list[float] = []
         self.timings = FakeTimes()
         self.faces: tuple[object, ...] = ()
         self.left_alone: tuple[str, ...] = ()
@@ -55,16 +61,23 @@ class FakeFilter:
         self.closed = False
         self.delay_s = float(os.environ.get("FAKE_DELAY_S", "0"))
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "own" and value != 1 and self.settings.method == "face":
+            raise UsageError("this method cannot scale it")
+        super().__setattr__(name, value)
+
     def apply(self, frame: Frame) -> Frame:
         time.sleep(self.delay_s)
         if "FAKE_ENDLESS" in os.environ:  # it says where it is, and does not come back to Python
             Path(os.environ["FAKE_ENDLESS"]).touch()
             hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
         self.targets.append(self.target)
+        self.owns.append(self.own)
         first = frame.planes[0]
         found = first.samples[FACE, FACE].size and first.samples[FACE, FACE].mean() > 180
         self.faces = ("a face",) if found else ()
-        if not found or self.target is None or self.target.strength == 0:
+        is_asked = self.target is not None and self.target.strength > 0
+        if not found or not (is_asked or self.own != 1):
             return frame
         samples = first.samples.copy()
         samples[FACE, EDITED] = np.iinfo(samples.dtype).max - samples[FACE, EDITED]

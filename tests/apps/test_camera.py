@@ -76,6 +76,26 @@ def test_a_clip_is_edited_live_into_virtual_camera_and_recording(
     assert (gaps > 0).all()
 
 
+def test_the_own_expression_is_scaled_live_without_another_one(
+    clip_file: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    record = tmp_path / "talk.mp4"
+    options = ["--no-virtual", "--no-panel", "--record", str(record), "--seconds", "1"]
+    assert camera(clip_file, "--soften", "0.5", *options) == 0
+    with av.open(str(record)) as container:
+        frames = list(container.decode(video=0))
+    assert frames
+    assert all(brightness(frame.to_ndarray(format="rgb24")) > 140 for frame in frames)
+    capsys.readouterr()
+    for wrong, said in (
+        (["--amplify", "2"], "--amplify must lie in 0.25..1.5, not 2"),
+        (["--amplify", "1.2", "--soften", "1"], "not both"),
+        (["--soften", "0.5", "--method", "face"], "this method cannot scale it"),
+    ):
+        assert camera(clip_file, *wrong, *options, "--overwrite") == 2
+        assert said in one_line(capsys)
+
+
 def test_raw_video_goes_to_a_file_for_another_program(clip_file: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "video.y4m"
     options = ["--emotion", "sad", "--no-panel", "--no-virtual", "--pipe", str(pipe)]

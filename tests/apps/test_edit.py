@@ -103,6 +103,82 @@ def test_none_leaves_faces_as_they_are_and_does_all_the_rest(here: Path, capsys:
     assert Path("out.mp4").read_bytes() != Path("in.mp4").read_bytes()
 
 
+def test_the_own_expression_is_scaled_alone_in_every_kind_of_result(here: Path) -> None:
+    write_clip(here / "in.mp4")
+    write_picture_file(here / "in.png")
+    makers = Makers()
+    for arguments in (
+        ["in.mp4", "--soften", "0.5"],
+        ["in.mp4", "--amplify", "1.3", "--compare"],
+        ["in.mp4", "--soften", "0.5", "--at", "0.5"],
+        ["in.png", "--soften", "0.25", "--emotion", "none", "--intensity", "0.5"],
+        ["in.png", "--soften", "1"],  # as it is
+    ):
+        assert run(["edit", *arguments], makers) == 0
+    assert names(here) == [
+        "in.mp4", "in.png", "in_amplify1.3_compare.mp4", "in_none.png",
+        "in_soften0.25.png", "in_soften0.5.mp4", "in_soften0.5_0-00.5.png",
+    ]  # fmt: skip
+    assert [set(made.owns) for made in makers.made] == [{0.5}, {1.3}, {0.5}, {0.25}, {1.0}]
+    assert all(target is None for made in makers.made for target in made.targets)
+    assert min(edited_brightness(here / "in_soften0.5.mp4")) > 140
+    for name in ("in_soften0.25.png", "in_soften0.5_0-00.5.png"):
+        assert cv2.imread(name)[FACE, EDITED].mean() > 140
+    assert Path("in_none.png").read_bytes() == Path("in.png").read_bytes()
+    # what was made is not edited again with the folder
+    assert run(["edit", ".", "--soften", "0.3", "-o", "results"], Makers()) == 0
+    assert names(here / "results") == ["in_soften0.3.mp4", "in_soften0.3.png"]
+
+
+def test_the_own_expression_is_scaled_under_another_one_and_in_a_section_only(here: Path) -> None:
+    write_clip(here / "in.mp4")
+    (here / "steps.csv").write_text("0,none\n0.5,sad\n")
+    makers, scale = Makers(), ["--soften", "0.3"]
+    section = ["--from", "0.3", "--to", "0.6"]
+    assert run(["edit", "in.mp4", "--emotion", "happy", *scale, *section], makers) == 0
+    assert run(["edit", "in.mp4", "--timeline", "steps.csv", *scale], makers) == 0
+    assert names(here) == [
+        "in.mp4", "in_happy_soften0.3.mp4", "in_timeline_soften0.3.mp4", "steps.csv",
+    ]  # fmt: skip
+    happy, timeline = makers.made
+    # from a little before it, where it rests, and to where it begins to fade
+    assert happy.owns == [1.0] * 2 + [0.3] * 2 + [1.0]
+    assert [target is not None for target in happy.targets] == [own != 1 for own in happy.owns]
+    assert timeline.owns == [0.3] * 12
+    bright = [value > 135 for value in edited_brightness(here / "in_timeline_soften0.3.mp4")]
+    assert bright == [True] * 12
+
+
+def test_a_file_in_which_no_own_expression_was_scaled_says_so(here: Path, capsys: Captured) -> None:
+    write_clip(here / "in.mp4", face=False)
+    assert run(["edit", "in.mp4", "--soften", "0.5"], Makers()) == 0
+    assert "no face found, so it is unchanged" in capsys.readouterr().out
+    assert Path("in_soften0.5.mp4").read_bytes() == Path("in.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--soften", "0.5", "--amplify", "1.2"], "give either --soften or --amplify, not both"),
+        (["--soften", "0.2"], "--soften must lie in 0.25..1.5, not 0.2"),
+        (["--amplify", "1.6"], "--amplify must lie in 0.25..1.5, not 1.6"),
+        (["--amplify", "nan"], "--amplify must lie in 0.25..1.5, not nan"),
+        (["--soften", "0.5", "--method", "face"], "this method cannot scale it"),
+    ],
+)
+def test_a_scale_that_cannot_be_is_one_line_and_leaves_no_file(
+    here: Path, arguments: list[str], said: str, capsys: Captured
+) -> None:
+    for name in ("a.png", "b.png"):
+        write_picture_file(here / name)
+    for inputs in (["a.png"], ["a.png", "b.png"]):
+        assert run(["edit", *inputs, *arguments], Makers()) == 2
+        errors = capsys.readouterr().err
+        assert said in errors
+        assert errors.count("\n") == 1
+    assert names(here) == ["a.png", "b.png"]
+
+
 def test_a_timeline_counts_from_the_first_frame_also_in_a_section(here: Path) -> None:
     write_clip(here / "in.mp4")
     (here / "steps.csv").write_text("0,happy\n0.5,none\n0.8,sad\n")

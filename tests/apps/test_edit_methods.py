@@ -12,6 +12,7 @@ import pytest
 from mien.apps.inputs import SAMPLE
 from mien.apps.main import run
 from mien.engines.generators import SHIPPED_CLASSES
+from mien.runtime.filter import Filter
 from tests.apps.fakes import Makers, write_clip
 from tests.runtime.style_networks import write_style_models
 
@@ -72,6 +73,10 @@ def test_parts_left_alone_are_told_in_the_one_line(
         (["--method", "parts", "--gan", "gan"], "unknown GAN 'gan'"),
         (["--method", "face", "--blend", "both"], "unknown blend 'both'"),
         (["--method", "mouths"], "unknown method 'mouths' (known: face, image, parts, warp)"),
+        (
+            ["--method", "face", "--soften", "0.5"],
+            "cannot scale a person's own expression; warp can",
+        ),
         (["--method", "parts", "--emotion", "angry"], "cannot make a face angry (it can: "),
         (
             ["--method", "image", "--gan", "cyclegan", "--emotion", "sad"],
@@ -99,6 +104,26 @@ def test_a_timeline_with_an_emotion_the_model_lacks_is_refused(
     assert run([*command, "--models", str(models)]) == 2
     assert "cannot make a face angry" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.avi", "steps.csv"]
+
+
+def test_a_smile_of_ones_own_is_softened_and_amplified(picture: Path, capsys: Captured) -> None:
+    assert run(["edit", str(picture), "--emotion", "happy", "--intensity", "0.7"]) == 0
+    smiling = picture.with_name("portrait_happy_0.7.jpg")
+    shown = []
+    with Filter(None, order="bgr") as look:
+        for name, options in {
+            "portrait_happy_0.7_soften0.25": ["--soften", "0.25"],
+            "portrait_happy_0.7": None,
+            "portrait_happy_0.7_amplify1.5": ["--amplify", "1.5"],
+        }.items():
+            assert options is None or run(["edit", str(smiling), *options]) == 0
+            look.reset()
+            look(cv2.imread(str(picture.with_name(f"{name}.jpg"))))
+            shown.append(look.faces[0].measures.smile)
+    assert "unchanged" not in capsys.readouterr().out
+    print(shown)
+    soft, own, amplified = shown
+    assert soft < own < amplified
 
 
 def test_the_options_reach_the_filter(tmp_path: Path) -> None:

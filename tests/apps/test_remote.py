@@ -102,10 +102,28 @@ def test_everything_else_is_set_and_all_of_it_told(controls: Controls, capsys: C
         "gan": None,
         "paused": False,
         "mark": True,
+        "own": 1.0,
     }
     before = controls.snapshot()
     assert run(["set"]) == 0
     assert controls.snapshot() == before
+
+
+@pytest.mark.usefixtures("server")
+def test_the_own_expression_is_scaled(controls: Controls, capsys: Captured) -> None:
+    for arguments, own in (
+        (["--soften", "0.5"], 0.5),
+        (["sad"], 0.5),
+        (["none", "--amplify", "1.25"], 1.25),
+    ):
+        assert run(["set", *arguments]) == 0
+        assert controls.snapshot().own == own
+    assert controls.snapshot().target is None
+    assert run(["set", "--soften", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "/dev/video0: none, intensity 0.8, own expression 1.25, face all, method warp",
+        "/dev/video0: none, intensity 0.8, face all, method warp",
+    ]
 
 
 @pytest.mark.usefixtures("server")
@@ -115,6 +133,8 @@ def test_everything_else_is_set_and_all_of_it_told(controls: Controls, capsys: C
         (["hapy"], "did you mean 'happy'"),
         (["--intensity", "2"], "--intensity must lie in 0..1.5, not 2"),
         (["--intensity", "nan"], "--intensity must lie in 0..1.5"),
+        (["--soften", "0.2"], "--soften must lie in 0.25..1.5, not 0.2"),
+        (["--soften", "0.5", "--amplify", "1.5"], "give either --soften or --amplify, not both"),
         (["--method", "magic"], "unknown method 'magic'"),
         (["--face", "left"], "cannot choose the face 'left'"),
         (["--camera", "other"], "no camera 'other' runs (running: /dev/video0 (panel 8765, port"),
@@ -135,6 +155,9 @@ def test_what_the_method_cannot_make_is_refused(server: ControlServer, controls:
     controls.limit(("happy", "sad"), method="warp", gan=None)
     with pytest.raises(UsageError, match="the method warp cannot make a face angry"):
         send(server.running, Wanted("angry"))
+    controls.limit(("happy", "sad"), method="warp", gan=None, scales_own=False)
+    with pytest.raises(UsageError, match="the method warp cannot soften or amplify"):
+        send(server.running, Wanted("sad", own=0.5))
     assert controls.snapshot().target == parse_target("happy", 0.8)
 
 
@@ -196,6 +219,8 @@ def test_nobody_without_the_token_is_heard(server: ControlServer, controls: Cont
         json.dumps({"token": token, "set": {"goal": 3}}).encode() + b"\n",
         json.dumps({"token": token, "set": {"paused": "yes"}}).encode() + b"\n",
         json.dumps({"token": token, "set": {"intensity": float("nan")}}).encode() + b"\n",
+        json.dumps({"token": token, "set": {"own": 2}}).encode() + b"\n",
+        json.dumps({"token": token, "set": {"own": "soft"}}).encode() + b"\n",
         json.dumps({"token": token, "set": {"goal": "happy" * 2000}}).encode() + b"\n",
     ):
         answer = json.loads(said_to(server, data))

@@ -1,9 +1,10 @@
-// Expressions: buttons, intensity, and the mix.
+// Expressions: buttons, intensity, the own expression, and the mix.
 
 import { face } from "./icons.js";
-import { percent, show } from "./slider.js";
+import { addDetent, percent, show } from "./slider.js";
 
 const INTENSITY_STEP = 0.1; // of the keys + and -
+const DETENT = 4; // percent to either side of 100, where the own expression stays as it is
 const byId = (id) => document.getElementById(id);
 
 // Why the method in use does not make these expressions.
@@ -34,6 +35,10 @@ export class Expression {
     this.#say = say;
     byId("intensity").addEventListener("input", (event) => {
       this.setIntensity(event.target.value / 100);
+    });
+    addDetent(byId("own"), 100, DETENT);
+    byId("own").addEventListener("input", (event) => {
+      settings.set({ own: event.target.value / 100 });
     });
     settings.watch((state) => this.#show(state));
   }
@@ -138,6 +143,11 @@ export class Expression {
     byId("emotions-note").hidden = able.length === this.#emotions.length;
     byId("emotions-note").textContent = `${capital(state.method)} can make ${listed(able, "and")} only.`;
     show(byId("intensity"), byId("intensity-value"), state.intensity);
+    show(byId("own"), byId("own-value"), state.own);
+    byId("own").disabled = !state.scales_own;
+    byId("own-row").classList.toggle("off", !state.scales_own);
+    byId("own-note").hidden = state.scales_own;
+    byId("own-note").textContent = `${capital(state.method)} cannot soften or amplify it; Warp can.`;
     byId("mix-text").textContent = parts.length > 1 || (parts.length && state.target[parts[0]] < 0.996)
       ? parts.map((name) => `${name} ${percent(state.target[name])}`).join(", ")
       : "";

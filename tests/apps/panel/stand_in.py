@@ -48,6 +48,7 @@ class SquareFilter:
 
     def __init__(self, state: ControlState) -> None:
         self.target: Target | None = state.target
+        self.own = 1.0
         self.face: str = state.face
         self.detection_spacing = 1.0
         landmarks = np.full((106, 2), (64.0, 48.0), np.float32)
@@ -77,7 +78,10 @@ class SquareFilter:
 
 
 class OneWayFilter(SquareFilter):
-    """Makes faces happy, and no other, as a generator with one label; `warp` makes all."""
+    """Makes faces happy, and no other, as a generator with one label; `warp` makes all.
+
+    It scales no own expression either.
+    """
 
     def __init__(self, state: ControlState) -> None:
         self.method = state.method
@@ -88,6 +92,8 @@ class OneWayFilter(SquareFilter):
             others = [e for e, w in weights_of(value).items() if w and e != "happy"]
             if others:
                 raise UsageError(f"the model cannot make {others[0]}; use another --emotion")
+        if name == "own" and value != 1 and self.method != "warp":
+            raise UsageError("this method cannot scale a person's own expression; warp can")
         super().__setattr__(name, value)
 
 

@@ -20,6 +20,7 @@ from mien.runtime.filter import Filter
 from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls
 from mien.runtime.live.loop import LiveLoop
+from mien.runtime.own_expression import LEAST, MOST
 from tests.apps.panel.browser import SmileMeter, chromium, picture, tunnel, wait_until
 
 for package in ("starlette", "uvicorn", "aiortc", "selenium"):
@@ -63,7 +64,9 @@ def running(folder: Path) -> Iterator[SimpleNamespace]:
 @pytest.fixture
 def page(running: SimpleNamespace) -> Iterator[SimpleNamespace]:
     """The page, loaded anew, showing the picture; at the end without an error on its console."""
-    running.controls.update(target=None, face="all", paused=False, mark=False, method="warp")
+    running.controls.update(
+        target=None, face="all", paused=False, mark=False, method="warp", own=1.0
+    )
     driver = running.driver
     driver.get(running.server.url)
     _wait_for_way(driver, "WebRTC")
@@ -207,6 +210,31 @@ def test_sliders_set_intensity_and_a_mix_that_is_never_more_than_a_whole(page):
         lambda: _element(page.driver, "#mix-sad").get_attribute("value") == "0",
         "the slider follows the server",
     )
+
+
+def test_a_slider_softens_the_own_expression_and_rests_at_all_of_it(page):
+    driver, slider = page.driver, _element(page.driver, "#own")
+    assert (slider.get_attribute("min"), slider.get_attribute("max")) == (
+        str(round(100 * LEAST)), str(round(100 * MOST)),
+    )  # fmt: skip
+    _slide(driver, "#own", 40)
+    wait_until(lambda: page.controls.snapshot().own == 0.4, "it is softened")
+    assert _text(driver, "#own-value") == "40 %"
+    _edits_go_on(page)  # without any other expression
+    _slide(driver, "#own", 97)  # as keys do it
+    wait_until(lambda: page.controls.snapshot().own == 0.97, "no key jumps")
+    press = "arguments[0].dispatchEvent(new PointerEvent('pointerdown', {bubbles: true}))"
+    driver.execute_script(press, slider)
+    _slide(driver, "#own", 98)
+    wait_until(lambda: page.controls.snapshot().own == 1, "a dragged one rests at 100 %")
+    assert _text(driver, "#own-value") == "100 %"
+
+    _choose_method(driver, "parts")
+    wait_until(lambda: not slider.is_enabled(), "it is disabled where the method cannot")
+    assert _text(driver, "#own-note") == "Parts cannot soften or amplify it; Warp can."
+    _choose_method(driver, "warp")
+    wait_until(slider.is_enabled, "it is enabled")
+    assert not _element(driver, "#own-note").is_displayed()
 
 
 def test_the_page_is_used_by_keys_alone_and_the_focus_is_always_seen(page):

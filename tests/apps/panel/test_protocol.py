@@ -58,6 +58,7 @@ NO_WEIGHTS = dict.fromkeys(EMOTIONS, 0.0)
         Change(face="largest"),
         Change(face=3, method="warp", gan="stargan"),
         Change(paused=False, mark=True),
+        Change(own=0.25),
         SavePreset("süß"),
         SavePreset("sad", {**NO_WEIGHTS, "sad": 1.0}, 0.0),
         DeletePreset("x"),
@@ -77,6 +78,8 @@ def test_messages_are_read_as_they_were_written(message: ClientMessage) -> None:
         ('{"type": "set", "target": {"happy": true}}', "target must be a number in 0..1"),
         ('{"type": "set", "target": "happy"}', "target must be an object"),
         ('{"type": "set", "intensity": 1.6}', "intensity must be a number in 0..1.5"),
+        ('{"type": "set", "own": 0.2}', "own must be a number in 0.25..1.5"),
+        ('{"type": "set", "own": null}', "own must be a number in 0.25..1.5"),
         ('{"type": "set", "intensity": "1"}', "intensity must be a number in 0..1.5"),
         ('{"type": "set", "face": 0}', "face must be all, largest, or a number"),
         ('{"type": "set", "face": true}', "face must be all, largest, or a number"),
@@ -271,6 +274,28 @@ def test_a_target_that_the_method_cannot_make_is_refused_and_the_last_one_stays(
         assert panel.loop.stats().method == "warp"
         assert controls.snapshot().method == "warp"
         assert controls.snapshot().target == parse_target("angry")
+
+
+def test_an_own_expression_is_scaled_where_the_method_can(tmp_path: Path) -> None:
+    controls = Controls(method="parts")
+    with (
+        running_panel(tmp_path, filters=OneWayFilter, controls=controls) as panel,
+        panel.websocket() as websocket,
+    ):
+        state = receive(websocket, "hello")["state"]
+        assert (state["own"], state["scales_own"]) == (1.0, False)
+        send(websocket, type="set", own=0.5)
+        assert "the method parts cannot soften or amplify" in receive(websocket, "error")["text"]
+        assert controls.snapshot().own == 1.0
+        send(websocket, type="set", method="warp", own=0.5)
+        state = receive(websocket, "state")
+        while (state["method"], state["own"]) != ("warp", 0.5):
+            state = receive(websocket, "state")
+        assert state["scales_own"]
+        send(websocket, type="preset_apply", name="Pleasant surprise")
+        while not state["target"]["surprised"]:
+            state = receive(websocket, "state")
+        assert state["own"] == 0.5  # which a preset leaves
 
 
 def test_each_message_that_is_not_done_gets_an_error_of_its_own(panel: RunningPanel) -> None:

@@ -83,6 +83,7 @@ class FakeFilter:
     def __init__(self, name: str = "first") -> None:
         self.name = name
         self.target: Target | None = None
+        self.own = 1.0
         self.face: str | int = "all"
         self.detection_spacing = 1.0
         self.faces: tuple[Face, ...] = ()

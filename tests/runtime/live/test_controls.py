@@ -38,6 +38,10 @@ def test_the_version_grows_with_a_change_only() -> None:
         ({"method": "magic"}, "unknown method 'magic'"),
         ({"gan": 1}, "a gan is"),
         ({"mark": "yes"}, "on or off"),
+        ({"own": 0.2}, r"lies in 0.25..1.5, not 0.2"),
+        ({"own": True}, r"lies in 0.25..1.5, not True"),
+        ({"own": "soft"}, r"lies in 0.25..1.5, not 'soft'"),
+        ({"scales_own": True}, "no setting 'scales_own'"),
         ({"volume": 3}, "no setting 'volume'"),
         ({"version": 3}, "no setting 'version'"),
     ],
@@ -48,6 +52,20 @@ def test_nonsense_is_refused_and_nothing_changes(changes: dict[str, object], mes
     with pytest.raises(UsageError, match=message):
         controls.update(paused=True, **changes)
     assert controls.snapshot() == before
+
+
+def test_an_own_expression_that_the_method_cannot_scale_is_refused() -> None:
+    controls = Controls(own=0.5, method="parts")
+    controls.update(own=1)
+    controls.limit(("happy",), method="warp", gan=None, scales_own=False)  # of another one
+    assert controls.update(own=1.5).own == 1.5
+    controls.update(own=1)
+    controls.limit(("happy",), method="parts", gan=None, scales_own=False)
+    with pytest.raises(UsageError, match="the method parts cannot soften or amplify"):
+        controls.update(own=0.5, mark=True)
+    assert (controls.snapshot().own, controls.snapshot().mark) == (1, False)
+    state = controls.update(own=0.5, method="warp")  # it may; nobody knows yet
+    assert (state.own, state.scales_own) == (0.5, True)
 
 
 def test_listeners_hear_of_changes_until_they_stop() -> None:

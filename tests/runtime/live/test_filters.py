@@ -303,6 +303,107 @@ def test_a_method_that_does_not_come_leaves_a_target_that_the_old_one_can_make()
     stage.swap.close()
 
 
+class Unscaled(FakeFilter):
+    """Cannot scale a person's own expression."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "own" and value != 1:
+            raise UsageError("this method cannot scale a person's own expression; warp can")
+        super().__setattr__(name, value)
+
+
+def _warp_or_unscaled(state: ControlState) -> FakeFilter:
+    return Unscaled(state.method) if state.method == "parts" else FakeFilter(state.method)
+
+
+def test_the_own_expression_reaches_the_filter_and_rests_while_another_method_comes() -> None:
+    maker, controls = Maker(), Controls(own=0.5)
+    stage = Stage(maker, controls)
+    stage.show()
+    (old,) = maker.made
+    assert (old.own, old.target) == (0.5, None)
+    controls.update(own=1.25)
+    stage.show()
+    assert old.own == 1.25
+    # as if it were being shown: the fade is waited for
+    apply, owns = old.apply, []
+
+    def stubborn(frame: Frame) -> Frame:
+        owns.append(old.own)
+        shown = apply(frame)
+        old.edited = (1,)
+        return shown
+
+    old.apply = stubborn  # type: ignore[method-assign]
+    controls.update(gan="stargan")
+    stage.show_until("stargan")
+    assert owns == sorted(owns, reverse=True)
+    assert owns.count(1.0) == pytest.approx(FADE_S * 30, abs=2)
+    new = maker.made[1]
+    assert new.own == 1.0  # on its first frame, so that it eases in
+    stage.show()
+    assert new.own == 1.25
+    stage.swap.close()
+
+
+def test_a_method_that_cannot_scale_the_own_expression_does_not_take_over() -> None:
+    controls = Controls(own=0.5)
+    stage = Stage(_warp_or_unscaled, controls)
+    stage.show()
+    assert controls.snapshot().scales_own
+    controls.update(method="parts")
+
+    def told() -> bool:
+        stage.show()
+        return stage.swap.message is not None
+
+    wait_until(told)
+    assert stage.swap.message == (
+        "still using warp: the method parts cannot soften or amplify a person's own expression "
+        "(it shows it as it is: 1)"
+    )
+    assert (controls.snapshot().method, stage.swap.current.own) == ("warp", 0.5)
+    controls.update(method="parts", own=1)
+    stage.show_until("parts")
+    assert not controls.snapshot().scales_own
+    with pytest.raises(UsageError, match="parts cannot soften or amplify"):
+        controls.update(own=0.5)
+    stage.swap.close()
+
+
+def test_a_method_that_does_not_come_leaves_an_own_expression_that_the_old_one_can_show() -> None:
+    controls = Controls(target="happy", method="parts")
+
+    def make(state: ControlState) -> FakeFilter:
+        if state.method == "warp":
+            raise ModelError("cannot read the model warp.onnx")
+        return _warp_or_unscaled(state)
+
+    stage = Stage(make, controls)
+    stage.show()
+    controls.update(method="warp", own=0.5)
+
+    def is_back() -> bool:
+        assert _is_edited(stage)
+        return controls.snapshot().method == "parts"
+
+    wait_until(is_back)
+    assert (controls.snapshot().own, controls.snapshot().scales_own) == (1.0, False)
+    stage.swap.close()
+
+
+def test_an_own_expression_that_the_first_method_cannot_scale_is_refused_at_the_start() -> None:
+    made: list[FakeFilter] = []
+
+    def make(state: ControlState) -> FakeFilter:
+        made.append(_warp_or_unscaled(state))
+        return made[-1]
+
+    with pytest.raises(UsageError, match="cannot scale a person's own expression"):
+        FilterSwap(make, Controls(own=0.5, method="parts"))
+    assert made[0].closed
+
+
 def test_a_target_that_the_first_method_cannot_make_is_refused_at_the_start() -> None:
     made: list[FakeFilter] = []
 
