@@ -419,9 +419,12 @@ def _filled(samples: np.ndarray, alpha: np.ndarray, reach: int) -> np.ndarray:
     of it is a seam a few samples wide.
     """
     height, width = samples.shape[:2]
+    # What lies right beside a cover has some of it in it: a halo, its shadow.
+    wider = 2 * max(1, reach // 3) + 1
+    near = cv2.dilate(alpha, np.ones((wider, wider), np.uint8))
     step = max(1, reach // 8)
     few_wh = (max(1, width // step), max(1, height // step))
-    known = (1 - alpha).astype(np.float32)
+    known = (1 - near).astype(np.float32)
     weighted = samples.astype(np.float32)
     weighted *= known if samples.ndim == 2 else known[..., None]
     sums = cv2.resize(weighted, few_wh, interpolation=cv2.INTER_AREA)

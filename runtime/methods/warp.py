@@ -40,6 +40,7 @@ AMOUNTS = np.array([1.0, 1.0, 1.12, 1.12, 1.3, 1.2, 1.5, 1.0], np.float32)
 STRETCH_KEPT, STRETCH_PAINTED = 1.6, 2.8
 SMALLEST_GAP = 0.006  # crop units; below, the lips count as closed and nothing is painted
 OPEN_ALREADY = 0.04  # crop units between the lips from which nothing opens them further
+CALM_BESIDE = 0.6  # less movement beside a cover: what is made up there is seen
 AROUND = 0.12  # of the mouth's box, a rim along its upper and outer sides: skin, not lips
 SKIN_S = 0.3  # time constant of the brightness that the inside of a mouth is drawn with
 # How old an answer of the network may be. It changes slowly; the flow and the mouth's outline are
@@ -140,6 +141,8 @@ class WarpEditor:
         if covered is None:
             self._mouth.learn(frame, face, time_s)
         flow = with_rigid_teeth(dense_flow(landmarks, moved), landmarks, moved)
+        if covered is not None:
+            flow = flow * (1 - CALM_BESIDE * _around(covered, flow.shape[-1]))
         return Edit(flow=flow, gain=folds(shown, moved), patch=patch, covered=covered)
 
     def _asked(self, face: AlignedFace, weights: np.ndarray, time_s: float) -> np.ndarray:
@@ -209,6 +212,13 @@ class MouthPainter:
             self._skin += (now - self._skin) * (1 - math.exp(-(time_s - self._time_s) / SKIN_S))
         self._time_s = time_s
         return self._skin
+
+
+def _around(covered: np.ndarray, size: int) -> np.ndarray:
+    """Where something covers the face, and softly around there: float32 (size, size)."""
+    small = cv2.resize(covered, (size, size), interpolation=cv2.INTER_AREA)
+    wide = cv2.dilate(small, np.ones((3, 3), np.uint8))
+    return cv2.GaussianBlur(wide, (0, 0), 0.045 * size)
 
 
 def _seen_through(box: Box, shape: tuple[int, ...], covered: np.ndarray) -> np.ndarray:
