@@ -3,7 +3,7 @@
     python scripts/demo.py [PORTRAIT]
 
 docs/demo.webp: PORTRAIT (docs/mona-lisa.jpg) beside itself with one emotion after another.
-docs/failures.jpg: the bundled sample's portrait, its glasses bent, and a second pair of brows.
+docs/failures.jpg: the bundled sample's portrait, what is wrong with its surprise, and brows twice.
 
 Both are what the filter gives, unretouched. Needs Pillow, which the extra `dev` brings.
 """
@@ -100,18 +100,18 @@ def write_demo(portrait: Path, output: Path) -> None:
 
 
 def write_failures(output: Path) -> None:
-    """Write what goes wrong: glasses that bend with the brows, and brows drawn over glasses."""
+    """Write what goes wrong: skin that rims uncover, a mouth that is drawn, and brows twice."""
     rgb = read_rgb(SAMPLE.parent / "portrait.jpg")
     box = face_box(rgb, 1.7)
     edits = [rgb]
-    for method in ("warp", "parts"):
-        with Filter("sad", method=method) as change:
+    for emotion, method in (("surprised", "warp"), ("sad", "parts")):
+        with Filter(emotion, method=method) as change:
             edits.append(change(rgb, 0.0))
     size = (SIDE_PX, SIDE_PX)
     pictures = [
         Image.fromarray(edit).crop(box).resize(size, Image.Resampling.LANCZOS) for edit in edits
     ]
-    words = ["original", "warp: the glasses bend", "parts: a second pair of brows"]
+    words = ["original", "warp: smeared skin, drawn mouth", "parts: a second pair of brows"]
     with_legend(pictures, words).save(output, quality=88)
     print(f"{output}: {output.stat().st_size} bytes")
 
