@@ -24,7 +24,7 @@ BESIDE: Final = 0.6  # how far they follow it
 JAW: Final = tuple(CONTOUR[9:24])
 # Lids over each other, upper first, of both eyes.
 LID_COLUMNS: Final = (((53, 57), (72, 73), (54, 56)), ((59, 63), (75, 76), (60, 62)))
-NARROWEST: Final = 0.62  # of an eye's opening may be taken: it is narrowed, never shut
+NARROWEST: Final = 0.4  # of an eye's opening may be taken: it is narrowed, never shut
 WIDEST: Final = 0.4  # of it may be added; eyes opened further look drawn
 OPEN_EYES: Final = 0.037  # crop units, how far the mean face's eyes are open
 
