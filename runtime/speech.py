@@ -25,7 +25,7 @@ JAW: Final = tuple(CONTOUR[9:24])
 # Lids over each other, upper first, of both eyes.
 LID_COLUMNS: Final = (((53, 57), (72, 73), (54, 56)), ((59, 63), (75, 76), (60, 62)))
 NARROWEST: Final = 0.4  # of an eye's opening may be taken: it is narrowed, never shut
-WIDEST: Final = 0.4  # of it may be added; eyes opened further look drawn
+WIDEST: Final = 0.52  # of it may be added; eyes opened further look drawn
 OPEN_EYES: Final = 0.037  # crop units, how far the mean face's eyes are open
 
 
