@@ -154,7 +154,8 @@ class _Canvas:
             for index in component.indices:
                 shown = self._values(below[index].of(region, lens.margin if lens else 0))
                 if cover is not None:
-                    shown, front = cover.lifted(shown), cover.part(shown)
+                    front = shown[cover.inner].copy()
+                    shown = cover.lifted(shown)
                 if lens is not None:
                     shown = lens.remap(shown, sharp=component.white is not None)
                 if gain is not None:
@@ -385,11 +386,6 @@ class _Cover:
         inner = (slice(top, top + height), slice(left, left + width))
         return cls(wide[inner], wide, inner)
 
-    def part(self, samples: np.ndarray) -> np.ndarray:
-        """The region's own samples of those of the wider one; a copy, for they are painted on."""
-        own: np.ndarray = samples[self.inner].copy()
-        return own
-
     def lifted(self, samples: np.ndarray) -> np.ndarray:
         """`samples` of the wider region with what was covered filled from around."""
         height, width = samples.shape[:2]
@@ -405,11 +401,20 @@ class _Cover:
 
     def laid_back(self, shown: np.ndarray, before: np.ndarray) -> np.ndarray:
         """`shown` of the region with the cover over it: float32, its own samples exactly."""
-        alpha = self.alpha if shown.ndim == 2 else self.alpha[..., None]
-        below = shown.astype(np.float32)
-        over = before.astype(np.float32)
-        mixed: np.ndarray = np.where(alpha > WHOLE_COVER, over, below + (over - below) * alpha)
+        mixed: np.ndarray = shown.astype(np.float32)
+        part = _part_of(self.alpha)
+        alpha = self.alpha[part] if shown.ndim == 2 else self.alpha[part][..., None]
+        below, over = mixed[part], before[part].astype(np.float32)
+        mixed[part] = np.where(alpha > WHOLE_COVER, over, below + (over - below) * alpha)
         return mixed
+
+
+def _part_of(alpha: np.ndarray) -> tuple[slice, slice]:
+    """The smallest part of a mask, not all zero, that holds what is not zero."""
+    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _filled(samples: np.ndarray, alpha: np.ndarray, reach: int) -> np.ndarray:
@@ -419,18 +424,17 @@ def _filled(samples: np.ndarray, alpha: np.ndarray, reach: int) -> np.ndarray:
     of it is a seam a few samples wide.
     """
     height, width = samples.shape[:2]
-    # What lies right beside a cover has some of it in it: a halo, its shadow.
-    wider = 2 * max(1, reach // 3) + 1
-    near = cv2.dilate(alpha, np.ones((wider, wider), np.uint8))
     step = max(1, reach // 8)
     few_wh = (max(1, width // step), max(1, height // step))
-    known = (1 - near).astype(np.float32)
-    weighted = samples.astype(np.float32)
-    weighted *= known if samples.ndim == 2 else known[..., None]
-    sums = cv2.resize(weighted, few_wh, interpolation=cv2.INTER_AREA)
-    shares = cv2.resize(known, few_wh, interpolation=cv2.INTER_AREA)
+    # Beside a cover lie its halo and its shadow, and what reducing has mixed.
+    wider = 2 * max(1, reach // 3 // step) + 3
+    near = cv2.resize(alpha, few_wh, interpolation=cv2.INTER_AREA)
+    shares = 1 - cv2.dilate(near, np.ones((wider, wider), np.uint8))
+    sums = cv2.resize(samples, few_wh, interpolation=cv2.INTER_AREA).astype(np.float32)
+    sums = sums.reshape(*shares.shape, *samples.shape[2:])
+    sums *= shares if samples.ndim == 2 else shares[..., None]
     fill, trust = None, None
-    for sigma in (1.0, 3.0, 9.0):
+    for sigma in (1.2, 5.0):
         total = cv2.GaussianBlur(sums, (0, 0), sigma)
         share = cv2.GaussianBlur(shares, (0, 0), sigma)
         safe = np.maximum(share, 1e-4)
@@ -444,8 +448,11 @@ def _filled(samples: np.ndarray, alpha: np.ndarray, reach: int) -> np.ndarray:
     assert fill is not None
     full = cv2.resize(fill, (width, height), interpolation=cv2.INTER_LINEAR)
     amount = alpha if samples.ndim == 2 else alpha[..., None]
-    mixed = samples + (full.reshape(samples.shape) - samples) * amount
-    return _rounded(mixed, samples.dtype)
+    full = full.reshape(samples.shape)
+    full -= samples
+    full *= amount
+    full += samples
+    return _rounded(full, samples.dtype)
 
 
 def _scaled(values: np.ndarray, factor: np.ndarray, zero: float) -> np.ndarray:
