@@ -43,6 +43,18 @@ class LandmarkJudge(Protocol):
         """Points float32 (478, 3) in pixels of `rgb`, None where no face is."""
 
 
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """End a worker that reads until its input is closed."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class FaceMesh:
     """The judge of landmarks, running in a process of its own; a context manager.
 
@@ -78,14 +90,7 @@ class FaceMesh:
 
     def close(self) -> None:
         """End the process."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process)
 
     def __call__(self, rgb: np.ndarray, region: Region | None = None) -> np.ndarray | None:
         """Points float32 (478, 3) in pixels of `rgb` (uint8 (H, W, 3)), None where no face is.

@@ -26,6 +26,7 @@ from mien.calibration.clips import all_clips
 from mien.calibration.colour import rgb_picture
 from mien.calibration.default_filter import add_models_option, default_editors
 from mien.calibration.edits import Editor, edit_frames
+from mien.calibration.facemesh import end_process
 from mien.calibration.floors import EDITED
 from mien.calibration.persuasion import CLIP_STEP, pictures
 from mien.engines.child_process import this_python
@@ -95,14 +96,7 @@ class IndependentNetworks:
 
     def close(self) -> None:
         """End the process."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process)
 
     def emotion(self, frame: Frame, landmarks: np.ndarray) -> str:
         """The likeliest emotion. Raises EngineError."""

@@ -23,8 +23,8 @@ MAX_DEPTH: Final = 0.22  # relative luma at the bottom of the deepest groove
 LEAST_DEPTH: Final = 0.004
 STEPS: Final = 1000  # of a byte to a depth of 1
 # Depth for a movement of one crop unit. Set by looking at clips at full size.
-NASOLABIAL, LOWER_LID, CROWS_FEET, FROWN, FOREHEAD, NOSE_ROOT, CHIN = (
-    1.5, 2.0, 1.2, 2.2, 1.5, 2.2, 1.6,
+NASOLABIAL, LOWER_LID, CROWS_FEET, FROWN, FOREHEAD, NOSE_ROOT = (
+    1.5, 2.0, 1.2, 2.2, 1.5, 2.2,
 )  # fmt: skip
 HALF_WIDTH: Final = 0.243  # crop units, from the ridge of the nose to the corner of an eye
 RAMP: Final = 16  # points of a drawn curve

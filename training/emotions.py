@@ -324,7 +324,7 @@ def card_sections(metrics: Mapping[str, object]) -> dict[str, str]:
         "Training": (
             "`python -m mien.training emotions --data DIR --out DIR --minutes M`: "
             f"{lasted} ({metrics['minutes']} minutes together; the rate rises and falls in each "
-            f"run), {metrics['steps']} steps of {metrics['batch']}, two processor cores, bfloat16 "
+            f"run), {metrics['steps']} steps of {metrics['batch']}, one processor core, bfloat16 "
             "autocast, averaged weights. Mirrored, shifted, turned, scaled, re-lit and partly "
             f"hidden; label smoothing {SMOOTHING}."
         ),

@@ -3,7 +3,7 @@
 Objective, on aligned luma crops of FER-2013 (training split) and faces160 (training people):
 
 - the displacement follows the fitted prototype of the target (`training.wishes`), L1;
-- two frozen classifiers (`training.guide`) see the target emotion in the warped crop;
+- frozen classifiers (`training.guide`) see the target emotion in the warped crop;
 - a projection discriminator with hinge loss (StarGAN's adversarial part; Miyato and Koyama 2018)
   finds the edited crop among real ones of that emotion;
 - the flow keeps its orientation (a penalty where its Jacobian's determinant falls below 0.4), and
@@ -386,8 +386,8 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
     return {
         "What it is": (
             "An aligned 64x64 luma crop, its 106 landmarks and a weight per emotion to a "
-            "displacement of each landmark. The runtime makes "
-            "the flow of the displacements (`mien.runtime.flow`)."
+            "displacement of each landmark, made of bounded amounts of 17 facial action units for "
+            "each half of the face. The runtime makes the flow of the displacements (`mien.runtime.flow`)."
         ),
         "Data": data_text(
             ("faces160", "fer2013"),
@@ -397,9 +397,10 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
             "noisy. Contempt has no guide and few pictures: it is its prototype alone.",
         ),
         "Training": (
-            f"`python -m mien.training guide` (two classifiers, never shipped), then `python -m "
+            f"`python -m mien.training guide` (two classifiers, never shipped) and a "
+            "checkpoint of `python -m mien.training emotions --seed 1` as a third, then `python -m "
             f"mien.training warp --minutes {metrics['minutes']:.0f}`: {metrics['minutes']} "
-            f"minutes, {metrics['steps']} steps of {metrics['batch']}, two processor cores, "
+            f"minutes, {metrics['steps']} steps of {metrics['batch']}, one processor core, "
             "bfloat16 autocast, averaged weights."
         ),
         "Quality": (
@@ -411,8 +412,8 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
         ),
         "Limits": (
             "Trained on faces within about 40 degrees of the camera; the runtime fades out beyond "
-            "25. It moves what is in the picture: furrows come as soft shading only, and glasses "
-            "move with the brows beneath them."
+            "25. Broad smiles on small mouths look drawn. Fear and disgust are weak. What glasses "
+            "cover, and how far lips are open, is the runtime's to decide and not the network's."
         ),
         "Licence": f"Apache-2.0. SHA-256 of the file: `{metrics['sha256']}`.",
     }

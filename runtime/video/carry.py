@@ -21,6 +21,7 @@ from av.stream import AttachmentStream, Disposition, Stream
 from mien.runtime.video.conversion import Converter, SoundConverter, TextConverter
 from mien.runtime.video.source import METADATA_ERRORS
 
+# What a muxer that is tried on a stream may raise: FFmpeg's own errors, and PyAV's refusals.
 _FAILURES: Final = (av.error.FFmpegError, OSError, ValueError, NotImplementedError)
 _MOV_FAMILY: Final = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v", "psp"))
 _MATROSKA: Final = frozenset(("matroska", "webm"))
