@@ -387,7 +387,8 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
         "What it is": (
             "An aligned 64x64 luma crop, its 106 landmarks and a weight per emotion to a "
             "displacement of each landmark, made of bounded amounts of 17 facial action units for "
-            "each half of the face. The runtime makes the flow of the displacements (`mien.runtime.flow`)."
+            "each half of the face. The runtime makes the flow of the displacements "
+            "(`mien.runtime.flow`)."
         ),
         "Data": data_text(
             ("faces160", "fer2013"),
