@@ -27,10 +27,10 @@ from mien.apps.bench_variants import (
     warm_start_s,
 )
 from mien.apps.inputs import SAMPLE
-from mien.engines.child_process import module_command
 from mien.engines.errors import MienError, UsageError
-from mien.engines.partial_file import PartialFile, remove_leftovers
-from mien.engines.private_folder import private_folder
+from mien.engines.system.folders import private_folder
+from mien.engines.system.partial_file import PartialFile, remove_leftovers
+from mien.engines.system.process import module_command
 from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.picture import is_picture
 from mien.runtime.profile import profile_filter

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mien.engines.child_process import module_command
 from mien.engines.errors import MienError
-from mien.engines.install import extras_line
+from mien.engines.system.install import extras_line
+from mien.engines.system.process import module_command
 from mien.runtime.profile import FilterProfile, StageTime
 
 MISSING = {  # what a program says where a package of the extra is missing

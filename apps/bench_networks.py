@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from mien.apps.bench_plan import BenchPlan
 from mien.engines import DeviceError, Provider
-from mien.engines.examples import example_inputs
-from mien.engines.onnx_runtime import DEFAULT_THREADS
+from mien.engines.network import example_inputs
+from mien.engines.ort.backend import DEFAULT_THREADS
+from mien.engines.ort.work import Work, work_of
 from mien.engines.peak import Peak, measure_peak
-from mien.engines.work import Work, work_of
 from mien.runtime.bench_watch import WatchedEngine
 from mien.runtime.profile import StageTime, time_in_turn
 

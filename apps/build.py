@@ -17,13 +17,12 @@ from rich.table import Table
 
 from mien.apps.boundary import EXIT_ERROR, tell_error
 from mien.engines import NETWORKS, Catalog, DeviceError, EngineError, ModelError, UsageError
-from mien.engines.builder import BuildProgress, Report
 from mien.engines.errors import one_line
-from mien.engines.foreign_plan import read_foreign
 from mien.engines.opening import tensorrt_source
-from mien.engines.plan_cache import BuildWatch, PlanCache
-from mien.engines.plan_engine import PlanModel, PlanSource
-from mien.engines.plan_sidecar import DeviceFacts, PlanSidecar
+from mien.engines.tensorrt.builder import BuildProgress, Report
+from mien.engines.tensorrt.engine import PlanModel, PlanSource
+from mien.engines.tensorrt.plan_files import DeviceFacts, PlanSidecar, read_foreign
+from mien.engines.tensorrt.plans import BuildWatch, PlanCache
 
 ALL = "all"
 OpenSource = Callable[[int], PlanSource]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mien.apps.settings import FilterSettings
 from mien.engines.errors import UsageError
-from mien.engines.limits import MAX_MEMORY
+from mien.engines.system.limits import MAX_MEMORY
 
 if TYPE_CHECKING:
     from mien.runtime.target import Target

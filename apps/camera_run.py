@@ -16,7 +16,7 @@ from mien.apps.remote import ControlServer
 from mien.apps.settings import FilterMaker
 from mien.apps.signals import Stopped
 from mien.engines.errors import DeviceError, MienError, UsageError, VideoError
-from mien.engines.install import extras_line
+from mien.engines.system.install import extras_line
 from mien.runtime.live.capture import CameraFormat, CaptureOptions, Source, open_source
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import LiveFilter

@@ -29,9 +29,9 @@ from mien.apps.inputs import (
     time_tag,
 )
 from mien.engines.errors import MienError, UsageError, VideoError
-from mien.engines.limits import MAX_MEMORY
-from mien.engines.partial_file import PartialFile, remove_leftovers
-from mien.engines.worker import is_work_left, run_aside
+from mien.engines.system.limits import MAX_MEMORY
+from mien.engines.system.partial_file import PartialFile, remove_leftovers
+from mien.engines.system.process import is_work_left, run_aside
 from mien.runtime.frame import Frame
 from mien.runtime.picture import (
     Picture,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from mien.engines.child_process import module_command
 from mien.engines.errors import ModelError
+from mien.engines.system.process import module_command
 
 
 def run_export(arguments: Sequence[str]) -> int:

@@ -23,7 +23,7 @@ def open_filter(settings: FilterSettings) -> FaceFilter:
     """The filter of `mien.runtime`, with its networks loaded; says what `auto` chose."""
     import typer
 
-    from mien.engines.providers import AUTO
+    from mien.engines.ort.providers import AUTO
     from mien.runtime.filter import Filter
 
     opened = Filter(
@@ -43,8 +43,8 @@ def open_filter(settings: FilterSettings) -> FaceFilter:
 
 def _why_auto(where: str) -> str:
     """Why `auto` took that provider."""
-    from mien.engines.onnx_runtime import available_providers
-    from mien.engines.providers import AUTO_ORDER
+    from mien.engines.ort.backend import available_providers
+    from mien.engines.ort.providers import AUTO_ORDER
 
     order = [provider.short for provider in AUTO_ORDER if provider in available_providers()]
     if where not in order:

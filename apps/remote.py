@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from mien.engines.cache_folder import CacheFolder, user_cache
 from mien.engines.errors import DeviceError, MienError, UsageError, one_line
+from mien.engines.system.folders import CacheFolder, user_cache
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.target import (
     MAX_STRENGTH,

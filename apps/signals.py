@@ -50,7 +50,7 @@ def status_of(program: Callable[[], int]) -> int:
 
 def _leave_at_once(status: int) -> None:
     """End the process where work was left behind in a thread, which nothing can stop."""
-    worker = sys.modules.get("mien.engines.worker")
+    worker = sys.modules.get("mien.engines.system.process")
     if worker and worker.is_work_left():
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

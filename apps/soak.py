@@ -29,8 +29,8 @@ import numpy as np
 import typer
 
 from mien.apps.inputs import SAMPLE
-from mien.engines.child_process import module_command
-from mien.engines.install import extras_line
+from mien.engines.system.install import extras_line
+from mien.engines.system.process import module_command
 from mien.runtime.filter import Filter
 from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls

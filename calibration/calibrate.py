@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mien.engines.catalog import Catalog, ModelEntry
 from mien.engines.errors import ModelError, UsageError
-from mien.engines.install import packages_line
+from mien.engines.system.install import packages_line
 
 PRECISIONS = ("fp16", "int8")
 RULES = ("cpu", "tensorrt")

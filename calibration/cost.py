@@ -21,9 +21,9 @@ import numpy as np
 
 from mien.calibration.clip_report import plain
 from mien.calibration.default_filter import add_models_option
-from mien.engines.child_process import code_command
 from mien.engines.errors import EngineError, UsageError
-from mien.engines.private_folder import private_folder
+from mien.engines.system.folders import private_folder
+from mien.engines.system.process import code_command
 from mien.runtime.whole_file import write_whole
 
 ROOMS = ("runtime", "engines", "apps", "export", "training", "calibration")

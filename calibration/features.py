@@ -12,9 +12,9 @@ import numpy as np
 
 from mien.calibration.graph_tap import features_tensor, with_output
 from mien.engines.errors import ModelError, UsageError
-from mien.engines.judge import FER_SIZE
-from mien.engines.model_file import read_model
-from mien.engines.onnx_runtime import check_runnable, open_session
+from mien.engines.graph.file import read_model
+from mien.engines.networks import FER_SIZE
+from mien.engines.ort.backend import check_runnable, open_session
 
 if TYPE_CHECKING:
     import onnxruntime

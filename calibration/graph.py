@@ -12,8 +12,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape
 
 from mien.calibration.audit.reading import parse
 from mien.engines.errors import ModelError
-from mien.engines.model_file import read_model
-from mien.engines.onnx_runtime import check_runnable
+from mien.engines.graph.file import read_model
+from mien.engines.ort.backend import check_runnable
 
 FLOAT = TensorProto.FLOAT
 HALF = TensorProto.FLOAT16

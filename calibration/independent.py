@@ -29,8 +29,8 @@ from mien.calibration.edits import Editor, edit_frames
 from mien.calibration.facemesh import end_process
 from mien.calibration.floors import EDITED
 from mien.calibration.persuasion import CLIP_STEP, pictures
-from mien.engines.child_process import this_python
 from mien.engines.errors import EngineError, UsageError
+from mien.engines.system.process import this_python
 from mien.runtime.alignment import fer_matrix, sample_crop
 from mien.runtime.frame import Frame
 from mien.runtime.video import read_frames

@@ -8,8 +8,8 @@ import numpy as np
 
 from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
-from mien.engines.judge import FER_CLASSES, FER_SIZE, JUDGE
-from mien.engines.onnx_runtime import OnnxRuntimeEngine
+from mien.engines.networks import FER_CLASSES, FER_SIZE, JUDGE
+from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.runtime.alignment import fer_matrix
 from mien.runtime.luma import LumaSource, sample_luma
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mien.calibration.edits import Editor, edit_frames
 from mien.calibration.judge import EmotionJudge, fer_crop
-from mien.engines.judge import FER_CLASSES
+from mien.engines.networks import FER_CLASSES
 from mien.runtime.frame import Frame, PixelLayout, Plane
 
 

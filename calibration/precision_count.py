@@ -16,8 +16,8 @@ from onnx import ModelProto, NodeProto
 
 from mien.calibration.graph import Graph
 from mien.calibration.precision_places import LAYERS, Rules
-from mien.engines.private_folder import private_folder
-from mien.engines.providers import import_onnxruntime
+from mien.engines.ort.providers import import_onnxruntime
+from mien.engines.system.folders import private_folder
 
 # What ONNX Runtime makes of a layer between pairs, and names after it.
 INTEGER_LAYERS = frozenset(("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat"))

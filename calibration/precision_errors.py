@@ -12,7 +12,7 @@ from onnx import ModelProto, helper
 from mien.calibration.graph import FLOAT, Graph
 from mien.calibration.representative import Feeds
 from mien.engines.network import Network, TensorSpec
-from mien.engines.onnx_runtime import open_session
+from mien.engines.ort.backend import open_session
 
 LEAST_SCALE = 1e-6
 SCALE_OF_RANGE = 0.1  # an output that hardly changes is measured against this part of its range

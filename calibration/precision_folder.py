@@ -22,7 +22,7 @@ from mien.calibration.representative import shots_of
 from mien.engines.catalog import CATALOG_NAME, Catalog, ModelEntry, read_catalog, record_model
 from mien.engines.errors import ModelError
 from mien.engines.network import Network
-from mien.engines.partial_file import PartialFile, check_free, remove_leftovers
+from mien.engines.system.partial_file import PartialFile, check_free, remove_leftovers
 
 if TYPE_CHECKING:
     from mien.calibration.calibrate import CalibratePlan

@@ -19,8 +19,8 @@ from mien.calibration.graph import Graph
 from mien.calibration.precision_places import Rules, places_of
 from mien.calibration.representative import Feeds
 from mien.engines.errors import ModelError
-from mien.engines.private_folder import private_folder
-from mien.engines.providers import import_onnxruntime
+from mien.engines.ort.providers import import_onnxruntime
+from mien.engines.system.folders import private_folder
 
 MOST = 127
 BARE_OUTPUTS = ("Conv", "Gemm")  # TensorRT joins a layer to what follows it itself

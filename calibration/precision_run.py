@@ -42,10 +42,10 @@ from mien.calibration.precision_verdict import int8_refusal
 from mien.calibration.representative import Feeds, Shot, Way, representative_inputs, ways_of
 from mien.engines.catalog import Catalog, ModelEntry
 from mien.engines.errors import EngineError, ModelError
-from mien.engines.judge import JUDGE
 from mien.engines.network import Network
-from mien.engines.onnx_runtime import open_session
-from mien.engines.private_folder import private_folder
+from mien.engines.networks import JUDGE
+from mien.engines.ort.backend import open_session
+from mien.engines.system.folders import private_folder
 from mien.runtime.filter import Filter
 
 TOLERANCE = 5e-3  # of an output's rms error, by how much the output varies

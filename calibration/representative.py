@@ -21,10 +21,8 @@ from mien.calibration.judge import EmotionJudge, fer_crop
 from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError, UsageError
-from mien.engines.generators import FACE_PARSER_NAME, GANS, MODES, generator_name
-from mien.engines.judge import JUDGE
 from mien.engines.network import Network
-from mien.engines.networks import NETWORKS
+from mien.engines.networks import FACE_PARSER_NAME, GANS, JUDGE, MODES, NETWORKS, generator_name
 from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
 from mien.runtime.filter import SETTLE_S, Filter
 from mien.runtime.frame import Frame

@@ -18,7 +18,7 @@ from mien.calibration.smile_paper import GAN_TITLES, METHOD_TITLES, TRANSFERS
 from mien.calibration.smile_pictures import held_out_pictures
 from mien.calibration.smile_rows import Filters, SmileRow, classifier_of
 from mien.engines.errors import MienError
-from mien.engines.private_folder import private_folder
+from mien.engines.system.folders import private_folder
 from mien.runtime.style_method import BLENDS
 
 QUICK_COUNT = 200

@@ -16,7 +16,7 @@ from mien.calibration.features import Features
 from mien.calibration.frechet import Gaussian, fit_gaussian
 from mien.calibration.judge import EmotionJudge, fer_crop
 from mien.calibration.persuade import still
-from mien.engines.judge import FER_CLASSES
+from mien.engines.networks import FER_CLASSES
 from mien.runtime.frame import Frame
 
 FULL = 0.99  # presence from which an edit counts as whole

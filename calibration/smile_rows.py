@@ -18,8 +18,7 @@ from mien.calibration.smile_paper import (
     Transfer,
 )
 from mien.engines.catalog import Catalog
-from mien.engines.generators import generator_facts, generator_name
-from mien.engines.judge import JUDGE
+from mien.engines.networks import JUDGE, generator_facts, generator_name
 from mien.runtime.filter import Filter
 from mien.runtime.target import parse_target
 

@@ -21,7 +21,7 @@ import numpy as np
 from mien.calibration.colour import rgb_picture
 from mien.calibration.sheet import GAP_PX, SheetRow, draw_sheet, write_picture
 from mien.engines.errors import ModelError, UsageError
-from mien.engines.generators import GANS, MODES
+from mien.engines.networks import GANS, MODES
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
 from mien.runtime.style_method import BLENDS

@@ -1,7 +1,7 @@
 """Graphs made runnable: network declarations, engines, and the catalog of models."""
 
 from mien.engines.catalog import Catalog, ModelEntry, record_model
-from mien.engines.engine import Engine
+from mien.engines.engine import Engine, FakeEngine
 from mien.engines.errors import (
     DeviceError,
     EngineError,
@@ -10,11 +10,10 @@ from mien.engines.errors import (
     UsageError,
     VideoError,
 )
-from mien.engines.fake import FakeEngine
 from mien.engines.network import Network, TensorSpec
 from mien.engines.networks import DETECTOR, LANDMARKS, NETWORKS, OCCLUSION, WARP
-from mien.engines.onnx_runtime import OnnxRuntimeEngine
-from mien.engines.providers import Provider
+from mien.engines.ort.backend import OnnxRuntimeEngine
+from mien.engines.ort.providers import Provider
 
 __all__ = [
     "DETECTOR",

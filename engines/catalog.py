@@ -19,12 +19,12 @@ from pathlib import Path
 
 from mien.engines.engine import Engine
 from mien.engines.errors import MienError, ModelError
-from mien.engines.file_lock import passing_lock
-from mien.engines.model_file import read_model
+from mien.engines.graph.file import read_model
 from mien.engines.network import Network
-from mien.engines.onnx_runtime import check_runnable
 from mien.engines.opening import open_engine
-from mien.engines.partial_file import PartialFile
+from mien.engines.ort.backend import check_runnable
+from mien.engines.system.file_lock import passing_lock
+from mien.engines.system.partial_file import PartialFile
 
 if sys.version_info >= (3, 11):
     import tomllib

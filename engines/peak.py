@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.engines.onnx_runtime import DEFAULT_THREADS, open_session
-from mien.engines.onnx_wire import bytes_field, number_field, text_field
+from mien.engines.graph.wire import bytes_field, number_field, text_field
+from mien.engines.ort.backend import DEFAULT_THREADS, open_session
 
 PRODUCTS = 4  # one after another, so that a device is not timed for its copies
 CPU_SIDE, DEVICE_SIDE = 512, 4096

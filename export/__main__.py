@@ -11,7 +11,7 @@ from mien.engines.errors import (
     plain_lines,
     short_line,
 )
-from mien.engines.install import extras_line
+from mien.engines.system.install import extras_line
 from mien.export.options import parse_options
 
 EXTRA = ("torch", "onnx", "onnxscript")

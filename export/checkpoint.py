@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 import torch
 
 from mien.engines.errors import ModelError, is_out_of_memory
-from mien.engines.limits import MAX_MEMORY, check_memory, memory_text
+from mien.engines.system.limits import MAX_MEMORY, check_memory, memory_text
 from mien.export.resnet import Shapes
 
 State = dict[str, torch.Tensor]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mien.engines.catalog import CATALOG_NAME, ModelEntry, read_catalog, record_model
 from mien.engines.errors import ModelError, UsageError
-from mien.engines.partial_file import PartialFile, remove_leftovers
-from mien.engines.private_folder import private_folder
+from mien.engines.system.folders import private_folder
+from mien.engines.system.partial_file import PartialFile, remove_leftovers
 from mien.export.checkpoint import read_checkpoint
 from mien.export.declare import Declaration, declare
 from mien.export.formats import Source, recognise

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from mien.engines.errors import UsageError
-from mien.engines.generators import (
+from mien.engines.network import Network
+from mien.engines.networks import (
     FACE_PARSER_NAME,
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -23,7 +24,6 @@ from mien.engines.generators import (
     parser_network,
     stargan_network,
 )
-from mien.engines.network import Network
 from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.cyclegan import CycleGanGenerator
 from mien.export.deeplab import DeepLab, DeepLabSpec

@@ -16,7 +16,7 @@ from pathlib import Path
 from mien.engines import Catalog
 from mien.engines.errors import MienError, ModelError
 from mien.engines.networks import NETWORKS
-from mien.engines.onnx_runtime import DEFAULT_THREADS
+from mien.engines.ort.backend import DEFAULT_THREADS
 from mien.export.turns import time_in_both
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from mien.engines.errors import ModelError
-from mien.engines.judge import FER_CLASSES, JUDGE
-from mien.engines.partial_file import PartialFile
-from mien.engines.private_folder import private_folder
+from mien.engines.networks import FER_CLASSES, JUDGE
+from mien.engines.system.folders import private_folder
+from mien.engines.system.partial_file import PartialFile
 from mien.export.half import store_half
 from mien.export.onnx_file import EXAMPLES, example_of, to_onnx
 from mien.export.parity import Allowed, Example, compare

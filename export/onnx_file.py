@@ -16,8 +16,8 @@ from torch import nn
 
 from mien.engines.errors import ModelError
 from mien.engines.network import Network, TensorSpec
-from mien.engines.partial_file import PartialFile
-from mien.engines.private_folder import private_folder
+from mien.engines.system.folders import private_folder
+from mien.engines.system.partial_file import PartialFile
 from mien.export.parity import Allowed, Example, Parity, compare
 
 OPSET = 18

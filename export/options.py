@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from mien.engines.errors import UsageError
-from mien.engines.generators import FACE_PARSER_NAME, GENERATORS
-from mien.engines.limits import MAX_MEMORY, parse_memory
+from mien.engines.networks import FACE_PARSER_NAME, GENERATORS
+from mien.engines.system.limits import MAX_MEMORY, parse_memory
 
 NETWORK_NAMES = (*(network.name for network in GENERATORS), FACE_PARSER_NAME)
 NOT_STATED = "not stated"

@@ -13,7 +13,7 @@ from torch import nn
 
 from mien.engines.errors import EngineError, ModelError
 from mien.engines.network import Network
-from mien.engines.onnx_runtime import OnnxRuntimeEngine
+from mien.engines.ort.backend import OnnxRuntimeEngine
 
 Feeds = Mapping[str, np.ndarray]
 

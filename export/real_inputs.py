@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from mien.engines.errors import ModelError
-from mien.engines.generators import IMAGENET_MEAN, IMAGENET_STD
 from mien.engines.network import Network
+from mien.engines.networks import IMAGENET_MEAN, IMAGENET_STD
 from mien.export.parity import Example
 
 PORTRAIT = Path(__file__).parent.parent / "apps" / "sample" / "portrait.jpg"

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from mien.engines.errors import ModelError
-from mien.engines.model_file import read_model
+from mien.engines.graph.file import read_model
 from mien.engines.networks import DETECTOR, LANDMARKS, OCCLUSION, WARP
 from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.cyclegan import CycleGanGenerator

@@ -24,7 +24,9 @@ from torch import nn
 
 from mien.engines import Catalog
 from mien.engines.errors import MienError, UsageError
-from mien.engines.generators import (
+from mien.engines.graph.file import read_metadata, read_model
+from mien.engines.network import Network
+from mien.engines.networks import (
     FACE_PARSER,
     GENERATORS,
     PARTS,
@@ -34,9 +36,6 @@ from mien.engines.generators import (
     parser_network,
     stargan_network,
 )
-from mien.engines.model_file import read_model
-from mien.engines.network import Network
-from mien.engines.onnx_metadata import read_metadata
 from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.checkpoint import read_checkpoint
 from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec

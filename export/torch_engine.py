@@ -21,8 +21,7 @@ from torch import nn
 from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
 from mien.engines import Catalog, Engine, EngineError, ModelError, OnnxRuntimeEngine
-from mien.engines.examples import example_inputs
-from mien.engines.network import Network
+from mien.engines.network import Network, example_inputs
 from mien.export.restored import restored_module
 
 TOLERANCE = 1e-3  # of an output, relative to the size of its values where that is above 1

@@ -12,8 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from mien.engines import OnnxRuntimeEngine
-from mien.engines.examples import example_inputs
-from mien.engines.network import Network
+from mien.engines.network import Network, example_inputs
 from mien.export.torch_engine import TorchEngine
 
 REST_S = 0.03  # the threads of OpenMP go on turning for some milliseconds after each call

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.catalog import joined_folders
 from mien.engines.errors import UsageError
-from mien.engines.limits import MAX_MEMORY, memory_text
+from mien.engines.system.limits import MAX_MEMORY, memory_text
 from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
 from mien.runtime.blending import FaceEdit, blend_faces, crop_units_matrix
 from mien.runtime.detection import FaceDetector

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mien.engines.errors import VideoError
-from mien.engines.limits import MAX_MEMORY, check_memory, file_size
+from mien.engines.system.limits import MAX_MEMORY, check_memory, file_size
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.picture_bitmaps import (
     BMP_HEADERS,

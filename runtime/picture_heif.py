@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from mien.engines.errors import VideoError
-from mien.engines.install import extras_line, packages_line
+from mien.engines.system.install import extras_line, packages_line
 from mien.runtime.picture_boxes import (
     MAX_BOXES,
     Box,

@@ -8,7 +8,7 @@ import numpy as np
 
 from mien.engines import Engine
 from mien.engines.errors import ModelError, UsageError
-from mien.engines.generators import GeneratorFacts, generator_facts
+from mien.engines.networks import GeneratorFacts, generator_facts
 from mien.runtime.parts import KIND_OF_PART, PART_KINDS, PARTS
 from mien.runtime.target import EMOTIONS, Target, emotion_name
 

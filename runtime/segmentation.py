@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from mien.engines import Engine
-from mien.engines.generators import parser_facts
+from mien.engines.networks import parser_facts
 from mien.runtime.class_boxes import boxes_of, class_mask, face_box_of, part_extents
 from mien.runtime.one_euro import OneEuro
 from mien.runtime.parts import PARTS, Box

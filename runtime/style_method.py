@@ -12,7 +12,7 @@ from typing import Final
 
 from mien.engines import Catalog, Engine
 from mien.engines.errors import UsageError
-from mien.engines.generators import FACE_PARSER_NAME, GANS, generator_name
+from mien.engines.networks import FACE_PARSER_NAME, GANS, generator_name
 from mien.runtime.methods import FaceEditor, Method, MethodOptions
 from mien.runtime.restyle import Restyler
 from mien.runtime.segmentation import FaceParser

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.engines.errors import UsageError
-from mien.engines.limits import file_size
+from mien.engines.system.limits import file_size
 from mien.runtime.target import MAX_STRENGTH, Target, is_no_edit, parse_goal, shortened
 
 # With no more digits than programs write.

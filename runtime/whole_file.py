@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mien.engines.partial_file import PartialFile, check_free, remove_leftovers
+from mien.engines.system.partial_file import PartialFile, check_free, remove_leftovers
 
 
 def write_whole(path: Path, data: bytes, *, overwrite: bool = False, durable: bool = False) -> None:

@@ -38,11 +38,11 @@ with Filter("happy") as change:
 """
 WORK = """
 from mien.engines import WARP, Catalog
-from mien.engines.work import work_of
+from mien.engines.ort.work import work_of
 work_of(Catalog.bundled().entry(WARP).path, WARP)
 """
 INT8 = """
-from mien.engines.providers import import_onnxruntime
+from mien.engines.ort.providers import import_onnxruntime
 import_onnxruntime("onnxruntime.quantization")
 """
 # Programs, and what each of them writes.
@@ -190,7 +190,7 @@ def _give_up(reason: str) -> None:
 def test_telemetry_is_off_unless_the_user_has_chosen(
     monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
 ) -> None:
-    from mien.engines.providers import import_onnxruntime
+    from mien.engines.ort.providers import import_onnxruntime
 
     monkeypatch.delenv(NO_TELEMETRY, raising=False)
     if given is not None:
@@ -252,7 +252,7 @@ def test_onnxruntime_is_imported_with_its_telemetry_off_only() -> None:
         for path in files
         for line in _other_ways(path.read_text(encoding="utf-8"))
     }
-    assert not found, "import_onnxruntime of mien.engines.providers is the way"
+    assert not found, "import_onnxruntime of mien.engines.ort.providers is the way"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mien.engines.judge import FER_CLASSES, FER_SIZE
+from mien.engines.networks import FER_CLASSES, FER_SIZE
 from mien.export.emotions import EmotionClassifier, export_classifier
 from mien.export.half import rounded_to_half
 from mien.export.onnx_file import sha256_of

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from mien.engines.generators import PARTS as PARTS_BATCH
-from mien.engines.generators import cyclegan_network, stargan_network
 from mien.engines.network import Network
+from mien.engines.networks import PARTS as PARTS_BATCH
+from mien.engines.networks import cyclegan_network, stargan_network
 from mien.export.onnx_file import to_onnx
 from mien.runtime.parts import KIND_OF_PART, PART_KINDS, PARTS
 from mien.runtime.target import EMOTIONS

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mien.engines.judge import FER_CLASSES, FER_SIZE
+from mien.engines.networks import FER_CLASSES, FER_SIZE
 from mien.export.emotions import EmotionClassifier
 from mien.runtime.alignment import FER_TEMPLATE, RIGID_TEMPLATE, fit_similarity
 from mien.runtime.target import EMOTIONS

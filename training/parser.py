@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mien.engines.generators import FACE_PARSER, IMAGENET_MEAN, IMAGENET_STD
-from mien.engines.onnx_runtime import OnnxRuntimeEngine
+from mien.engines.networks import FACE_PARSER, IMAGENET_MEAN, IMAGENET_STD
+from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.export.deeplab import DeepLab, DeepLabSpec
 from mien.export.onnx_file import sha256_of, write_onnx
 from mien.export.parity import Allowed, Example

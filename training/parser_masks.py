@@ -11,7 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mien.engines.generators import SHIPPED_CLASSES
+from mien.engines.networks import SHIPPED_CLASSES
 
 CLASSES = SHIPPED_CLASSES  # words as in CelebAMask-HQ; left is the viewer's
 MIRRORED_CLASS = np.array([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, *range(10, 256)], np.uint8)

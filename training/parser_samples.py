@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.engines.generators import IMAGENET_MEAN, IMAGENET_STD, PARSER_SIZE
+from mien.engines.networks import IMAGENET_MEAN, IMAGENET_STD, PARSER_SIZE
 from mien.runtime.alignment import roi_matrix, sample_crop, transform_points
 from mien.training import augment
 from mien.training.backgrounds import texture

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from mien.engines import ModelEntry, record_model
-from mien.engines.shipped import SHIPPED
+from mien.engines.networks import SHIPPED
 from mien.export.onnx_file import sha256_of
 
 LICENCE = "Apache-2.0"

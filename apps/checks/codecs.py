@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mien.apps.checks.finding import Finding, Machine, State
-from mien.engines.install import packages_line
+from mien.engines.system.install import packages_line
 from mien.runtime.video.encoders import encoder_formats, has_decoder
 
 VITAL = "h264"

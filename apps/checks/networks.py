@@ -8,9 +8,9 @@ from pathlib import Path
 from mien.apps.checks.finding import Finding, Machine
 from mien.engines import LANDMARKS, Catalog, MienError, Provider
 from mien.engines.catalog import BUNDLED_FOLDER
-from mien.engines.install import extras_line, quoted, reinstall_line, stated_origin
-from mien.engines.onnx_runtime import available_providers
-from mien.engines.providers import AUTO_ORDER, install_line
+from mien.engines.ort.backend import available_providers
+from mien.engines.ort.providers import AUTO_ORDER, install_line
+from mien.engines.system.install import extras_line, quoted, reinstall_line, stated_origin
 from mien.runtime.filter import Filter
 
 MODEL_TOOLS = ("onnx", "onnxscript", "torch")

@@ -6,7 +6,7 @@ import importlib.util
 import socket
 
 from mien.apps.checks.finding import Finding, Machine
-from mien.engines.install import extras_line
+from mien.engines.system.install import extras_line
 
 PACKAGES = ("starlette", "uvicorn", "websockets", "aiortc")
 ADDRESS = "127.0.0.1"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mien.apps.checks.finding import Finding, Machine
 from mien.engines import NETWORKS, Catalog, MienError
 from mien.engines.opening import tensorrt_source
-from mien.engines.plan_engine import PlanModel
-from mien.engines.tensorrt_device import missing_packages
+from mien.engines.tensorrt.device import missing_packages
+from mien.engines.tensorrt.engine import PlanModel
 
 SUBJECT = "TensorRT plans"
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from mien.apps.checks.finding import Finding, Machine
-from mien.engines.install import packages_line
+from mien.engines.system.install import packages_line
 
 LIBRARY_FOLDERS = ("usr/lib", "usr/lib64", "usr/local/lib", "usr/local/cuda/lib64")
 ARCHITECTURES = ("x86_64-linux-gnu", "aarch64-linux-gnu")

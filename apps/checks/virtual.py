@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mien.apps.checks.finding import Finding, Machine
 from mien.engines.errors import DeviceError
-from mien.engines.install import extras_line
+from mien.engines.system.install import extras_line
 from mien.runtime.live.loopback import MODULE, RELOAD, loopback_devices
 from mien.runtime.live.virtual_camera import (
     FOURCC,

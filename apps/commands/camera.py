@@ -11,7 +11,7 @@ from mien.apps.camera_plan import CameraPlan, OutputPlan, PanelPlan, parse_rate,
 from mien.apps.commands import options
 from mien.apps.commands.values import checked_own, checked_strength
 from mien.apps.settings import FilterSettings
-from mien.engines.limits import parse_memory
+from mien.engines.system.limits import parse_memory
 
 if TYPE_CHECKING:
     from mien.runtime.target import Target

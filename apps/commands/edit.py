@@ -160,7 +160,7 @@ def edit(
     from mien.apps.edit_job import EditJob, run_job
     from mien.apps.inputs import SAMPLE, SAMPLE_STEM, container_suffix
     from mien.apps.standard_streams import run_streamed, uses_streams
-    from mien.engines.limits import parse_memory
+    from mien.engines.system.limits import parse_memory
 
     if quality is not None and not 0 <= quality <= 100:
         raise UsageError(f"--quality must lie in 0..100, not {quality}")

@@ -27,7 +27,7 @@ from mien.apps.panel.protocol import (
     weights_of,
 )
 from mien.engines.errors import UsageError
-from mien.engines.generators import GANS, MODES
+from mien.engines.networks import GANS, MODES
 from mien.runtime import methods
 from mien.runtime.live.capture import Source
 from mien.runtime.live.controls import Controls, ControlState

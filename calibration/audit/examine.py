@@ -26,8 +26,8 @@ from mien.calibration.audit.restrictions import check_restrictions
 from mien.calibration.audit.statement import check_statement, metadata_of, stated_network
 from mien.calibration.audit.traps import check_traps
 from mien.engines.errors import ModelError
-from mien.engines.limits import MAX_MEMORY, memory_text
-from mien.engines.onnx_guard import OPERATORS
+from mien.engines.graph.guard import OPERATORS
+from mien.engines.system.limits import MAX_MEMORY, memory_text
 
 OPSET = 18  # GridSample's modes change at 20, and all that mien needs is there
 NEWEST_IR = 10  # of ONNX Runtime 1.18, the oldest that mien runs with

@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mien.calibration.audit.finding import Report, refused
-from mien.engines.child_process import module_command
 from mien.engines.errors import UsageError
-from mien.engines.install import packages_line
+from mien.engines.system.install import packages_line
+from mien.engines.system.process import module_command
 
 SECONDS = 60.0  # the slowest of those that are shipped takes two, on two busy cores
 SUFFIX = ".onnx"

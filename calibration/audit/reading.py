@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from mien.engines.errors import ModelError
-from mien.engines.onnx_guard import MAX_BYTES, MAX_NODES
+from mien.engines.graph.guard import MAX_BYTES, MAX_NODES
 
 MAX_TENSORS = 40_000
 # Elements of one byte and less stand in raw_data alone.

@@ -10,16 +10,16 @@ from onnx import ModelProto
 
 from mien.calibration.audit.finding import Finding, printable
 from mien.calibration.audit.graph import Tensor, TypedGraph, graph_values
+from mien.engines.engine import FakeEngine
 from mien.engines.errors import ModelError
-from mien.engines.fake import FakeEngine
-from mien.engines.generators import (
+from mien.engines.network import Network, TensorSpec
+from mien.engines.networks import (
     FACE_PARSER_NAME,
     GENERATORS,
+    SHIPPED,
     generator_facts,
     parser_facts,
 )
-from mien.engines.network import Network, TensorSpec
-from mien.engines.shipped import SHIPPED
 
 PARITY_KEY = "mien.parity_error"
 PARITY_LIMIT = 1e-3  # relative, of an export against its source

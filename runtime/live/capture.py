@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from mien.engines.errors import UsageError
-from mien.engines.limits import MAX_MEMORY
+from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.live.newest import NewestFrame
 from mien.runtime.live.values import Captured, SourceFacts

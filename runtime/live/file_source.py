@@ -13,7 +13,7 @@ from typing import Final
 import av
 
 from mien.engines.errors import VideoError
-from mien.engines.limits import MAX_MEMORY
+from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.live.canvas import scaled_into
 from mien.runtime.live.capture import Shot

@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final
 
-from mien.engines.worker import wait_surely
+from mien.engines.system.process import wait_surely
 from mien.runtime.frame import Frame
 from mien.runtime.live.adapt import SPACING, Pace
 from mien.runtime.live.capture import Source

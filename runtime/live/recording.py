@@ -16,7 +16,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
-from mien.engines.partial_file import (
+from mien.engines.system.partial_file import (
     FULL_DISK,
     UNFINISHED,
     PartialFile,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.engines.errors import DeviceError
-from mien.engines.install import extras_line
+from mien.engines.system.install import extras_line
 from mien.runtime.live.canvas import Canvas, even_size
 from mien.runtime.live.loopback import (
     LOAD,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import cv2
 
 from mien.engines.errors import DeviceError
-from mien.engines.install import packages_line
+from mien.engines.system.install import packages_line
 from mien.runtime.live.output import OutputStoppedError, ThreadedOutput
 from mien.runtime.live.pixels import pixels
 from mien.runtime.live.values import LiveFrame

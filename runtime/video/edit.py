@@ -12,8 +12,8 @@ from pathlib import Path
 import av
 
 from mien.engines.errors import VideoError
-from mien.engines.partial_file import remove_leftovers
-from mien.engines.worker import run_in_worker
+from mien.engines.system.partial_file import remove_leftovers
+from mien.engines.system.process import run_in_worker
 from mien.runtime.frame import Frame
 from mien.runtime.video.channel import Allowance, Channel, Stop, StoppedError
 from mien.runtime.video.compare import side_by_side, side_by_side_size

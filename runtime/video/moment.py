@@ -16,7 +16,7 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from mien.engines.errors import VideoError
-from mien.engines.limits import MAX_MEMORY
+from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.video.formats import format_layout
 from mien.runtime.video.planes import av_from_frame, display_orientation

@@ -24,8 +24,8 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
-from mien.engines.limits import check_memory, memory_text
-from mien.engines.partial_file import FULL_DISK, PartialFile, check_free
+from mien.engines.system.limits import check_memory, memory_text
+from mien.engines.system.partial_file import FULL_DISK, PartialFile, check_free
 from mien.runtime.video.animation import PaletteMaker, container_options
 from mien.runtime.video.carry import (
     Carried,

@@ -25,7 +25,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
-from mien.engines.limits import MAX_MEMORY, check_memory
+from mien.engines.system.limits import MAX_MEMORY, check_memory
 from mien.runtime.frame import Frame
 from mien.runtime.video.clock import SteadyClock
 from mien.runtime.video.encoders import frame_bytes, has_decoder

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from mien.engines.errors import VideoError
-from mien.engines.limits import check_memory
+from mien.engines.system.limits import check_memory
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _VOID, _CRC = 0xEC, 0xBF

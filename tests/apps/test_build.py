@@ -14,12 +14,12 @@ import pytest
 from mien.apps.build import BuildJob, OpenSource, run_build, time_left
 from mien.apps.main import run
 from mien.engines import Catalog, DeviceError, ModelError, UsageError
-from mien.engines.builder import BuildProgress
 from mien.engines.catalog import write_catalog
-from mien.engines.fake_builder import FAKE_DEVICE, FakePlanBuilder
-from mien.engines.plan_cache import PlanCache
-from mien.engines.plan_engine import PlanModel, PlanSource
-from mien.engines.plan_sidecar import DeviceFacts, PlanSidecar
+from mien.engines.tensorrt.builder import BuildProgress
+from mien.engines.tensorrt.engine import PlanModel, PlanSource
+from mien.engines.tensorrt.plan_files import DeviceFacts, PlanSidecar
+from mien.engines.tensorrt.plans import PlanCache
+from mien.tests.engines.fake_builder import FAKE_DEVICE, FakePlanBuilder
 
 OTHER = DeviceFacts("11.4.0", 13, "8.9", "Another", "Linux", "x86_64")
 

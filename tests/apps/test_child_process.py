@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.engines.child_process import module_command
+from mien.engines.system.process import module_command
 from tests.apps.fakes import ROOT
 
 TRAPS = ("numpy.py", "json.py", "runpy.py", "typer.py", "mien/__init__.py")

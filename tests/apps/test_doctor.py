@@ -22,7 +22,7 @@ from mien.apps.checks.panel import check_panel_packages, check_port
 from mien.apps.checks.virtual import check_driver, check_exclusive_caps, check_lock, check_package
 from mien.apps.doctor import CHECKS, examine, print_doctor
 from mien.apps.main import run
-from mien.engines.install import extras_line
+from mien.engines.system.install import extras_line
 from tests.apps.stand_in import write_models
 from tests.runtime.live.virtual import Recorder, add_loopback
 
@@ -203,7 +203,7 @@ def test_a_graphics_card_that_is_not_used_brings_the_package_that_would(
     linux: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mien.engines import Provider
-    from mien.engines.providers import install_line
+    from mien.engines.ort.providers import install_line
 
     monkeypatch.setattr(networks, "available_providers", lambda: (Provider.CPU,))
     assert len(check_providers(linux)) == 1

@@ -13,9 +13,9 @@ from mien.apps.checks.networks import mend_models
 from mien.apps.checks.tensorrt import check_board, check_driver, check_tensorrt
 from mien.engines import DeviceError
 from mien.engines.catalog import BUNDLED_FOLDER
-from mien.engines.fake_builder import FakePlanBuilder
-from mien.engines.plan_cache import PlanCache
-from mien.engines.plan_engine import PlanSource
+from mien.engines.tensorrt.engine import PlanSource
+from mien.engines.tensorrt.plans import PlanCache
+from mien.tests.engines.fake_builder import FakePlanBuilder
 
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64"
 MODES = """

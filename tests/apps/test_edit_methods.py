@@ -11,7 +11,7 @@ import pytest
 
 from mien.apps.inputs import SAMPLE
 from mien.apps.main import run
-from mien.engines.generators import SHIPPED_CLASSES
+from mien.engines.networks import SHIPPED_CLASSES
 from mien.runtime.filter import Filter
 from tests.apps.fakes import Makers, write_clip
 from tests.runtime.style_networks import write_style_models

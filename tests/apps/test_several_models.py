@@ -13,7 +13,7 @@ from mien.apps.bench import time_command
 from mien.apps.main import _why_auto, run
 from mien.engines import Catalog, MienError, ModelError
 from mien.engines.catalog import BUNDLED_FOLDER, joined_folders, read_catalog, write_catalog
-from mien.engines.providers import Provider
+from mien.engines.ort.providers import Provider
 from mien.runtime.filter import Filter
 
 Captured = pytest.CaptureFixture[str]
@@ -108,7 +108,7 @@ def test_the_audit_and_calibration_need_no_torch(tmp_path: Path) -> None:
 
 
 def test_auto_says_why_it_took_what_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien.engines import onnx_runtime
+    from mien.engines.ort import backend as onnx_runtime
 
     for there, where, said in (
         ((Provider.CPU,), "cpu", "has nothing else"),

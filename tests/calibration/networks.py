@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.engines import Network
-from mien.engines.judge import FER_CLASSES, FER_SIZE, JUDGE
+from mien.engines.networks import FER_CLASSES, FER_SIZE, JUDGE
 
 FEATURES = 3  # of the classifier: the mean brightness of each third of the face, from the top
 

@@ -18,7 +18,7 @@ from mien.calibration.representative import (
 from mien.engines import NETWORKS
 from mien.engines.catalog import Catalog
 from mien.engines.errors import ModelError, UsageError
-from mien.engines.shipped import SHIPPED
+from mien.engines.networks import SHIPPED
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.picture import read_picture
 

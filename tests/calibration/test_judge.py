@@ -11,7 +11,7 @@ from mien.calibration.held_out import PADDING, neutral_faces
 from mien.calibration.judge import EmotionJudge, fer_crop
 from mien.calibration.persuade import Persuasion, persuade, still
 from mien.engines import FakeEngine
-from mien.engines.judge import FER_CLASSES, JUDGE
+from mien.engines.networks import FER_CLASSES, JUDGE
 from mien.runtime.alignment import FER_TEMPLATE
 from mien.runtime.topology import RIGID
 

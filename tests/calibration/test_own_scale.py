@@ -7,7 +7,7 @@ from mien.calibration.mesh import MOUTH_CORNERS
 from mien.calibration.own_scale import PersonSmile, measure_person, summed
 from mien.calibration.persuade import still
 from mien.engines import FakeEngine
-from mien.engines.judge import FER_CLASSES, JUDGE
+from mien.engines.networks import FER_CLASSES, JUDGE
 from tests.calibration.faces import shifted, straight_mesh
 from tests.calibration.test_edits import SomeFace, landmarks_at
 

@@ -49,7 +49,7 @@ class Stub:
         }.items():
             monkeypatch.setitem(__import__("sys").modules, name, module)
         library = _library(self)
-        monkeypatch.setattr("mien.engines.tensorrt_runner.open_driver", lambda: library)
+        monkeypatch.setattr("mien.engines.tensorrt.runner.open_driver", lambda: library)
 
     def do(self, work: Any) -> None:
         """Nothing; runs a stream's work, or records it."""

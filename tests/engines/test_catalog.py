@@ -15,8 +15,8 @@ import mien.engines.catalog as catalog_module
 from mien.engines import NETWORKS, WARP, Catalog, ModelEntry, ModelError, record_model
 from mien.engines.catalog import CATALOG_NAME, TEXT_FIELDS, read_catalog
 from mien.engines.errors import MienError
-from mien.engines.partial_file import PartialFile, remove_leftovers
-from mien.engines.shipped import SHIPPED
+from mien.engines.networks import SHIPPED
+from mien.engines.system.partial_file import PartialFile, remove_leftovers
 from tests.engines.tiny import TINY, tiny_feeds, write_tiny
 
 
@@ -211,7 +211,7 @@ def _recorder(folder: Path, body: str) -> subprocess.Popen[str]:
         from dataclasses import replace
         from pathlib import Path
         from mien.engines import record_model
-        from mien.engines.partial_file import PartialFile
+        from mien.engines.system.partial_file import PartialFile
         from tests.engines.test_catalog import _entry
         folder, made = Path(sys.argv[1]), Path(sys.argv[2])
         entry = replace(_entry(made), folder=folder)

@@ -10,10 +10,9 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from mien.engines.builder import GIBIBYTE, SHARED_MOST, DeviceMemory
-from mien.engines.cuda_graph import DRIVER
-from mien.engines.device_memory import CALLS, device_memory
-from mien.engines.onnx_runtime import open_session
+from mien.engines.ort.backend import open_session
+from mien.engines.tensorrt.builder import GIBIBYTE, SHARED_MOST, DeviceMemory
+from mien.engines.tensorrt.driver import DRIVER, MEMORY_CALLS, device_memory
 from tests.engines.tiny import write_tiny
 
 
@@ -28,7 +27,7 @@ class Driver:
     def __call__(self, name: str, *rest: Any, **options: Any) -> Any:
         if name != DRIVER:
             return ctypes.PyDLL(name, *rest, **options)
-        return SimpleNamespace(**{call: self._made(call) for call in CALLS})
+        return SimpleNamespace(**{call: self._made(call) for call in MEMORY_CALLS})
 
     def _made(self, name: str) -> Any:
         def call(*arguments: Any) -> int:
@@ -55,16 +54,16 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 def test_free_memory_is_asked_of_the_driver_and_its_context_given_back(driver: Driver) -> None:
     assert device_memory(0) == DeviceMemory(6 * GIBIBYTE, is_shared=False)
-    assert driver.calls == list(CALLS)
+    assert driver.calls == list(MEMORY_CALLS)
     driver.shared = True
     assert device_memory(0) == DeviceMemory(6 * GIBIBYTE, is_shared=True)
 
 
-@pytest.mark.parametrize("call", CALLS[:4] + CALLS[4:6])
+@pytest.mark.parametrize("call", MEMORY_CALLS[:4] + MEMORY_CALLS[4:6])
 def test_driver_that_fails_tells_nothing_and_keeps_no_context(driver: Driver, call: str) -> None:
     driver.failing = call
     assert device_memory(0) is None
-    retained = CALLS.index(call) > CALLS.index("cuDevicePrimaryCtxRetain")
+    retained = MEMORY_CALLS.index(call) > MEMORY_CALLS.index("cuDevicePrimaryCtxRetain")
     assert ("cuDevicePrimaryCtxRelease_v2" in driver.calls) is retained
 
 

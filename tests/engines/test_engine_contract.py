@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from mien.engines import Engine, EngineError, FakeEngine, OnnxRuntimeEngine
-from mien.engines.fake_builder import FakePlanBuilder
-from mien.engines.lazy_engine import LazyEngine
-from mien.engines.ort_binding import DeviceBinding
-from mien.engines.plan_cache import BuildWatch, PlanCache
-from mien.engines.plan_engine import PlanModel, PlanSource
-from mien.engines.tensorrt_backend import TensorRTBuilder
+from mien.engines.opening import LazyEngine
+from mien.engines.ort.backend import DeviceBinding
+from mien.engines.tensorrt.backend import TensorRTBuilder
+from mien.engines.tensorrt.engine import PlanModel, PlanSource
+from mien.engines.tensorrt.plans import BuildWatch, PlanCache
+from mien.tests.engines.fake_builder import FakePlanBuilder
 from tests.engines.stub_tensorrt import Stub
 from tests.engines.tiny import TINY, tiny_feeds, tiny_function, write_tiny
 
@@ -32,7 +32,7 @@ def _onnx_runtime(folder: Path, _patch: pytest.MonkeyPatch) -> Engine:
 def _bound(folder: Path, patch: pytest.MonkeyPatch) -> Engine:
     """ONNX Runtime with bound tensors, as on a device; here the processor is the device."""
     patch.setattr(
-        "mien.engines.onnx_runtime._bind",
+        "mien.engines.ort.backend._bind",
         lambda session, network: DeviceBinding(session, network, device="cpu"),
     )
     return _onnx_runtime(folder, patch)

@@ -9,7 +9,7 @@ from onnx import helper
 
 from mien.engines import Catalog, Engine, FakeEngine, ModelError, Network, OnnxRuntimeEngine
 from mien.engines import TensorSpec as Spec
-from mien.engines.generators import (
+from mien.engines.networks import (
     FACE_PARSER,
     GENERATORS,
     IMAGENET_MEAN,

@@ -12,8 +12,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from mien.engines import Catalog, EngineError, ModelError, Network, OnnxRuntimeEngine, TensorSpec
 from mien.engines.catalog import ModelEntry
-from mien.engines.onnx_runtime import check_runnable
-from mien.engines.plan_engine import PlanModel
+from mien.engines.ort.backend import check_runnable
+from mien.engines.tensorrt.engine import PlanModel
 
 SHAPE = (1, 3, 8, 8)
 NETWORK = Network("tiny", (TensorSpec("x", SHAPE),), (TensorSpec("y", SHAPE),))

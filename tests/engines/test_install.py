@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mien.engines.install import (
+from mien.engines.ort.providers import Provider, install_line
+from mien.engines.system.install import (
     BOUNDS,
     BUILDS,
     bounds,
@@ -18,7 +19,6 @@ from mien.engines.install import (
     reinstall_line,
     stated_origin,
 )
-from mien.engines.providers import Provider, install_line
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -14,10 +14,10 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mien.engines import WARP, Catalog, ModelError, OnnxRuntimeEngine
-from mien.engines.model_file import read_model
-from mien.engines.onnx_guard import MAX_BYTES, MAX_FIELDS, MAX_NODES, check_graph
-from mien.engines.onnx_wire import bytes_field
-from mien.engines.plan_engine import PlanModel
+from mien.engines.graph.file import read_model
+from mien.engines.graph.guard import MAX_BYTES, MAX_FIELDS, MAX_NODES, check_graph
+from mien.engines.graph.wire import bytes_field
+from mien.engines.tensorrt.engine import PlanModel
 from tests.engines.tiny import TINY, write_tiny
 
 NAME = Path("tiny.onnx")

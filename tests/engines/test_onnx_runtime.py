@@ -19,10 +19,10 @@ from mien.engines import (
     OnnxRuntimeEngine,
     Provider,
     TensorSpec,
-    onnx_runtime,
 )
-from mien.engines.onnx_runtime import available_providers, open_session
-from mien.engines.providers import install_line
+from mien.engines.ort import backend as onnx_runtime
+from mien.engines.ort.backend import available_providers, open_session
+from mien.engines.ort.providers import install_line
 from tests.engines.tiny import TINY, tiny_feeds, write_tiny
 
 

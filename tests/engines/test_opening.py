@@ -15,13 +15,12 @@ import onnxruntime
 import pytest
 
 from mien.engines import DeviceError, EngineError, FakeEngine, ModelError
-from mien.engines.builder import BuildRequest, BuiltPlan, Report
-from mien.engines.fake_builder import FakePlanBuilder
-from mien.engines.lazy_engine import GaveUp, LazyEngine
-from mien.engines.opening import open_engine, open_plan
-from mien.engines.plan_cache import BuildWatch, PlanCache
-from mien.engines.plan_engine import PlanEngine, PlanModel, PlanSource
-from mien.engines.providers import Provider, install_line, split_device
+from mien.engines.opening import GaveUp, LazyEngine, open_engine, open_plan
+from mien.engines.ort.providers import Provider, install_line, split_device
+from mien.engines.tensorrt.builder import BuildRequest, BuiltPlan, Report
+from mien.engines.tensorrt.engine import PlanEngine, PlanModel, PlanSource
+from mien.engines.tensorrt.plans import BuildWatch, PlanCache
+from mien.tests.engines.fake_builder import FakePlanBuilder
 from tests.engines.stub_tensorrt import Stub
 from tests.engines.tiny import TINY, tiny_feeds, tiny_function, write_tiny
 
@@ -202,9 +201,9 @@ from pathlib import Path
 import numpy as np
 import mien.engines.opening as opening
 from mien.engines import Catalog, WARP
-from mien.engines.fake_builder import FakePlanBuilder
-from mien.engines.plan_cache import PlanCache
-from mien.engines.plan_engine import PlanSource
+from mien.tests.engines.fake_builder import FakePlanBuilder
+from mien.engines.tensorrt.plans import PlanCache
+from mien.engines.tensorrt.engine import PlanSource
 opening.tensorrt_source = lambda index=0: PlanSource(FakePlanBuilder(), PlanCache())
 opening.missing_packages = lambda: ()
 for provider in ("tensorrt", "auto"):

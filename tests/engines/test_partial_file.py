@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mien.engines import partial_file
 from mien.engines.errors import EngineError, ModelError, VideoError
-from mien.engines.file_lock import passing_lock
-from mien.engines.partial_file import (
+from mien.engines.system import partial_file
+from mien.engines.system.file_lock import passing_lock
+from mien.engines.system.partial_file import (
     PartialFile,
     check_free,
     free_names,
@@ -42,7 +42,7 @@ def left_by_a_killed_run(path: Path, data: bytes = b"half", *, is_recording: boo
     script = f"""
         import os, signal
         from pathlib import Path
-        from mien.engines.partial_file import PartialFile
+        from mien.engines.system.partial_file import PartialFile
         part = PartialFile(Path({str(path)!r}), is_recording={is_recording})
         part.write({data!r})
         print(part.place, flush=True)
@@ -259,7 +259,7 @@ def test_of_many_that_rename_to_one_name_one_gets_it(
 ) -> None:
     script = f"""
         import sys, time
-        from mien.engines.partial_file import {way.__name__}
+        from mien.engines.system.partial_file import {way.__name__}
         won = 0
         for turn in range(50):
             while time.time() < float(sys.argv[2]) + turn / 100:
@@ -306,7 +306,7 @@ def test_what_another_run_writes_is_left_alone(tmp_path: Path) -> None:
         part.write(b"half")
         script = f"""
             from pathlib import Path
-            from mien.engines.partial_file import remove_leftovers, rescue_recordings
+            from mien.engines.system.partial_file import remove_leftovers, rescue_recordings
             remove_leftovers(Path({str(tmp_path)!r}))
             rescue_recordings(Path({str(tmp_path)!r}))
         """
@@ -384,7 +384,7 @@ def test_what_is_kept_gets_a_free_name(tmp_path: Path) -> None:
 def test_a_lock_of_an_instant_leaves_no_file_and_lets_one_in_at_a_time(tmp_path: Path) -> None:
     script = f"""
         from pathlib import Path
-        from mien.engines.file_lock import passing_lock
+        from mien.engines.system.file_lock import passing_lock
         count = Path({str(tmp_path / "count")!r})
         for _ in range(40):
             with passing_lock(Path({str(tmp_path / ".lock")!r})):

@@ -17,13 +17,12 @@ from pathlib import Path
 import pytest
 
 from mien.engines import EngineError, ModelError
-from mien.engines.builder import BuildOptions
-from mien.engines.cache_folder import CacheFolder, user_cache
-from mien.engines.fake_builder import FAKE_DEVICE, FakePlanBuilder
-from mien.engines.foreign_plan import MAX_PLAN_BYTES, read_foreign
-from mien.engines.plan_cache import BuildWatch, Loaded, PlanCache
-from mien.engines.plan_engine import PlanModel, PlanSource
-from mien.engines.plan_sidecar import PlanIdentity, PlanSidecar
+from mien.engines.system.folders import CacheFolder, user_cache
+from mien.engines.tensorrt.builder import BuildOptions
+from mien.engines.tensorrt.engine import PlanModel, PlanSource
+from mien.engines.tensorrt.plan_files import MAX_PLAN_BYTES, PlanIdentity, PlanSidecar, read_foreign
+from mien.engines.tensorrt.plans import BuildWatch, Loaded, PlanCache
+from mien.tests.engines.fake_builder import FAKE_DEVICE, FakePlanBuilder
 from tests.engines.tiny import TINY, write_tiny
 
 OPTIONS = BuildOptions()
@@ -475,10 +474,10 @@ CHILD = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from mien.engines.builder import BuildOptions
-from mien.engines.fake_builder import FakePlanBuilder
-from mien.engines.plan_cache import PlanCache
-from mien.engines.plan_engine import PlanModel, PlanSource
+from mien.engines.tensorrt.builder import BuildOptions
+from mien.tests.engines.fake_builder import FakePlanBuilder
+from mien.engines.tensorrt.plans import PlanCache
+from mien.engines.tensorrt.engine import PlanModel, PlanSource
 from tests.engines.tiny import TINY
 folder, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 model = PlanModel.read(Path(sys.argv[4]), TINY)

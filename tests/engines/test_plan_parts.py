@@ -11,12 +11,16 @@ import onnx
 import pytest
 
 from mien.engines import Catalog, ModelError, Provider
-from mien.engines.build_progress import PhaseProgress
-from mien.engines.builder import GIBIBYTE, LEAST, BuildProgress, DeviceMemory
-from mien.engines.cuda_graph import capture, open_driver
-from mien.engines.model_file import read_model
-from mien.engines.onnx_metadata import declared_network, read_metadata
-from mien.engines.provider_options import ProviderOptions
+from mien.engines.graph.file import declared_network, read_metadata, read_model
+from mien.engines.ort.providers import ProviderOptions
+from mien.engines.tensorrt.builder import (
+    GIBIBYTE,
+    LEAST,
+    BuildProgress,
+    DeviceMemory,
+    PhaseProgress,
+)
+from mien.engines.tensorrt.driver import capture, open_driver
 from tests.engines.tiny import TINY
 
 

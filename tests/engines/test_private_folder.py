@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.engines.private_folder import private_folder, remove_left_folders
+from mien.engines.system.folders import private_folder, remove_left_folders
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="folders are locked")
 
@@ -28,7 +28,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def left_by_a_killed_run() -> Path:
     script = """
         import os, signal
-        from mien.engines.private_folder import private_folder
+        from mien.engines.system.folders import private_folder
         with private_folder() as folder:
             (folder / "inner").mkdir()
             (folder / "inner" / "model.onnx").write_bytes(b"half")
@@ -60,7 +60,7 @@ def test_the_next_run_removes_the_folder_of_a_killed_one_and_no_other(temporary:
     (like / "precious").touch()
     with private_folder() as folder:
         assert not left.exists()
-        script = "from mien.engines.private_folder import *; remove_left_folders()"
+        script = "from mien.engines.system.folders import *; remove_left_folders()"
         subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
         remove_left_folders()
         assert folder.exists(), "one that is in use stays"

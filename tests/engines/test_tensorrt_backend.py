@@ -16,9 +16,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from mien.engines import DeviceError, EngineError
-from mien.engines.builder import BuildOptions, BuildProgress, BuildRequest, PlanRefusedError
-from mien.engines.builder import ignore_progress as silent
-from mien.engines.tensorrt_backend import TensorRTBuilder
+from mien.engines.tensorrt.backend import TensorRTBuilder
+from mien.engines.tensorrt.builder import (
+    BuildOptions,
+    BuildProgress,
+    BuildRequest,
+    PlanRefusedError,
+)
+from mien.engines.tensorrt.builder import ignore_progress as silent
 from tests.engines.stub_tensorrt import Stub
 from tests.engines.tiny import tiny_feeds, tiny_function, write_tiny
 
@@ -234,7 +239,7 @@ def test_runs_from_several_threads_do_not_mix(stub: Stub, model: bytes) -> None:
 
 def test_importing_the_package_imports_neither_tensorrt_nor_pycuda() -> None:
     program = (
-        "import sys, mien.engines, mien.engines.tensorrt_backend\n"
+        "import sys, mien.engines, mien.engines.tensorrt.backend\n"
         "sys.exit(bool({'tensorrt', 'pycuda', 'onnxruntime'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

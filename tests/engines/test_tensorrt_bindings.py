@@ -40,8 +40,8 @@ import json, sys
 import tensorrt_bindings as trt
 sys.modules["tensorrt"] = trt
 from mien.engines import tensorrt_backend
-from mien.engines.tensorrt_device import load_tensorrt
-from mien.engines.tensorrt_log import TensorRTLog
+from mien.engines.tensorrt.device import load_tensorrt
+from mien.engines.tensorrt.runner import TensorRTLog
 assert load_tensorrt() is trt
 
 def has(name):

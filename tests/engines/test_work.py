@@ -8,8 +8,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from mien.engines.network import Network, TensorSpec
+from mien.engines.ort.work import work_of
 from mien.engines.peak import PRODUCTS, measure_peak, products_model
-from mien.engines.work import work_of
 
 
 def write(path: Path, nodes: list[onnx.NodeProto], network: Network, **weights: np.ndarray) -> Path:

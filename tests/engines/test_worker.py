@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mien.engines.worker import is_work_left, run_aside, run_in_worker
+from mien.engines.system.process import is_work_left, run_aside, run_in_worker
 
 
 def nothing(*_: object) -> None:

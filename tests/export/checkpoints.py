@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mien.engines.generators import parser_network
+from mien.engines.networks import parser_network
 from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.checkpoint import read_checkpoint
 from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec

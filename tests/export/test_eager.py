@@ -10,9 +10,14 @@ import pytest
 import torch
 
 from mien.engines import Catalog, ModelError, OnnxRuntimeEngine
-from mien.engines.examples import example_inputs
-from mien.engines.generators import cyclegan_network, parser_network, stargan_network
-from mien.engines.networks import LANDMARKS, NETWORKS
+from mien.engines.network import example_inputs
+from mien.engines.networks import (
+    LANDMARKS,
+    NETWORKS,
+    cyclegan_network,
+    parser_network,
+    stargan_network,
+)
 from mien.export import eager, torch_engine
 from mien.export.bisenet import BiSeNet, BiSeNetSpec
 from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mien.engines import OnnxRuntimeEngine
-from mien.engines.judge import FER_SIZE, JUDGE
+from mien.engines.networks import FER_SIZE, JUDGE
 from mien.export.emotions import EmotionClassifier, export_classifier
 
 

@@ -15,8 +15,8 @@ import torch
 from mien.apps import export_run
 from mien.apps.main import run
 from mien.engines import Catalog, ModelError, OnnxRuntimeEngine
-from mien.engines.generators import cyclegan_network, stargan_network
-from mien.engines.install import extras_line
+from mien.engines.networks import cyclegan_network, stargan_network
+from mien.engines.system.install import extras_line
 from mien.export import command
 from mien.export.__main__ import main
 from mien.export.cyclegan import CycleGanSpec

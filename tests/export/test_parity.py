@@ -16,7 +16,7 @@ from torch import nn
 
 import mien.engines
 from mien.engines import EngineError, ModelError, Network, OnnxRuntimeEngine, TensorSpec
-from mien.engines.generators import (
+from mien.engines.networks import (
     FACE_PARSER,
     STARGAN_FACE,
     cyclegan_network,

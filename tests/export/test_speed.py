@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mien.engines import Catalog, ModelEntry, record_model
-from mien.engines.generators import CYCLEGAN_PARTS
+from mien.engines.networks import CYCLEGAN_PARTS
 from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec
 from mien.export.onnx_file import sha256_of, to_onnx
 from mien.export.speed import full_size_cases, main, shipped_cases, table

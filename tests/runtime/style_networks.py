@@ -12,12 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mien.engines import FakeEngine, ModelEntry, Network, record_model
-from mien.engines.generators import (
-    SHIPPED_CLASSES,
-    cyclegan_network,
-    parser_network,
-    stargan_network,
-)
+from mien.engines.networks import SHIPPED_CLASSES, cyclegan_network, parser_network, stargan_network
 from mien.runtime.parts import SIZE
 from mien.runtime.topology import (
     CONTOUR,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.engines.generators import SHIPPED_CLASSES
+from mien.engines.networks import SHIPPED_CLASSES
 from mien.runtime.class_boxes import boxes_of, face_box_of, part_extents
 from mien.runtime.parts import PARTS, face_box, part_boxes
 from tests.runtime.style_networks import CELEBAMASK, class_map, wide_landmarks

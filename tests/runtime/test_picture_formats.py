@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from mien.engines.errors import VideoError
-from mien.engines.limits import MAX_MEMORY
+from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime import picture_png
 from mien.runtime.frame import Frame, Plane
 from mien.runtime.picture import (

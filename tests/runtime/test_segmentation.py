@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.engines.generators import IMAGENET_MEAN, IMAGENET_STD, SHIPPED_CLASSES
+from mien.engines.networks import IMAGENET_MEAN, IMAGENET_STD, SHIPPED_CLASSES
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.parts import PARTS
 from mien.runtime.segmentation import (

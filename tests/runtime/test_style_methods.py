@@ -11,7 +11,7 @@ from onnx import helper
 
 from mien.calibration.colour import rgb_picture
 from mien.engines import NETWORKS, Catalog, ModelError, UsageError
-from mien.engines.generators import SHIPPED_CLASSES, parser_network, stargan_network
+from mien.engines.networks import SHIPPED_CLASSES, parser_network, stargan_network
 from mien.runtime import Filter, Frame, parse_target
 from mien.runtime.methods import MethodOptions, method_names, open_method
 from mien.runtime.video import read_frames

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mien.engines import FakeEngine
-from mien.engines.generators import SHIPPED_CLASSES, cyclegan_network, stargan_network
+from mien.engines.networks import SHIPPED_CLASSES, cyclegan_network, stargan_network
 from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
 from mien.runtime.blending import blend, crop_units_matrix
 from mien.runtime.edit import Edit

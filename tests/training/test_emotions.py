@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mien.engines import OnnxRuntimeEngine
-from mien.engines.judge import FER_CLASSES, JUDGE
+from mien.engines.networks import FER_CLASSES, JUDGE
 from mien.export.emotions import EmotionClassifier
 from mien.training.emotions import (
     PEAK_RATE,

@@ -10,8 +10,7 @@ import pytest
 
 from mien.engines import Catalog
 from mien.engines.catalog import BUNDLED_FOLDER, read_catalog
-from mien.engines.judge import JUDGE
-from mien.engines.shipped import SHIPPED
+from mien.engines.networks import JUDGE, SHIPPED
 from mien.training import ship
 
 

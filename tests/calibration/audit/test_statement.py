@@ -10,7 +10,7 @@ from onnx import helper
 
 from mien.calibration.audit.examine import audit
 from mien.engines import Network, TensorSpec
-from mien.engines.judge import JUDGE
+from mien.engines.networks import JUDGE
 from tests.calibration.networks import write_classifier
 
 WHOLE = JUDGE.metadata() | {

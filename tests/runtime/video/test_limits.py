@@ -12,7 +12,7 @@ import av
 import pytest
 
 from mien.engines.errors import VideoError
-from mien.engines.limits import MAX_MEMORY
+from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.live.capture import open_source
 from mien.runtime.video import VideoOptions, edit_video, identity, probe, read_frames

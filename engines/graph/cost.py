@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from mien.engines.errors import ModelError
-from mien.engines.limits import MAX_MEMORY, memory_text
-from mien.engines.onnx_guard import CONVOLUTIONS, ELEMENTS, MAX_RANK, POOLS, PRODUCTS
-from mien.engines.onnx_wire import bytes_field, fields, integers, number_field, part, text_field
+from mien.engines.graph.guard import CONVOLUTIONS, ELEMENTS, MAX_RANK, POOLS, PRODUCTS
+from mien.engines.graph.wire import bytes_field, fields, integers, number_field, part, text_field
+from mien.engines.system.limits import MAX_MEMORY, memory_text
 
 # One call on a processor; a diffusion UNet on 64x64 takes 1e12 operations.
 MAX_SECONDS: Final = 120.0

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.engines.builder import (
+from mien.engines.errors import EngineError
+from mien.engines.graph.file import read_metadata
+from mien.engines.network import Network, TensorSpec
+from mien.engines.tensorrt.builder import (
     BuildProgress,
     BuildRequest,
     BuiltPlan,
@@ -18,10 +21,7 @@ from mien.engines.builder import (
     PlanRunner,
     Report,
 )
-from mien.engines.errors import EngineError
-from mien.engines.network import Network, TensorSpec
-from mien.engines.onnx_metadata import read_metadata
-from mien.engines.plan_sidecar import DeviceFacts
+from mien.engines.tensorrt.plan_files import DeviceFacts
 
 FAKE_DEVICE = DeviceFacts("10.3.0", 12, "8.7", "Fake", "Linux", "aarch64")
 MAGIC = b"fake plan of "

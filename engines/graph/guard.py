@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 import numpy as np
 
 from mien.engines.errors import ModelError
-from mien.engines.onnx_wire import Field, fields, integers, part
+from mien.engines.graph.wire import Field, fields, integers, part
 
 MAX_BYTES = 512 << 20  # the largest network planned here, a StyleGAN2 of 1024 pixels, has 120 MB
 MAX_NODES = 10_000  # the largest graph of this kind, a diffusion UNet, has about 5,000

@@ -10,22 +10,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.engines.builder import (
+from mien.engines.errors import EngineError, ModelError
+from mien.engines.system.file_lock import file_lock
+from mien.engines.system.folders import CacheFolder, user_cache
+from mien.engines.tensorrt.builder import (
     BuildOptions,
     BuildRequest,
     PlanBuilder,
     Report,
     ignore_progress,
 )
-from mien.engines.cache_folder import CacheFolder, user_cache
-from mien.engines.errors import EngineError, ModelError
-from mien.engines.file_lock import file_lock
-from mien.engines.foreign_plan import ForeignPlan, differences
-from mien.engines.plan_sidecar import (
+from mien.engines.tensorrt.plan_files import (
     SIDECAR,
     DeviceFacts,
+    ForeignPlan,
     PlanIdentity,
     PlanSidecar,
+    differences,
     read_sidecar,
 )
 

@@ -1,21 +1,100 @@
-"""A TensorRT plan on one stream: pinned buffers, and a CUDA graph where it can be recorded."""
+"""What TensorRT says, kept for messages instead of printed.
+
+Memory that both the processor and the device reach: pinned, and on Jetson one and the same.
+
+A TensorRT plan on one stream: pinned buffers, and a CUDA graph where it can be recorded.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from mien.engines.builder import PlanRefusedError
-from mien.engines.cuda_graph import CudaGraph, capture, open_driver
 from mien.engines.errors import EngineError
 from mien.engines.network import TensorSpec
-from mien.engines.tensorrt_buffers import Buffer
-from mien.engines.tensorrt_device import CudaDevice
-from mien.engines.tensorrt_log import TensorRTLog
+from mien.engines.tensorrt.builder import PlanRefusedError
+from mien.engines.tensorrt.device import CudaDevice
+from mien.engines.tensorrt.driver import CudaGraph, capture, open_driver
+
+KEPT = 8
+LONGEST = 300
+
+
+class TensorRTLog:
+    """Takes TensorRT's errors. logger: what its calls want."""
+
+    def __init__(self, trt: ModuleType) -> None:
+        self._lines: deque[str] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+        self.logger: Any = _logger(trt, self)
+
+    def last(self) -> str:
+        """The last error in one line, and forgotten then."""
+        with self._lock:
+            line = self._lines[-1] if self._lines else "it does not say why"
+            self._lines.clear()
+        return line
+
+    def add(self, message: str) -> None:
+        """Nothing; keeps an error."""
+        with self._lock:
+            self._lines.append(" ".join(message.split())[:LONGEST])
+
+
+def _logger(trt: ModuleType, kept: TensorRTLog) -> object:
+    base: Any = trt.ILogger
+    errors = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
+
+    class Logger(base):  # type: ignore[misc]
+        """Passes errors on."""
+
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def log(self, severity: object, message: str) -> None:
+            if severity in errors:
+                kept.add(message)
+
+    return Logger()
+
+
+class Buffer:
+    """One tensor's memory; its device has to be active where it is made.
+
+    host: the processor's side. pointer: the address on the device.
+    """
+
+    def __init__(self, cuda: CudaDevice, spec: TensorSpec) -> None:
+        driver = cuda.driver
+        dtype = np.dtype(spec.dtype)
+        flags = int(driver.host_alloc_flags.DEVICEMAP) if cuda.is_shared else 0
+        self.host: np.ndarray = driver.pagelocked_empty(spec.shape, dtype, mem_flags=flags)
+        self._driver = driver
+        self._device: Any = None if cuda.is_shared else driver.mem_alloc(max(1, self.host.nbytes))
+        base: Any = self.host.base
+        self.pointer = int(base.get_device_pointer() if self._device is None else self._device)
+
+    def upload(self, stream: object) -> None:
+        """Nothing; puts the copy to the device on the stream, where there is one to make."""
+        if self._device is not None:
+            self._driver.memcpy_htod_async(self._device, self.host, stream)
+
+    def download(self, stream: object) -> None:
+        """Nothing; puts the copy from the device on the stream, where there is one to make."""
+        if self._device is not None:
+            self._driver.memcpy_dtoh_async(self.host, self._device, stream)
+
+    def close(self) -> None:
+        """Nothing; gives the device's side back."""
+        if self._device is not None:
+            self._device.free()
+        self._device = None
+
 
 DTYPES = {
     "FLOAT": "float32",

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from mien.engines.builder import DeviceMemory
 from mien.engines.errors import DeviceError
-from mien.engines.install import packages_line
-from mien.engines.plan_sidecar import DeviceFacts
+from mien.engines.system.install import packages_line
+from mien.engines.tensorrt.builder import DeviceMemory
+from mien.engines.tensorrt.plan_files import DeviceFacts
 
 OLDEST = (10, 3)  # JetPack 6; strongly typed networks and every call used here are there from then
 

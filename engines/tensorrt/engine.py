@@ -9,16 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.engines.builder import BuildOptions, PlanBuilder, PlanRefusedError, PlanRunner
 from mien.engines.engine import Engine
 from mien.engines.errors import EngineError, ModelError
-from mien.engines.foreign_plan import ForeignPlan
-from mien.engines.model_file import read_model
+from mien.engines.graph.file import declared_network, read_metadata, read_model
 from mien.engines.network import Network, TensorSpec
-from mien.engines.onnx_metadata import declared_network, read_metadata
-from mien.engines.onnx_runtime import check_runnable
-from mien.engines.plan_cache import BuildWatch, PlanCache
-from mien.engines.plan_sidecar import DeviceFacts, PlanIdentity, profile_of
+from mien.engines.ort.backend import check_runnable
+from mien.engines.tensorrt.builder import BuildOptions, PlanBuilder, PlanRefusedError, PlanRunner
+from mien.engines.tensorrt.plan_files import DeviceFacts, ForeignPlan, PlanIdentity, profile_of
+from mien.engines.tensorrt.plans import BuildWatch, PlanCache
 
 PRECISION_KEY = "mien.precision"
 

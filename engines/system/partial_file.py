@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mien.engines.errors import MienError, VideoError
-from mien.engines.file_lock import try_lock
+from mien.engines.system.file_lock import try_lock
 
 FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 UNFINISHED: Final = "_unfinished"  # in the names of recordings that were cut off

@@ -12,14 +12,12 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from mien.engines.build_progress import PhaseProgress
-from mien.engines.builder import BuildRequest, BuiltPlan, Report
 from mien.engines.errors import DeviceError, EngineError
-from mien.engines.plan_sidecar import DeviceFacts
-from mien.engines.tensorrt_device import CudaDevice, load_tensorrt
-from mien.engines.tensorrt_log import TensorRTLog
-from mien.engines.tensorrt_runner import TensorRTRunner
-from mien.engines.worker import run_in_worker
+from mien.engines.system.process import run_in_worker
+from mien.engines.tensorrt.builder import BuildRequest, BuiltPlan, PhaseProgress, Report
+from mien.engines.tensorrt.device import CudaDevice, load_tensorrt
+from mien.engines.tensorrt.plan_files import DeviceFacts
+from mien.engines.tensorrt.runner import TensorRTLog, TensorRTRunner
 
 
 class TensorRTBuilder:

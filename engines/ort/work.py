@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mien.engines.examples import example_inputs
-from mien.engines.model_file import read_model
-from mien.engines.network import Network
-from mien.engines.onnx_runtime import FATAL_ONLY
-from mien.engines.private_folder import private_folder
-from mien.engines.providers import import_onnxruntime
+from mien.engines.graph.file import read_model
+from mien.engines.network import Network, example_inputs
+from mien.engines.ort.backend import FATAL_ONLY
+from mien.engines.ort.providers import import_onnxruntime
+from mien.engines.system.folders import private_folder
 
 MOVES_ONLY = frozenset(
     {"Reshape", "Transpose", "Concat", "Split", "Slice", "Unsqueeze", "Squeeze", "Gather", "Cast"}
