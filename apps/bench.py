@@ -32,7 +32,7 @@ from mien.engines.system.folders import private_folder
 from mien.engines.system.partial_file import PartialFile, remove_leftovers
 from mien.engines.system.process import module_command
 from mien.runtime.bench_clip import write_bench_clip
-from mien.runtime.picture import is_picture
+from mien.runtime.pictures.picture import is_picture
 from mien.runtime.profile import profile_filter
 from mien.runtime.video import VideoInfo, probe, read_frames
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import typer
 
-from mien.apps.filter_run import FaceFilter, StageTimes
 from mien.apps.main import open_filter, run
 from mien.apps.settings import FilterSettings
+from mien.runtime.faces.tracking import SearchEffort
 from mien.runtime.frame import Frame
+from mien.runtime.session import FaceFilter, StageTimes
 from mien.runtime.target import Target
-from mien.runtime.tracking import SearchEffort
 
 
 class WatchedFilter:

@@ -12,8 +12,7 @@ from mien.engines.network import example_inputs
 from mien.engines.ort.backend import DEFAULT_THREADS
 from mien.engines.ort.work import Work, work_of
 from mien.engines.peak import Peak, measure_peak
-from mien.runtime.bench_watch import WatchedEngine
-from mien.runtime.profile import StageTime, time_in_turn
+from mien.runtime.profile import StageTime, WatchedEngine, time_in_turn
 
 NETWORK_SECONDS = 1.0
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from mien.apps.bench_variants import Variant
 from mien.engines import Catalog
 from mien.engines.errors import UsageError
-from mien.runtime.bench_watch import WatchedCatalog
 from mien.runtime.filter import Filter
+from mien.runtime.profile import WatchedCatalog
 
 TORCH = "torch"  # beside the providers: PyTorch eager, which is none
 

@@ -13,11 +13,7 @@ from mien.engines import Catalog, EngineError
 from mien.runtime.bench_scenes import SIZES_WH, scene_frames
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
-from mien.runtime.profile import (
-    WARM_UP_FRAMES,
-    FilterProfile,
-    profile_in_turn,
-)
+from mien.runtime.profile import WARM_UP_FRAMES, FilterProfile, profile_in_turn
 
 SCENE_FRAMES = 60
 FACE_COUNTS = (1, 2, 4, 8)

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 
-from mien.apps.filter_run import FaceFilter, FilterRun
 from mien.apps.inputs import (
     COMPARE_TAG,
     PREVIEW_SUFFIX,
@@ -33,7 +32,7 @@ from mien.engines.system.limits import MAX_MEMORY
 from mien.engines.system.partial_file import PartialFile, remove_leftovers
 from mien.engines.system.process import is_work_left, run_aside
 from mien.runtime.frame import Frame
-from mien.runtime.picture import (
+from mien.runtime.pictures.picture import (
     Picture,
     check_picture_suffix,
     encode_picture,
@@ -42,8 +41,8 @@ from mien.runtime.picture import (
     read_picture,
     side_by_side,
 )
-from mien.runtime.target import Target, goal_name
-from mien.runtime.timeline import Timeline
+from mien.runtime.session import FaceFilter, FilterRun
+from mien.runtime.target import Target, Timeline, goal_name
 from mien.runtime.video import Progress, VideoOptions, edit_video
 from mien.runtime.video.animation import animation_kind, check_animation
 from mien.runtime.video.content import video_suffixes

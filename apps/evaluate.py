@@ -14,7 +14,7 @@ from mien.calibration.machine import available_cores
 from mien.calibration.smile_report import json_report, markdown_report, text_report
 from mien.calibration.smile_tables import SmilePlan, measure_smile
 from mien.engines.errors import UsageError, plain_lines
-from mien.runtime.style_method import BLENDS
+from mien.runtime.methods.gan.method import BLENDS
 
 STEP_S = 0.5  # between two looks of the progress on a terminal
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mien.engines.errors import UsageError, VideoError
 from mien.engines.system.partial_file import check_free
-from mien.runtime.picture import PICTURE_SUFFIXES, picture_suffix
+from mien.runtime.pictures.picture import PICTURE_SUFFIXES, picture_suffix
 from mien.runtime.target import EMOTIONS
 from mien.runtime.video.content import result_suffix, video_suffixes
 

@@ -15,8 +15,8 @@ from mien.apps.signals import status_of
 EXIT_ERROR = 2
 
 if TYPE_CHECKING:
-    from mien.apps.filter_run import FaceFilter
     from mien.apps.settings import FilterMaker, FilterSettings
+    from mien.runtime.session import FaceFilter
 
 
 def open_filter(settings: FilterSettings) -> FaceFilter:

@@ -24,13 +24,7 @@ from typing import Any, Final
 from mien.engines.errors import DeviceError, MienError, UsageError, one_line
 from mien.engines.system.folders import CacheFolder, user_cache
 from mien.runtime.live.controls import Controls, ControlState
-from mien.runtime.target import (
-    MAX_STRENGTH,
-    finite_number,
-    goal_text,
-    parse_goal,
-    shortened,
-)
+from mien.runtime.target import MAX_STRENGTH, finite_number, goal_text, parse_goal, shortened
 
 ADDRESS: Final = "127.0.0.1"
 SUFFIX: Final = ".camera"

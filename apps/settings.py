@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.apps.filter_run import FaceFilter
+from mien.runtime.session import FaceFilter
 
 
 @dataclass(frozen=True, slots=True)

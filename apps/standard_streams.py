@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from mien.apps.edit_job import Display, EditJob, Result, run_job
-from mien.apps.filter_run import FaceFilter
 from mien.apps.inputs import fitting_suffix
 from mien.engines.errors import MienError, UsageError, VideoError
+from mien.runtime.session import FaceFilter
 from mien.runtime.video import Progress
 
 DASH: Final = Path("-")

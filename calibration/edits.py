@@ -9,7 +9,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from mien.runtime.alignment import crop_matrix, invert_similarity, transform_points
+from mien.runtime.faces.alignment import crop_matrix, invert_similarity, transform_points
 from mien.runtime.frame import Frame, Plane
 
 REGION_MARGIN_PX = 2  # around the crop: bilinear sampling and chroma planes reach that far

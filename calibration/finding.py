@@ -22,7 +22,7 @@ from mien.calibration.facemesh import FaceMesh, LandmarkJudge, find_anywhere
 from mien.engines.catalog import Catalog
 from mien.engines.errors import VideoError
 from mien.engines.networks import DETECTOR
-from mien.runtime.detection import FaceDetector
+from mien.runtime.faces.detection import FaceDetector
 from mien.runtime.frame import Frame
 from mien.runtime.video import read_frames
 from mien.runtime.whole_file import write_whole

@@ -31,7 +31,7 @@ from mien.calibration.floors import EDITED
 from mien.calibration.persuasion import CLIP_STEP, pictures
 from mien.engines.errors import EngineError, UsageError
 from mien.engines.system.process import this_python
-from mien.runtime.alignment import fer_matrix, sample_crop
+from mien.runtime.faces.alignment import fer_matrix, sample_crop
 from mien.runtime.frame import Frame
 from mien.runtime.video import read_frames
 from mien.runtime.whole_file import write_whole

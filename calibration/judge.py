@@ -10,7 +10,7 @@ from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.networks import FER_CLASSES, FER_SIZE, JUDGE
 from mien.engines.ort.backend import OnnxRuntimeEngine
-from mien.runtime.alignment import fer_matrix
+from mien.runtime.faces.alignment import fer_matrix
 from mien.runtime.luma import LumaSource, sample_luma
 
 

@@ -11,10 +11,10 @@ from mien.calibration.judge import EmotionJudge, fer_crop
 from mien.calibration.representative import Edited, Shot, Way, edits
 from mien.engines.catalog import Catalog
 from mien.engines.networks import LANDMARKS
-from mien.runtime.alignment import roi_matrix
+from mien.runtime.faces.alignment import roi_matrix
+from mien.runtime.faces.landmarks import LandmarkDetector
+from mien.runtime.faces.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from mien.runtime.frame import Frame
-from mien.runtime.landmarks import LandmarkDetector
-from mien.runtime.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 
 IDENTICAL_DB = 99.0  # stands for frames without any difference
 

@@ -23,16 +23,16 @@ from mien.engines.engine import Engine
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.network import Network
 from mien.engines.networks import FACE_PARSER_NAME, GANS, JUDGE, MODES, NETWORKS, generator_name
-from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
+from mien.runtime.faces.alignment import AlignedFace, crop_matrix, transform_points
+from mien.runtime.faces.tracking import Face
 from mien.runtime.filter import SETTLE_S, Filter
 from mien.runtime.frame import Frame
 from mien.runtime.luma import sample_luma
-from mien.runtime.picture import PICTURE_SUFFIXES, read_picture
-from mien.runtime.segmentation import FaceParser
+from mien.runtime.methods.gan.segmentation import FaceParser
+from mien.runtime.methods.gan.squares import wide_face
+from mien.runtime.pictures.picture import PICTURE_SUFFIXES, read_picture
 from mien.runtime.target import Target, parse_target
-from mien.runtime.tracking import Face
 from mien.runtime.video import read_frames
-from mien.runtime.wide_crop import wide_face
 
 SAMPLE = Path(__file__).parent.parent / "apps" / "sample"
 INPUTS = 32  # representative inputs of a network

@@ -32,7 +32,7 @@ from mien.calibration.shading import native_luma
 from mien.engines.catalog import Catalog
 from mien.engines.errors import VideoError
 from mien.engines.networks import OCCLUSION
-from mien.runtime.alignment import crop_matrix
+from mien.runtime.faces.alignment import crop_matrix
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.luma import sample_luma
 from mien.runtime.video import read_frames

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mien.runtime.alignment import sample_crop
+from mien.runtime.faces.alignment import sample_crop
 from mien.runtime.frame import Frame
 from mien.runtime.luma import level_range, luma_of
 

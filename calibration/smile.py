@@ -19,7 +19,7 @@ from mien.calibration.smile_pictures import held_out_pictures
 from mien.calibration.smile_rows import Filters, SmileRow, classifier_of
 from mien.engines.errors import MienError
 from mien.engines.system.folders import private_folder
-from mien.runtime.style_method import BLENDS
+from mien.runtime.methods.gan.method import BLENDS
 
 QUICK_COUNT = 200
 PAPERS_BLEND = "paste"

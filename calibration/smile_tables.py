@@ -26,7 +26,7 @@ from mien.calibration.smile_rows import (
     classifier_of,
     rows_of,
 )
-from mien.runtime.style_method import BLENDS
+from mien.runtime.methods.gan.method import BLENDS
 
 Progress = Callable[[str, int, int], None]  # what is done, how far, of how many
 

@@ -1,9 +1,9 @@
 """The warp editor: which way each landmark of a face moves to show an emotion.
 
 It looks at the canonical luma crop and the 106 landmarks and answers with a displacement per
-landmark. The runtime turns displacements into a smooth flow (`mien.runtime.flow`); a network that
+landmark. The runtime turns displacements into a smooth flow (`mien.runtime.methods.warp.flow`); a network that
 drew the flow itself, cell by cell, folded at the lips. One that drew the shading as well left
-stains on cheeks and lips: the folds of a moved face are drawn by `mien.runtime.folds`.
+stains on cheeks and lips: the folds of a moved face are drawn by `mien.runtime.methods.warp.flow`.
 """
 
 from __future__ import annotations

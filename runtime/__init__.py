@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mien.runtime.faces.tracking import Face
     from mien.runtime.filter import Filter
     from mien.runtime.frame import Frame, PixelLayout, Plane
     from mien.runtime.target import EMOTIONS, Target, parse_target
-    from mien.runtime.tracking import Face
     from mien.runtime.video import VideoOptions, VideoReport, edit_video
 
 _HOMES = {

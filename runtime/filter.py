@@ -24,19 +24,19 @@ from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.catalog import joined_folders
 from mien.engines.errors import UsageError
 from mien.engines.system.limits import MAX_MEMORY, memory_text
-from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
-from mien.runtime.blending import FaceEdit, blend_faces, crop_units_matrix
-from mien.runtime.detection import FaceDetector
-from mien.runtime.easing import Easing
-from mien.runtime.face_choice import FaceChoice
+from mien.runtime.blending.blending import FaceEdit, blend_faces, crop_units_matrix
+from mien.runtime.faces.alignment import AlignedFace, crop_matrix, transform_points
+from mien.runtime.faces.choice import FaceChoice
+from mien.runtime.faces.detection import FaceDetector
+from mien.runtime.faces.landmarks import LandmarkDetector
+from mien.runtime.faces.own_expression import LEAST as LEAST_OWN
+from mien.runtime.faces.own_expression import MOST as MOST_OWN
+from mien.runtime.faces.smoothing import Easing
+from mien.runtime.faces.tracking import Face, SearchEffort, Tracker
 from mien.runtime.frame import MAX_SIDE_PX, Frame, PixelLayout, Plane, check_frame
-from mien.runtime.landmarks import LandmarkDetector
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods import FaceEditor, Method, MethodOptions, open_method
-from mien.runtime.own_expression import LEAST as LEAST_OWN
-from mien.runtime.own_expression import MOST as MOST_OWN
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
-from mien.runtime.tracking import Face, SearchEffort, Tracker
 
 STAGES = ("track", "align", "edit", "blend")
 UNSEEN_STEP_S = 1 / 30  # between frames that carry no time

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import cv2
 import numpy as np
 
-from mien.runtime.alignment import sample_crop
+from mien.runtime.faces.alignment import sample_crop
 from mien.runtime.frame import Frame, PixelLayout
 
 # uint8 (H, W), full range luma, or a frame of any layout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.runtime.alignment import align_face
+from mien.runtime.faces.alignment import align_face
 from mien.runtime.target import EMOTIONS
 from mien.training.faces import Faces, load_faces160, load_fer2013, load_votes, vote_shares
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from mien.runtime.alignment import sample_crop, transform_points
-from mien.runtime.topology import (
+from mien.runtime.faces.alignment import sample_crop, transform_points
+from mien.runtime.faces.topology import (
     CHIN,
     LEFT_EYE_CENTRE,
     MIRROR,

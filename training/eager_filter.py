@@ -27,10 +27,9 @@ import numpy as np
 
 from mien.engines import Catalog, MienError, ModelError
 from mien.export.torch_engine import TorchCatalog
-from mien.runtime.bench_watch import WatchedCatalog
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
-from mien.runtime.profile import WARM_UP_FRAMES, profile_in_turn
+from mien.runtime.profile import WARM_UP_FRAMES, WatchedCatalog, profile_in_turn
 from mien.runtime.video import read_frames
 
 REST_S = 0.03  # before each frame: the threads of OpenMP go on turning for some milliseconds

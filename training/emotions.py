@@ -26,7 +26,7 @@ from mien.engines.networks import FER_CLASSES, FER_SIZE
 from mien.export.emotions import EmotionClassifier, export_classifier
 from mien.export.half import rounded_to_half
 from mien.export.onnx_file import sha256_of
-from mien.runtime.alignment import fer_matrix, sample_crop
+from mien.runtime.faces.alignment import fer_matrix, sample_crop
 from mien.runtime.target import EMOTIONS
 from mien.training.crops import balanced_weights
 from mien.training.faces import load_faces160, load_fer2013, load_votes, vote_shares

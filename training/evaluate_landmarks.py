@@ -19,11 +19,11 @@ import numpy as np
 
 from mien.engines.catalog import Catalog
 from mien.engines.networks import LANDMARKS
-from mien.runtime.alignment import roi_matrix
+from mien.runtime.faces.alignment import roi_matrix
+from mien.runtime.faces.landmarks import LandmarkDetector
+from mien.runtime.faces.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.landmarks import LandmarkDetector
 from mien.runtime.luma import LumaSource
-from mien.runtime.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from mien.training.clips import read_clip
 from mien.training.facemesh import landmarks_106
 from mien.training.faces import load_faces160

@@ -1,4 +1,4 @@
-"""The flow of `mien.runtime.flow` once more in torch, batched and differentiable.
+"""The flow of `mien.runtime.methods.warp.flow` once more in torch, batched and differentiable.
 
 The runtime may not import torch and training needs gradients, so the formula stands twice; a test
 holds the two together.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from mien.runtime import flow as runtime_flow
-from mien.runtime import speech
-from mien.runtime.topology import CONTOUR
+from mien.runtime.faces.topology import CONTOUR
+from mien.runtime.methods.warp import flow as runtime_flow
+from mien.runtime.methods.warp import speech
 
 
 def still_points(landmarks: torch.Tensor) -> torch.Tensor:
-    """As `runtime.flow.still_points`: (n, 106, 2) to (n, m, 2)."""
+    """As `runtime.methods.warp.flow.still_points`: (n, 106, 2) to (n, m, 2)."""
     contour = landmarks[:, list(CONTOUR[::2])]
     outward = F.normalize(
         contour - landmarks[:, list(runtime_flow.BRIDGE_AND_TIP)].mean(1, keepdim=True), dim=2
@@ -28,7 +28,7 @@ def still_points(landmarks: torch.Tensor) -> torch.Tensor:
 
 
 def dense_flow(landmarks: torch.Tensor, displacement: torch.Tensor, size: int = 32) -> torch.Tensor:
-    """As `runtime.flow.dense_flow`, batched: (n, 2, size, size)."""
+    """As `runtime.methods.warp.flow.dense_flow`, batched: (n, 2, size, size)."""
     still = still_points(landmarks)
     carriers = list(runtime_flow.CARRIERS)
     moves = displacement[:, carriers]
@@ -52,7 +52,7 @@ def dense_flow(landmarks: torch.Tensor, displacement: torch.Tensor, size: int = 
 
 
 def hold_brows(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
-    """As `runtime.flow.hold_brows`, batched: (n, 106, 2)."""
+    """As `runtime.methods.warp.flow.hold_brows`, batched: (n, 106, 2)."""
     lower, eye, upper = (list(p) for p in zip(*runtime_flow.BROW_COLUMNS, strict=True))
     y, dy = landmarks[..., 1], displacement[..., 1]
     before = (y[:, eye] - y[:, lower]).clamp(min=0)
@@ -64,7 +64,7 @@ def hold_brows(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Ten
 
 
 def keep_lips(displacement: torch.Tensor, opening: torch.Tensor) -> torch.Tensor:
-    """As `runtime.speech.keep_lips`, batched: (n, 106, 2), of openings (n,)."""
+    """As `runtime.methods.warp.speech.keep_lips`, batched: (n, 106, 2), of openings (n,)."""
     moves = displacement[..., 1]
     upper, lower = ([column[i] for column in speech.LIP_COLUMNS] for i in (1, 2))
     outer_up, outer_low = ([column[i] for column in speech.LIP_COLUMNS] for i in (0, 3))

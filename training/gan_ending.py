@@ -16,7 +16,7 @@ from mien.engines.network import Network
 from mien.engines.networks import PARTS as PARTS_BATCH
 from mien.engines.networks import cyclegan_network, stargan_network
 from mien.export.onnx_file import to_onnx
-from mien.runtime.parts import KIND_OF_PART, PART_KINDS, PARTS
+from mien.runtime.methods.gan.parts import KIND_OF_PART, PART_KINDS, PARTS
 from mien.runtime.target import EMOTIONS
 from mien.training.cyclegan import CycleGanRun
 from mien.training.gan_faces import (

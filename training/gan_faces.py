@@ -9,8 +9,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from mien.runtime.alignment import roi_matrix, sample_crop, transform_points
-from mien.runtime.parts import (
+from mien.runtime.faces.alignment import roi_matrix, sample_crop, transform_points
+from mien.runtime.faces.topology import MIRROR
+from mien.runtime.methods.gan.parts import (
     IMAGE_BOX,
     KIND_OF_PART,
     PART_KINDS,
@@ -20,7 +21,6 @@ from mien.runtime.parts import (
     face_box,
     part_boxes,
 )
-from mien.runtime.topology import MIRROR
 from mien.training.crops import FACES160, FER2013
 from mien.training.faces import Faces, load_faces160, load_fer2013
 

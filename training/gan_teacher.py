@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mien.engines import Catalog
-from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
-from mien.runtime.blending import blend, crop_units_matrix
+from mien.runtime.blending.blending import blend, crop_units_matrix
+from mien.runtime.faces.alignment import AlignedFace, crop_matrix, transform_points
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods import Method, open_method

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from mien.engines.networks import FER_CLASSES, FER_SIZE
 from mien.export.emotions import EmotionClassifier
-from mien.runtime.alignment import FER_TEMPLATE, RIGID_TEMPLATE, fit_similarity
+from mien.runtime.faces.alignment import FER_TEMPLATE, RIGID_TEMPLATE, fit_similarity
 from mien.runtime.target import EMOTIONS
 from mien.training.crops import balanced_weights, clear_crops, load_crops
 

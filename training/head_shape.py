@@ -1,4 +1,4 @@
-"""The rigid points of the mean head in space, from which `runtime.visibility` reads poses."""
+"""The rigid points of the mean head in space, from which `runtime.faces.visibility` reads poses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.runtime.topology import LEFT_EYE_CENTRE, MIRROR, RIGHT_EYE_CENTRE, RIGID
+from mien.runtime.faces.topology import LEFT_EYE_CENTRE, MIRROR, RIGHT_EYE_CENTRE, RIGID
 from mien.training.faces import load_faces160
 from mien.training.shape import is_frontal
 

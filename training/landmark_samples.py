@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mien.runtime.alignment import ROI_SIZE, roi_matrix, sample_crop, transform_points
-from mien.runtime.topology import LEFT_EYE_OUTER, MIRROR, RIGHT_EYE_OUTER
+from mien.runtime.faces.alignment import ROI_SIZE, roi_matrix, sample_crop, transform_points
+from mien.runtime.faces.topology import LEFT_EYE_OUTER, MIRROR, RIGHT_EYE_OUTER
 from mien.training import augment
 
 SIDE = ROI_SIZE

@@ -9,8 +9,8 @@ from torch import nn
 from mien.engines.networks import LANDMARKS
 from mien.export.landmarks import LandmarkNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
-from mien.runtime.alignment import roi_matrix, sample_crop, transform_points
-from mien.runtime.topology import (
+from mien.runtime.faces.alignment import roi_matrix, sample_crop, transform_points
+from mien.runtime.faces.topology import (
     INNER_LIPS,
     LEFT_BROW,
     LEFT_EYE,
@@ -74,8 +74,8 @@ def card_sections(metrics: dict[str, object]) -> dict[str, str]:
     """The model card, from what was measured."""
     return {
         "What it is": (
-            "One upright 112x112 luma crop of a face (`mien.runtime.alignment.roi_matrix`) to 106 "
-            "landmarks in the order of `mien.runtime.topology` and a score: 1 a plain face, 0 no "
+            "One upright 112x112 luma crop of a face (`mien.runtime.faces.alignment.roi_matrix`) to 106 "
+            "landmarks in the order of `mien.runtime.faces.topology` and a score: 1 a plain face, 0 no "
             "face, or one that is covered by more than about a third, turned by more than about "
             "55 degrees, or out of place. A small convolutional network with 14x14 heat maps and "
             "a global branch, 1.0 M parameters, about 110 M multiplications."

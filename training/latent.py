@@ -28,8 +28,8 @@ from torch.nn import functional as F
 
 from mien.export.face_encoder import STYLE_DIM, FaceEncoder
 from mien.export.stylegan2 import Synthesis
+from mien.runtime.faces.topology import MIRROR, POINT_COUNT
 from mien.runtime.target import EMOTIONS
-from mien.runtime.topology import MIRROR, POINT_COUNT
 from mien.training.crops import FACES160, Crops, balanced_weights, load_crops
 from mien.training.face_features import FaceFeatures
 from mien.training.faces import load_votes, vote_shares

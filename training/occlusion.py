@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from mien.engines.networks import OCCLUSION
 from mien.export.occlusion import OcclusionNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
-from mien.runtime.alignment import align_face
+from mien.runtime.faces.alignment import align_face
 from mien.training.clips import labelled_clips
 from mien.training.crops import FACES160, load_crops
 from mien.training.occlusion_samples import SIZE, Batch, Sampler, known_area

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mien.runtime.topology import (
+from mien.runtime.faces.topology import (
     CONTOUR,
     LEFT_BROW,
     LEFT_EYE_CENTRE,

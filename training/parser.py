@@ -227,7 +227,7 @@ def card_sections(metrics: dict[str, object], rows: dict[str, Scores]) -> dict[s
     held_out = rows["people_not_trained_on"]
     return {
         "What it is": (
-            "A 256x256 wide crop of a face (`mien.runtime.alignment.roi_matrix`), normalised by "
+            "A 256x256 wide crop of a face (`mien.runtime.faces.alignment.roi_matrix`), normalised by "
             f"ImageNet's mean and deviation, to a logit per pixel for {len(CLASSES)} classes: "
             f"{', '.join(CLASSES)}. Left and right are the viewer's; mouth is what lies between "
             f"the lips. DeepLabV3 on MobileNetV3-Large at {WIDTH} of its width, output stride "

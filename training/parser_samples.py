@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from mien.engines.networks import IMAGENET_MEAN, IMAGENET_STD, PARSER_SIZE
-from mien.runtime.alignment import roi_matrix, sample_crop, transform_points
+from mien.runtime.faces.alignment import roi_matrix, sample_crop, transform_points
 from mien.training import augment
 from mien.training.backgrounds import texture
 from mien.training.clips import read_clip

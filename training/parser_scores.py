@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from mien.runtime.alignment import roi_matrix, sample_crop, transform_points
-from mien.runtime.class_boxes import boxes_of, part_extents
-from mien.runtime.parts import POINTS_OF_PART, part_boxes
+from mien.runtime.faces.alignment import roi_matrix, sample_crop, transform_points
+from mien.runtime.methods.gan.parts import POINTS_OF_PART, part_boxes
+from mien.runtime.methods.gan.segmentation import boxes_of, part_extents
 from mien.training.facemesh import landmarks_106
 from mien.training.landmark_samples import shaken
 from mien.training.parser_masks import CLASSES, UNSURE, class_mask

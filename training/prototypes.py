@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mien.runtime.action_units import OUTER_EYES, RIGHT_HALF, action_unit
+from mien.runtime.faces.action_units import OUTER_EYES, RIGHT_HALF, action_unit
+from mien.runtime.faces.topology import MIRROR
 from mien.runtime.target import EMOTIONS
-from mien.runtime.topology import MIRROR
 
 # Amounts per unit, in outer-eye distances. Lips part for surprise and fear alone: how far they are
-# open is otherwise the speaker's (`mien.runtime.speech`).
+# open is otherwise the speaker's (`mien.runtime.methods.warp.speech`).
 _EMOTIONS: dict[str, dict[str, float]] = {
     "neutral": {},
     "happy": {"12": 0.120, "6": 0.050, "2": 0.004},

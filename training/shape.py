@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.runtime.alignment import fit_similarity, transform_points
-from mien.runtime.topology import LEFT_EYE_CENTRE, MIRROR, RIGHT_EYE_CENTRE, RIGID
+from mien.runtime.faces.alignment import fit_similarity, transform_points
+from mien.runtime.faces.topology import LEFT_EYE_CENTRE, MIRROR, RIGHT_EYE_CENTRE, RIGID
 from mien.training.faces import load_faces160
 
 EYE_DISTANCE = 0.34  # of the crop's side, between the centres of the eyes

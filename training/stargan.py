@@ -19,7 +19,7 @@ from mien.export.stargan import (
     StarGanGenerator,
     StarGanSpec,
 )
-from mien.runtime.parts import PART_KINDS, SIZE
+from mien.runtime.methods.gan.parts import PART_KINDS, SIZE
 from mien.runtime.target import EMOTIONS, parse_target
 from mien.training.gan_faces import (
     MODES,

@@ -11,7 +11,7 @@ Objective, on aligned luma crops of FER-2013 (training split) and faces160 (trai
 - like faces get like edits (a relit, slightly moved copy must be edited the same way), which is
   what keeps a video calm.
 
-Lips part for surprise and fear only, as at run time (`runtime.speech`); what they uncover is
+Lips part for surprise and fear only, as at run time (`runtime.methods.warp.speech`); what they uncover is
 painted crudely here, so that the classifiers can see an open mouth.
 """
 
@@ -31,11 +31,11 @@ from torch.nn.utils.parametrizations import spectral_norm
 from mien.engines import WARP
 from mien.export.onnx_file import sha256_of, to_onnx
 from mien.export.warp import WarpNetwork
-from mien.runtime.action_units import OUTER_EYES, RIGHT_HALF, action_unit
-from mien.runtime.mouth import LOWER_LIP, UPPER_LIP
-from mien.runtime.speech import OPENS
+from mien.runtime.faces.action_units import OUTER_EYES, RIGHT_HALF, action_unit
+from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
+from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP
+from mien.runtime.methods.warp.speech import OPENS
 from mien.runtime.target import EMOTIONS
-from mien.runtime.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.training.crops import FACES160, Crops, balanced_weights, clear_crops, load_crops
 from mien.training.flow import dense_flow, hold_brows, keep_lips, warp
 from mien.training.guide import CLASSES, jitter, load_guides
@@ -388,7 +388,7 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
             "An aligned 64x64 luma crop, its 106 landmarks and a weight per emotion to a "
             "displacement of each landmark, made of bounded amounts of 17 facial action units for "
             "each half of the face. The runtime makes the flow of the displacements "
-            "(`mien.runtime.flow`)."
+            "(`mien.runtime.methods.warp.flow`)."
         ),
         "Data": data_text(
             ("faces160", "fer2013"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from mien.runtime.alignment import RIGID_TEMPLATE
-from mien.runtime.topology import RIGID
+from mien.runtime.faces.alignment import RIGID_TEMPLATE
+from mien.runtime.faces.topology import RIGID
 from mien.training.prototypes import prototypes
 
 # Pairs of landmarks that must not pass each other, upper first: inner lips, then lids.

@@ -14,8 +14,7 @@ from mien.apps.settings import FilterMaker, FilterSettings
 from mien.engines.errors import UsageError
 
 if TYPE_CHECKING:
-    from mien.runtime.target import Target
-    from mien.runtime.timeline import Timeline
+    from mien.runtime.target import Target, Timeline
 
 MOST_DIGITS = 9  # of a number that is typed
 
@@ -206,8 +205,7 @@ def _own_variant(soften: float | None, amplify: float | None) -> str:
 def _goal(
     emotion: str | None, timeline: Path | None, intensity: float, *, otherwise: str | None
 ) -> Target | Timeline | None:
-    from mien.runtime.target import parse_goal
-    from mien.runtime.timeline import read_timeline
+    from mien.runtime.target import parse_goal, read_timeline
 
     strength = checked_strength(intensity)
     if timeline is not None:
@@ -237,7 +235,7 @@ def _moment(at: str | None, start: str | None, end: str | None, codec: str | Non
 
 
 def _time(text: str | None, option: str) -> float | None:
-    from mien.runtime.timeline import parse_time
+    from mien.runtime.target import parse_time
 
     if text is None:
         return None

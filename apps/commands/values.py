@@ -19,7 +19,7 @@ def checked_own(soften: float | None, amplify: float | None) -> float | None:
 
     Raises UsageError for both at once, and outside what can be shown.
     """
-    from mien.runtime.own_expression import LEAST, MOST
+    from mien.runtime.faces.own_expression import LEAST, MOST
 
     if soften is not None and amplify is not None:
         raise UsageError("give either --soften or --amplify, not both: they are one scale")

@@ -19,7 +19,7 @@ from mien.apps.panel.protocol import (
     SavePreset,
 )
 from mien.engines.errors import UsageError
-from mien.runtime.own_expression import LEAST, MOST
+from mien.runtime.faces.own_expression import LEAST, MOST
 from mien.runtime.target import EMOTIONS, MAX_STRENGTH, emotion_name
 
 MAX_NAME: Final = 40  # characters of a preset's name

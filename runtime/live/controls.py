@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 from mien.engines.errors import UsageError
-from mien.runtime.face_choice import FaceChoice
+from mien.runtime.faces.choice import FaceChoice
+from mien.runtime.faces.own_expression import LEAST, MOST
 from mien.runtime.methods import method_names
-from mien.runtime.own_expression import LEAST, MOST
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 
 

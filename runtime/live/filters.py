@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from mien.engines.errors import MienError, UsageError
+from mien.runtime.faces.own_expression import LEAST
+from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame
 from mien.runtime.live.controls import (
     Controls,
@@ -18,9 +20,7 @@ from mien.runtime.live.controls import (
     missing_emotions,
 )
 from mien.runtime.live.output import told
-from mien.runtime.own_expression import LEAST
 from mien.runtime.target import EMOTIONS, Target
-from mien.runtime.tracking import Face
 
 # How long the old filter fades its edit out before the new one fades its own in: the settling
 # time of the filter's easing, and a little.

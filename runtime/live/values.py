@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame
-from mien.runtime.tracking import Face
 
 FRAME_CLOCK = Fraction(1, 1_000_000)  # the time base of every live frame
 

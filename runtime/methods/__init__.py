@@ -15,8 +15,8 @@ import numpy as np
 
 from mien.engines import Catalog
 from mien.engines.errors import UsageError
-from mien.runtime.alignment import AlignedFace
-from mien.runtime.edit import Edit
+from mien.runtime.blending.edit import Edit
+from mien.runtime.faces.alignment import AlignedFace
 from mien.runtime.frame import Frame
 from mien.runtime.target import Target
 

@@ -23,9 +23,9 @@ from mien.apps.settings import FilterSettings
 from mien.apps.signals import status_of
 from mien.engines import ModelError
 from mien.engines.errors import UsageError
+from mien.runtime.faces.tracking import LIVE
 from mien.runtime.frame import Frame, Plane
 from mien.runtime.target import Target
-from mien.runtime.tracking import LIVE
 
 ROOT = Path(__file__).parents[2]
 FACE, EDITED = slice(0, 16), slice(16, 32)

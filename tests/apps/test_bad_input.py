@@ -14,7 +14,7 @@ import av
 import pytest
 
 from mien.apps.main import run
-from mien.runtime.picture_png import PNG_SIGNATURE, png_chunk
+from mien.runtime.pictures.png import PNG_SIGNATURE, png_chunk
 from tests.apps.fakes import ROOT, FakeFilter, Makers, write_clip, write_picture_file
 
 Captured = pytest.CaptureFixture[str]
@@ -435,8 +435,8 @@ def test_who_reads_the_output_may_go_away(tmp_path: Path) -> None:
 
 
 def test_the_fake_is_a_filter(tmp_path: Path) -> None:
-    from mien.apps.filter_run import FaceFilter
     from mien.apps.settings import FilterSettings
+    from mien.runtime.session import FaceFilter
 
     filter_: FaceFilter = FakeFilter(FilterSettings())
     assert filter_.faces == ()

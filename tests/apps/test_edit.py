@@ -7,9 +7,9 @@ import av
 import cv2
 import pytest
 
-from mien.apps.filter_run import STILL_PASSES
 from mien.apps.main import run
 from mien.runtime.frame import Frame
+from mien.runtime.session import STILL_PASSES
 from tests.apps.fakes import (
     EDITED,
     FACE,

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mien.apps.main import run
-from mien.runtime.picture import read_picture
+from mien.runtime.pictures.picture import read_picture
 from tests.apps.fakes import EDITED, FACE, Makers, scene, write_clip
 
 Captured = pytest.CaptureFixture[str]

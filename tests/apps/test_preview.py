@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.apps.filter_run import FilterRun
 from mien.apps.inputs import SAMPLE, time_tag
 from mien.apps.main import run
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
+from mien.runtime.session import FilterRun
 from mien.runtime.target import parse_target
 from mien.runtime.video import read_frames
 from mien.runtime.video.moment import read_moment

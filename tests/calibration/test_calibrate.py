@@ -20,7 +20,7 @@ from mien.engines.catalog import Catalog
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.networks import SHIPPED
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.picture import read_picture
+from mien.runtime.pictures.picture import read_picture
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import numpy as np
 from mien.calibration.clip_measure import measure_clip
 from mien.calibration.clip_report import failures, report
 from mien.calibration.edits import change_outside, edit_frames
-from mien.runtime.alignment import RIGID_TEMPLATE
+from mien.runtime.faces.alignment import RIGID_TEMPLATE
+from mien.runtime.faces.topology import RIGID
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.topology import RIGID
 from tests.calibration.faces import shifted, straight_mesh
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from mien.calibration.finding import Finding, false_faces, measure_finding, overlap
 from mien.engines import VideoError
-from mien.runtime.detection import Detection
+from mien.runtime.faces.detection import Detection
 from mien.runtime.frame import Frame, PixelLayout, Plane
 
 

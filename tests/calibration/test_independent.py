@@ -17,7 +17,7 @@ from mien.calibration.independent import (
 )
 from mien.calibration.persuade import still
 from mien.engines import EngineError, UsageError
-from mien.runtime.alignment import fer_matrix, transform_points
+from mien.runtime.faces.alignment import fer_matrix, transform_points
 from tests.calibration.test_judge import Lighter, landmarks_at
 
 # Networks in the shape of the user's own, on NumPy: the brightest of two names, and three colours.

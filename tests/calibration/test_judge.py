@@ -12,8 +12,8 @@ from mien.calibration.judge import EmotionJudge, fer_crop
 from mien.calibration.persuade import Persuasion, persuade, still
 from mien.engines import FakeEngine
 from mien.engines.networks import FER_CLASSES, JUDGE
-from mien.runtime.alignment import FER_TEMPLATE
-from mien.runtime.topology import RIGID
+from mien.runtime.faces.alignment import FER_TEMPLATE
+from mien.runtime.faces.topology import RIGID
 
 
 def landmarks_at(x: float, y: float, side: float) -> np.ndarray:

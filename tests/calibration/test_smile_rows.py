@@ -14,7 +14,7 @@ from mien.calibration.smile_rows import Filters, SmileRow, rows_of
 from mien.engines import ModelError, Network, UsageError
 from mien.engines.catalog import read_catalog
 from mien.engines.networks import cyclegan_network, stargan_network
-from mien.runtime.style_method import BLENDS
+from mien.runtime.methods.gan.method import BLENDS
 from tests.calibration.networks import write_network
 from tests.calibration.smile_data import portrait
 

@@ -21,10 +21,10 @@ from mien.calibration.smile_report import (
 from mien.calibration.smile_rows import SmileRow
 from mien.calibration.smile_tables import Instruments, SmilePlan, measure_tables
 from mien.engines import EngineError, UsageError
-from mien.runtime.alignment import FER_TEMPLATE
+from mien.runtime.faces.alignment import FER_TEMPLATE
+from mien.runtime.faces.topology import RIGID
 from mien.runtime.frame import Frame
-from mien.runtime.style_method import BLENDS
-from mien.runtime.topology import RIGID
+from mien.runtime.methods.gan.method import BLENDS
 from tests.calibration.networks import write_classifier
 
 DARK, MIDDLE, BRIGHT = 30, 127, 230  # what the classifier names sad, neutral and happy

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 
 from mien.engines import DETECTOR, LANDMARKS, FakeEngine
-from mien.runtime.alignment import ROI_POINTS_TEMPLATE, ROI_TEMPLATE
-from mien.runtime.detection import FaceDetector
+from mien.runtime.faces.alignment import ROI_POINTS_TEMPLATE, ROI_TEMPLATE
+from mien.runtime.faces.detection import FaceDetector
+from mien.runtime.faces.landmarks import LandmarkDetector
+from mien.runtime.faces.topology import CONTOUR, OUTER_LIPS, RIGID
+from mien.runtime.faces.tracking import SearchEffort, Tracker, TrackerSettings
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.landmarks import LandmarkDetector
-from mien.runtime.topology import CONTOUR, OUTER_LIPS, RIGID
-from mien.runtime.tracking import SearchEffort, Tracker, TrackerSettings
 
 DISC_CENTRE = (0.5, 0.52)  # of a drawn face, in units of the landmark crop
 DISC_RADIUS = 0.36

@@ -13,8 +13,7 @@ from onnx import helper, numpy_helper
 
 from mien.engines import FakeEngine, ModelEntry, Network, record_model
 from mien.engines.networks import SHIPPED_CLASSES, cyclegan_network, parser_network, stargan_network
-from mien.runtime.parts import SIZE
-from mien.runtime.topology import (
+from mien.runtime.faces.topology import (
     CONTOUR,
     INNER_LIPS,
     LEFT_BROW,
@@ -26,7 +25,8 @@ from mien.runtime.topology import (
     RIGHT_BROW,
     RIGHT_EYE,
 )
-from mien.runtime.wide_crop import WIDE_FROM_CROP
+from mien.runtime.methods.gan.parts import SIZE
+from mien.runtime.methods.gan.squares import WIDE_FROM_CROP
 from tests.runtime.faces import mean_face
 
 EMOTIONS = ("neutral", "happy", "sad")

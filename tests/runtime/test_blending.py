@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mien.runtime import field
-from mien.runtime.blending import FaceEdit, blend, blend_faces, crop_units_matrix
-from mien.runtime.edit import Delta, Edit, Patch
+from mien.runtime.blending import field
+from mien.runtime.blending.blending import FaceEdit, blend, blend_faces, crop_units_matrix
+from mien.runtime.blending.edit import Delta, Edit, Patch
 from mien.runtime.frame import Frame, PixelLayout, Plane
 
 WIDTH, HEIGHT = 48, 40

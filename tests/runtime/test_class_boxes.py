@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mien.engines.networks import SHIPPED_CLASSES
-from mien.runtime.class_boxes import boxes_of, face_box_of, part_extents
-from mien.runtime.parts import PARTS, face_box, part_boxes
+from mien.runtime.methods.gan.parts import PARTS, face_box, part_boxes
+from mien.runtime.methods.gan.segmentation import boxes_of, face_box_of, part_extents
 from tests.runtime.style_networks import CELEBAMASK, class_map, wide_landmarks
 
 

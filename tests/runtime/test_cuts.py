@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mien.runtime.cuts import CutDetector
+from mien.runtime.faces.tracking import CutDetector
 
 
 def scene(seed: int) -> np.ndarray:

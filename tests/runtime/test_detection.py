@@ -6,7 +6,7 @@ import pytest
 
 from mien.apps.inputs import SAMPLE
 from mien.engines import DETECTOR, Catalog, FakeEngine
-from mien.runtime.detection import (
+from mien.runtime.faces.detection import (
     MAX_VIEWS,
     Detection,
     FaceDetector,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.easing import Easing
+from mien.runtime.faces.smoothing import Easing
 
 
 def test_it_starts_at_the_first_target() -> None:

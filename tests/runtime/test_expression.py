@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mien.apps.inputs import SAMPLE
-from mien.runtime.expression import (
+from mien.runtime.faces.expression import (
     DEPTHS,
     RIGID,
     RIGID_MEAN,
@@ -16,8 +16,8 @@ from mien.runtime.expression import (
     frontal,
     measure_face,
 )
+from mien.runtime.faces.tracking import Face
 from mien.runtime.filter import Filter
-from mien.runtime.tracking import Face
 from mien.runtime.video import read_frames
 
 

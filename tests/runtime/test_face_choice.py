@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import UsageError
-from mien.runtime.face_choice import FaceChoice
+from mien.runtime.faces.choice import FaceChoice
+from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame
-from mien.runtime.tracking import Face
 from tests.runtime.fake_faces import draw, face_shape, grey_frame
 
 

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from mien.engines import OCCLUSION, FakeEngine
-from mien.runtime.action_units import OUTER_EYES, action_unit
-from mien.runtime.alignment import AlignedFace
-from mien.runtime.folds import folds
+from mien.runtime.faces.action_units import OUTER_EYES, action_unit
+from mien.runtime.faces.alignment import AlignedFace
+from mien.runtime.faces.own_expression import ACTIONS, OwnExpression, actions_of
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.mouth import mouth_box
-from mien.runtime.mouth_interior import MouthBank, draw_interior
-from mien.runtime.occlusion import Occlusion, on_the_face
-from mien.runtime.own_expression import ACTIONS, OwnExpression, actions_of
+from mien.runtime.methods.warp.flow import folds
+from mien.runtime.methods.warp.mouth import MouthBank, draw_interior, mouth_box
+from mien.runtime.methods.warp.occlusion import Occlusion, on_the_face
 from tests.runtime.faces import mean_face
 
 

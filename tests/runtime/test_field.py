@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.edit import Edit
-from mien.runtime.field import Region, make_field, region_under, spline
+from mien.runtime.blending.edit import Edit
+from mien.runtime.blending.field import Region, make_field, region_under, spline
 
 UNITS = np.array([[0.01, 0.0, 0.1], [0.0, 0.01, 0.2]])  # a crop of 100 pixels from (-10, -20) on
 

@@ -18,10 +18,10 @@ import pytest
 
 from mien.engines import LANDMARKS, Catalog, UsageError
 from mien.runtime import Filter, Frame, PixelLayout, Plane, parse_target
-from mien.runtime.alignment import crop_matrix, roi_matrix, transform_points
-from mien.runtime.landmarks import LandmarkDetector
+from mien.runtime.faces.alignment import crop_matrix, roi_matrix, transform_points
+from mien.runtime.faces.landmarks import LandmarkDetector
+from mien.runtime.faces.tracking import Face
 from mien.runtime.luma import luma_of
-from mien.runtime.tracking import Face
 from mien.runtime.video import read_frames
 from tests.apps.stand_in import write_models
 from tests.runtime.faces import mean_face

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mien.runtime.flow import dense_flow, still_points
+from mien.runtime.methods.warp.flow import dense_flow, still_points
 from tests.runtime.faces import mean_face
 
 SIZE = 64

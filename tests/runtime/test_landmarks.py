@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mien.engines import LANDMARKS, FakeEngine
-from mien.runtime.alignment import ROI_POINTS_TEMPLATE, roi_matrix
-from mien.runtime.landmarks import LandmarkDetector
+from mien.runtime.faces.alignment import ROI_POINTS_TEMPLATE, roi_matrix
+from mien.runtime.faces.landmarks import LandmarkDetector
 from tests.runtime.fake_faces import (
     DIM,
     DISC_CENTRE,

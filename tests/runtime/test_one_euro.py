@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mien.runtime.one_euro import OneEuro
+from mien.runtime.faces.smoothing import OneEuro
 
 
 def test_the_first_value_passes_as_it_is() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.blending import blend
-from mien.runtime.edit import Delta, Edit, Paste
+from mien.runtime.blending.blending import blend
+from mien.runtime.blending.edit import Delta, Edit, Paste
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from tests.runtime.test_blending import (
     HEIGHT,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.parts import Box
-from mien.runtime.paste import (
+from mien.runtime.methods.gan.parts import Box
+from mien.runtime.methods.gan.squares import (
     EDGE,
     GRID,
     Piece,

@@ -17,7 +17,8 @@ import pytest
 
 from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame, Plane
-from mien.runtime.picture import (
+from mien.runtime.pictures.container import EXIF_HEADER, exif_orientation
+from mien.runtime.pictures.picture import (
     Picture,
     decode_picture,
     is_picture,
@@ -25,8 +26,7 @@ from mien.runtime.picture import (
     side_by_side,
     write_picture,
 )
-from mien.runtime.picture_container import EXIF_HEADER, exif_orientation
-from mien.runtime.picture_png import PNG_SIGNATURE, png_chunk
+from mien.runtime.pictures.png import PNG_SIGNATURE, png_chunk
 
 ICC = b"made up profile" * 9
 XMP = b"<x:xmpmeta>made up</x:xmpmeta>"
@@ -435,7 +435,7 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 from mien.engines.errors import VideoError
-from mien.runtime.picture import read_picture
+from mien.runtime.pictures.picture import read_picture
 import mien.runtime.video.planes  # what the first JPEG loads
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

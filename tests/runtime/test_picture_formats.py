@@ -17,9 +17,11 @@ from PIL import Image
 
 from mien.engines.errors import VideoError
 from mien.engines.system.limits import MAX_MEMORY
-from mien.runtime import picture_png
 from mien.runtime.frame import Frame, Plane
-from mien.runtime.picture import (
+from mien.runtime.pictures import png as picture_png
+from mien.runtime.pictures.container import Container, Kind, exif_orientation, exif_with_orientation
+from mien.runtime.pictures.metadata import FURTHER, THUMBNAIL, VIDEO, TiffBlock
+from mien.runtime.pictures.picture import (
     Picture,
     decode_picture,
     encode_picture,
@@ -30,9 +32,7 @@ from mien.runtime.picture import (
     read_picture,
     side_by_side,
 )
-from mien.runtime.picture_container import Container, Kind, exif_orientation, exif_with_orientation
-from mien.runtime.picture_metadata import FURTHER, THUMBNAIL, VIDEO, TiffBlock
-from mien.runtime.picture_png import png_chunk
+from mien.runtime.pictures.png import png_chunk
 
 ICC = zlib.compress(b"made up")  # any bytes
 XMP = b"<x:xmpmeta>made up</x:xmpmeta>"

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.runtime.picture import Picture, decode_picture, encode_picture
-from mien.runtime.picture_metadata import (
+from mien.runtime.pictures.metadata import (
     EXTENDED,
     FURTHER,
     GAIN_MAP,
@@ -21,7 +20,8 @@ from mien.runtime.picture_metadata import (
     plain_photoshop,
     plain_xmp,
 )
-from mien.runtime.picture_png import png_chunk
+from mien.runtime.pictures.picture import Picture, decode_picture, encode_picture
+from mien.runtime.pictures.png import png_chunk
 
 MAKER_NOTE = bytes(range(100))
 RDF = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'

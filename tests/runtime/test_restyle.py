@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mien.engines import ModelError, UsageError
-from mien.runtime.restyle import Restyler
+from mien.runtime.methods.gan.generator import Restyler
 from mien.runtime.target import EMOTIONS, parse_target
 from tests.runtime.style_networks import PART_LABELS, CountedGenerator, one_way_engine
 

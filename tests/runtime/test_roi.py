@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.alignment import (
+from mien.runtime.faces.alignment import (
     ROI_POINTS_TEMPLATE,
     ROI_TEMPLATE,
     roi_matrix,
     roi_matrix_from_points,
     transform_points,
 )
-from mien.runtime.topology import LEFT_EYE_CENTRE, RIGHT_EYE_CENTRE, RIGID
+from mien.runtime.faces.topology import LEFT_EYE_CENTRE, RIGHT_EYE_CENTRE, RIGID
 
 
 def turned(points: np.ndarray, degrees: float, scale: float, shift: float) -> np.ndarray:

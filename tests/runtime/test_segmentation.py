@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from mien.engines.networks import IMAGENET_MEAN, IMAGENET_STD, SHIPPED_CLASSES
+from mien.runtime.faces.topology import CONTOUR, OUTER_LIPS
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.parts import PARTS
-from mien.runtime.segmentation import (
+from mien.runtime.methods.gan.parts import PARTS
+from mien.runtime.methods.gan.segmentation import (
     MOVED,
     MOVED_S,
     OLD_S,
@@ -15,8 +16,7 @@ from mien.runtime.segmentation import (
     Segmenter,
     face_region_of,
 )
-from mien.runtime.topology import CONTOUR, OUTER_LIPS
-from mien.runtime.wide_crop import WideFace
+from mien.runtime.methods.gan.squares import WideFace
 from tests.runtime.style_networks import CountedParser, class_map, wide_landmarks
 
 SIDE = 200

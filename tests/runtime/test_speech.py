@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.speech import (
+from mien.runtime.methods.warp.speech import (
     LID_COLUMNS,
     LIP_COLUMNS,
     OpenEyes,

@@ -7,18 +7,12 @@ import pytest
 
 from mien.engines import FakeEngine
 from mien.engines.networks import SHIPPED_CLASSES, cyclegan_network, stargan_network
-from mien.runtime.alignment import AlignedFace, crop_matrix, transform_points
-from mien.runtime.blending import blend, crop_units_matrix
-from mien.runtime.edit import Edit
+from mien.runtime.blending.blending import blend, crop_units_matrix
+from mien.runtime.blending.edit import Edit
+from mien.runtime.faces.alignment import AlignedFace, crop_matrix, transform_points
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.methods.face import FaceLook
-from mien.runtime.methods.image import look_at_image
-from mien.runtime.methods.parts import PartsLook
-from mien.runtime.parts import IMAGE_BOX, PARTS, Box, part_boxes
-from mien.runtime.paste import GRID
-from mien.runtime.restyle import Restyler
-from mien.runtime.segmentation import FaceParser
-from mien.runtime.style_transfer import (
+from mien.runtime.methods.gan.by_parts import PartsLook
+from mien.runtime.methods.gan.editor import (
     FAITHFUL,
     FRESH_S,
     REDRAWN,
@@ -28,8 +22,13 @@ from mien.runtime.style_transfer import (
     StyleEditor,
     faithful,
 )
+from mien.runtime.methods.gan.face import FaceLook
+from mien.runtime.methods.gan.generator import Restyler
+from mien.runtime.methods.gan.image import look_at_image
+from mien.runtime.methods.gan.parts import IMAGE_BOX, PARTS, Box, part_boxes
+from mien.runtime.methods.gan.segmentation import FaceParser
+from mien.runtime.methods.gan.squares import GRID, WideFace, wide_face
 from mien.runtime.target import parse_target
-from mien.runtime.wide_crop import WideFace, wide_face
 from tests.runtime.faces import mean_face
 from tests.runtime.style_networks import (
     EMOTIONS,

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from mien.engines.errors import UsageError
-from mien.runtime.target import parse_target
-from mien.runtime.timeline import Timeline, parse_time, read_timeline
+from mien.runtime.target import Timeline, parse_target, parse_time, read_timeline
 
 
 def written(folder: Path, text: str) -> Path:

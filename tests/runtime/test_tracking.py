@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mien.runtime.detection import overlaps
-from mien.runtime.track import LandmarkFilter, box_of
-from mien.runtime.tracking import Face, SearchEffort
+from mien.runtime.faces.detection import overlaps
+from mien.runtime.faces.track import LandmarkFilter, box_of
+from mien.runtime.faces.tracking import Face, SearchEffort
 from tests.runtime.fake_faces import DIM, World, draw, face_shape, grey_frame
 
 STEP_S = 0.04

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from mien.runtime.landmarks import Landmarks
-from mien.runtime.topology import RIGID
-from mien.runtime.visibility import RIGID_SHAPE, Presence, fade, head_pose, visibility
+from mien.runtime.faces.landmarks import Landmarks
+from mien.runtime.faces.topology import RIGID
+from mien.runtime.faces.visibility import RIGID_SHAPE, Presence, fade, head_pose, visibility
 from tests.runtime.fake_faces import face_shape
 
 SIZE_WH = (640, 360)

@@ -1,11 +1,11 @@
 import numpy as np
 
 from mien.engines import OCCLUSION, WARP, FakeEngine
-from mien.runtime.alignment import AlignedFace, invert_similarity, transform_points
-from mien.runtime.blending import blend, crop_units_matrix
+from mien.runtime.blending.blending import blend, crop_units_matrix
+from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transform_points
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.methods.warp import CROP_SIZE, WarpMethod, painted_share
-from mien.runtime.mouth import LOWER_LIP, UPPER_LIP, hold_lips
+from mien.runtime.methods.warp.editor import CROP_SIZE, WarpMethod, painted_share
+from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP, hold_lips
 from tests.runtime.faces import mean_face
 
 CROP_FROM_FRAME = np.array([[0.4, 0.0, -8.0], [0.0, 0.4, -4.0]], np.float32)

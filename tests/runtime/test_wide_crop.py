@@ -6,18 +6,23 @@ import av
 import numpy as np
 import pytest
 
-from mien.runtime.alignment import (
+from mien.runtime.faces.alignment import (
     AlignedFace,
     crop_matrix,
     invert_similarity,
     roi_matrix,
     transform_points,
 )
-from mien.runtime.colour import sample_rgb
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.parts import Box
+from mien.runtime.methods.gan.parts import Box
+from mien.runtime.methods.gan.squares import (
+    WIDE_FROM_CROP,
+    crop_box,
+    on_crop,
+    sample_rgb,
+    wide_face,
+)
 from mien.runtime.video.planes import frame_from_av
-from mien.runtime.wide_crop import WIDE_FROM_CROP, crop_box, on_crop, wide_face
 from tests.runtime.faces import mean_face
 
 

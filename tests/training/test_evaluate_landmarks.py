@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mien.runtime.alignment import RIGID_TEMPLATE, roi_matrix, transform_points
-from mien.runtime.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER, RIGID
+from mien.runtime.faces.alignment import RIGID_TEMPLATE, roi_matrix, transform_points
+from mien.runtime.faces.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER, RIGID
 from mien.training.evaluate_landmarks import disturbed, error, errors
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mien.runtime.alignment import ROI_TEMPLATE, transform_points
-from mien.runtime.topology import MIRROR, RIGID
+from mien.runtime.faces.alignment import ROI_TEMPLATE, transform_points
+from mien.runtime.faces.topology import MIRROR, RIGID
 from mien.training.backgrounds import face_free_crops, plain, texture
 from mien.training.clips import Labelled, sure_faces
 from mien.training.detector import assign, generous_overlap, make_batch

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mien.runtime.alignment import roi_matrix, transform_points
-from mien.runtime.class_boxes import boxes_of, part_extents
+from mien.runtime.faces.alignment import roi_matrix, transform_points
+from mien.runtime.methods.gan.segmentation import boxes_of, part_extents
 from mien.training import parser_samples
 from mien.training.facemesh import VERTICES, landmarks_106
 from mien.training.parser import (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.runtime.target import EMOTIONS
-from mien.runtime.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.training.crops import Crops
 from mien.training.guide import make_guides
 from mien.training.prototypes import prototypes

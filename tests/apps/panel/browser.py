@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.runtime import topology
+from mien.runtime.faces import topology
 from mien.runtime.filter import Filter
 
 EVENT_S = 25.0  # how long to wait for what must come

@@ -27,13 +27,13 @@ from mien.apps.panel.protocol import weights_of
 from mien.apps.panel.server import PanelServer
 from mien.apps.panel.settings import Limits, PanelSettings
 from mien.engines.errors import MienError, UsageError
+from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.live.capture import PushSource
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.loop import IDLE_AFTER_S, LiveLoop
 from mien.runtime.live.values import SourceFacts
 from mien.runtime.target import Target
-from mien.runtime.tracking import Face
 
 TOKEN = "a-token-for-tests"
 SIZE_WH = (128, 96)

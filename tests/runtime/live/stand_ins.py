@@ -12,12 +12,12 @@ from fractions import Fraction
 import numpy as np
 
 from mien.engines.errors import DeviceError
+from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.live.capture import PushSource, Shot
 from mien.runtime.live.output import ThreadedOutput
 from mien.runtime.live.values import LiveFrame, OutputStatus, SourceFacts
 from mien.runtime.target import Target
-from mien.runtime.tracking import Face
 
 FACTS = SourceFacts("a camera", (64, 48), Fraction(30), "yuv420p", "64x48 at 30, auto")
 PATIENCE_S = 30.0  # before something that should happen is taken for not happening

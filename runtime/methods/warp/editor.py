@@ -1,0 +1,259 @@
+"""The default method: landmarks move, and everything else follows from that.
+
+One small network answers with a displacement per landmark. Displacements become a smooth flow that
+the blender applies to the native frame, so moved pixels stay photographs; creases darken where
+faces fold; lips stay as far open as the speaker has them (`runtime.methods.warp.speech`), and what glasses or a
+hand cover moves behind them (`runtime.methods.warp.occlusion`). Only where surprise or fear opens a resting
+mouth is something drawn: its dark inside, with the edge of teeth.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from mien.engines import Catalog, Engine
+from mien.engines.errors import UsageError
+from mien.engines.networks import OCCLUSION, WARP
+from mien.runtime.blending.edit import Edit, Patch
+from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transform_points
+from mien.runtime.faces.own_expression import OwnExpression
+from mien.runtime.faces.smoothing import OneEuro
+from mien.runtime.frame import Frame
+from mien.runtime.methods import FaceEditor, Method, MethodOptions
+from mien.runtime.methods.warp.flow import dense_flow, folds, hold_brows
+from mien.runtime.methods.warp.mouth import (
+    LEAST_GAP,
+    Box,
+    MouthBank,
+    draw_interior,
+    hold_lips,
+    lips_gap,
+    mouth_box,
+    with_rigid_teeth,
+)
+from mien.runtime.methods.warp.occlusion import Occlusion
+from mien.runtime.methods.warp.speech import OPENS, OpenEyes, RestingLips, keep_blinks, keep_lips
+from mien.runtime.target import Target
+
+CROP_SIZE = 64
+# How much of the network's answer an emotion shows at intensity 1, in the order of EMOTIONS: more
+# where classifiers saw little at first, as far as faces still looked right at full size.
+AMOUNTS = np.array([1.0, 1.0, 1.2, 1.25, 1.6, 1.25, 1.45, 1.0], np.float32)
+# A gap that grew less than this factor is a stretched picture and still looks right; beyond the
+# second there is nothing left to stretch. Between them the drawn mouth fades in.
+STRETCH_KEPT, STRETCH_PAINTED = 1.6, 2.8
+SMALLEST_GAP = 0.006  # crop units; below, the lips count as closed and nothing is painted
+OPEN_ALREADY = 0.04  # crop units between the lips from which nothing opens them further
+CALM_BESIDE = 0.6  # less movement beside a cover: what is made up there is seen
+AROUND = 0.12  # of the mouth's box, a rim along its upper and outer sides: skin, not lips
+SKIN_S = 0.3  # time constant of the brightness that the inside of a mouth is drawn with
+# How old an answer of the network may be. It changes slowly; the flow and the mouth's outline are
+# made anew for every frame, from its own landmarks.
+FRESH_S = 0.06
+
+
+class WarpMethod(Method):
+    """The warp editor with the network that sees what covers a face."""
+
+    def __init__(self, warp: Engine, occlusion: Engine) -> None:
+        self._warp = warp
+        self._occlusion = occlusion
+
+    @property
+    def crop_size(self) -> int:
+        """64, in pixels."""
+        return CROP_SIZE
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """Which provider runs each network."""
+        return {engine.network.name: engine.provider for engine in (self._warp, self._occlusion)}
+
+    @property
+    def scales_own(self) -> bool:
+        """It can."""
+        return True
+
+    def check_target(self, target: Target) -> None:
+        """Accept every target."""
+
+    def new_face(self) -> FaceEditor:
+        """An editor for a face that has just appeared."""
+        return WarpEditor(self._warp, self._occlusion)
+
+    def close(self) -> None:
+        """Close the networks."""
+        self._warp.close()
+        self._occlusion.close()
+
+
+def open_method(catalog: Catalog, *, provider: str, options: MethodOptions) -> Method:
+    """The method with its networks from `catalog`. Raises UsageError where it is told of a GAN."""
+    if options.gan is not None:
+        raise UsageError(f"the method warp has no GAN; leave out --gan {options.gan}")
+    if options.blend not in (None, "field"):
+        raise UsageError(f"the method warp has no blend {options.blend!r}; leave out --blend")
+    return WarpMethod(
+        catalog.open(WARP, provider=provider), catalog.open(OCCLUSION, provider=provider)
+    )
+
+
+class WarpEditor:
+    """Edits one face through a video.
+
+    left_alone: nothing; it needs no part to be seen by itself.
+    own: how much of the person's own expression to show.
+    """
+
+    left_alone: tuple[str, ...] = ()
+    own: float = 1.0
+
+    def __init__(self, warp: Engine, occlusion: Engine) -> None:
+        self._warp = warp
+        self._occlusion = Occlusion(occlusion)
+        # A landmark's displacement is at rest nearly always; it follows speech within a few frames.
+        self._displacement = OneEuro(min_cutoff_hz=1.0, beta=25.0)
+        self._open_eyes = OpenEyes()
+        self._resting = RestingLips()
+        self._mouth = MouthPainter()
+        self._own_expression = OwnExpression()
+        self._answer: np.ndarray | None = None
+        self._asked_s = math.inf  # never
+
+    def __call__(
+        self, frame: Frame, face: AlignedFace, weights: np.ndarray, strength: float, time_s: float
+    ) -> Edit:
+        """The edit of the face in this frame; see `FaceEditor`."""
+        landmarks = face.landmarks
+        asked = self._own_expression(landmarks, self.own, time_s)
+        if strength > 0:
+            amount = strength * float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
+            asked = asked + self._asked(face, weights, time_s) * np.float32(amount)
+        asked = hold_brows(landmarks, hold_lips(landmarks, asked))
+        opening = float(weights @ np.array(OPENS, np.float32))
+        if opening > 0:
+            gap = lips_gap(landmarks)
+            # Lips that are open already show what a mouth holds, and are not stretched over it.
+            opening *= self._resting(gap, time_s) * max(0.0, 1 - gap / OPEN_ALREADY)
+        moved = keep_lips(asked, opening)
+        moved = keep_blinks(landmarks, moved, self._open_eyes(landmarks, time_s))
+        shown = landmarks + moved
+        covered = self._occlusion(frame, frame_landmarks(face), time_s)
+        patch = None
+        if opening > 0:
+            patch = self._mouth(face, moved, covered, time_s)
+        if covered is None:
+            self._mouth.learn(frame, face, time_s)
+        flow = with_rigid_teeth(dense_flow(landmarks, moved), landmarks, moved)
+        if covered is not None:
+            flow = flow * (1 - CALM_BESIDE * _around(covered, flow.shape[-1]))
+        return Edit(flow=flow, gain=folds(shown, moved), patch=patch, covered=covered)
+
+    def _asked(self, face: AlignedFace, weights: np.ndarray, time_s: float) -> np.ndarray:
+        """The displacement that the network asks for at strength 1: float32 (106, 2)."""
+        if self._answer is None or not 0 <= time_s - self._asked_s < FRESH_S:
+            inputs = {
+                "face": face.pixels[None, None],
+                "landmarks": face.landmarks[None],
+                "target": weights[None].astype(np.float32),
+            }
+            self._answer = self._warp.infer(inputs)["displacement"][0]
+            self._asked_s = time_s
+        return self._displacement(self._answer, time_s)
+
+
+def frame_landmarks(face: AlignedFace) -> np.ndarray:
+    """A face's landmarks in pixels of its frame: float32 (106, 2)."""
+    size = face.pixels.shape[0]
+    return transform_points(invert_similarity(face.crop_from_frame), face.landmarks * size - 0.5)
+
+
+class MouthPainter:
+    """Draws what an edit uncovers between lips that rest."""
+
+    def __init__(self) -> None:
+        self._skin: float | None = None
+        self._time_s = 0.0
+        self._bank = MouthBank()
+
+    def learn(self, frame: Frame, face: AlignedFace, time_s: float) -> None:
+        """Look at the mouth that a frame shows, to draw from it later."""
+        if lips_gap(face.landmarks) >= LEAST_GAP:
+            self._bank.see(frame, face, self._skin_luma(face, time_s), time_s)
+
+    def __call__(
+        self, face: AlignedFace, moved: np.ndarray, covered: np.ndarray | None, time_s: float
+    ) -> Patch | None:
+        """The patch for lips that part, None where they stay closed or were open before.
+
+        moved: float32 (106, 2), the displacement to show, crop units. covered: as of `Occlusion`.
+        """
+        landmarks = face.landmarks + moved
+        share = painted_share(lips_gap(face.landmarks), lips_gap(landmarks))
+        if share <= 0.01:
+            return None
+        box = mouth_box(landmarks)
+        size = face.pixels.shape[0]
+        unit_px = size / float(np.hypot(face.crop_from_frame[0, 0], face.crop_from_frame[1, 0]))
+        width_px = round(unit_px * (box[2] - box[0]))
+        skin = self._skin_luma(face, time_s)
+        drawn = draw_interior(landmarks, box, width_px, skin, self._bank.best)
+        alpha = drawn.alpha * np.float32(share)
+        if covered is not None:
+            alpha = alpha * (1 - _seen_through(box, alpha.shape, covered))
+        return Patch(drawn.luma, alpha, drawn.saturation, skin_rim(alpha.shape), box)
+
+    def _skin_luma(self, face: AlignedFace, time_s: float) -> float:
+        """The brightness of the skin around the mouth, calm over time."""
+        size = face.pixels.shape[0]
+        x0, y0, x1, y1 = mouth_box(face.landmarks)
+        rows = slice(max(0, int(y0 * size)), max(1, int(y1 * size)))
+        columns = slice(max(0, int(x0 * size)), max(1, int(x1 * size)))
+        now = float(np.percentile(face.pixels[rows, columns], 70))
+        if self._skin is None or not 0 < time_s - self._time_s < 1:
+            self._skin = now
+        else:
+            self._skin += (now - self._skin) * (1 - math.exp(-(time_s - self._time_s) / SKIN_S))
+        self._time_s = time_s
+        return self._skin
+
+
+def _around(covered: np.ndarray, size: int) -> np.ndarray:
+    """Where something covers the face, and softly around there: float32 (size, size)."""
+    small = cv2.resize(covered, (size, size), interpolation=cv2.INTER_AREA)
+    wide = cv2.dilate(small, np.ones((3, 3), np.uint8))
+    return cv2.GaussianBlur(wide, (0, 0), 0.045 * size)
+
+
+def _seen_through(box: Box, shape: tuple[int, ...], covered: np.ndarray) -> np.ndarray:
+    """What covers the crop, in the mouth's box: float32 of `shape`."""
+    cells = covered.shape[0]
+    step = np.array([(box[2] - box[0]) / shape[1], (box[3] - box[1]) / shape[0]]) * cells
+    first = np.array(box[:2]) * cells - 0.5 + 0.5 * step
+    matrix = np.array([[step[0], 0, first[0]], [0, step[1], first[1]]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(covered, matrix, (shape[1], shape[0]), flags=flags)
+
+
+def skin_rim(shape: tuple[int, ...]) -> np.ndarray:
+    """Where the mouth's box shows skin: float32 of `shape`, 1 on its upper and outer rim."""
+    height, width = shape
+    rim = np.ones((height, width), np.float32)
+    rim[round(AROUND * height) :, round(AROUND * width) : -round(AROUND * width)] = 0
+    return rim
+
+
+def painted_share(gap_before: float, gap_after: float) -> float:
+    """How much of the opening between the lips must be painted, 0..1.
+
+    Gaps in crop units.
+    """
+    if gap_after < SMALLEST_GAP:
+        return 0.0
+    stretch = gap_after / max(gap_before, 0.25 * SMALLEST_GAP)
+    share = (stretch - STRETCH_KEPT) / (STRETCH_PAINTED - STRETCH_KEPT)
+    appears = (gap_after - SMALLEST_GAP) / SMALLEST_GAP
+    return min(1.0, max(0.0, share)) * min(1.0, appears)

@@ -1,0 +1,145 @@
+"""What of a face belongs to the person who speaks: how far lips and lids are open.
+
+An expression shapes the lips and narrows the eyes. How far the lips part is speech, and a closed
+lid is a blink; both are taken from the frame itself, without smoothing and without delay.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from mien.runtime.faces.topology import CONTOUR
+
+# How much of the opening that an emotion asks for may be shown where lips rest, in the order of
+# EMOTIONS: surprise and fear part them, nothing else does.
+OPENS: Final = (0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+# Inner lip points over each other with the outer ones beyond them: upper outer, upper inner,
+# lower inner, lower outer; from the viewer's left to right.
+LIP_COLUMNS: Final = ((86, 97, 103, 94), (87, 98, 102, 93), (88, 99, 101, 92))
+# Outer points beside the columns: upper, lower, and the column that they go with.
+LIP_SIDES: Final = ((85, 95, 0), (89, 91, 2))
+BESIDE: Final = 0.6  # how far they follow it
+JAW: Final = tuple(CONTOUR[9:24])
+# Lids over each other, upper first, of both eyes.
+LID_COLUMNS: Final = (((53, 57), (72, 73), (54, 56)), ((59, 63), (75, 76), (60, 62)))
+NARROWEST: Final = 0.4  # of an eye's opening may be taken: it is narrowed, never shut
+WIDEST: Final = 0.52  # of it may be added; eyes opened further look drawn
+OPEN_EYES: Final = 0.037  # crop units, how far the mean face's eyes are open
+
+
+def keep_lips(displacement: np.ndarray, opening: float = 0.0) -> np.ndarray:
+    """The displacement that leaves the lips as far open as they are: float32 (106, 2).
+
+    displacement: (106, 2), crop units. opening: how much of the opening that the displacement asks
+    for is shown, 0 for none of it, 1 for all. Lips move as wholes, so each keeps
+    the thickness that the displacement gives it.
+    """
+    kept: np.ndarray = displacement.astype(np.float32).copy()
+    moves = displacement[:, 1]
+    shifts = []
+    for _, upper, lower, _ in LIP_COLUMNS:
+        asked = moves[lower] - moves[upper]
+        shown = max(0.0, asked) * opening
+        middle = (moves[upper] + moves[lower]) / 2
+        shifts.append((middle - shown / 2 - moves[upper], middle + shown / 2 - moves[lower]))
+    for (up_outer, up, low, low_outer), (above, below) in zip(LIP_COLUMNS, shifts, strict=True):
+        kept[[up_outer, up], 1] += above
+        kept[[low, low_outer], 1] += below
+    for above, below, column in LIP_SIDES:
+        kept[above, 1] += shifts[column][0] * BESIDE
+        kept[below, 1] += shifts[column][1] * BESIDE
+    jaw = list(JAW)
+    dropped = np.maximum(0.0, moves[jaw])
+    kept[jaw, 1] -= dropped * np.float32(1 - min(1.0, opening))
+    return kept
+
+
+def lids_opening(landmarks: np.ndarray) -> np.ndarray:
+    """How far each eye is open, the mean over its lids: (2,), in the units of `landmarks`."""
+    heights = [
+        [landmarks[lower, 1] - landmarks[upper, 1] for upper, lower in eye] for eye in LID_COLUMNS
+    ]
+    opening: np.ndarray = np.array(heights, np.float64).mean(1)
+    return opening
+
+
+def keep_blinks(
+    landmarks: np.ndarray, displacement: np.ndarray, open_eyes: np.ndarray
+) -> np.ndarray:
+    """The displacement under which closed lids stay closed: float32 (106, 2).
+
+    landmarks, displacement: (106, 2), crop units. open_eyes: (2,), how far this person's eyes are
+    open between blinks, crop units. What an expression adds to or takes from an opening is scaled
+    with it, so the edited opening is the person's own times a number.
+    """
+    kept: np.ndarray = displacement.astype(np.float32).copy()
+    ratios = np.clip(lids_opening(landmarks) / np.maximum(open_eyes, 0.015), 0, 1.25)
+    for eye, ratio in zip(LID_COLUMNS, ratios, strict=True):
+        for upper, lower in eye:
+            change = float(displacement[lower, 1] - displacement[upper, 1])
+            height = max(0.0, float(landmarks[lower, 1] - landmarks[upper, 1]))
+            shown = min(WIDEST * height, max(-NARROWEST * height, change * float(ratio)))
+            middle = float(displacement[upper, 1] + displacement[lower, 1]) / 2
+            kept[upper, 1] = middle - shown / 2
+            kept[lower, 1] = middle + shown / 2
+    return kept
+
+
+class OpenEyes:
+    """How far a person's eyes are open between blinks, learnt while they are looked at."""
+
+    def __init__(self) -> None:
+        self._opening = np.full(2, OPEN_EYES)
+        self._seen_s = 0.0
+        self._time_s: float | None = None
+
+    def __call__(self, landmarks: np.ndarray, time_s: float) -> np.ndarray:
+        """The opening of both in crop units (2,) after a frame; landmarks (106, 2), crop units."""
+        now = lids_opening(landmarks)
+        step_s = 0.0 if self._time_s is None else min(0.1, max(0.0, time_s - self._time_s))
+        self._time_s = time_s
+        if self._seen_s == 0.0:
+            self._opening = np.where(now > 0.5 * OPEN_EYES, now, OPEN_EYES)
+        self._seen_s += step_s + 1e-6
+        # Up quickly, down slowly: a blink takes a sixth of a second, a squint lasts.
+        rate = np.where(now > self._opening, 2.0, 0.25)
+        self._opening = self._opening + (now - self._opening) * np.minimum(1.0, step_s * rate)
+        return self._opening
+
+
+class RestingLips:
+    """How far lips that rest may be opened by an expression, and not while they speak.
+
+    At rest for a while they may open slowly; at the first movement they are the speaker's again.
+    """
+
+    WAIT_S = 1.5
+    OPEN_S = 0.35
+    SHUT_S = 0.06
+    STILL = 0.22  # crop units a second
+
+    def __init__(self) -> None:
+        self._gap: float | None = None
+        self._time_s = 0.0
+        self._still_s = 0.0
+        self._value = 1.0  # a picture, and the start of a scene: at rest until they move
+
+    def __call__(self, gap: float, time_s: float) -> float:
+        """0 while they speak to 1 where they rest; gap in crop units."""
+        if self._gap is None:
+            self._gap, self._time_s, self._still_s = gap, time_s, self.WAIT_S
+            return self._value
+        step_s = time_s - self._time_s
+        if step_s <= 0:
+            return self._value
+        speed = abs(gap - self._gap) / step_s
+        self._gap, self._time_s = gap, time_s
+        rests = speed < self.STILL
+        self._still_s = self._still_s + step_s if rests else 0.0
+        if self._still_s >= self.WAIT_S:
+            self._value = min(1.0, self._value + step_s / self.OPEN_S)
+        elif self._still_s < 0.2:
+            self._value = max(0.0, self._value - step_s / self.SHUT_S)
+        return self._value

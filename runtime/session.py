@@ -1,0 +1,171 @@
+"""The filter at work on one file: what it is to reach at which time, and what it saw."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Protocol
+
+from mien.runtime.faces.tracking import FILE, PICTURE, SearchEffort
+from mien.runtime.frame import Frame
+from mien.runtime.target import Target, Timeline
+
+# A still is shown to the filter this often, a second apart, so that all easing has come to its end.
+STILL_PASSES = 3
+# A section begins and ends gently: the filter is at rest this long before it, and told to rest this
+# long before its end.
+LEAD_S, FADE_S = 0.2, 0.6
+# A preview begins so long before its first frame, which it shows for it, so that all has settled.
+LEADS_S = (1.2, 0.8, 0.4)
+MICRO = 1_000_000
+
+
+class StageTimes(Protocol):
+    """How long the stages of a filter took."""
+
+    @property
+    def last_ms(self) -> Mapping[str, float]:
+        """Milliseconds of each stage for the last frame."""
+
+
+class FaceFilter(Protocol):
+    """What the programs need of `mien.runtime.Filter`."""
+
+    target: Target | None
+    own: float
+    effort: SearchEffort
+
+    @property
+    def unfollowed(self) -> int:
+        """How many faces in view are left unchanged because there are too many."""
+
+    @property
+    def is_face_missing(self) -> bool:
+        """Whether there are faces in the last frame, but not the one that was chosen by number."""
+
+    @property
+    def timings(self) -> StageTimes:
+        """How long the stages took."""
+
+    @property
+    def faces(self) -> Sequence[object]:
+        """The faces in the last frame."""
+
+    @property
+    def left_alone(self) -> Sequence[str]:
+        """Parts of faces that the last frame does not show and that are as they were."""
+
+    def apply(self, frame: Frame) -> Frame:
+        """`frame` edited; the very same object where nothing is."""
+
+    def reset(self) -> None:
+        """Nothing; forgets the clip."""
+
+    def close(self) -> None:
+        """Nothing; gives the networks back."""
+
+
+class FilterRun:
+    """One file's way through a filter; called with each frame, in order.
+
+    goal: an expression for the whole file, None for none, or a timeline, whose times count from
+        the first frame.
+    start_s, end_s: frames outside, counted likewise, are given back as they are; the edit eases in
+        from start_s on and is gone by end_s.
+    own: how much of a person's own expression is shown between them, as of `Filter`.
+    Raises UsageError where the filter cannot show that much of it.
+    """
+
+    def __init__(
+        self,
+        face_filter: FaceFilter,
+        goal: Target | Timeline | None,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        own: float = 1.0,
+    ) -> None:
+        self.frames = 0
+        self.frames_with_face = 0
+        self.faces = 0
+        self.stage_ms: dict[str, float] = {}
+        self.unfollowed = 0
+        self.frames_without_chosen = 0
+        self.left_alone: Counter[str] = Counter()
+        self._filter = face_filter
+        self._goal, self._own = goal, own
+        self._start_s = start_s or 0.0
+        self._end_s = math.inf if end_s is None else end_s
+        self._rest_s = self._end_s - min(FADE_S, (self._end_s - self._start_s) / 3)
+        self._zero_s: float | None = None
+        face_filter.own = own
+        face_filter.effort = FILE
+        face_filter.reset()
+
+    def __call__(self, frame: Frame) -> Frame:
+        """`frame` edited, or itself outside the section. Counts faces and time."""
+        time_s = self._time_s(frame)
+        if not self._start_s - LEAD_S <= time_s < self._end_s:
+            return frame
+        self._set(time_s)
+        edited = self._filter.apply(frame)
+        self.frames += 1
+        seen = len(self._filter.faces)
+        self.frames_with_face += seen > 0
+        self.faces = max(self.faces, seen)
+        self.frames_without_chosen += self._filter.is_face_missing
+        self.unfollowed = max(self.unfollowed, self._filter.unfollowed)
+        self.left_alone.update(self._filter.left_alone)
+        for stage, ms in self._filter.timings.last_ms.items():
+            self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + ms
+        return edited
+
+    def still(self, frame: Frame) -> Frame:
+        """A picture edited, with all that eases over time at its end."""
+        self._filter.effort = PICTURE
+        edited = frame
+        for second in range(STILL_PASSES):
+            self.left_alone.clear()  # the passes show one and the same picture
+            edited = frame  # a large picture of the last pass is released
+            shown = replace(frame, pts=second, time_base=Fraction(1))
+            edited = self(shown)
+            if edited is shown:
+                edited = frame
+        return edited
+
+    def moment(self, frames: Sequence[Frame], times_s: Sequence[float]) -> Frame:
+        """The last of some frames in a row edited, with what eases over time as it would be then.
+
+        times_s: when each is shown, from the first frame of the clip on.
+        """
+        self._start_s = -math.inf
+        early = [(frames[0], times_s[0] - lead_s) for lead_s in LEADS_S]
+        edited = frame = frames[-1]
+        for frame, time_s in (*early, *zip(frames, times_s, strict=True)):
+            # what is counted is the last one alone
+            self.left_alone.clear()
+            self.frames = self.frames_without_chosen = 0
+            self._zero_s = 0.0
+            shown = replace(frame, pts=round(time_s * MICRO), time_base=Fraction(1, MICRO))
+            edited = self(shown)
+            edited = frame if edited is shown else edited
+        return edited
+
+    def _set(self, time_s: float) -> None:
+        """Tell the filter what to reach at this time."""
+        if not self._start_s <= time_s < self._rest_s:
+            self._filter.target, self._filter.own = None, 1.0
+            return
+        goal = self._goal
+        at = goal.target_at(max(0.0, time_s)) if isinstance(goal, Timeline) else goal
+        self._filter.target, self._filter.own = at, self._own
+
+    def _time_s(self, frame: Frame) -> float:
+        """Seconds since the first frame."""
+        time_s = frame.time_s or 0.0
+        if self._zero_s is None:
+            self._zero_s = time_s
+        return time_s - self._zero_s
