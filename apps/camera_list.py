@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mien.engines.errors import one_line
-from mien.runtime.live.cameras import list_cameras
+from mien.runtime.live.sources.cameras import list_cameras
 
 
 def print_cameras() -> int:

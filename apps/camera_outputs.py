@@ -10,12 +10,12 @@ from typing import cast
 
 from mien.apps.camera_plan import OutputPlan
 from mien.engines.errors import DeviceError, UsageError
-from mien.runtime.live.output import ThreadedOutput
-from mien.runtime.live.pipe import PipeFormat, RawPipe, check_pipe
-from mien.runtime.live.recording import Recording, check_recording
+from mien.runtime.live.outputs.output import ThreadedOutput
+from mien.runtime.live.outputs.pipe import PipeFormat, RawPipe, check_pipe
+from mien.runtime.live.outputs.recording import Recording, check_recording
+from mien.runtime.live.outputs.virtual_camera import VirtualCamera
+from mien.runtime.live.outputs.window import PreviewWindow
 from mien.runtime.live.values import SourceFacts
-from mien.runtime.live.virtual_camera import VirtualCamera
-from mien.runtime.live.window import PreviewWindow
 
 DEFAULT_RATE = Fraction(30)
 

@@ -17,10 +17,10 @@ from mien.apps.settings import FilterMaker
 from mien.apps.signals import Stopped
 from mien.engines.errors import DeviceError, MienError, UsageError, VideoError
 from mien.engines.system.install import extras_line
-from mien.runtime.live.capture import CameraFormat, CaptureOptions, Source, open_source
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import LiveFilter
 from mien.runtime.live.loop import LiveLoop
+from mien.runtime.live.sources.source import CameraFormat, CaptureOptions, Source, open_source
 
 if TYPE_CHECKING:
     from mien.apps.panel.server import PanelServer

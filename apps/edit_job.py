@@ -45,9 +45,9 @@ from mien.runtime.session import FaceFilter, FilterRun
 from mien.runtime.target import Target, Timeline, goal_name
 from mien.runtime.video import Progress, VideoOptions, edit_video
 from mien.runtime.video.animation import animation_kind, check_animation
-from mien.runtime.video.content import video_suffixes
-from mien.runtime.video.moment import encode_plain, read_moment
 from mien.runtime.video.planes import frame_from_av
+from mien.runtime.video.reading.content import video_suffixes
+from mien.runtime.video.reading.moment import encode_plain, read_moment
 from mien.runtime.whole_file import copy_into
 
 DEFAULT_VIDEO_QUALITY = 80

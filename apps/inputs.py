@@ -12,7 +12,7 @@ from mien.engines.errors import UsageError, VideoError
 from mien.engines.system.partial_file import check_free
 from mien.runtime.pictures.picture import PICTURE_SUFFIXES, picture_suffix
 from mien.runtime.target import EMOTIONS
-from mien.runtime.video.content import result_suffix, video_suffixes
+from mien.runtime.video.reading.content import result_suffix, video_suffixes
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.mp4"
 SAMPLE_STEM = "mien-sample"

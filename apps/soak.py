@@ -32,10 +32,10 @@ from mien.apps.inputs import SAMPLE
 from mien.engines.system.install import extras_line
 from mien.engines.system.process import module_command
 from mien.runtime.filter import Filter
-from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls
 from mien.runtime.live.loop import LiveLoop
 from mien.runtime.live.soak_clip import write_soak_clip
+from mien.runtime.live.sources.source import open_source
 from mien.runtime.live.values import LiveFrame, OutputStatus
 
 SIZE_WH: Final = (1280, 720)

@@ -39,9 +39,9 @@ from mien.apps.panel.server import PanelServer
 from mien.apps.panel.settings import PanelSettings
 from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.filter import Filter
-from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls
 from mien.runtime.live.loop import LiveLoop
+from mien.runtime.live.sources.source import open_source
 
 # The attackers' own library reports each refusal that it did not expect.
 logging.getLogger("websockets.client").setLevel(logging.CRITICAL)

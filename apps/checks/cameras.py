@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mien.apps.checks.finding import Finding, Machine
-from mien.runtime.live import v4l2
-from mien.runtime.live.cameras import list_cameras
-from mien.runtime.live.loopback import loopback_devices
-from mien.runtime.live.virtual_camera import JOIN_VIDEO
+from mien.runtime.live.outputs.virtual_camera import JOIN_VIDEO, loopback_devices
+from mien.runtime.live.sources import v4l2
+from mien.runtime.live.sources.cameras import list_cameras
 
 
 def check_cameras(machine: Machine) -> list[Finding]:

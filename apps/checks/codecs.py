@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mien.apps.checks.finding import Finding, Machine, State
 from mien.engines.system.install import packages_line
-from mien.runtime.video.encoders import encoder_formats, has_decoder
+from mien.runtime.video.writing.encoders import encoder_formats, has_decoder
 
 VITAL = "h264"
 # A codec, its decoders and its encoders, one of each of which is enough.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from mien.apps.checks.finding import Finding, Machine
 from mien.engines.errors import DeviceError
 from mien.engines.system.install import extras_line
-from mien.runtime.live.loopback import MODULE, RELOAD, loopback_devices
-from mien.runtime.live.virtual_camera import (
+from mien.runtime.live.outputs.virtual_camera import (
     FOURCC,
+    MODULE,
+    RELOAD,
     VirtualCamera,
     is_installed,
+    loopback_devices,
     missing_driver,
 )
 

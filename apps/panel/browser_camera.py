@@ -10,8 +10,8 @@ import av
 
 from mien.apps.panel.steering import Loop
 from mien.runtime.frame import Frame
-from mien.runtime.live.capture import PushSource, Source
 from mien.runtime.live.pixels import live_frame
+from mien.runtime.live.sources.source import PushSource, Source
 from mien.runtime.live.values import SourceFacts
 
 

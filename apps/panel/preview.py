@@ -20,7 +20,7 @@ from mien.apps.panel.protocol import Preview
 from mien.apps.panel.settings import PreviewSettings
 from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame
-from mien.runtime.live.output import ThreadedOutput
+from mien.runtime.live.outputs.output import ThreadedOutput
 from mien.runtime.live.pixels import picture_of
 from mien.runtime.live.values import LiveFrame
 

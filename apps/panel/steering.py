@@ -29,9 +29,9 @@ from mien.apps.panel.protocol import (
 from mien.engines.errors import UsageError
 from mien.engines.networks import GANS, MODES
 from mien.runtime import methods
-from mien.runtime.live.capture import Source
 from mien.runtime.live.controls import Controls, ControlState
-from mien.runtime.live.output import Output
+from mien.runtime.live.outputs.output import Output
+from mien.runtime.live.sources.source import Source
 from mien.runtime.live.values import LiveStats
 from mien.runtime.target import EMOTIONS, MAX_STRENGTH
 

@@ -28,7 +28,7 @@ from mien.apps.panel.offers import MAX_CANDIDATES, VideoOffer
 from mien.apps.panel.places import TENURE_S, Places, Rate
 from mien.apps.panel.preview import PreviewOutput, Shown
 from mien.engines.errors import UsageError
-from mien.runtime.live.capture import SILENT_S, PushSource
+from mien.runtime.live.sources.source import SILENT_S, PushSource
 
 CONNECT_S: Final = 8.0  # for a browser to come after its offer was answered
 COMING_S: Final = 3.0  # of it, that is its own; then it may have to make room

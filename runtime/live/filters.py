@@ -19,7 +19,7 @@ from mien.runtime.live.controls import (
     check_possible,
     missing_emotions,
 )
-from mien.runtime.live.output import told
+from mien.runtime.live.outputs.output import told
 from mien.runtime.target import EMOTIONS, Target
 
 # How long the old filter fades its edit out before the new one fades its own in: the settling

@@ -12,17 +12,13 @@ from typing import Final
 
 from mien.engines.system.process import wait_surely
 from mien.runtime.frame import Frame
-from mien.runtime.live.adapt import SPACING, Pace
-from mien.runtime.live.capture import Source
 from mien.runtime.live.controls import Controls, ControlState
-from mien.runtime.live.delay import DelayLine
-from mien.runtime.live.fan_out import FanOut
 from mien.runtime.live.filters import FilterMaker, FilterSwap
-from mien.runtime.live.mark import Marker
-from mien.runtime.live.output import Output
-from mien.runtime.live.rate import RateLimit
-from mien.runtime.live.stats import Meter, faces_in
-from mien.runtime.live.values import Captured, LiveFrame, LiveStats
+from mien.runtime.live.outputs.output import FanOut, Output
+from mien.runtime.live.pacing import SPACING, DelayLine, Pace, RateLimit
+from mien.runtime.live.pixels import Marker
+from mien.runtime.live.sources.source import Source
+from mien.runtime.live.values import Captured, LiveFrame, LiveStats, Meter, faces_in
 
 IDLE_AFTER_S: Final = 3.0  # without anybody watching, the camera is released
 _LOOK_S: Final = 0.2  # how often is looked whether somebody watches, or the end has come

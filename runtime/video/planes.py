@@ -1,4 +1,9 @@
-"""Between the decoder's frames and ours, without a copy where none is needed."""
+"""Between the decoder's frames and ours, without a copy where none is needed.
+
+Frames of other sizes and pixel formats, made those of the first: whole, with bars.
+
+The original and the edit in one picture.
+"""
 
 from __future__ import annotations
 
@@ -215,3 +220,104 @@ def reinterpreted(picture: av.VideoFrame, name: str) -> av.VideoFrame:
     for target, source in zip(plane_views(copy, layout, writable=True), sources, strict=True):
         target[...] = source
     return copy
+
+
+def fitted(picture: av.VideoFrame, size_wh: tuple[int, int], pixel_format: str) -> av.VideoFrame:
+    """`picture` whole and as large as can be in a frame of that size and format, itself if it is.
+
+    What it leaves free is black, or nothing where the format has transparency.
+    """
+    if (picture.width, picture.height, picture.format.name) == (*size_wh, pixel_format):
+        return picture
+    layout = format_layout(pixel_format)
+    assert layout is not None  # the first frame was read in it
+    left, top, width, height = _place((picture.width, picture.height), size_wh, layout)
+    color_range = picture.color_range or None
+    scaled = picture.reformat(
+        width=width,
+        height=height,
+        format=pixel_format,
+        src_color_range=color_range,
+        dst_color_range=color_range,
+    )
+    framed = av.VideoFrame(*size_wh, pixel_format)
+    copy_properties(picture, framed)
+    target, source = plane_views(framed, layout, writable=True), plane_views(scaled, layout)
+    for number, (plane, samples) in enumerate(zip(target, source, strict=True)):
+        step_x, step_y = layout.planes[number][1]
+        plane[...] = _black(layout, number, is_full=int(picture.color_range) == FULL_RANGE)
+        rows, columns = samples.shape[:2]
+        y, x = top // step_y, left // step_x
+        plane[y : y + rows, x : x + columns] = samples
+    return framed
+
+
+def _place(
+    size_wh: tuple[int, int], room_wh: tuple[int, int], layout: FormatLayout
+) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a picture in a room, on whole samples of colour."""
+    scale = min(room / side for room, side in zip(room_wh, size_wh, strict=True))
+    places = []
+    for room, side, step in zip(room_wh, size_wh, layout.subsampling_xy, strict=True):
+        length = room if room - side * scale < step else max(step, int(side * scale) // step * step)
+        places.append(((room - length) // 2 // step * step, length))
+    (left, width), (top, height) = places
+    return left, top, width, height
+
+
+def _black(layout: FormatLayout, plane: int, *, is_full: bool) -> int:
+    """The sample of one plane that is black, or without colour."""
+    if layout.kind == "yuv" and plane in (1, 2):
+        return 1 << (layout.depth - 1 + layout.shift)
+    is_luma = layout.kind == "yuv" and plane == 0
+    if is_luma and not (is_full or layout.full_range):
+        return 16 << (layout.depth - 8 + layout.shift)
+    return 0
+
+
+def side_by_side_size(frame: Frame) -> tuple[int, int]:
+    """Width and height of the joined picture as stored: twice as wide when displayed.
+
+    The second half starts where a chroma sample starts, so an odd size gains a column or row.
+    """
+    step_x = max(plane.subsampling_xy[0] for plane in frame.planes)
+    step_y = max(plane.subsampling_xy[1] for plane in frame.planes)
+    if frame.rotation % 2:
+        return frame.width, 2 * _round_up(frame.height, step_y)
+    return 2 * _round_up(frame.width, step_x), frame.height
+
+
+def side_by_side(original: Frame, edited: Frame, like: av.VideoFrame) -> av.VideoFrame:
+    """Both frames in one picture with the time and colours of `like`, the original first.
+
+    First is left as displayed: a frame stored on its side has the two above each other.
+    """
+    joined = blank_like(like, *side_by_side_size(original))
+    layout = format_layout(like.format.name)
+    assert layout is not None  # the frames came from this format
+    # Displayed left is stored left, bottom, right, top for 0, 1, 2, 3 clockwise quarter turns, and
+    # the other way about where the picture is mirrored.
+    is_first = (original.rotation in (0, 3)) != original.mirrored
+    first, second = (original, edited) if is_first else (edited, original)
+    axis = original.rotation % 2 == 0
+    for index, view in enumerate(plane_views(joined, layout, writable=True)):
+        halves = (first.planes[index].samples, second.planes[index].samples)
+        _join_into(view, halves, axis=int(axis))
+    return joined
+
+
+def _join_into(out: np.ndarray, halves: tuple[np.ndarray, np.ndarray], *, axis: int) -> None:
+    half = out.shape[axis] // 2
+    for start, samples in zip((0, half), halves, strict=True):
+        length = samples.shape[axis]
+        target = out[start : start + half] if axis == 0 else out[:, start : start + half]
+        if axis == 0:
+            target[:length] = samples
+            target[length:] = samples[-1:]
+        else:
+            target[:, :length] = samples
+            target[:, length:] = samples[:, -1:]
+
+
+def _round_up(size: int, step: int) -> int:
+    return -(-size // step) * step

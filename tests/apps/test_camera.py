@@ -17,9 +17,9 @@ import pytest
 from mien.apps.camera_display import Teller, status_line
 from mien.apps.main import run
 from mien.engines.errors import DeviceError
-from mien.runtime.live import cameras
-from mien.runtime.live.capture import CaptureOptions, Device
-from mien.runtime.live.recording import NOTICE
+from mien.runtime.live.outputs.recording import NOTICE
+from mien.runtime.live.sources import cameras
+from mien.runtime.live.sources.source import CaptureOptions, Device
 from mien.runtime.live.values import DelayStats, LiveStats, OutputStatus, SourceFacts
 from tests.apps.fakes import EDITED, FACE, write_clip
 from tests.apps.live_fakes import LiveFake

@@ -113,7 +113,7 @@ def test_elsewhere_than_on_linux_the_backends_of_pyvirtualcam_are_asked(
 ) -> None:
     pyvirtualcam = pytest.importorskip("pyvirtualcam")
     monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {})
-    monkeypatch.setattr("mien.runtime.live.virtual_camera.sys.platform", "darwin")
+    monkeypatch.setattr("mien.runtime.live.outputs.virtual_camera.sys.platform", "darwin")
     recorder = Recorder("OBS Virtual Camera", "OBS Virtual Camera is not installed")
     recorder.register("obs")
     machine = Machine(root=tmp_path, system="darwin")

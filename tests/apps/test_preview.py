@@ -16,8 +16,8 @@ from mien.runtime.frame import Frame
 from mien.runtime.session import FilterRun
 from mien.runtime.target import parse_target
 from mien.runtime.video import read_frames
-from mien.runtime.video.moment import read_moment
 from mien.runtime.video.planes import frame_from_av
+from mien.runtime.video.reading.moment import read_moment
 from tests.apps.fakes import EDITED, FACE, Makers, scene, write_clip, write_picture_file
 
 Captured = pytest.CaptureFixture[str]

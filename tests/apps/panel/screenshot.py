@@ -19,9 +19,9 @@ import mien.apps
 from mien.apps.panel.server import PanelServer
 from mien.apps.panel.settings import PanelSettings
 from mien.runtime.filter import Filter
-from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls
 from mien.runtime.live.loop import LiveLoop
+from mien.runtime.live.sources.source import open_source
 from tests.apps.panel.browser import chromium, wait_until
 
 SAMPLE: Final = Path(mien.apps.__file__).parent / "sample" / "sample.mp4"

@@ -29,9 +29,9 @@ from mien.apps.panel.settings import Limits, PanelSettings
 from mien.engines.errors import MienError, UsageError
 from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.live.capture import PushSource
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.loop import IDLE_AFTER_S, LiveLoop
+from mien.runtime.live.sources.source import PushSource
 from mien.runtime.live.values import SourceFacts
 from mien.runtime.target import Target
 

@@ -18,9 +18,9 @@ from websockets.sync.client import connect
 import mien.apps
 from mien.runtime.faces.own_expression import LEAST, MOST
 from mien.runtime.filter import Filter
-from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls
 from mien.runtime.live.loop import LiveLoop
+from mien.runtime.live.sources.source import open_source
 from tests.apps.panel.browser import SmileMeter, chromium, picture, tunnel, wait_until
 
 for package in ("starlette", "uvicorn", "aiortc", "selenium"):

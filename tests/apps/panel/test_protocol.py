@@ -26,8 +26,8 @@ from mien.apps.panel.protocol import (
 )
 from mien.apps.panel.reporting import page_notices
 from mien.engines.errors import ModelError
-from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls, ControlState
+from mien.runtime.live.sources.source import open_source
 from mien.runtime.target import EMOTIONS, parse_target
 from tests.apps.panel.stand_in import (
     EVENT_S,

@@ -14,8 +14,8 @@ import numpy as np
 from mien.engines.errors import DeviceError
 from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.live.capture import PushSource, Shot
-from mien.runtime.live.output import ThreadedOutput
+from mien.runtime.live.outputs.output import ThreadedOutput
+from mien.runtime.live.sources.source import PushSource, Shot
 from mien.runtime.live.values import LiveFrame, OutputStatus, SourceFacts
 from mien.runtime.target import Target
 

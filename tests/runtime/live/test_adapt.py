@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from mien.runtime.live.adapt import Pace
+from mien.runtime.live.pacing import Pace
 
 
 def run(pace: Pace, start_s: float, seconds: float, *, every: int = 1, busy: float = 0.2) -> float:

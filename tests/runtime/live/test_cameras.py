@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import DeviceError
-from mien.runtime.live import cameras, opencv_source, v4l2, v4l2_source
-from mien.runtime.live.capture import CaptureOptions, Shot, open_source
-from mien.runtime.live.v4l2 import Mode, Node
+from mien.runtime.live.sources import cameras, v4l2, v4l2_source
+from mien.runtime.live.sources import opencv as opencv_source
+from mien.runtime.live.sources.source import CaptureOptions, Shot, open_source
+from mien.runtime.live.sources.v4l2 import Mode, Node
 
 CAMERA = Node(
     "/dev/video0", "USB Camera", "uvcvideo", True, False, (Mode("mjpeg", (640, 480), (30.0, 15.0)),)

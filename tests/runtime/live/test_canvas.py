@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.live.canvas import Canvas, fitted, yuv_picture, yuv_planes
+from mien.runtime.live.outputs.canvas import Canvas, fitted, yuv_picture, yuv_planes
 from tests.runtime.live.pictures import QUARTERS, frame_of, quarters
 
 FORMATS = [

@@ -8,9 +8,8 @@ from fractions import Fraction
 import pytest
 
 from mien.engines.errors import DeviceError, UsageError
-from mien.runtime.live.camera_source import CameraSource
-from mien.runtime.live.capture import CaptureOptions, PushSource
-from mien.runtime.live.newest import NewestFrame
+from mien.runtime.live.sources.camera import CameraSource
+from mien.runtime.live.sources.source import CaptureOptions, NewestFrame, PushSource
 from tests.runtime.live.stand_ins import FACTS, PATIENCE_S, FakeDevice, wait_until, yuv_frame
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mien.engines.errors import UsageError
-from mien.runtime.live.delay import DelayLine
+from mien.runtime.live.pacing import DelayLine
 from mien.runtime.live.values import LiveFrame
 from tests.runtime.live.stand_ins import live_frame, wait_until
 

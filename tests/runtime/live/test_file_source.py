@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import VideoError
-from mien.runtime.live.capture import Source, open_source
-from mien.runtime.live.file_source import FileDevice
 from mien.runtime.live.pixels import pixels
+from mien.runtime.live.sources.file import FileDevice
+from mien.runtime.live.sources.source import Source, open_source
 from mien.runtime.video import read_frames
 from tests.runtime.live.stand_ins import PATIENCE_S, wait_until
 

@@ -19,11 +19,11 @@ import pytest
 
 from mien.engines.errors import DeviceError, EngineError, ModelError, UsageError
 from mien.runtime import Filter
-from mien.runtime.live.camera_source import CameraSource
-from mien.runtime.live.capture import open_source
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.loop import LiveLoop
-from mien.runtime.live.output import Output
+from mien.runtime.live.outputs.output import Output
+from mien.runtime.live.sources.camera import CameraSource
+from mien.runtime.live.sources.source import open_source
 from mien.runtime.live.values import LiveFrame
 from tests.runtime.live.stand_ins import (
     PATIENCE_S,

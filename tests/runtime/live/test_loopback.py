@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mien.runtime.live.loopback import (
+from mien.runtime.live.outputs.virtual_camera import (
     LoopbackFormat,
     has_reader,
     loopback_devices,

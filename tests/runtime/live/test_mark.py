@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.frame import Frame, PixelLayout
-from mien.runtime.live.mark import Marker
-from mien.runtime.live.pixels import pixels
+from mien.runtime.live.pixels import Marker, pixels
 from mien.runtime.video.planes import frame_from_av
 from tests.runtime.live.stand_ins import yuv_frame
 

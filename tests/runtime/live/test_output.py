@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mien.engines.errors import VideoError
-from mien.runtime.live import output as output_module
-from mien.runtime.live.output import OutputStoppedError
+from mien.runtime.live.outputs import output as output_module
+from mien.runtime.live.outputs.output import OutputStoppedError
 from tests.runtime.live.stand_ins import SlowOutput, live_frame, wait_until
 
 

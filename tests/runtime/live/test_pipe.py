@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import UsageError, VideoError
-from mien.runtime.live import output, pipe
-from mien.runtime.live.pipe import PipeFormat, RawPipe
+from mien.runtime.live.outputs import output, pipe
+from mien.runtime.live.outputs.pipe import PipeFormat, RawPipe
 from tests.runtime.live.pictures import frame_of, live, quarters
 from tests.runtime.live.virtual import until
 
@@ -130,7 +130,7 @@ def test_standard_output_serves_a_program_until_it_ends() -> None:
         "import sys; sys.path.insert(0, '.')\n"
         "from tests.runtime.live.pictures import frame_of, live, quarters\n"
         "from tests.runtime.live.virtual import until\n"
-        "from mien.runtime.live.pipe import RawPipe\n"
+        "from mien.runtime.live.outputs.pipe import RawPipe\n"
         "raw = RawPipe('-', (160, 96), pixel_format='yuv420p')\n"
         "index = 0\n"
         "def more():\n"

@@ -11,14 +11,7 @@ import pytest
 
 from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.live.pixels import (
-    converted,
-    format_name,
-    live_frame,
-    picture_of,
-    pixels,
-    upright,
-)
+from mien.runtime.live.pixels import converted, format_name, live_frame, picture_of, pixels, upright
 from mien.runtime.video.planes import frame_from_av
 from tests.runtime.live.stand_ins import yuv_frame
 

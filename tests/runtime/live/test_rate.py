@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import UsageError
-from mien.runtime.live.rate import RateLimit
+from mien.runtime.live.pacing import RateLimit
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import VideoError
-from mien.runtime.live.recording import NOTICE, Recording
+from mien.runtime.live.outputs.recording import NOTICE, Recording
 from tests.runtime.live.pictures import QUARTERS, frame_of, live, quarters
 from tests.runtime.live.virtual import until
 
@@ -193,7 +193,7 @@ def test_the_recording_of_a_killed_process_can_be_seen_after_the_next(
         import os, signal
         from fractions import Fraction
         from pathlib import Path
-        from mien.runtime.live.recording import Recording
+        from mien.runtime.live.outputs.recording import Recording
         from tests.runtime.live.test_recording import record
         recording = Recording(Path({str(path)!r}), Fraction(10))
         record(recording, tuple(index / 10 for index in range(45)))

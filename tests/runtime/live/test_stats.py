@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 
-from mien.runtime.live.stats import Meter, faces_in
-from mien.runtime.live.values import DelayStats
+from mien.runtime.live.values import DelayStats, Meter, faces_in
 from tests.runtime.live.stand_ins import a_face, live_frame
 
 

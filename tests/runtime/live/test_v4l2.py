@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mien.runtime.live import v4l2
-from mien.runtime.live.v4l2 import Mode, Node, capture_nodes, nodes
+from mien.runtime.live.sources import v4l2
+from mien.runtime.live.sources.v4l2 import Mode, Node, capture_nodes, nodes
 
 UVC = {"driver": b"uvcvideo", "caps": 0x84A00001, "device_caps": 0x04200001}
 METADATA = {"driver": b"uvcvideo", "caps": 0x84A00001, "device_caps": 0x04A00000}

@@ -11,10 +11,12 @@ import pytest
 pyvirtualcam = pytest.importorskip("pyvirtualcam", reason="the extra `camera` is not installed")
 
 from mien.engines.errors import DeviceError  # noqa: E402
-from mien.runtime.live import output, virtual_camera  # noqa: E402
-from mien.runtime.live.canvas import yuv_picture, yuv_planes  # noqa: E402
-from mien.runtime.live.loopback import loopback_devices  # noqa: E402
-from mien.runtime.live.virtual_camera import VirtualCamera  # noqa: E402
+from mien.runtime.live.outputs import output, virtual_camera  # noqa: E402
+from mien.runtime.live.outputs.canvas import yuv_picture, yuv_planes  # noqa: E402
+from mien.runtime.live.outputs.virtual_camera import (
+    VirtualCamera,  # noqa: E402
+    loopback_devices,  # noqa: E402
+)
 from tests.runtime.live.pictures import QUARTERS, frame_of, live, quarters  # noqa: E402
 from tests.runtime.live.virtual import (  # noqa: E402
     Recorder,

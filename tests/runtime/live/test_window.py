@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import DeviceError
-from mien.runtime.live.window import PreviewWindow, check_window
+from mien.runtime.live.outputs.window import PreviewWindow, check_window
 from tests.runtime.live.pictures import frame_of, live, quarters
 from tests.runtime.live.virtual import until
 

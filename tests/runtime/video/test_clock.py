@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mien.runtime.video import VideoOptions, edit_video, identity
-from mien.runtime.video.clock import SteadyClock
-from mien.runtime.video.source import VideoSource
+from mien.runtime.video.reading.clock import SteadyClock
+from mien.runtime.video.reading.source import VideoSource
 from tests.runtime.video.clips import ClipSpec, video_frames
 
 Clip = Callable[..., Path]

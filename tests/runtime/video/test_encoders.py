@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from mien.engines.errors import VideoError
-from mien.runtime.video.encoders import (
+from mien.runtime.video.writing.encoders import (
     SourceFacts,
     choose_encoders,
     encoder_options,

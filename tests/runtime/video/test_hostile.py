@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import VideoError
-from mien.runtime.live.capture import open_source
-from mien.runtime.live.file_source import FileDevice
+from mien.runtime.live.sources.file import FileDevice
+from mien.runtime.live.sources.source import open_source
 from mien.runtime.video import VideoOptions, edit_video, identity, probe, read_frames
-from mien.runtime.video.source import Picture, VideoSource
+from mien.runtime.video.reading.source import Picture, VideoSource
 from tests.runtime.video.clips import damage, truncate
 
 Clip = Callable[..., Path]
@@ -61,7 +61,7 @@ def test_a_decoder_that_never_opens_ends_the_edit(clip: Clip, tmp_path: Path) ->
                 container.streams.video[0].decode(None)
     script = """
         from mien.engines.errors import VideoError
-        from mien.runtime.live.file_source import FileDevice
+        from mien.runtime.live.sources.file import FileDevice
         from mien.runtime.video import edit_video, identity, probe, read_frames
         for read in (
             lambda: edit_video(Path(source), Path(target), identity),

@@ -14,10 +14,10 @@ import pytest
 from mien.engines.errors import VideoError
 from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
-from mien.runtime.live.capture import open_source
+from mien.runtime.live.sources.source import open_source
 from mien.runtime.video import VideoOptions, edit_video, identity, probe, read_frames
-from mien.runtime.video.encoders import frame_bytes
 from mien.runtime.video.memory import IN_FLIGHT, Budget, decoder_frames
+from mien.runtime.video.writing.encoders import frame_bytes
 from tests.runtime.video.test_losses import read
 
 Clip = Callable[..., Path]

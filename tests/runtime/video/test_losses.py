@@ -11,8 +11,8 @@ import av
 import pytest
 
 from mien.runtime.video import VideoOptions, edit_video, identity, probe
-from mien.runtime.video.source import Picture, VideoSource
-from mien.runtime.video.structure import Blocks, is_cut_off, matroska_blocks
+from mien.runtime.video.reading.source import Picture, VideoSource
+from mien.runtime.video.reading.structure import Blocks, is_cut_off, matroska_blocks
 from tests.runtime.video.clips import ClipSpec, truncate, video_frames
 
 Clip = Callable[..., Path]

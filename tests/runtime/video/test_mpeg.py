@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.video import VideoOptions, edit_video, identity
-from mien.runtime.video.mpeg import shape_note, stream_rate
+from mien.runtime.video.reading.mpeg import shape_note, stream_rate
 from tests.runtime.video.clips import rgb_picture
 
 Clip = Callable[..., Path]

@@ -19,15 +19,8 @@ import pytest
 
 from mien.engines.errors import MienError, UsageError, VideoError
 from mien.runtime.frame import Frame
-from mien.runtime.video import (
-    Progress,
-    VideoOptions,
-    edit_video,
-    identity,
-    probe,
-    read_frames,
-    sink,
-)
+from mien.runtime.video import Progress, VideoOptions, edit_video, identity, probe, read_frames
+from mien.runtime.video.writing import sink
 from tests.runtime.video.clips import damage, truncate
 
 Clip = Callable[..., Path]

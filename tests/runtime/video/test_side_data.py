@@ -8,7 +8,7 @@ import av
 import pytest
 
 from mien.runtime.video import VideoOptions, edit_video, identity
-from mien.runtime.video.side_data import stream_side_data
+from mien.runtime.video.writing.side_data import stream_side_data
 from tests.runtime.video import boxes
 from tests.runtime.video.clips import ClipSpec, make_clip
 

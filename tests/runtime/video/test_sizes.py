@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from mien.runtime.frame import Frame
-from mien.runtime.live.file_source import FileDevice
+from mien.runtime.live.sources.file import FileDevice
 from mien.runtime.video import VideoOptions, edit_video, read_frames
-from mien.runtime.video.encoders import frame_bytes
-from mien.runtime.video.fitting import fitted
-from mien.runtime.video.sizes import frame_sizes, vp9_size
-from mien.runtime.video.source import Picture, VideoSource, main_video, open_input
+from mien.runtime.video.planes import fitted
+from mien.runtime.video.reading.sizes import frame_sizes, vp9_size
+from mien.runtime.video.reading.source import Picture, VideoSource, main_video, open_input
+from mien.runtime.video.writing.encoders import frame_bytes
 from tests.runtime.video.clips import MATRICES
 
 Clip = Callable[..., Path]

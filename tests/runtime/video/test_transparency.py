@@ -14,7 +14,7 @@ from mien.engines.errors import VideoError
 from mien.runtime.frame import Frame
 from mien.runtime.video import VideoOptions, edit_video
 from mien.runtime.video.animation import PaletteMaker, animation_kind, check_animation, plays
-from mien.runtime.video.source import Picture, VideoSource
+from mien.runtime.video.reading.source import Picture, VideoSource
 
 SIZE_WH = (64, 48)
 FRAMES = 4

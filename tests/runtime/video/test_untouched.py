@@ -185,7 +185,7 @@ def brighten_corner(frame: Frame) -> Frame:
 
 
 def test_the_place_of_chroma_samples_is_kept(clip: Callable[..., Path], tmp_path: Path) -> None:
-    from mien.runtime.video.side_data import chroma_location
+    from mien.runtime.video.writing.side_data import chroma_location
 
     options = {"preset": "ultrafast", "chroma_sample_location": "topleft"}
     source = clip("in.mp4", frames=2, options=options)

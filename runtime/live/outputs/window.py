@@ -9,7 +9,7 @@ import cv2
 
 from mien.engines.errors import DeviceError
 from mien.engines.system.install import packages_line
-from mien.runtime.live.output import OutputStoppedError, ThreadedOutput
+from mien.runtime.live.outputs.output import OutputStoppedError, ThreadedOutput
 from mien.runtime.live.pixels import pixels
 from mien.runtime.live.values import LiveFrame
 

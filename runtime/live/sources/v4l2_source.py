@@ -15,13 +15,13 @@ from av.container import InputContainer
 from av.packet import Packet
 
 from mien.engines.errors import DeviceError
-from mien.runtime.live import v4l2
-from mien.runtime.live.capture import CaptureOptions, Shot
 from mien.runtime.live.pixels import live_frame
+from mien.runtime.live.sources import v4l2
+from mien.runtime.live.sources.source import CaptureOptions, Shot
 from mien.runtime.live.values import SourceFacts
 from mien.runtime.video.formats import readable_format
 from mien.runtime.video.planes import as_fraction
-from mien.runtime.video.source import pixel_format, reason
+from mien.runtime.video.reading.source import pixel_format, reason
 
 _MAX_TORN = 150  # frames in a row; five seconds of most cameras
 _WIRE_FORMATS = {"mjpeg": "mjpeg", "yuyv": "yuyv422"}

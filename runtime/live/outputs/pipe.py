@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mien.engines.errors import UsageError, VideoError
-from mien.runtime.live.canvas import Canvas, CanvasFormat
-from mien.runtime.live.output import OutputStoppedError, ThreadedOutput
+from mien.runtime.live.outputs.canvas import Canvas, CanvasFormat
+from mien.runtime.live.outputs.output import OutputStoppedError, ThreadedOutput
 from mien.runtime.live.values import LiveFrame
 
 PipeFormat = Literal["y4m", "yuv420p", "rgb24"]

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from mien.engines.errors import DeviceError
-from mien.runtime.live.capture import SILENT_S, Device
-from mien.runtime.live.newest import NewestFrame
-from mien.runtime.live.output import told
+from mien.runtime.live.outputs.output import told
+from mien.runtime.live.sources.source import SILENT_S, Device, NewestFrame
 from mien.runtime.live.values import Captured, SourceFacts
 
 RETRY_S: Final = 1.0  # between looks for a camera that is gone

@@ -15,13 +15,12 @@ import av
 from mien.engines.errors import VideoError
 from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
-from mien.runtime.live.canvas import scaled_into
-from mien.runtime.live.capture import Shot
+from mien.runtime.live.outputs.canvas import scaled_into
 from mien.runtime.live.pixels import live_frame, upright
+from mien.runtime.live.sources.source import Shot
 from mien.runtime.live.values import SourceFacts
-from mien.runtime.video.fitting import fitted
-from mien.runtime.video.planes import display_orientation
-from mien.runtime.video.source import Picture, VideoSource, pixel_format
+from mien.runtime.video.planes import display_orientation, fitted
+from mien.runtime.video.reading.source import Picture, VideoSource, pixel_format
 
 PICTURE_RATE: Final = Fraction(30)  # how often a picture is given
 _LATE_S: Final = 0.25  # who is later than this is not hurried along, but paced from now on

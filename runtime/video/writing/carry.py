@@ -18,8 +18,8 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 
-from mien.runtime.video.conversion import Converter, SoundConverter, TextConverter
-from mien.runtime.video.source import METADATA_ERRORS
+from mien.runtime.video.reading.source import METADATA_ERRORS
+from mien.runtime.video.writing.conversion import Converter, SoundConverter, TextConverter
 
 # What a muxer that is tried on a stream may raise: FFmpeg's own errors, and PyAV's refusals.
 _FAILURES: Final = (av.error.FFmpegError, OSError, ValueError, NotImplementedError)

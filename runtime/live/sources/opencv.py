@@ -13,7 +13,7 @@ import numpy as np
 
 from mien.engines.errors import DeviceError
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.live.capture import CaptureOptions, Shot
+from mien.runtime.live.sources.source import CaptureOptions, Shot
 from mien.runtime.live.values import SourceFacts
 
 _PROBED: Final = 5  # camera numbers that are tried where the system has no list

@@ -24,10 +24,10 @@ from mien.engines.system.partial_file import (
     remove_leftovers,
     rescue_recordings,
 )
-from mien.runtime.live.canvas import Canvas, yuv_picture
-from mien.runtime.live.output import OutputStoppedError, ThreadedOutput
+from mien.runtime.live.outputs.canvas import Canvas, yuv_picture
+from mien.runtime.live.outputs.output import OutputStoppedError, ThreadedOutput
 from mien.runtime.live.values import LiveFrame
-from mien.runtime.video.encoders import (
+from mien.runtime.video.writing.encoders import (
     EncoderChoice,
     SourceFacts,
     choose_encoders,

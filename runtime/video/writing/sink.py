@@ -27,7 +27,19 @@ from mien.engines.errors import VideoError
 from mien.engines.system.limits import check_memory, memory_text
 from mien.engines.system.partial_file import FULL_DISK, PartialFile, check_free
 from mien.runtime.video.animation import PaletteMaker, container_options
-from mien.runtime.video.carry import (
+from mien.runtime.video.formats import format_layout
+from mien.runtime.video.memory import Plan, Thrift
+from mien.runtime.video.planes import as_fraction, reinterpreted, side_data
+from mien.runtime.video.reading.mpeg import (
+    FRAME_COUNTERS,
+    CountedFrames,
+    rate_note,
+    shape_note,
+    stream_rate,
+)
+from mien.runtime.video.reading.source import METADATA_ERRORS, VideoSource, open_input, reason
+from mien.runtime.video.values import VideoOptions
+from mien.runtime.video.writing.carry import (
     Carried,
     Target,
     Way,
@@ -36,7 +48,7 @@ from mien.runtime.video.carry import (
     plan_streams,
     takes_video,
 )
-from mien.runtime.video.encoders import (
+from mien.runtime.video.writing.encoders import (
     PALETTE,
     EncoderChoice,
     SourceFacts,
@@ -51,18 +63,8 @@ from mien.runtime.video.encoders import (
     parameter_option,
     thrifty,
 )
-from mien.runtime.video.formats import format_layout
-from mien.runtime.video.interleave import Interleaver, rescale_into
-from mien.runtime.video.memory import Plan, Thrift
-from mien.runtime.video.mpeg import (
-    FRAME_COUNTERS,
-    CountedFrames,
-    rate_note,
-    shape_note,
-    stream_rate,
-)
-from mien.runtime.video.planes import as_fraction, reinterpreted, side_data
-from mien.runtime.video.side_data import (
+from mien.runtime.video.writing.interleave import Interleaver, rescale_into
+from mien.runtime.video.writing.side_data import (
     DOLBY_VISION,
     add_stream_like,
     chroma_location,
@@ -70,8 +72,6 @@ from mien.runtime.video.side_data import (
     lost_side_data,
     stream_side_data,
 )
-from mien.runtime.video.source import METADATA_ERRORS, VideoSource, open_input, reason
-from mien.runtime.video.values import VideoOptions
 from mien.runtime.whole_file import copy_into
 
 # Suffixes that FFmpeg maps to something else, or to nothing.

@@ -20,7 +20,7 @@ from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.video.formats import format_layout
 from mien.runtime.video.planes import av_from_frame, display_orientation
-from mien.runtime.video.source import Picture, VideoSource
+from mien.runtime.video.reading.source import Picture, VideoSource
 
 FOLLOWED: Final = 8  # frames, in which a face is followed up to the moment
 SEEK_BEYOND_S: Final = 2.0  # nearer to the beginning, decoding is as fast

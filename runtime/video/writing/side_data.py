@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from mien.engines.errors import VideoError
 from mien.runtime.video.planes import side_data
-from mien.runtime.video.source import open_input
+from mien.runtime.video.reading.source import open_input
 
 _CHROMA_LOCATION: Final = re.compile(r"[(, ](topleft|bottomleft|left|center|top|bottom)[,)]")
 _HEADING: Final = "Side data:"

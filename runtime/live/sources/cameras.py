@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 
 from mien.engines.errors import DeviceError
-from mien.runtime.live import v4l2, v4l2_source
-from mien.runtime.live.capture import CaptureOptions, Device
-from mien.runtime.live.opencv_source import CsiDevice, OpenCvDevice, probe_cameras
+from mien.runtime.live.sources import v4l2, v4l2_source
+from mien.runtime.live.sources.opencv import CsiDevice, OpenCvDevice, probe_cameras
+from mien.runtime.live.sources.source import CaptureOptions, Device
 
 IS_LINUX = sys.platform.startswith("linux")
 

@@ -27,15 +27,14 @@ from av.video.stream import VideoStream
 from mien.engines.errors import VideoError
 from mien.engines.system.limits import MAX_MEMORY, check_memory
 from mien.runtime.frame import Frame
-from mien.runtime.video.clock import SteadyClock
-from mien.runtime.video.encoders import frame_bytes, has_decoder
 from mien.runtime.video.formats import readable_format
-from mien.runtime.video.losses import Losses
 from mien.runtime.video.memory import FOUR_K_PIXELS, IN_FLIGHT, Budget, decoder_frames
-from mien.runtime.video.mpeg import FRAME_COUNTERS
 from mien.runtime.video.planes import as_fraction, display_orientation, frame_from_av
-from mien.runtime.video.sizes import Size, frame_sizes, stated_sizes
-from mien.runtime.video.structure import (
+from mien.runtime.video.reading.clock import SteadyClock
+from mien.runtime.video.reading.losses import Losses
+from mien.runtime.video.reading.mpeg import FRAME_COUNTERS
+from mien.runtime.video.reading.sizes import Size, frame_sizes, stated_sizes
+from mien.runtime.video.reading.structure import (
     Blocks,
     begins_anew,
     check_movie,
@@ -44,6 +43,7 @@ from mien.runtime.video.structure import (
     matroska_blocks,
 )
 from mien.runtime.video.values import VideoInfo
+from mien.runtime.video.writing.encoders import frame_bytes, has_decoder
 
 # PyAV 19 keeps bytes that are no UTF-8 by itself, earlier ones raise unless told to.
 METADATA_ERRORS: dict[str, Any] = (
