@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from mien.apps.commands.bench import bench
-from mien.apps.commands.camera import camera
-from mien.apps.commands.edit import edit
-from mien.apps.commands.evaluate import evaluate
-from mien.apps.commands.machine import build, doctor
-from mien.apps.commands.models import audit, calibrate, export, export_triton, models
-from mien.apps.commands.set import set_camera
+from mien.apps.bench.command import bench
+from mien.apps.camera.command import camera
+from mien.apps.camera.set import set_camera
+from mien.apps.doctor.command import build, doctor
+from mien.apps.edit.command import edit
+from mien.apps.evaluate import evaluate
+from mien.apps.models.command import audit, calibrate, export, export_triton, models
 
 app = typer.Typer(
     name="mien",

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import typer
 
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 from mien.engines.system.install import extras_line
 from mien.engines.system.process import module_command
 from mien.runtime.filter import Filter
@@ -138,7 +138,7 @@ def browse(url: str) -> None:
 @contextlib.contextmanager
 def _panel(loop: LiveLoop) -> Iterator[tuple[Any, subprocess.Popen[str]]]:
     """The panel of a loop, and a process that looks at it as a browser does."""
-    from mien.apps.panel.server import PanelServer  # noqa: PLC0415 -- not everybody has it
+    from mien.apps.panel.app import PanelServer  # noqa: PLC0415 -- not everybody has it
     from mien.apps.panel.settings import PanelSettings  # noqa: PLC0415
 
     server = PanelServer(loop, PanelSettings(port=0))
@@ -215,7 +215,7 @@ def verdict(measured: list[Minute], told: set[str]) -> dict[str, Any]:
 
 def _has_panel() -> bool:
     try:
-        importlib.import_module("mien.apps.panel.server")
+        importlib.import_module("mien.apps.panel.app")
     except ImportError:
         return False
     return True

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mien import EMOTIONS, Filter
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -34,10 +34,10 @@ import typer
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from mien.apps.inputs import SAMPLE
-from mien.apps.panel.server import PanelServer
+from mien.apps.bench.variants import write_bench_clip
+from mien.apps.edit.inputs import SAMPLE
+from mien.apps.panel.app import PanelServer
 from mien.apps.panel.settings import PanelSettings
-from mien.runtime.bench_clip import write_bench_clip
 from mien.runtime.filter import Filter
 from mien.runtime.live.controls import Controls
 from mien.runtime.live.loop import LiveLoop

@@ -12,7 +12,7 @@ import cv2
 import pytest
 
 import mien
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 from mien.runtime import filter as filter_module
 from mien.runtime.video import read_frames
 

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from mien.apps.panel.places import STALLED_S, Places
+from mien.apps.panel.guard import STALLED_S, Places
 
 CLOSE_S: Final = 1.0  # for the other side to answer a good-bye
 MAX_FRAGMENTS: Final = 64  # of a WebSocket message

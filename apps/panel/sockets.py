@@ -12,8 +12,8 @@ from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketState
 
+from mien.apps.panel.guard import STALLED_S, TENURE_S, Places, Rate
 from mien.apps.panel.parsing import parse_client_message
-from mien.apps.panel.places import STALLED_S, TENURE_S, Places, Rate
 from mien.apps.panel.protocol import (
     Faces,
     Ping,
@@ -23,8 +23,7 @@ from mien.apps.panel.protocol import (
     Stats,
     encode,
 )
-from mien.apps.panel.reporting import page_text
-from mien.apps.panel.steering import Steering
+from mien.apps.panel.steering import Steering, page_text
 from mien.engines.errors import MienError
 
 BAD_MESSAGES: Final = 3  # in a row, after which somebody is not worth listening to

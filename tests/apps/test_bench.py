@@ -9,16 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.apps import bench, bench_eager
-from mien.apps.bench_eager import EagerFilter, EagerRow, eager_filter
-from mien.apps.bench_networks import NetworkRow, NetworksReport, measure_networks, ran_on
-from mien.apps.bench_plan import BenchPlan
-from mien.apps.bench_plot import bench_chart
-from mien.apps.bench_report import BenchReport
-from mien.apps.bench_tables import Grid, eager_filter_grid, eager_grid, scene_grid
-from mien.apps.bench_variants import SceneRow, Variant
+from mien.apps.bench import eager as bench_eager
+from mien.apps.bench import run as bench
+from mien.apps.bench.eager import EagerFilter, EagerRow, eager_filter
+from mien.apps.bench.networks import NetworkRow, NetworksReport, measure_networks, ran_on
+from mien.apps.bench.plan import BenchPlan
+from mien.apps.bench.plot import COLOURS, LABEL, bench_chart
+from mien.apps.bench.report import BenchReport, Grid, eager_filter_grid, eager_grid, scene_grid
+from mien.apps.bench.variants import SceneRow, Variant
 from mien.apps.main import run
-from mien.runtime.chart import COLOURS, LABEL
 from mien.runtime.profile import FilterProfile, StageTime
 from tests.apps.fakes import write_clip
 from tests.apps.stand_in import write_models
@@ -30,7 +29,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-ins are no modules of PyTorch."""
-    monkeypatch.setattr("mien.apps.bench.eager_rows", lambda *_: [])
+    monkeypatch.setattr("mien.apps.bench.run.eager_rows", lambda *_: [])
 
 
 def test_variants_are_measured_side_by_side_and_drawn(tmp_path: Path, capsys: Captured) -> None:

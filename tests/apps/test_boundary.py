@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mien.apps.boundary import exit_status, tell_error
-from mien.apps.main import run
+from mien.apps.main import exit_status, run, tell_error
 from mien.apps.signals import Stopped
 from mien.engines import WARP, Catalog
 from mien.engines.catalog import ModelEntry, write_catalog

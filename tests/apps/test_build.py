@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from mien.apps.build import BuildJob, OpenSource, run_build, time_left
 from mien.apps.main import run
+from mien.apps.models.build import BuildJob, OpenSource, run_build, time_left
 from mien.engines import Catalog, DeviceError, ModelError, UsageError
 from mien.engines.catalog import write_catalog
 from mien.engines.tensorrt.builder import BuildProgress

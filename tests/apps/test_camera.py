@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from mien.apps.camera_display import Teller, status_line
+from mien.apps.camera.run import Teller, status_line
 from mien.apps.main import run
 from mien.engines.errors import DeviceError
 from mien.runtime.live.outputs.recording import NOTICE

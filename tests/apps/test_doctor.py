@@ -8,19 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from mien.apps.checks import networks
-from mien.apps.checks.cameras import check_cameras, check_permissions
-from mien.apps.checks.codecs import check_codecs
-from mien.apps.checks.finding import Check, Finding, Machine
-from mien.apps.checks.networks import (
-    check_filter,
-    check_model_tools,
-    check_models,
-    check_providers,
+from mien.apps.doctor import networks
+from mien.apps.doctor.devices import (
+    check_cameras,
+    check_codecs,
+    check_driver,
+    check_exclusive_caps,
+    check_lock,
+    check_package,
+    check_panel_packages,
+    check_permissions,
+    check_port,
 )
-from mien.apps.checks.panel import check_panel_packages, check_port
-from mien.apps.checks.virtual import check_driver, check_exclusive_caps, check_lock, check_package
-from mien.apps.doctor import CHECKS, examine, print_doctor
+from mien.apps.doctor.doctor import CHECKS, examine, print_doctor
+from mien.apps.doctor.finding import Check, Finding, Machine
+from mien.apps.doctor.networks import check_filter, check_model_tools, check_models, check_providers
 from mien.apps.main import run
 from mien.engines.system.install import extras_line
 from tests.apps.stand_in import write_models
@@ -183,7 +185,7 @@ def test_codecs_are_told_and_only_h264_stops_an_edit(
     assert check_codecs(linux)[0].state == "ok"
     assert not any(found.stops_edit for found in check_codecs(linux))
     monkeypatch.setattr(
-        "mien.apps.checks.codecs.CODECS",
+        "mien.apps.doctor.devices.CODECS",
         (("h264", ("h264",), ("no such",)), ("vp9", ("no such",), ("libvpx-vp9",))),
     )
     first, second = check_codecs(linux)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mien.apps.build import BuildJob, run_build
-from mien.apps.checks import plans
-from mien.apps.checks.finding import Machine
-from mien.apps.checks.networks import mend_models
-from mien.apps.checks.tensorrt import check_board, check_driver, check_tensorrt
+from mien.apps.doctor import networks as plans
+from mien.apps.doctor.finding import Machine
+from mien.apps.doctor.networks import check_board, check_driver, check_tensorrt, mend_models
+from mien.apps.models.build import BuildJob, run_build
 from mien.engines import DeviceError
 from mien.engines.catalog import BUNDLED_FOLDER
 from mien.engines.tensorrt.engine import PlanSource

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 from mien.apps.main import run
 from mien.engines.networks import SHIPPED_CLASSES
 from mien.runtime.filter import Filter

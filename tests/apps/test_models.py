@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 from mien.apps.main import run
 from tests.apps.fakes import write_clip
 from tests.apps.stand_in import write_models

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.apps.inputs import SAMPLE, time_tag
+from mien.apps.edit.inputs import SAMPLE, time_tag
 from mien.apps.main import run
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.apps.main import run
-from mien.apps.remote import (
+from mien.apps.camera.remote import (
     ADDRESS,
     AT_ONCE,
     MAX_LINE,
@@ -24,6 +23,7 @@ from mien.apps.remote import (
     runtime_folder,
     send,
 )
+from mien.apps.main import run
 from mien.engines.errors import UsageError
 from mien.runtime.live.controls import Controls
 from mien.runtime.target import parse_target

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.apps.bench import time_command
+from mien.apps.bench.run import time_command
 from mien.apps.main import _why_auto, run
 from mien.engines import Catalog, MienError, ModelError
 from mien.engines.catalog import BUNDLED_FOLDER, joined_folders, read_catalog, write_catalog

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from mien.apps import soak
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 from mien.apps.soak import Minute, Watch, verdict
 from mien.runtime.live import soak_clip
 from mien.runtime.live.soak_clip import write_soak_clip

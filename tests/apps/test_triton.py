@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mien.apps.main import run
-from mien.apps.triton_model import MODEL
+from mien.apps.models.triton import MODEL
 from mien.engines import Catalog, MienError
 from mien.engines.networks import NETWORKS
 
@@ -124,7 +124,7 @@ def test_the_served_filter_edits_as_the_filter_does(monkeypatch: pytest.MonkeyPa
 
 
 def test_damaged_models_are_not_exported(tmp_path: Path) -> None:
-    from mien.apps.triton_repository import export_triton
+    from mien.apps.models.triton import export_triton
     from tests.apps.stand_in import write_models
 
     models = write_models(tmp_path / "models")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 from mien.calibration.smile_strip import NOTHING, main
 from tests.runtime.style_networks import write_style_models
 

@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from mien.apps.bench.networks import PRODUCTS, measure_peak, products_model
 from mien.engines.network import Network, TensorSpec
 from mien.engines.ort.work import work_of
-from mien.engines.peak import PRODUCTS, measure_peak, products_model
 
 
 def write(path: Path, nodes: list[onnx.NodeProto], network: Network, **weights: np.ndarray) -> Path:

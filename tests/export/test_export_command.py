@@ -12,8 +12,8 @@ import onnx
 import pytest
 import torch
 
-from mien.apps import export_run
 from mien.apps.main import run
+from mien.apps.models import command as export_run
 from mien.engines import Catalog, ModelError, OnnxRuntimeEngine
 from mien.engines.networks import cyclegan_network, stargan_network
 from mien.engines.system.install import extras_line

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.apps.bench.plot import Bar, Panel, draw_chart, number
+from mien.apps.bench.variants import SIZES_WH, scene_frames
 from mien.engines.errors import UsageError
-from mien.runtime.bench_scenes import SIZES_WH, scene_frames
-from mien.runtime.chart import Bar, Panel, draw_chart, number
 
 SAMPLE = Path(__file__).parents[2] / "apps/sample/sample.mp4"
 

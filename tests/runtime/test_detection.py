@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 from mien.engines import DETECTOR, Catalog, FakeEngine
 from mien.runtime.faces.detection import (
     MAX_VIEWS,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 from mien.engines import ModelError
 from mien.engines.networks import WARP
 from mien.export import torch_engine

@@ -16,7 +16,7 @@ from typing import Any, Final
 from PIL import Image
 
 import mien.apps
-from mien.apps.panel.server import PanelServer
+from mien.apps.panel.app import PanelServer
 from mien.apps.panel.settings import PanelSettings
 from mien.runtime.filter import Filter
 from mien.runtime.live.controls import Controls

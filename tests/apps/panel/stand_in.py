@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.sync.client import ClientConnection, connect
 
+from mien.apps.panel.app import PanelServer
 from mien.apps.panel.protocol import weights_of
-from mien.apps.panel.server import PanelServer
 from mien.apps.panel.settings import Limits, PanelSettings
 from mien.engines.errors import MienError, UsageError
 from mien.runtime.faces.tracking import Face

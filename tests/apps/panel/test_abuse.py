@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from mien.apps.panel import presets as presets_module
+from mien.apps.panel.guard import Places, Rate, machine_of
 from mien.apps.panel.parsing import MAX_MESSAGE, parse_client_message
-from mien.apps.panel.places import Places, Rate, machine_of
 from mien.apps.panel.protocol import ProtocolError
 from mien.apps.panel.settings import Limits
 from tests.apps.panel.stand_in import EVENT_S, TOKEN, RunningPanel, receive, running_panel, send

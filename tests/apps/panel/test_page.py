@@ -26,8 +26,8 @@ from tests.apps.panel.browser import SmileMeter, chromium, picture, tunnel, wait
 for package in ("starlette", "uvicorn", "aiortc", "selenium"):
     pytest.importorskip(package)
 
+from mien.apps.panel.app import PanelServer  # noqa: E402 -- needs the packages above
 from mien.apps.panel.presets import STARTERS  # noqa: E402 -- needs the packages above
-from mien.apps.panel.server import PanelServer  # noqa: E402 -- needs the packages above
 from mien.apps.panel.settings import PanelSettings  # noqa: E402
 from tests.apps.panel.stand_in import running_panel, write_certificate  # noqa: E402
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.apps.inputs import SAMPLE
+from mien.apps.edit.inputs import SAMPLE
 from mien.apps.panel.parsing import parse_client_message
 from mien.apps.panel.presets import STARTERS
 from mien.apps.panel.protocol import (
@@ -24,7 +24,7 @@ from mien.apps.panel.protocol import (
     target_of,
     weights_of,
 )
-from mien.apps.panel.reporting import page_notices
+from mien.apps.panel.steering import page_notices
 from mien.engines.errors import ModelError
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.sources.source import open_source

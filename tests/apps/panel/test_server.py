@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from mien.apps.panel.server import PanelServer
+from mien.apps.panel.app import PanelServer
 from mien.apps.panel.settings import PanelSettings, presets_file
 from mien.engines.errors import DeviceError, UsageError
 from mien.runtime.live.controls import Controls

@@ -1,0 +1,126 @@
+"""What `mien bench` is asked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mien.apps.bench.variants import Variant
+from mien.engines import Catalog
+from mien.engines.errors import UsageError
+from mien.runtime.filter import Filter
+from mien.runtime.profile import WatchedCatalog
+
+TORCH = "torch"  # beside the providers: PyTorch eager, which is none
+
+
+@dataclass(frozen=True, slots=True)
+class BenchPlan:
+    """What to measure. clip: None is the bundled sample at 720p. runs: of the whole command.
+
+    method, gan, blend: as of `mien.runtime.Filter`. beside: what else is measured in turn with
+    `provider` and `models`; the provider `torch` is PyTorch eager with the same models. networks,
+    scaling: whether these are measured as well.
+    """
+
+    clip: Path | None = None
+    runs: int = 3
+    emotion: str = "happy"
+    provider: str = "cpu"
+    models: Path | None = None
+    method: str = "warp"
+    gan: str | None = None
+    blend: str | None = None
+    beside: tuple[Variant, ...] = ()
+    networks: bool = False
+    scaling: bool = False
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """All that mien's own engines measure in turn."""
+        others = (variant for variant in self.beside if variant.provider != TORCH)
+        return (Variant(self.provider, self.models), *others)
+
+    @property
+    def against_torch(self) -> bool:
+        """Whether the whole filter is measured on PyTorch eager. Raises UsageError."""
+        asked = [variant for variant in self.beside if variant.provider == TORCH]
+        if any(variant.models is not None for variant in asked):
+            raise UsageError(f"--beside {TORCH} runs the models of --models; leave out its folder")
+        if asked and self.provider != "cpu":
+            raise UsageError(f"--beside {TORCH} runs on the processor; use --provider cpu")
+        return bool(asked)
+
+    @property
+    def method_name(self) -> str:
+        """The method and what it is told, for people."""
+        told = [
+            f"--{name} {value}"
+            for name, value in (("gan", self.gan), ("blend", self.blend))
+            if value is not None
+        ]
+        return " ".join([f"--method {self.method}", *told, f"--emotion {self.emotion}"])
+
+    def of(self, variant: Variant) -> BenchPlan:
+        """The same plan for another variant."""
+        return replace(self, provider=variant.provider, models=variant.models)
+
+    def filter_options(self) -> list[str]:
+        """How a program in a process of its own is told of the filter."""
+        told = {
+            "--emotion": self.emotion,
+            "--method": self.method,
+            "--gan": self.gan,
+            "--blend": self.blend,
+            "--models": self.models,
+        }
+        return [
+            word
+            for option, value in told.items()
+            if value is not None
+            for word in (option, str(value))
+        ]
+
+    def edit_options(self) -> list[str]:
+        """How `mien edit` is told of it."""
+        return [*self.filter_options(), "--provider", self.provider]
+
+    def open_filter(self, models: Catalog | None = None) -> Filter:
+        """The filter it measures; models: in place of its own. Raises MienError."""
+        return Filter(
+            self.emotion,
+            method=self.method,
+            gan=self.gan,
+            blend=self.blend,
+            provider=self.provider,
+            models=self.models if models is None else models,
+        )
+
+    def watch_filter(self) -> tuple[Filter, WatchedCatalog]:
+        """The filter, and the networks it has opened. Raises MienError."""
+        variant = Variant(self.provider, self.models)
+        watched = WatchedCatalog.of(variant.catalog())
+        return self.open_filter(watched), watched
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOutput:
+    """How a report is given. plot: a PNG to write, which must not be there yet."""
+
+    as_json: bool = False
+    as_markdown: bool = False
+    plot: Path | None = None
+
+    def check(self) -> None:
+        """Nothing, where it can be given so. Raises UsageError."""
+        if self.as_json and self.as_markdown:
+            raise UsageError("give either --json or --markdown, not both")
+        if self.plot is None:
+            return
+        if self.plot.suffix.lower() != ".png":
+            raise UsageError(f"--plot writes PNG, so {self.plot} must end in .png")
+        if os.path.lexists(self.plot):
+            raise UsageError(f"{self.plot} exists; give --plot another name")
+        if not self.plot.absolute().parent.is_dir():
+            raise UsageError(f"the folder of {self.plot} does not exist; make it first")

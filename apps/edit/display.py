@@ -1,0 +1,141 @@
+"""What an edit says: progress on a terminal, and one line for each file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from mien.apps.edit.job import Result
+from mien.apps.main import tell_error
+from mien.engines.errors import MienError, one_line
+from mien.runtime.video import Progress
+
+SHOWN_NAMES = 8
+
+
+def summary(result: Result) -> str:
+    """One line on a finished file: how much, how long, and the time of every stage."""
+    faces = "1 face" if result.faces == 1 else f"{result.faces} faces"
+    parts = [faces, f"{result.wall_s:.1f} s"]
+    if not result.still:
+        rate = result.frames / result.wall_s if result.wall_s > 0 else 0.0
+        frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+        parts = [frames, faces, f"{result.wall_s:.1f} s ({rate:.0f} fps)"]
+    stages = ", ".join(f"{name} {ms:.1f}" for name, ms in result.stages)
+    unit = "ms" if result.still else "ms a frame"
+    line = f"{result.output}: {', '.join(parts)}; {unit}: {stages}"
+    return one_line("; note: ".join([line, *result.notes]))
+
+
+class PlainDisplay:
+    """Says nothing but the summary of each file."""
+
+    @contextmanager
+    def watch(self, source: Path, /) -> Iterator[Callable[[Progress, int], None]]:
+        """Gives a function that takes the progress and the number of faces, and keeps silent."""
+        del source
+        yield lambda _progress, _faces: None
+
+    def finish(self, result: Result) -> None:
+        """Prints the summary line, and what is lost of a damaged source."""
+        if result.lost:
+            told = result.lost.removeprefix("the file is damaged").lstrip(":;, ")
+            tell_error(f"{result.source} is damaged: {told}; edited what there is")
+        typer.echo(summary(result))
+
+    def fail(self, error: MienError) -> None:
+        """Prints the error."""
+        tell_error(error)
+
+    def skip(self, files: Sequence[Path]) -> None:
+        """Prints the names of what is passed over."""
+        if files:
+            names = ", ".join(file.name for file in files[:SHOWN_NAMES])
+            rest = len(files) - SHOWN_NAMES
+            more = f" and {rest} more" if rest > 0 else ""
+            tell_error(f"passed over, no video or picture that mien reads: {names}{more}")
+
+    def plan(self, source: Path, output: Path) -> None:
+        """Prints which file would become which."""
+        typer.echo(one_line(f"{source} -> {output}"))
+
+
+class JsonDisplay(PlainDisplay):
+    """Prints a JSON object for each file, in a line of its own."""
+
+    def finish(self, result: Result) -> None:
+        """Prints all of the result."""
+        told = {
+            "source": str(result.source),
+            "output": str(result.output),
+            "frames": result.frames,
+            "faces": result.faces,
+            "seconds": round(result.wall_s, 3),
+            "ms": {name: round(ms, 2) for name, ms in result.stages},
+            "notes": list(result.notes),
+            "lost": result.lost,
+        }
+        typer.echo(json.dumps(told))
+
+    def plan(self, source: Path, output: Path) -> None:
+        """Prints which file would become which."""
+        typer.echo(json.dumps({"source": str(source), "output": str(output)}))
+
+
+class TerminalDisplay(PlainDisplay):
+    """Shows a bar with frames, frames a second, time left and faces while a file is edited."""
+
+    @contextmanager
+    def watch(self, source: Path, /) -> Iterator[Callable[[Progress, int], None]]:
+        """Shows the bar on standard error while entered, and gives what moves it."""
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[frames]}  {task.fields[rate]}  {task.fields[left]}"),
+            TextColumn("{task.fields[faces]}"),
+        )
+        console = Console(stderr=True)
+        with Bar(*columns, console=console, transient=True, refresh_per_second=8) as bar:
+            task = bar.add_task(
+                one_line(source.name), total=None, frames="opening", rate="", left="", faces=""
+            )
+
+            def show(progress: Progress, faces: int) -> None:
+                bar.update(
+                    task,
+                    completed=progress.frames_done,
+                    total=progress.frames_total,
+                    frames=frames_text(progress),
+                    rate=f"{progress.fps:.0f} fps",
+                    left=time_left(progress),
+                    faces="1 face" if faces == 1 else f"{faces} faces",
+                )
+
+            yield show
+
+
+def frames_text(progress: Progress) -> str:
+    """`120/300 frames`, or `120 frames` where the file does not say how many there are."""
+    total = f"/{progress.frames_total}" if progress.frames_total else ""
+    return f"{progress.frames_done}{total} frames"
+
+
+def time_left(progress: Progress) -> str:
+    """`1:05 left`, or nothing where it is not known."""
+    if progress.eta_s is None:
+        return ""
+    minutes, seconds = divmod(round(progress.eta_s), 60)
+    return f"{minutes}:{seconds:02d} left"
+
+
+def display_for_terminal() -> PlainDisplay:
+    """A display with progress where standard error is a terminal, else a plain one."""
+    return TerminalDisplay() if sys.stderr.isatty() else PlainDisplay()

@@ -1,0 +1,103 @@
+"""What options say, checked.
+
+Options that several commands take, each written once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mien.engines.errors import UsageError
+
+
+def checked_strength(intensity: float) -> float:
+    """`intensity`. Raises UsageError where it is no strength."""
+    from mien.runtime.target import MAX_STRENGTH
+
+    if not 0 <= intensity <= MAX_STRENGTH:
+        raise UsageError(f"--intensity must lie in 0..{MAX_STRENGTH:g}, not {intensity:g}")
+    return intensity
+
+
+def checked_own(soften: float | None, amplify: float | None) -> float | None:
+    """How much of the own expression the two options ask for, None where neither does.
+
+    Raises UsageError for both at once, and outside what can be shown.
+    """
+    from mien.runtime.faces.own_expression import LEAST, MOST
+
+    if soften is not None and amplify is not None:
+        raise UsageError("give either --soften or --amplify, not both: they are one scale")
+    for option, own in (("--soften", soften), ("--amplify", amplify)):
+        if own is not None and not LEAST <= own <= MOST:
+            raise UsageError(f"{option} must lie in {LEAST:g}..{MOST:g}, not {own:g}")
+    return amplify if soften is None else soften
+
+
+METHODS = "warp|image|face|parts"
+GANS = "stargan|cyclegan"
+BLENDS = "field|paste"
+EMOTIONS = "NAME|MIX"
+STRENGTHS = "0..1.5"
+OWN_SCALES = "0.25..1.5"
+AS_EDIT = "As of mien edit."
+
+Soften = Annotated[
+    float | None,
+    typer.Option(
+        metavar=OWN_SCALES,
+        help="How much of the person's own expression to show, with or without another one; "
+        "1 is all of it, 0.5 half.",
+        show_default=False,
+    ),
+]
+Amplify = Annotated[
+    float | None,
+    typer.Option(
+        metavar=OWN_SCALES,
+        help="The same scale by its other name: 1.3 shows more than there is.",
+        show_default=False,
+    ),
+]
+Face = Annotated[str, typer.Option(metavar="all|largest|N", help="Which faces to edit.")]
+Provider = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What runs the networks: cpu, the default, for it is there on every machine and what "
+        "was measured ran on it; cuda, ...; or auto, the best that works here, and it says why.",
+    ),
+]
+MeasuredProvider = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")]
+Models = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--models",
+        metavar="DIR",
+        help="A folder with models of your own; may be given again, the first counts most.",
+        show_default=False,
+    ),
+]
+MaxMemory = Annotated[
+    str,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Refuse a file that would take more, by the sizes it states: 2G, 800M.",
+    ),
+]
+MEMORY = "1G"
+
+
+def folders(models: list[Path] | None) -> Path | None:
+    """The folders of `--models` as one value that `Catalog.load` takes."""
+    from mien.engines.catalog import joined_folders
+
+    return joined_folders(models or [])
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
