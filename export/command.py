@@ -11,13 +11,12 @@ from mien.engines.catalog import CATALOG_NAME, ModelEntry, read_catalog, record_
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.system.folders import private_folder
 from mien.engines.system.partial_file import PartialFile, remove_leftovers
-from mien.export.checkpoint import read_checkpoint
-from mien.export.declare import Declaration, declare
-from mien.export.formats import Source, recognise
+from mien.export.checkpoints.declare import Declaration, declare
+from mien.export.checkpoints.formats import Source, recognise
+from mien.export.checkpoints.reading import read_checkpoint
 from mien.export.onnx_file import write_onnx
 from mien.export.options import SUFFIX, Options
-from mien.export.parity import Allowed, Parity
-from mien.export.real_inputs import generator_examples, parser_examples
+from mien.export.parity import Allowed, Parity, generator_examples, parser_examples
 
 # Outputs lie in [-1, 1]; 1e-4 is a hundredth of a step of an 8-bit picture.
 GENERATOR_ALLOWED = Allowed(1e-4)

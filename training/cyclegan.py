@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec, PatchGan, PatchGanSpec
+from mien.export.models.gans import CycleGanGenerator, CycleGanSpec, PatchGan, PatchGanSpec
 from mien.runtime.target import EMOTIONS, parse_target
 from mien.training.gan_faces import GanFaces, Mode
 from mien.training.gan_run import GanRun, GanSettings

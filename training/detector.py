@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mien.engines.networks import DETECTOR
-from mien.export.detector import SIDE, STRIDES, DetectorNetwork, cell_centres
+from mien.export.models.landmarks import SIDE, STRIDES, DetectorNetwork, cell_centres
 from mien.export.onnx_file import sha256_of, to_onnx
 from mien.training.backgrounds import face_boxes, face_free_crops, load_folder, plain, texture
 from mien.training.clips import SURE, Labelled, labelled_clips, labelled_scenes, only, sure_faces

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from mien.engines import Catalog, MienError, ModelError
-from mien.export.torch_engine import TorchCatalog
+from mien.export.benchmark.torch_engine import TorchCatalog
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
 from mien.runtime.profile import WARM_UP_FRAMES, WatchedCatalog, profile_in_turn

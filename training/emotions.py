@@ -23,9 +23,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mien.engines.networks import FER_CLASSES, FER_SIZE
-from mien.export.emotions import EmotionClassifier, export_classifier
-from mien.export.half import rounded_to_half
-from mien.export.onnx_file import sha256_of
+from mien.export.models.emotions import EmotionClassifier, export_classifier
+from mien.export.onnx_file import rounded_to_half, sha256_of
 from mien.runtime.faces.alignment import fer_matrix, sample_crop
 from mien.runtime.target import EMOTIONS
 from mien.training.crops import balanced_weights

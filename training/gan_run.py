@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mien.export.stargan import Noise
+from mien.export.models.gans import Noise
 
 BETAS = (0.5, 0.99)
 PENALTY = 10.0

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mien.engines.networks import FER_CLASSES, FER_SIZE
-from mien.export.emotions import EmotionClassifier
+from mien.export.models.emotions import EmotionClassifier
 from mien.runtime.faces.alignment import FER_TEMPLATE, RIGID_TEMPLATE, fit_similarity
 from mien.runtime.target import EMOTIONS
 from mien.training.crops import balanced_weights, clear_crops, load_crops

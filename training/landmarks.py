@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mien.engines.networks import LANDMARKS
-from mien.export.landmarks import LandmarkNetwork
+from mien.export.models.landmarks import LandmarkNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
 from mien.runtime.faces.alignment import roi_matrix, sample_crop, transform_points
 from mien.runtime.faces.topology import (

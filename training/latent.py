@@ -26,8 +26,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mien.export.face_encoder import STYLE_DIM, FaceEncoder
-from mien.export.stylegan2 import Synthesis
+from mien.export.models.face_encoder import STYLE_DIM, FaceEncoder
+from mien.export.models.stylegan2 import Synthesis
 from mien.runtime.faces.topology import MIRROR, POINT_COUNT
 from mien.runtime.target import EMOTIONS
 from mien.training.crops import FACES160, Crops, balanced_weights, load_crops

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mien.engines.networks import OCCLUSION
-from mien.export.occlusion import OcclusionNetwork
+from mien.export.models.warp import OcclusionNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
 from mien.runtime.faces.alignment import align_face
 from mien.training.clips import labelled_clips

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from mien.engines.networks import FACE_PARSER, IMAGENET_MEAN, IMAGENET_STD
 from mien.engines.ort.backend import OnnxRuntimeEngine
-from mien.export.deeplab import DeepLab, DeepLabSpec
+from mien.export.models.parsers import DeepLab, DeepLabSpec
 from mien.export.onnx_file import sha256_of, write_onnx
 from mien.export.parity import Allowed, Example
 from mien.training.parser_masks import CLASSES, UNSURE

@@ -13,12 +13,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from mien.export.stargan import (
-    StarGanCritic,
-    StarGanCriticSpec,
-    StarGanGenerator,
-    StarGanSpec,
-)
+from mien.export.models.gans import StarGanCritic, StarGanCriticSpec, StarGanGenerator, StarGanSpec
 from mien.runtime.methods.gan.parts import PART_KINDS, SIZE
 from mien.runtime.target import EMOTIONS, parse_target
 from mien.training.gan_faces import (

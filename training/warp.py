@@ -29,8 +29,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from mien.engines import WARP
+from mien.export.models.warp import WarpNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
-from mien.export.warp import WarpNetwork
 from mien.runtime.faces.action_units import OUTER_EYES, RIGHT_HALF, action_unit
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP

@@ -18,7 +18,7 @@ MISSING = {  # what a program says where a package of the extra is missing
     "ModuleNotFoundError: No module named 'torch": "PyTorch",
     "ModuleNotFoundError: No module named 'onnx'": "onnx",
 }
-NETWORKS_PROGRAM, FILTER_PROGRAM = "mien.export.eager", "mien.training.eager_filter"
+NETWORKS_PROGRAM, FILTER_PROGRAM = "mien.export.benchmark.eager", "mien.training.eager_filter"
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def test_a_network_that_torch_cannot_run_has_a_row_that_says_why(
     )
     arguments = f"warp=1 mouth=2 --seconds 0.5 --threads 2 --models {tmp_path}"
     assert told.read_text().split()[-len(arguments.split()) - 1 :] == [
-        *("mien.export.eager", *arguments.split())
+        *("mien.export.benchmark.eager", *arguments.split())
     ]
 
 

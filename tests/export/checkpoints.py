@@ -9,14 +9,12 @@ import torch
 from torch import nn
 
 from mien.engines.networks import parser_network
-from mien.export.bisenet import BiSeNet, BiSeNetSpec
-from mien.export.checkpoint import read_checkpoint
-from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec
-from mien.export.deeplab import DeepLab, DeepLabSpec
-from mien.export.formats import recognise
-from mien.export.real_inputs import parser_examples
-from mien.export.resnet import Bottleneck, ResNetSpec
-from mien.export.stargan import StarGanGenerator, StarGanSpec
+from mien.export.checkpoints.formats import recognise
+from mien.export.checkpoints.reading import read_checkpoint
+from mien.export.models.gans import CycleGanGenerator, CycleGanSpec, StarGanGenerator, StarGanSpec
+from mien.export.models.parsers import BiSeNet, BiSeNetSpec, DeepLab, DeepLabSpec
+from mien.export.models.trunks import Bottleneck, ResNetSpec
+from mien.export.parity import parser_examples
 
 State = dict[str, torch.Tensor]
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from mien.engines.errors import ModelError
-from mien.export.checkpoint import read_checkpoint
-from mien.export.formats import recognise
+from mien.export.checkpoints.formats import recognise
+from mien.export.checkpoints.reading import read_checkpoint
 from tests.export.checkpoints import Malicious, saved
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.ones(3)}

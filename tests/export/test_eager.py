@@ -18,15 +18,13 @@ from mien.engines.networks import (
     parser_network,
     stargan_network,
 )
-from mien.export import eager, torch_engine
-from mien.export.bisenet import BiSeNet, BiSeNetSpec
-from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec
-from mien.export.deeplab import DeepLab, DeepLabSpec
+from mien.export.benchmark import eager, torch_engine
+from mien.export.benchmark.restored import restored_module
+from mien.export.benchmark.torch_engine import TorchCatalog, TorchEngine
+from mien.export.models.gans import CycleGanGenerator, CycleGanSpec, StarGanGenerator, StarGanSpec
+from mien.export.models.parsers import BiSeNet, BiSeNetSpec, DeepLab, DeepLabSpec
+from mien.export.models.trunks import ResNetSpec
 from mien.export.onnx_file import to_onnx
-from mien.export.resnet import ResNetSpec
-from mien.export.restored import restored_module
-from mien.export.stargan import StarGanGenerator, StarGanSpec
-from mien.export.torch_engine import TorchCatalog, TorchEngine
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import torch
 
 from mien.engines import OnnxRuntimeEngine
 from mien.engines.networks import FER_SIZE, JUDGE
-from mien.export.emotions import EmotionClassifier, export_classifier
+from mien.export.models.emotions import EmotionClassifier, export_classifier
 
 
 @pytest.fixture(scope="module")

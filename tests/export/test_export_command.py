@@ -19,12 +19,11 @@ from mien.engines.networks import cyclegan_network, stargan_network
 from mien.engines.system.install import extras_line
 from mien.export import command
 from mien.export.__main__ import main
-from mien.export.cyclegan import CycleGanSpec
-from mien.export.deeplab import DeepLabSpec
-from mien.export.names import CLASS_ORDERS
+from mien.export.checkpoints.declare import CLASS_ORDERS
+from mien.export.models.gans import CycleGanSpec, StarGanSpec
+from mien.export.models.parsers import DeepLabSpec
 from mien.export.onnx_file import sha256_of
 from mien.export.parity import Allowed
-from mien.export.stargan import StarGanSpec
 from tests.export.checkpoints import (
     SMALL_BISENET,
     Malicious,

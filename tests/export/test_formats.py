@@ -9,13 +9,18 @@ import pytest
 import torch
 
 from mien.engines.errors import ModelError
-from mien.export.bisenet import BiSeNet, BiSeNetSpec
-from mien.export.checkpoint import read_checkpoint
-from mien.export.cyclegan import CycleGanSpec
-from mien.export.deeplab import RESNET_50, RESNET_101, DeepLab, DeepLabSpec
-from mien.export.formats import FORMATS, recognise
-from mien.export.resnet import ResNetSpec
-from mien.export.stargan import StarGanGenerator, StarGanSpec
+from mien.export.checkpoints.formats import FORMATS, recognise
+from mien.export.checkpoints.reading import read_checkpoint
+from mien.export.models.gans import CycleGanSpec, StarGanGenerator, StarGanSpec
+from mien.export.models.parsers import (
+    RESNET_50,
+    RESNET_101,
+    BiSeNet,
+    BiSeNetSpec,
+    DeepLab,
+    DeepLabSpec,
+)
+from mien.export.models.trunks import ResNetSpec
 from tests.export.checkpoints import (
     SMALL_BISENET,
     SMALL_CYCLEGAN,

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from mien.engines import Network, OnnxRuntimeEngine, TensorSpec
-from mien.export.half import rounded_to_half, store_half
-from mien.export.onnx_file import to_onnx
+from mien.export.onnx_file import rounded_to_half, store_half, to_onnx
 
 NETWORK = Network(
     "tiny", (TensorSpec("image", (1, 3, 16, 16)),), (TensorSpec("logits", (1, 8, 16, 16)),)

@@ -14,8 +14,7 @@ from mien.engines.errors import ModelError
 from mien.engines.network import Network, TensorSpec
 from mien.engines.networks import DETECTOR, LANDMARKS
 from mien.engines.ort.backend import OnnxRuntimeEngine
-from mien.export.detector import DetectorNetwork, cell_centres
-from mien.export.landmarks import LandmarkNetwork
+from mien.export.models.landmarks import DetectorNetwork, LandmarkNetwork, cell_centres
 from mien.export.onnx_file import OPSET, PARITY_KEY, example_of, sha256_of, to_onnx
 
 

@@ -23,15 +23,19 @@ from mien.engines.networks import (
     parser_network,
     stargan_network,
 )
-from mien.export.bisenet import BiSeNetSpec
-from mien.export.cyclegan import CycleGanSpec
-from mien.export.deeplab import RESNET_50, RESNET_101, DeepLabSpec
-from mien.export.formats import FORMATS
+from mien.export.checkpoints.formats import FORMATS
+from mien.export.models.gans import CycleGanSpec, StarGanSpec
+from mien.export.models.parsers import RESNET_50, RESNET_101, BiSeNetSpec, DeepLabSpec
+from mien.export.models.trunks import ResNetSpec
 from mien.export.onnx_file import OPSET, PARITY_KEY, SAME_CLASS_KEY, example_of, to_onnx, write_onnx
-from mien.export.parity import Allowed, Example, ParityError, compare
-from mien.export.real_inputs import generator_examples, parser_examples
-from mien.export.resnet import ResNetSpec
-from mien.export.stargan import StarGanSpec
+from mien.export.parity import (
+    Allowed,
+    Example,
+    ParityError,
+    compare,
+    generator_examples,
+    parser_examples,
+)
 from tests.export.checkpoints import SMALL_BISENET, module_of, read_back, small_deeplab
 
 FLOOR = 1e-4

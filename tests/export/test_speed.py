@@ -10,10 +10,10 @@ import torch
 
 from mien.engines import Catalog, ModelEntry, record_model
 from mien.engines.networks import CYCLEGAN_PARTS
-from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec
+from mien.export.benchmark.speed import full_size_cases, main, shipped_cases, table
+from mien.export.benchmark.torch_engine import Timing
+from mien.export.models.gans import CycleGanGenerator, CycleGanSpec
 from mien.export.onnx_file import sha256_of, to_onnx
-from mien.export.speed import full_size_cases, main, shipped_cases, table
-from mien.export.turns import Timing
 from tests.export.checkpoints import saved, state_of
 
 

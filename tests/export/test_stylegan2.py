@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mien.export.face_encoder import STYLE_DIM, FaceEncoder
-from mien.export.stylegan2 import BLUR, Modulated, Synthesis, code_count
+from mien.export.models.face_encoder import STYLE_DIM, FaceEncoder
+from mien.export.models.stylegan2 import BLUR, Modulated, Synthesis, code_count
 
 
 @pytest.mark.parametrize("up", [False, True])

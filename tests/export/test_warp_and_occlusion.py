@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from mien.engines import OCCLUSION, WARP, ModelError, OnnxRuntimeEngine
-from mien.export.occlusion import OcclusionNetwork
+from mien.export.models.warp import OcclusionNetwork, WarpNetwork
 from mien.export.onnx_file import example_of, to_onnx
-from mien.export.warp import WarpNetwork
 from tests.runtime.faces import mean_face
 
 MEAN = torch.from_numpy(mean_face())

@@ -12,8 +12,8 @@ import torch
 from mien.apps.edit.inputs import SAMPLE
 from mien.engines import ModelError
 from mien.engines.networks import WARP
-from mien.export import torch_engine
-from mien.export.restored import restored_module
+from mien.export.benchmark import torch_engine
+from mien.export.benchmark.restored import restored_module
 from mien.runtime.video import read_frames
 from mien.training import eager_filter
 from mien.training.eager_filter import Asked, compare

@@ -6,7 +6,7 @@ import torch
 
 from mien.engines import OnnxRuntimeEngine
 from mien.engines.networks import FER_CLASSES, JUDGE
-from mien.export.emotions import EmotionClassifier
+from mien.export.models.emotions import EmotionClassifier
 from mien.training.emotions import (
     PEAK_RATE,
     Run,

@@ -3,6 +3,8 @@
 It is there to be measured against, and gets what a careful user would give it: inference mode,
 oneDNN, the memory format and the number of threads that are fastest for the network, and no copy
 but those that a format asks for.
+
+A network in PyTorch eager and in ONNX Runtime, timed in turns of a few calls.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import copy
 import itertools
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,7 @@ from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
 from mien.engines import Catalog, Engine, EngineError, ModelError, OnnxRuntimeEngine
 from mien.engines.network import Network, example_inputs
-from mien.export.restored import restored_module
+from mien.export.benchmark.restored import restored_module
 
 TOLERANCE = 1e-3  # of an output, relative to the size of its values where that is above 1
 WARM_UP, TRIED = 2, 9  # calls of each setting that is tried
@@ -146,3 +149,79 @@ class TorchCatalog(Catalog):
         engine = TorchEngine(entry.path, network, threads=self.threads)
         self.settings[engine.network.name] = engine.setting
         return engine
+
+
+REST_S = 0.03  # the threads of OpenMP go on turning for some milliseconds after each call
+# A turn is long enough that caches and threads are warm: its first call is not counted.
+TURN_S = 0.06
+LEAST_CALLS = 3  # that are counted in a turn
+LEAST_TURNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Median milliseconds of a call in both, and how PyTorch was called: what was fastest for it.
+
+    rounds: calls of each, at least.
+    """
+
+    name: str
+    rounds: int
+    torch_ms: float
+    onnx_runtime_ms: float
+    setting: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """PyTorch's time by ONNX Runtime's."""
+        return self.torch_ms / self.onnx_runtime_ms
+
+
+def time_in_both(
+    path: Path,
+    network: Network | str,
+    *,
+    seconds: float,
+    threads: int,
+    onnx_threads: int | None = None,
+    module: nn.Module | None = None,
+) -> Timing:
+    """How long a call of the network in a file takes in both, measured in turn for `seconds`.
+
+    threads: the most that PyTorch may have. onnx_threads: of ONNX Runtime, None for as many.
+    module: what the file was made of, None to bring it back from the file.
+
+    Raises ModelError where the file is of another make, or the two answer differently.
+    """
+    torch_engine = TorchEngine(path, network, threads=threads, module=module)
+    with (
+        torch_engine,
+        OnnxRuntimeEngine(path, network, threads=onnx_threads or threads) as onnx_engine,
+    ):
+        feeds = example_inputs(onnx_engine.network)
+        torch_s: list[float] = []
+        onnx_s: list[float] = []
+        end, turns = time.perf_counter() + seconds, 0
+        while time.perf_counter() < end or turns < LEAST_TURNS:
+            for engine, spent in ((torch_engine, torch_s), (onnx_engine, onnx_s)):
+                spent.extend(_turn(partial(engine.infer, feeds)))
+            turns += 1
+        return Timing(
+            onnx_engine.network.name,
+            min(len(torch_s), len(onnx_s)),
+            1000 * statistics.median(torch_s),
+            1000 * statistics.median(onnx_s),
+            str(torch_engine.setting),
+        )
+
+
+def _turn(call: Callable[[], object]) -> list[float]:
+    """The seconds of each call of one turn but the first."""
+    time.sleep(REST_S)
+    call()
+    spent: list[float] = []
+    while len(spent) < LEAST_CALLS or sum(spent) < TURN_S:
+        started = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - started)
+    return spent

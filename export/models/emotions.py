@@ -14,8 +14,7 @@ from mien.engines.errors import ModelError
 from mien.engines.networks import FER_CLASSES, JUDGE
 from mien.engines.system.folders import private_folder
 from mien.engines.system.partial_file import PartialFile
-from mien.export.half import store_half
-from mien.export.onnx_file import EXAMPLES, example_of, to_onnx
+from mien.export.onnx_file import EXAMPLES, example_of, store_half, to_onnx
 from mien.export.parity import Allowed, Example, compare
 
 STAGES = ((64, 2), (160, 2), (256, 2))  # channels and blocks at 12, 6 and 3 pixels

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mien.export.stylegan2 import code_count
+from mien.export.models.stylegan2 import code_count
 
 SIZE = 64
 STYLE_DIM = 512

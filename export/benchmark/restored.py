@@ -19,17 +19,19 @@ from torch import nn
 from mien.engines.errors import ModelError
 from mien.engines.graph.file import read_model
 from mien.engines.networks import DETECTOR, LANDMARKS, OCCLUSION, WARP
-from mien.export.bisenet import BiSeNet, BiSeNetSpec
-from mien.export.cyclegan import CycleGanGenerator
-from mien.export.deeplab import DeepLab, DeepLabSpec
-from mien.export.detector import DetectorNetwork
-from mien.export.generator_formats import cyclegan_spec, is_cyclegan, is_stargan, stargan_spec
-from mien.export.landmarks import LandmarkNetwork
-from mien.export.mobilenet import MobileNetSpec
-from mien.export.occlusion import OcclusionNetwork
-from mien.export.parser_formats import is_bisenet, is_deeplab
-from mien.export.stargan import Activation, StarGanGenerator
-from mien.export.warp import WarpNetwork
+from mien.export.checkpoints.formats import (
+    cyclegan_spec,
+    is_bisenet,
+    is_cyclegan,
+    is_deeplab,
+    is_stargan,
+    stargan_spec,
+)
+from mien.export.models.gans import Activation, CycleGanGenerator, StarGanGenerator
+from mien.export.models.landmarks import DetectorNetwork, LandmarkNetwork
+from mien.export.models.parsers import BiSeNet, BiSeNetSpec, DeepLab, DeepLabSpec
+from mien.export.models.trunks import MobileNetSpec
+from mien.export.models.warp import OcclusionNetwork, WarpNetwork
 
 MERGED = "_bias"  # the exporter's name for the bias of a merged normalisation: weight + this
 Weights = Mapping[str, torch.Tensor]

@@ -22,7 +22,7 @@ import torch
 
 from mien.engines.errors import ModelError, is_out_of_memory
 from mien.engines.system.limits import MAX_MEMORY, check_memory, memory_text
-from mien.export.resnet import Shapes
+from mien.export.models.trunks import Shapes
 
 State = dict[str, torch.Tensor]
 

@@ -1,4 +1,4 @@
-"""The networks of a filter in PyTorch eager: `python -m mien.export.eager`.
+"""The networks of a filter in PyTorch eager: `python -m mien.export.benchmark.eager`.
 
 The modules are those that were exported, with the weights of the ONNX files put back. Each is held
 against its file once; then both are timed, in turns of a few calls, ONNX Runtime with the threads
@@ -17,7 +17,7 @@ from mien.engines import Catalog
 from mien.engines.errors import MienError, ModelError
 from mien.engines.networks import NETWORKS
 from mien.engines.ort.backend import DEFAULT_THREADS
-from mien.export.turns import time_in_both
+from mien.export.benchmark.torch_engine import time_in_both
 
 
 def eager_times(
@@ -44,7 +44,9 @@ def eager_times(
 
 def main(arguments: list[str]) -> int:
     """The exit status; the times go to standard output."""
-    parser = argparse.ArgumentParser(prog="python -m mien.export.eager", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m mien.export.benchmark.eager", description=__doc__
+    )
     parser.add_argument(
         "networks",
         nargs="*",

@@ -1,4 +1,4 @@
-"""ONNX Runtime against PyTorch: `python -m mien.export.speed`.
+"""ONNX Runtime against PyTorch: `python -m mien.export.benchmark.speed`.
 
 Both run the same weights in one process, with as many threads, in turns of a few calls, so that
 whatever else the machine does slows both; what is told is the ratio of the medians. PyTorch runs in
@@ -36,15 +36,13 @@ from mien.engines.networks import (
     parser_network,
     stargan_network,
 )
-from mien.export.bisenet import BiSeNet, BiSeNetSpec
-from mien.export.checkpoint import read_checkpoint
-from mien.export.cyclegan import CycleGanGenerator, CycleGanSpec
-from mien.export.deeplab import RESNET_50, DeepLab, DeepLabSpec
-from mien.export.formats import recognise
+from mien.export.benchmark.torch_engine import Timing, time_in_both
+from mien.export.checkpoints.formats import recognise
+from mien.export.checkpoints.reading import read_checkpoint
+from mien.export.models.gans import CycleGanGenerator, CycleGanSpec, StarGanGenerator, StarGanSpec
+from mien.export.models.parsers import RESNET_50, BiSeNet, BiSeNetSpec, DeepLab, DeepLabSpec
+from mien.export.models.trunks import ResNetSpec
 from mien.export.onnx_file import to_onnx
-from mien.export.resnet import ResNetSpec
-from mien.export.stargan import StarGanGenerator, StarGanSpec
-from mien.export.turns import Timing, time_in_both
 
 THREADS = 2
 CLASSES = 19  # of the parsers most used
@@ -153,7 +151,7 @@ def table(timings: list[Timing], threads: int) -> str:
 
 def main(arguments: list[str]) -> int:
     """The exit status; the table goes to standard output."""
-    parser = argparse.ArgumentParser(prog="python -m mien.export.speed")
+    parser = argparse.ArgumentParser(prog="python -m mien.export.benchmark.speed")
     parser.add_argument(
         "files", type=Path, nargs="*", help="time these checkpoints or ONNX files of mien's instead"
     )
