@@ -15,10 +15,10 @@ from typing import Annotated
 import typer
 
 from mien.apps import options
-from mien.calibration.features import InputRange
-from mien.calibration.machine import available_cores
-from mien.calibration.smile_report import json_report, markdown_report, text_report
-from mien.calibration.smile_tables import SmilePlan, measure_smile
+from mien.calibration.judges.features import InputRange
+from mien.calibration.smile.report import json_report, markdown_report, text_report
+from mien.calibration.smile.tables import SmilePlan, measure_smile
+from mien.calibration.tables.machine import available_cores
 from mien.engines.errors import UsageError, plain_lines
 from mien.runtime.methods.gan.method import BLENDS
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.calibration.clips import CLIP_SUFFIXES
-from mien.calibration.floors import EDITED
-from mien.calibration.judge import EmotionJudge, fer_crop
+from mien.calibration.clips.edits import CLIP_SUFFIXES
+from mien.calibration.judges.classifier import EmotionJudge, fer_crop
+from mien.calibration.tables.floors import EDITED
 from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError, UsageError

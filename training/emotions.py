@@ -311,7 +311,7 @@ def card_sections(metrics: Mapping[str, object]) -> dict[str, str]:
     lasted = " s, then ".join(map(str, runs)) + " s"
     return {
         "What it is": (
-            "A face cropped as FER-2013 crops it (`mien.calibration.judge.fer_crop`), 48x48 luma, "
+            "A face cropped as FER-2013 crops it (`mien.calibration.judges.classifier.fer_crop`), 48x48 luma, "
             f"to a probability for each of {', '.join(FER_CLASSES)}. A residual network of "
             f"{metrics['parameters']:,} parameters. It measures edits: no editor of mien was "
             "trained with it or sees it."

@@ -112,7 +112,7 @@ def calibrate(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model in FP16 or INT8, where the edit stays as good (with the package onnx)."""
-    from mien.calibration.calibrate import CalibratePlan, calibrate
+    from mien.calibration.precision.calibrate import CalibratePlan, calibrate
 
     own = options.folders(models)
     with _told_on_a_terminal(f"calibrating {model} in {precision}"):

@@ -19,12 +19,10 @@ from mien.calibration.audit.graph import (
     opset_of,
     typed_graph,
 )
-from mien.calibration.audit.operators import check_operator, operator_table
-from mien.calibration.audit.precision import check_precision
 from mien.calibration.audit.reading import all_nodes, node_name, parse, read_bytes, value_of
-from mien.calibration.audit.restrictions import check_restrictions
+from mien.calibration.audit.restrictions import check_operator, check_restrictions, operator_table
 from mien.calibration.audit.statement import check_statement, metadata_of, stated_network
-from mien.calibration.audit.traps import check_traps
+from mien.calibration.audit.traps import check_precision, check_traps
 from mien.engines.errors import ModelError
 from mien.engines.graph.guard import OPERATORS
 from mien.engines.system.limits import MAX_MEMORY, memory_text

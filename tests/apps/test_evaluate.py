@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mien.apps.main import run
-from mien.calibration import smile
+from mien.calibration.smile import evaluate as smile
 from tests.calibration.networks import write_classifier, write_inception
 from tests.calibration.smile_data import HELD_OUT, portrait, write_faces160, write_fer2013
 from tests.runtime.style_networks import write_style_models

@@ -71,7 +71,7 @@ def test_every_command_takes_models_several_times(tmp_path: Path, capsys: Captur
 
 
 def test_a_calibrated_model_told_by_its_path_keeps_its_licence(tmp_path: Path) -> None:
-    folders = pytest.importorskip("mien.calibration.precision_folder")
+    folders = pytest.importorskip("mien.calibration.precision.folder")
     own = folder_of(tmp_path / "a", "warp")
     file = own / next(entry.file for entry in read_catalog(own))
     assert folders.entry_of(file).licence == "MIT"
@@ -88,7 +88,7 @@ def test_the_audit_and_calibration_need_no_torch(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     for program in (
         "from mien.apps.main import run; sys.exit(run(['audit', sys.argv[1]]))",
-        "import mien.calibration.precision_folder",
+        "import mien.calibration.precision.folder",
     ):
         done = subprocess.run(
             [

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mien.calibration.mesh import RIGID_MEAN, RIGID_VERTICES
+from mien.calibration.clips.series import RIGID_MEAN, RIGID_VERTICES
 
 
 def straight_mesh(scale: float = 100.0) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from mien.calibration.graph import Graph, taken_apart
+from mien.calibration.precision.graph import Graph, taken_apart
 from mien.engines.network import Network, TensorSpec
 
 SIDE = 8

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto
 
 from mien.apps.main import run
-from mien.calibration.precision_quality import IDENTICAL_DB, psnr_db
+from mien.calibration.precision.quality import IDENTICAL_DB, psnr_db
 from mien.calibration.representative import (
     SAMPLE,
     representative_inputs,

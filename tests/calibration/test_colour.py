@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mien.calibration.colour import rgb_picture
+from mien.calibration.tables.sheet import rgb_picture
 from mien.runtime.frame import Frame, PixelLayout, Plane
 
 # Y, U, V of pure colours in BT.709, 8 bits, video range.

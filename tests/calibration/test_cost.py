@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.calibration.cost import TimedFilter, compare, link_tree
+from mien.calibration.clips.cost import TimedFilter, compare, link_tree
 from mien.engines import EngineError, UsageError
 
 ROOT = Path(__file__).parent.parent.parent

@@ -2,9 +2,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mien.calibration.clip_measure import measure_clip
-from mien.calibration.clip_report import failures, report
-from mien.calibration.edits import change_outside, edit_frames
+from mien.calibration.clips.edits import change_outside, edit_frames
+from mien.calibration.clips.measure import failures, measure_clip, report
 from mien.runtime.faces.alignment import RIGID_TEMPLATE
 from mien.runtime.faces.topology import RIGID
 from mien.runtime.frame import Frame, PixelLayout, Plane

@@ -4,12 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.calibration.facemesh import (
-    FaceMesh,
-    Region,
-    find_anywhere,
-    region_around,
-)
+from mien.calibration.judges.facemesh import FaceMesh, Region, find_anywhere, region_around
 from mien.engines import EngineError, UsageError
 
 

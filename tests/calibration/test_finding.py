@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.calibration.finding import Finding, false_faces, measure_finding, overlap
+from mien.calibration.clips.finding import Finding, false_faces, measure_finding, overlap
 from mien.engines import VideoError
 from mien.runtime.faces.detection import Detection
 from mien.runtime.frame import Frame, PixelLayout, Plane

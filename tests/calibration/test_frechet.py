@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mien.calibration.frechet import Gaussian, fit_gaussian, frechet_distance
+from mien.calibration.judges.features import Gaussian, fit_gaussian, frechet_distance
 from mien.engines import UsageError
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mien.calibration.graph import Graph, read_graph, taken_apart
-from mien.calibration.graph_unshuffle import without_unshuffles
-from mien.calibration.precision_errors import run_model
+from mien.calibration.precision.graph import Graph, read_graph, taken_apart, without_unshuffles
+from mien.calibration.precision.quality import run_model
 from mien.engines.catalog import Catalog
 
 COLUMNS_FIRST = [0, 1, 5, 3, 2, 4]

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.calibration.independent import (
+from mien.calibration.judges.classifier import still
+from mien.calibration.judges.independent import (
     MARGINS,
     SIDES,
     IndependentNetworks,
@@ -15,7 +16,6 @@ from mien.calibration.independent import (
     same_person,
     wide_matrix,
 )
-from mien.calibration.persuade import still
 from mien.engines import EngineError, UsageError
 from mien.runtime.faces.alignment import fer_matrix, transform_points
 from tests.calibration.test_judge import Lighter, landmarks_at

@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.calibration.held_out import PADDING, neutral_faces
-from mien.calibration.judge import EmotionJudge, fer_crop
-from mien.calibration.persuade import Persuasion, persuade, still
+from mien.calibration.judges.classifier import EmotionJudge, Persuasion, fer_crop, persuade, still
+from mien.calibration.judges.held_out import PADDING, neutral_faces
 from mien.engines import FakeEngine
 from mien.engines.networks import FER_CLASSES, JUDGE
 from mien.runtime.faces.alignment import FER_TEMPLATE

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mien.calibration.floors import OWN_ACTIONS
-from mien.calibration.linearity import INTENSITIES, StillEdits, growth, measure_growth
-from mien.calibration.mesh import MOUTH_CORNERS, UPPER_BROWS
-from mien.calibration.persuade import still
+from mien.calibration.clips.linearity import INTENSITIES, StillEdits, growth, measure_growth
+from mien.calibration.clips.series import MOUTH_CORNERS, UPPER_BROWS
+from mien.calibration.judges.classifier import still
+from mien.calibration.tables.floors import OWN_ACTIONS
 from mien.runtime.frame import Frame
 from tests.calibration.faces import shifted, straight_mesh
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mien.calibration.mesh import (
+from mien.calibration.clips.series import (
     INNER_BROWS,
     MOUTH_CORNERS,
     UPPER_BROWS,

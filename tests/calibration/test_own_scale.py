@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from mien.calibration.held_out import HeldOutFace, SmilingPerson
-from mien.calibration.judge import EmotionJudge
-from mien.calibration.mesh import MOUTH_CORNERS
-from mien.calibration.own_scale import PersonSmile, measure_person, summed
-from mien.calibration.persuade import still
+from mien.calibration.clips.series import MOUTH_CORNERS
+from mien.calibration.judges.classifier import EmotionJudge, still
+from mien.calibration.judges.held_out import HeldOutFace, SmilingPerson
+from mien.calibration.judges.own_scale import PersonSmile, measure_person, summed
 from mien.engines import FakeEngine
 from mien.engines.networks import FER_CLASSES, JUDGE
 from tests.calibration.faces import shifted, straight_mesh

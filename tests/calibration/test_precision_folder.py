@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from mien.apps.main import run
-from mien.calibration import precisions
-from mien.calibration.precision_card import PrecisionCard
-from mien.calibration.precision_errors import OutputError
-from mien.calibration.precision_folder import keep
-from mien.calibration.precision_run import Twin
+from mien.calibration.precision import all as precisions
+from mien.calibration.precision.card import PrecisionCard
+from mien.calibration.precision.folder import keep
+from mien.calibration.precision.quality import OutputError
+from mien.calibration.precision.run import Twin
 from mien.engines.catalog import Catalog, ModelEntry
 from mien.engines.errors import ModelError
 from tests.calibration import graphs
@@ -87,7 +87,7 @@ def test_a_table_of_nothing_is_refused_in_one_line(
 ) -> None:
     assert precisions.main(["--out", str(tmp_path), "--data", str(tmp_path / "none")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("mien.calibration.precisions: no such folder: ")
+    assert error.startswith("mien.calibration.precision.all: no such folder: ")
     assert error.count("\n") == 1
 
 

@@ -5,11 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mien.calibration.graph import read_graph
-from mien.calibration.precision_errors import largest_values, run_model
-from mien.calibration.precision_fp16 import half_model, rehearsal_model
-from mien.calibration.precision_reasons import reasons_to_keep
-from mien.calibration.precision_search import Search
+from mien.calibration.precision.fp16 import half_model, reasons_to_keep, rehearsal_model
+from mien.calibration.precision.graph import read_graph
+from mien.calibration.precision.quality import largest_values, run_model
+from mien.calibration.precision.search import Search
 from mien.engines.catalog import Catalog
 from mien.engines.errors import ModelError
 from tests.calibration import graphs

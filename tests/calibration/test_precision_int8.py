@@ -5,12 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from mien.calibration.precision_count import count_int8
-from mien.calibration.precision_errors import run_model
-from mien.calibration.precision_int8 import alone_model, int8_model
-from mien.calibration.precision_places import Rules, ends_of, layers_of, places_of
-from mien.calibration.precision_quality import EditQuality
-from mien.calibration.precision_verdict import int8_refusal
+from mien.calibration.precision.int8 import alone_model, count_int8, int8_model
+from mien.calibration.precision.places import Rules, ends_of, layers_of, places_of
+from mien.calibration.precision.quality import EditQuality, int8_refusal, run_model
 from mien.engines.errors import ModelError
 from tests.calibration import graphs
 

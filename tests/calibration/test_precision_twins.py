@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from mien.calibration.precision_agreement import agreement_of, agreement_refusal
-from mien.calibration.precision_run import Calibration
+from mien.calibration.precision.quality import agreement_of, agreement_refusal
+from mien.calibration.precision.run import Calibration
 from mien.calibration.representative import SAMPLE, Shot, shots_of
 from mien.engines.catalog import Catalog
 from tests.runtime.style_networks import write_style_models

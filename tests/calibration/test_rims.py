@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.calibration.persuade import still
-from mien.calibration.rims import (
+from mien.calibration.clips.rims import (
     BROWS,
     LIDS,
     OUTER_EYES,
@@ -18,6 +17,7 @@ from mien.calibration.rims import (
     over_points,
     rim_points,
 )
+from mien.calibration.judges.classifier import still
 from mien.engines.errors import VideoError
 from tests.calibration.test_edits import SomeFace, landmarks_at
 

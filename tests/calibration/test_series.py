@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mien.calibration.series import (
+from mien.calibration.clips.series import (
     CLOSED,
     find_blinks,
     lag,

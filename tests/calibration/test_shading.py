@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.calibration.persuade import still
-from mien.calibration.shading import (
+from mien.calibration.clips.shading import (
     FACE_SIDES,
     LEFT_CHEEK,
     RIGHT_CHEEK,
@@ -15,6 +14,7 @@ from mien.calibration.shading import (
     native_luma,
     over_frames,
 )
+from mien.calibration.judges.classifier import still
 from mien.runtime.frame import Frame, PixelLayout, Plane
 
 SIDE = 320

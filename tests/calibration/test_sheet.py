@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.calibration.sheet import LARGEST_PX, SheetRow, draw_sheet, write_sheet
+from mien.calibration.tables.sheet import LARGEST_PX, SheetRow, draw_sheet, write_sheet
 from mien.engines import VideoError
 
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.calibration.smile_pictures import held_out_pictures
+from mien.calibration.smile.pictures import held_out_pictures
 from mien.engines import UsageError
 from tests.calibration.smile_data import HELD_OUT, TRAINED_ON, write_faces160, write_fer2013
 

@@ -7,10 +7,17 @@ import numpy as np
 import onnx
 import pytest
 
-from mien.calibration.loose_models import as_catalog
-from mien.calibration.persuade import still
-from mien.calibration.smile_paper import FROWN, REPORTED, SMILE, TRANSFERS
-from mien.calibration.smile_rows import Filters, SmileRow, rows_of
+from mien.calibration.judges.classifier import still
+from mien.calibration.smile.measure import as_catalog
+from mien.calibration.smile.rows import (
+    FROWN,
+    REPORTED,
+    SMILE,
+    TRANSFERS,
+    Filters,
+    SmileRow,
+    rows_of,
+)
 from mien.engines import ModelError, Network, UsageError
 from mien.engines.catalog import read_catalog
 from mien.engines.networks import cyclegan_network, stargan_network

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from mien.apps.edit.inputs import SAMPLE
-from mien.calibration.smile_strip import NOTHING, main
+from mien.calibration.smile.strip import NOTHING, main
 from tests.runtime.style_networks import write_style_models
 
 
 def test_the_strip_shows_every_method_in_both_blends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mien.calibration.smile_strip.FRAME", 0)
+    monkeypatch.setattr("mien.calibration.smile.strip.FRAME", 0)
     models = write_style_models(tmp_path / "models")
     main([str(SAMPLE), str(tmp_path / "strip.png"), "--models", str(models)])
     strip = cv2.imread(str(tmp_path / "strip.png"))
@@ -27,7 +27,7 @@ def test_the_strip_shows_every_method_in_both_blends(
 def test_a_model_that_is_not_there_leaves_a_grey_cell_and_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mien.calibration.smile_strip.FRAME", 0)
+    monkeypatch.setattr("mien.calibration.smile.strip.FRAME", 0)
     models = write_style_models(tmp_path / "models")
     main([str(SAMPLE), str(tmp_path / "strip.png"), "--models", str(models), "--emotion", "sad"])
     err = capsys.readouterr().err

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.calibration.features import ClassifierFeatures
-from mien.calibration.judge import EmotionJudge
-from mien.calibration.persuade import still
-from mien.calibration.smile_measure import edit_still, find_faces, judge_sample
-from mien.calibration.smile_report import (
+from mien.calibration.judges.classifier import EmotionJudge, still
+from mien.calibration.judges.features import ClassifierFeatures
+from mien.calibration.smile.measure import edit_still, find_faces, judge_sample
+from mien.calibration.smile.report import (
     Score,
     SmileReport,
     TableScores,
@@ -18,8 +17,8 @@ from mien.calibration.smile_report import (
     markdown_report,
     text_report,
 )
-from mien.calibration.smile_rows import SmileRow
-from mien.calibration.smile_tables import Instruments, SmilePlan, measure_tables
+from mien.calibration.smile.rows import SmileRow
+from mien.calibration.smile.tables import Instruments, SmilePlan, measure_tables
 from mien.engines import EngineError, UsageError
 from mien.runtime.faces.alignment import FER_TEMPLATE
 from mien.runtime.faces.topology import RIGID

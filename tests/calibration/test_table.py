@@ -1,8 +1,8 @@
 import json
 
-from mien.calibration.floors import ACTION_FLOORS
-from mien.calibration.machine import machine_line
-from mien.calibration.table import markdown, tables
+from mien.calibration.tables.floors import ACTION_FLOORS
+from mien.calibration.tables.machine import machine_line
+from mien.calibration.tables.table import markdown, tables
 
 
 def expression_report(corners_up: float | None, calm: float, outside: int) -> dict:

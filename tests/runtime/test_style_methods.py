@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from mien.calibration.colour import rgb_picture
+from mien.calibration.tables.sheet import rgb_picture
 from mien.engines import NETWORKS, Catalog, ModelError, UsageError
 from mien.engines.networks import SHIPPED_CLASSES, parser_network, stargan_network
 from mien.runtime import Filter, Frame, parse_target
