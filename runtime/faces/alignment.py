@@ -17,7 +17,7 @@ from mien.runtime.faces.topology import RIGID
 
 # The rigid points (topology.RIGID) of the mean near-frontal face, in crop units: the mean over
 # 4,672 pictures, made symmetric, scaled so that the eye centres lie at (0.33, 0.34), (0.67, 0.34).
-# `python -m mien.training.shape` prints this table.
+# `python -m mien.training.data.shape` prints this table.
 RIGID_TEMPLATE: Final = np.array(
     [
         (0.2573, 0.3359),

@@ -13,7 +13,7 @@ from mien.runtime.faces.topology import OUTER_LIPS, RIGID
 
 # The rigid points in space, looking at the camera, x right, y down, z away from it, in eye
 # distances: the symmetric mean over 4,672 near-frontal pictures, turned by their median
-# pitch. `python -m mien.training.head_shape` prints this table.
+# pitch. `python -m mien.training.data.head_shape` prints this table.
 RIGID_SHAPE: Final = np.array(
     [
         (-0.7137, -0.0124, 0.0409),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# Crop units; `mien.training.shape` computes it.
+# Crop units; `mien.training.data.shape` computes it.
 _POINTS = (
     (0.1164, 0.3514), (0.1180, 0.4032), (0.1200, 0.4559), (0.1227, 0.5096),
     (0.1296, 0.5671), (0.1425, 0.6267), (0.1601, 0.6855), (0.1837, 0.7346),

@@ -7,7 +7,7 @@ import torch
 from mien.engines import OnnxRuntimeEngine
 from mien.engines.networks import FER_CLASSES, JUDGE
 from mien.export.models.emotions import EmotionClassifier
-from mien.training.emotions import (
+from mien.training.faces.emotions import (
     PEAK_RATE,
     Run,
     Split,
@@ -57,7 +57,7 @@ def test_the_score_counts_by_true_class():
 
 
 def test_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr("mien.training.emotions.BATCH", 8)
+    monkeypatch.setattr("mien.training.faces.emotions.BATCH", 8)
     run = Run(tmp_path, seed=1)
     train(run, some_faces(), minutes=0.005)
     assert run.steps > 0
@@ -71,9 +71,9 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
 
 def test_a_finished_run_leaves_a_judge_whose_card_has_its_confusion(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "mien.training.emotions.load_split", lambda data, split, clear: some_faces(21)
+        "mien.training.faces.emotions.load_split", lambda data, split, clear: some_faces(21)
     )
-    monkeypatch.setattr("mien.training.emotions.load_press", lambda data: some_faces(21))
+    monkeypatch.setattr("mien.training.faces.emotions.load_press", lambda data: some_faces(21))
     run = Run(tmp_path, seed=1)
     run.runs += [600.0, 1500.0]
     finish(run, tmp_path)

@@ -5,7 +5,7 @@ import pytest
 
 from mien.runtime.faces.alignment import RIGID_TEMPLATE, roi_matrix, transform_points
 from mien.runtime.faces.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER, RIGID
-from mien.training.evaluate_landmarks import disturbed, error, errors
+from mien.training.faces.evaluate_landmarks import disturbed, error, errors
 
 
 def a_face() -> np.ndarray:

@@ -8,13 +8,13 @@ import torch
 
 from mien.runtime.faces.alignment import ROI_TEMPLATE, transform_points
 from mien.runtime.faces.topology import MIRROR, RIGID
-from mien.training.backgrounds import face_free_crops, plain, texture
-from mien.training.clips import Labelled, sure_faces
-from mien.training.detector import assign, generous_overlap, make_batch
-from mien.training.detector_scenes import Composer, Scene, Subject, targets_of
-from mien.training.labels import merged, overlap, tiles
-from mien.training.landmark_samples import Pool, Sampler, YawEstimate
-from mien.training.landmarks import errors, point_weights, wing
+from mien.training.data.augment import face_free_crops, plain, texture
+from mien.training.data.clips import Labelled, sure_faces
+from mien.training.data.labels import merged, overlap, tiles
+from mien.training.faces.detector import assign, generous_overlap, make_batch
+from mien.training.faces.detector_scenes import Composer, Scene, Subject, targets_of
+from mien.training.faces.landmark_samples import Pool, Sampler, YawEstimate
+from mien.training.faces.landmarks import errors, point_weights, wing
 
 
 def made_face(size: float = 100.0, shift: float = 60.0) -> np.ndarray:

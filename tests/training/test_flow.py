@@ -5,7 +5,7 @@ torch = pytest.importorskip("torch")
 
 from mien.runtime.methods.warp.flow import dense_flow, hold_brows  # noqa: E402
 from mien.runtime.methods.warp.speech import keep_lips  # noqa: E402
-from mien.training import flow as torch_flow  # noqa: E402
+from mien.training.warp import flow as torch_flow  # noqa: E402
 from tests.runtime.faces import mean_face  # noqa: E402
 
 

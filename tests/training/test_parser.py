@@ -8,25 +8,29 @@ import torch
 
 from mien.runtime.faces.alignment import roi_matrix, transform_points
 from mien.runtime.methods.gan.segmentation import boxes_of, part_extents
-from mien.training import parser_samples
-from mien.training.facemesh import VERTICES, landmarks_106
-from mien.training.parser import (
+from mien.training.data.facemesh import VERTICES, landmarks_106
+from mien.training.gan import parser_samples
+from mien.training.gan.parser import (
     CLASS_WEIGHTS,
     build_student,
     card_sections,
     losses,
     student_spec,
 )
-from mien.training.parser_masks import (
+from mien.training.gan.parser_samples import (
     CLASSES,
     MIRRORED_CLASS,
     OVAL,
     POLYGONS,
+    SIZE,
     UNSURE,
+    Batch,
+    Pool,
+    Sampler,
     class_mask,
+    normalised,
 )
-from mien.training.parser_samples import SIZE, Batch, Pool, Sampler, normalised
-from mien.training.parser_scores import Scores, score
+from mien.training.gan.parser_scores import Scores, score
 from tests.runtime.faces import mean_face
 
 

@@ -10,10 +10,9 @@ import torch
 
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.runtime.target import EMOTIONS
-from mien.training.crops import Crops
-from mien.training.guide import make_guides
-from mien.training.prototypes import prototypes
-from mien.training.warp import (
+from mien.training.data.crops import Crops
+from mien.training.warp.guide import make_guides
+from mien.training.warp.warp import (
     Discriminator,
     Objective,
     Sampler,
@@ -21,7 +20,7 @@ from mien.training.warp import (
     new_network,
     unit_table,
 )
-from mien.training.wishes import LIPS, Wishes, foreshorten, hold_pairs
+from mien.training.warp.wishes import LIPS, Wishes, foreshorten, hold_pairs, prototypes
 from tests.runtime.faces import mean_face
 
 CORNERS, INNER_BROWS = [84, 90], [37, 38, 67, 68]
