@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mien.engines import DETECTOR, LANDMARKS, OCCLUSION, WARP, ModelEntry, Network, record_model
-from tests.runtime.faces import mean_face
+from tests.runtime.faces.shapes import mean_face
 
 # Of the sample, in pixels of the detector's input: left eye, right eye, mouth.
 POINTS = np.array([(136, 84), (190, 83), (164, 155)], np.float32)

@@ -8,8 +8,8 @@ import pytest
 from mien.apps.main import run
 from mien.calibration.smile import evaluate as smile
 from tests.calibration.networks import write_classifier, write_inception
-from tests.calibration.smile_data import HELD_OUT, portrait, write_faces160, write_fer2013
-from tests.runtime.style_networks import write_style_models
+from tests.calibration.smile.data import HELD_OUT, portrait, write_faces160, write_fer2013
+from tests.runtime.methods.gan.networks import write_style_models
 
 Captured = pytest.CaptureFixture[str]
 

@@ -23,7 +23,7 @@ from mien.engines.networks import (
     stargan_network,
 )
 from tests.engines.tiny import TINY, write_tiny
-from tests.runtime.style_networks import write_network, write_style_models
+from tests.runtime.methods.gan.networks import write_network, write_style_models
 
 
 def never(_: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from mien.export.models.gans import CycleGanSpec, StarGanSpec
 from mien.export.models.parsers import DeepLabSpec
 from mien.export.onnx_file import sha256_of
 from mien.export.parity import Allowed
-from tests.export.checkpoints import (
+from tests.export.checkpoints.files import (
     SMALL_BISENET,
     Malicious,
     module_of,

@@ -36,7 +36,7 @@ from mien.export.parity import (
     generator_examples,
     parser_examples,
 )
-from tests.export.checkpoints import SMALL_BISENET, module_of, read_back, small_deeplab
+from tests.export.checkpoints.files import SMALL_BISENET, module_of, read_back, small_deeplab
 
 FLOOR = 1e-4
 PARSER = Allowed(FLOOR, same_class=0.9999)

@@ -24,7 +24,7 @@ from mien.runtime.faces.tracking import Face
 from mien.runtime.luma import luma_of
 from mien.runtime.video import read_frames
 from tests.apps.stand_in import write_models
-from tests.runtime.faces import mean_face
+from tests.runtime.faces.shapes import mean_face
 
 SAMPLE = Path(__file__).parents[2] / "apps" / "sample" / "sample.mp4"
 # A filter at work in one thread, a process that forks in another.

@@ -18,7 +18,7 @@ from mien.runtime.live.sources.source import open_source
 from mien.runtime.video import VideoOptions, edit_video, identity, probe, read_frames
 from mien.runtime.video.memory import IN_FLIGHT, Budget, decoder_frames
 from mien.runtime.video.writing.encoders import frame_bytes
-from tests.runtime.video.test_losses import read
+from tests.runtime.video.reading.test_losses import read
 
 Clip = Callable[..., Path]
 MIB = 1 << 20

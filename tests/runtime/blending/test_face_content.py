@@ -1,0 +1,201 @@
+"""What an edit draws and what it leaves: folds, the inside of a mouth, covers, one's own smile."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.engines import OCCLUSION, FakeEngine
+from mien.runtime.faces.action_units import OUTER_EYES, action_unit
+from mien.runtime.faces.alignment import AlignedFace
+from mien.runtime.faces.own_expression import ACTIONS, OwnExpression, actions_of
+from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.methods.warp.flow import folds
+from mien.runtime.methods.warp.mouth import MouthBank, draw_interior, mouth_box
+from mien.runtime.methods.warp.occlusion import Occlusion, on_the_face
+from tests.runtime.faces.shapes import mean_face
+
+
+def moved(number: str, amount: float) -> np.ndarray:
+    return (action_unit(number) * amount * OUTER_EYES).astype(np.float32)
+
+
+def test_a_smile_folds_beside_the_nose_and_keeps_the_brightness_of_the_cheek() -> None:
+    smile = moved("12", 0.12)
+    light = folds(mean_face() + smile, smile)
+    assert light is not None
+    assert light.min() < -0.02
+    blurred = cv2.GaussianBlur(light, (0, 0), 128 * 0.075)
+    assert np.abs(blurred).max() < 0.012
+    assert not light[0].any()
+    assert not light[:, -1].any()
+
+
+def test_what_does_not_move_does_not_fold() -> None:
+    assert folds(mean_face(), np.zeros((106, 2), np.float32)) is None
+
+
+def test_folds_grow_with_the_movement() -> None:
+    depths = []
+    for amount in (0.03, 0.06, 0.12):
+        frown = moved("4", amount)
+        light = folds(mean_face() + frown, frown)
+        depths.append(0.0 if light is None else -float(light.min()))
+    assert depths[0] < depths[1] < depths[2]
+
+
+def open_mouth(gap: float) -> np.ndarray:
+    face = mean_face()
+    face[[103, 102, 101], 1] = face[[97, 98, 99], 1] + gap
+    return face
+
+
+def test_the_inside_of_a_mouth_is_dark_with_the_edge_of_teeth_above() -> None:
+    face = open_mouth(0.11)
+    box = mouth_box(face)
+    drawn = draw_interior(face, box, 240, 0.6)
+    column = drawn.luma[:, drawn.luma.shape[1] // 2]
+    inside = drawn.alpha[:, drawn.alpha.shape[1] // 2] > 0.9
+    upper, lower = column[inside][: inside.sum() // 4], column[inside][inside.sum() // 3 :]
+    assert upper.max() > 0.25
+    assert lower.max() < 0.25
+    assert drawn.alpha.max() == pytest.approx(1)
+    assert not drawn.alpha[0].any()
+    assert not drawn.alpha[:, -1].any()
+
+
+def test_closed_lips_show_nothing_of_the_mouth() -> None:
+    face = open_mouth(0.0)
+    assert draw_interior(face, mouth_box(face), 200, 0.6).alpha.max() < 0.6
+
+
+def test_the_mouth_is_drawn_as_fine_as_it_is_shown() -> None:
+    face = open_mouth(0.08)
+    assert draw_interior(face, mouth_box(face), 300, 0.5).luma.shape[1] == 300
+    assert draw_interior(face, mouth_box(face), 9000, 0.5).luma.shape[1] == 320
+
+
+def talking(gap: float, teeth: int) -> tuple[Frame, AlignedFace]:
+    """A grey face of 300 pixels whose mouth is open, with a band of teeth below the upper lip."""
+    face, side = open_mouth(gap), 300
+    luma = np.full((side, side), 150, np.uint8)
+    lips = np.round(face[[96, 97, 98, 99, 100, 101, 102, 103]] * side).astype(np.int32)
+    cv2.fillPoly(luma, [lips], 20)
+    band = lips.copy()
+    band[5:] = lips[[3, 2, 1]] + [0, round(0.03 * side)]
+    cv2.fillPoly(luma, [band], teeth)
+    frame = Frame((Plane(luma, (1, 1)),), PixelLayout("gray", full_range=True), side, side)
+    matrix = np.array([[64 / side, 0, -0.4], [0, 64 / side, -0.4]], np.float32)
+    pixels = cv2.resize(luma, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return frame, AlignedFace(pixels, matrix, face.astype(np.float32))
+
+
+def test_teeth_are_the_persons_own_where_they_were_seen() -> None:
+    bank = MouthBank()
+    bank.see(*talking(0.1, 230), 150 / 255, 0.0)
+    assert bank.best is not None
+    face = open_mouth(0.1)
+    box = mouth_box(face)
+    own = draw_interior(face, box, 200, 150 / 255, bank.best)
+    drawn = draw_interior(face, box, 200, 150 / 255)
+    middle = own.luma.shape[1] // 2
+    inside = np.flatnonzero(own.alpha[:, middle] > 0.9)
+    band = inside[len(inside) // 6 : len(inside) // 4]
+    assert own.luma[band, middle].min() > 0.75
+    assert own.luma[inside[len(inside) // 2], middle] < 0.2
+    assert drawn.luma[band, middle].max() < 0.6
+
+
+def test_darker_light_darkens_the_teeth_that_were_kept() -> None:
+    bank = MouthBank()
+    bank.see(*talking(0.1, 230), 150 / 255, 0.0)
+    face = open_mouth(0.1)
+    box = mouth_box(face)
+    bright, dark = (draw_interior(face, box, 200, s, bank.best).luma.max() for s in (0.6, 0.3))
+    assert dark == pytest.approx(bright / 2, rel=0.1)
+
+
+def test_closed_lips_are_no_view_of_a_mouth() -> None:
+    bank = MouthBank()
+    bank.see(*talking(0.01, 230), 0.6, 0.0)
+    assert bank.best is None
+
+
+def share_at(rows: slice, columns: slice) -> np.ndarray:
+    share = np.zeros((128, 128), np.float32)
+    share[rows, columns] = 1
+    return share
+
+
+def test_the_background_beside_a_face_is_no_cover() -> None:
+    beyond = np.ones((128, 128), np.float32)
+    face = np.zeros((128, 128), np.uint8)
+    cv2.fillPoly(face, [np.round(mean_face()[:33] * 128).astype(np.int32)], 1)
+    beyond[cv2.dilate(face, np.ones((5, 5), np.uint8)) > 0] = 0
+    beyond[:50] = 0
+    assert not on_the_face(beyond, mean_face()).any()
+
+
+def test_a_hand_on_a_cheek_is_a_cover_as_far_as_beyond_the_outline() -> None:
+    hand = share_at(slice(70, 100), slice(0, 50))
+    front = on_the_face(hand, mean_face())
+    assert front[85, 40] == pytest.approx(1)
+    assert front[85, 15] > 0.9
+
+
+def occlusion(*answers: np.ndarray) -> Occlusion:
+    turns = iter(answers)
+    return Occlusion(FakeEngine(OCCLUSION, lambda _: {"covered": next(turns)[None]}))
+
+
+def face_in_frame() -> tuple[Frame, np.ndarray]:
+    luma = np.full((200, 200), 120, np.uint8)
+    layout = PixelLayout("gray", full_range=True)
+    return Frame((Plane(luma, (1, 1)),), layout, 200, 200), mean_face() * 200
+
+
+def test_rims_are_covers_and_stay_calm_over_time() -> None:
+    rim = np.stack([share_at(slice(40, 44), slice(20, 110)), np.zeros((128, 128), np.float32)])
+    none = np.zeros((2, 128, 128), np.float32)
+    seen = occlusion(rim, none, none)
+    frame, landmarks = face_in_frame()
+    first = seen(frame, landmarks, 0.0)
+    assert first is not None
+    assert first[42, 60] == pytest.approx(1)
+    later = seen(frame, landmarks, 0.21)
+    assert later is not None  # one look without them is not enough
+    assert later[42, 60] > 0.2
+
+
+def test_a_face_that_nothing_covers_costs_no_cover() -> None:
+    frame, landmarks = face_in_frame()
+    assert occlusion(np.zeros((2, 128, 128), np.float32))(frame, landmarks, 0.0) is None
+
+
+NEUTRAL = np.array([action.neutral for action in ACTIONS])
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1.5])
+def test_a_smile_of_ones_own_is_scaled_as_asked(scale: float) -> None:
+    face = mean_face() + moved("12", 0.1)
+    shown = face + OwnExpression()(face, scale, 0.0)
+    before, after = actions_of(face) - NEUTRAL, actions_of(shown) - NEUTRAL
+    np.testing.assert_allclose(after, before * scale, atol=0.004)
+
+
+def test_all_of_ones_own_moves_nothing() -> None:
+    face = mean_face() + moved("12", 0.1)
+    assert not OwnExpression()(face, 1.0, 0.0).any()
+
+
+def test_the_neutral_face_is_learnt_slowly_and_within_bounds() -> None:
+    own, face = OwnExpression(), mean_face() + moved("12", 0.2)
+    last = None
+    for frame in range(600):
+        moves = own(face, 0.5, frame / 30)
+        if last is not None:
+            assert np.abs(moves - last).max() < 0.004
+        last = moves
+    assert last is not None
+    assert last[84, 1] > 0.01  # who smiles all the time is still softened

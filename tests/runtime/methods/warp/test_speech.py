@@ -1,0 +1,90 @@
+"""Lips and lids stay the speaker's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mien.runtime.methods.warp.speech import (
+    LID_COLUMNS,
+    LIP_COLUMNS,
+    OpenEyes,
+    RestingLips,
+    keep_blinks,
+    keep_lips,
+    lids_opening,
+)
+from tests.runtime.faces.shapes import mean_face
+
+
+def gaps(landmarks: np.ndarray) -> np.ndarray:
+    return np.array([landmarks[low, 1] - landmarks[up, 1] for _, up, low, _ in LIP_COLUMNS])
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.01, 0.08])
+def test_the_gap_between_the_lips_is_the_speakers(gap: float) -> None:
+    rng = np.random.default_rng(3)
+    face = mean_face()
+    face[[103, 102, 101], 1] = face[[97, 98, 99], 1] + gap
+    kept = keep_lips(rng.normal(0, 0.03, (106, 2)).astype(np.float32))
+    np.testing.assert_allclose(gaps(face + kept), gap, atol=1e-6)
+
+
+def test_an_opening_is_shown_as_far_as_it_is_let() -> None:
+    face, asked = mean_face(), np.zeros((106, 2), np.float32)
+    asked[[103, 102, 101], 1] = 0.06
+    before = gaps(face)
+    for share in (0.0, 0.5, 1.0):
+        shown = gaps(face + keep_lips(asked, share)) - before
+        np.testing.assert_allclose(shown, 0.06 * share, atol=1e-6)
+
+
+def test_a_jaw_that_drops_is_held_with_the_lips() -> None:
+    asked = np.zeros((106, 2), np.float32)
+    asked[16, 1] = 0.05
+    assert keep_lips(asked)[16, 1] == pytest.approx(0)
+    assert keep_lips(asked, 1.0)[16, 1] == pytest.approx(0.05)
+
+
+def with_eyes(share: float) -> np.ndarray:
+    face = mean_face()
+    for eye in LID_COLUMNS:
+        for upper, lower in eye:
+            middle, height = face[[upper, lower], 1].mean(), face[lower, 1] - face[upper, 1]
+            face[[upper, lower], 1] = middle - share * height / 2, middle + share * height / 2
+    return face
+
+
+def test_a_blink_survives_narrowed_and_widened_eyes() -> None:
+    open_eyes = lids_opening(mean_face())
+    for change in (-0.02, 0.02):
+        asked = np.zeros((106, 2), np.float32)
+        for eye in LID_COLUMNS:
+            for _, lower in eye:
+                asked[lower, 1] = change
+        shown = []
+        for share in np.linspace(0, 1, 9):
+            face = with_eyes(float(share))
+            shown.append(lids_opening(face + keep_blinks(face, asked, open_eyes)).mean())
+        assert shown[0] == pytest.approx(0, abs=1e-6)
+        assert np.corrcoef(shown, np.linspace(0, 1, 9))[0, 1] > 0.999
+        assert np.sign(shown[-1] - lids_opening(mean_face()).mean()) == np.sign(change)
+
+
+def test_open_eyes_are_not_learnt_from_blinks() -> None:
+    eyes = OpenEyes()
+    for frame in range(90):
+        learnt = eyes(with_eyes(0.1 if frame % 30 < 4 else 1.0), frame / 30)
+    np.testing.assert_allclose(learnt, lids_opening(mean_face()), rtol=0.1)
+
+
+def test_lips_rest_at_first_are_taken_back_at_a_word_and_rest_again_later() -> None:
+    rests = RestingLips()
+    assert rests(0.0, 0.0) == 1.0
+    assert rests(0.0, 0.1) == 1.0
+    for step in range(12):
+        said = rests(0.04 * (step % 2), 0.1 + (step + 1) / 30)
+    assert said == 0.0
+    for step in range(90):
+        later = rests(0.0, 1.0 + step / 30)
+    assert later == 1.0

@@ -1,0 +1,169 @@
+import numpy as np
+
+from mien.engines import OCCLUSION, WARP, FakeEngine
+from mien.runtime.blending.blending import blend, crop_units_matrix
+from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transform_points
+from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.methods.warp.editor import CROP_SIZE, WarpMethod, painted_share
+from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP, hold_lips
+from tests.runtime.faces.shapes import mean_face
+
+CROP_FROM_FRAME = np.array([[0.4, 0.0, -8.0], [0.0, 0.4, -4.0]], np.float32)
+HAPPY, SURPRISED = np.eye(8, dtype=np.float32)[[1, 3]]
+
+
+def closed_mouth() -> np.ndarray:
+    face = mean_face()
+    face[[103, 102, 101]] = face[[97, 98, 99]] + [0, 0.001]
+    return face.astype(np.float32)
+
+
+def frame_and_face(landmarks: np.ndarray) -> tuple[Frame, AlignedFace]:
+    y, x = np.mgrid[0:200, 0:220]
+    luma = (110 + 40 * np.sin(x / 9) + 40 * np.cos(y / 7)).astype(np.uint8)
+    frame = Frame((Plane(luma, (1, 1)),), PixelLayout("gray", full_range=True), 220, 200)
+    pixels = np.full((CROP_SIZE, CROP_SIZE), 0.5, np.float32)
+    return frame, AlignedFace(pixels, CROP_FROM_FRAME, landmarks)
+
+
+def method(opening: float, covered: np.ndarray | None = None) -> WarpMethod:
+    """A method whose network lowers the lower lip by `opening`, in a face covered like that."""
+
+    def answer(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        displacement = np.zeros((1, 106, 2), np.float32)
+        displacement[0, [101, 102, 103, 92, 93, 94], 1] = opening
+        displacement[0, [84, 90, 96, 100], 1] = -0.02
+        return {"displacement": displacement}
+
+    def see(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        shares = np.zeros((1, 2, 128, 128), np.float32)
+        if covered is not None:
+            shares[0] = covered
+        return {"covered": shares}
+
+    return WarpMethod(FakeEngine(WARP, answer), FakeEngine(OCCLUSION, see))
+
+
+def pixel(point: np.ndarray) -> tuple[int, int]:
+    """The frame's pixel, x and y, at a point in crop units."""
+    frame_from_crop = invert_similarity(CROP_FROM_FRAME)
+    x, y = np.round(transform_points(frame_from_crop, point * CROP_SIZE - 0.5)).astype(int)
+    return int(x), int(y)
+
+
+def edited(landmarks: np.ndarray, weights: np.ndarray, opening: float, **more) -> np.ndarray:  # type: ignore[no-untyped-def]
+    frame, face = frame_and_face(landmarks)
+    edit = method(opening, **more).new_face()(frame, face, weights, 1.0, 0.0)
+    return blend(frame, crop_units_matrix(CROP_FROM_FRAME, CROP_SIZE), edit).planes[0].samples
+
+
+def test_a_smile_never_parts_closed_lips() -> None:
+    frame, face = frame_and_face(closed_mouth())
+    edit = method(opening=0.06).new_face()(frame, face, HAPPY, 1.5, 0.0)
+    assert edit.patch is None
+    assert edit.flow is not None
+    at = [round(float(v) * 64 - 0.5) for v in closed_mouth()[98]]
+    assert abs(float(edit.flow[1, at[1] - 1, at[0]] - edit.flow[1, at[1] + 1, at[0]])) < 0.012
+
+
+def test_surprise_opens_a_resting_mouth_onto_its_dark() -> None:
+    landmarks = closed_mouth()
+    frame, face = frame_and_face(landmarks)
+    edit = method(opening=0.06).new_face()(frame, face, SURPRISED, 1.0, 0.0)
+    assert edit.patch is not None
+    shown = edited(landmarks, SURPRISED, 0.06)
+    x, y = pixel((landmarks[98] + landmarks[102]) / 2 + [0, 0.045])
+    assert shown[y, x] < 0.3 * np.median(frame.planes[0].samples)
+
+
+def test_surprise_closes_with_the_lips_that_speak() -> None:
+    editor = method(opening=0.06).new_face()
+    frame, face = frame_and_face(closed_mouth())
+    assert editor(frame, face, SURPRISED, 1.0, 0.0).patch is not None
+    for step in range(1, 20):  # they speak: open and shut, five times a second
+        landmarks = closed_mouth()
+        if step % 6 < 3:
+            landmarks[[101, 102, 103, 92, 93, 94], 1] += 0.05
+        _, face = frame_and_face(landmarks)
+        edit = editor(frame, face, SURPRISED, 1.0, step / 30)
+    assert edit.patch is None
+
+
+def test_the_teeth_of_an_open_mouth_move_as_one_body() -> None:
+    landmarks = mean_face()
+    landmarks[[101, 102, 103, 92, 93, 94], 1] += 0.1
+    frame, face = frame_and_face(landmarks)
+    for weights in (SURPRISED, HAPPY):
+        edit = method(opening=0.05).new_face()(frame, face, weights, 1.0, 0.0)
+        assert edit.patch is None
+        assert edit.flow is not None
+        x, y = np.round((landmarks[98] + landmarks[102]) / 2 * 64 - 0.5).astype(int)
+        inside = edit.flow[:, y - 1 : y + 2, x - 2 : x + 3].reshape(2, -1)
+        assert np.ptp(inside, axis=1).max() < 0.001
+
+
+def test_what_covers_the_mouth_keeps_every_sample() -> None:
+    cover = np.zeros((2, 128, 128), np.float32)
+    cover[1, 75:115, 35:95] = 1  # a cup
+    frame, _ = frame_and_face(closed_mouth())
+    shown = edited(closed_mouth(), SURPRISED, 0.06, covered=cover)
+    free = edited(closed_mouth(), SURPRISED, 0.06)
+    x0, y0 = pixel(np.array([40 / 128, 80 / 128]))
+    x1, y1 = pixel(np.array([90 / 128, 110 / 128]))
+    before = frame.planes[0].samples
+    assert (free[y0:y1, x0:x1] != before[y0:y1, x0:x1]).any()
+    assert np.array_equal(shown[y0:y1, x0:x1], before[y0:y1, x0:x1])
+
+
+def test_half_the_strength_moves_half_as_far() -> None:
+    frame, face = frame_and_face(closed_mouth())
+    whole = method(opening=0.04).new_face()(frame, face, HAPPY, 1.0, 0.0).flow
+    half = method(opening=0.04).new_face()(frame, face, HAPPY, 0.5, 0.0).flow
+    assert whole is not None
+    assert half is not None
+    assert 0.4 < np.abs(half).max() / np.abs(whole).max() < 0.6
+
+
+def test_the_painted_share_grows_with_the_stretch() -> None:
+    assert painted_share(0.002, 0.003) == 0.0
+    assert painted_share(0.02, 0.03) == 0.0
+    assert 0 < painted_share(0.02, 0.045) < 1
+    assert painted_share(0.002, 0.05) == 1.0
+
+
+def test_networks_are_asked_again_only_when_their_answers_are_old() -> None:
+    asked: list[str] = []
+    counted = method(opening=0.05)
+    for engine in (counted._warp, counted._occlusion):
+        run = engine.infer
+
+        def note(feeds, run=run, name=engine.network.name):  # type: ignore[no-untyped-def]
+            asked.append(name)
+            return run(feeds)
+
+        engine.infer = note  # type: ignore[method-assign]
+    frame, face = frame_and_face(closed_mouth())
+    editor = counted.new_face()
+    for index in range(30):
+        assert editor(frame, face, HAPPY, 1.0, index / 30).flow is not None
+    assert asked.count("warp") == 15
+    assert 4 <= asked.count("occlusion") <= 6
+
+
+def test_a_lip_keeps_most_of_its_thickness() -> None:
+    landmarks = mean_face()
+    displacement = np.zeros((106, 2), np.float32)
+    displacement[[97, 98, 99], 1] = -0.08
+    displacement[[101, 102, 103], 1] = 0.08
+    after = landmarks + hold_lips(landmarks, displacement)
+    for outer, inner in UPPER_LIP + LOWER_LIP:
+        before_px = abs(landmarks[inner, 1] - landmarks[outer, 1])
+        kept = (after[inner, 1] - after[outer, 1]) * np.sign(
+            landmarks[inner, 1] - landmarks[outer, 1]
+        )
+        assert kept >= 0.59 * before_px
+
+
+def test_lips_that_move_together_are_left_alone() -> None:
+    displacement = np.full((106, 2), 0.03, np.float32)
+    assert np.allclose(hold_lips(mean_face(), displacement), displacement)

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mien.runtime.methods.warp.flow import dense_flow, hold_brows  # noqa: E402
+from mien.runtime.methods.warp.speech import keep_lips  # noqa: E402
+from mien.training.warp import flow as torch_flow  # noqa: E402
+from tests.runtime.faces.shapes import mean_face  # noqa: E402
+
+
+def test_the_torch_flow_is_the_runtime_flow() -> None:
+    rng = np.random.default_rng(5)
+    faces = np.stack([mean_face() + rng.normal(0, 0.004, (106, 2)) for _ in range(3)])
+    moves = rng.normal(0, 0.01, (3, 106, 2))
+    ours = torch_flow.dense_flow(torch.from_numpy(faces), torch.from_numpy(moves), 32).numpy()
+    for face, move, flow in zip(faces, moves, ours, strict=True):
+        runtime = dense_flow(face.astype(np.float32), move.astype(np.float32), 32)
+        assert np.abs(flow - runtime).max() < 2e-5
+
+
+def test_the_torch_brows_are_the_runtime_brows() -> None:
+    rng = np.random.default_rng(7)
+    faces = np.stack([mean_face() + rng.normal(0, 0.004, (106, 2)) for _ in range(3)])
+    moves = rng.normal(0, 0.05, (3, 106, 2)).astype(np.float32)
+    faces = faces.astype(np.float32)
+    ours = torch_flow.hold_brows(torch.from_numpy(faces), torch.from_numpy(moves)).numpy()
+    for face, move, held in zip(faces, moves, ours, strict=True):
+        np.testing.assert_allclose(held, hold_brows(face, move), atol=1e-6)
+        assert not np.allclose(held, move)
+
+
+@pytest.mark.parametrize("opening", [0.0, 0.4, 1.0])
+def test_the_torch_lips_are_the_runtime_lips(opening: float) -> None:
+    moves = np.random.default_rng(6).normal(0, 0.01, (3, 106, 2)).astype(np.float32)
+    ours = torch_flow.keep_lips(torch.from_numpy(moves), torch.full((3,), opening)).numpy()
+    for move, kept in zip(moves, ours, strict=True):
+        np.testing.assert_allclose(kept, keep_lips(move, opening), atol=1e-6)
+
+
+def test_warping_by_a_constant_flow_shifts_the_picture() -> None:
+    picture = torch.rand(1, 1, 16, 16)
+    flow = torch.zeros(1, 2, 16, 16)
+    flow[:, 0] = 2 / 16
+    moved = torch_flow.warp(picture, flow)
+    assert torch.allclose(moved[..., :-2], picture[..., 2:], atol=1e-5)
