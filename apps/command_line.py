@@ -13,6 +13,7 @@ from mien.apps.doctor.command import build, doctor
 from mien.apps.edit.command import edit
 from mien.apps.evaluate import evaluate
 from mien.apps.models.command import audit, calibrate, export, export_triton, models
+from mien.apps.options import with_method_options
 
 app = typer.Typer(
     name="mien",
@@ -47,9 +48,9 @@ def mien(
         typer.echo(context.get_help())
 
 
-app.command()(camera)
-app.command("set")(set_camera)
-app.command()(edit)
+app.command()(with_method_options(camera))
+app.command("set")(with_method_options(set_camera))
+app.command()(with_method_options(edit))
 app.command()(models)
 app.command(
     add_help_option=False,
@@ -60,5 +61,5 @@ app.command()(build)
 app.command("export-triton")(export_triton)
 app.command()(doctor)
 app.command()(audit)
-app.command()(bench)
+app.command()(with_method_options(bench))
 app.add_typer(evaluate, name="evaluate")

@@ -20,7 +20,7 @@ from mien.calibration.smile.report import json_report, markdown_report, text_rep
 from mien.calibration.smile.tables import SmilePlan, measure_smile
 from mien.calibration.tables.machine import available_cores
 from mien.engines.errors import UsageError, plain_lines
-from mien.runtime.methods.gan.method import BLENDS
+from mien.runtime.methods.gan import BLENDS
 
 STEP_S = 0.5  # between two looks of the progress on a terminal
 
@@ -114,7 +114,7 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
-Blend = Annotated[str, typer.Option(metavar=f"{options.BLENDS}|both", help="How to blend.")]
+Blend = Annotated[str, typer.Option(metavar=f"{'|'.join(BLENDS)}|both", help="How to blend.")]
 
 
 @evaluate.callback(invoke_without_command=True)
@@ -139,7 +139,6 @@ def smile(
     as_markdown: options.AsMarkdown = False,
 ) -> None:
     """Measure the methods of "Let's put a smile on your face" as its tables 1 and 2 do."""
-
     plan = smile_plan(data, blend=blend, inception=inception, inception_range=inception_range)
     plan = replace(plan, classifier=classifier, count=count, provider=provider)
     plan = replace(plan, models=options.folders(models))

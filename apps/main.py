@@ -20,8 +20,8 @@ from mien.apps.signals import Stopped, status_of
 from mien.engines.errors import message_of, short_line
 
 if TYPE_CHECKING:
-    from mien.apps.settings import FilterMaker, FilterSettings
-    from mien.runtime.session import FaceFilter
+    from mien.runtime.session import FaceFilter, FilterMaker
+    from mien.runtime.spec import FilterSpec
 
 
 EXIT_ERROR = 2
@@ -72,22 +72,14 @@ class _PlainHandler(logging.Handler):
         typer.echo(short_line(record.getMessage()), err=True)
 
 
-def open_filter(settings: FilterSettings) -> FaceFilter:
+def open_filter(settings: FilterSpec) -> FaceFilter:
     """The filter of `mien.runtime`, with its networks loaded; says what `auto` chose."""
     import typer
 
     from mien.engines.ort.providers import AUTO
     from mien.runtime.filter import Filter
 
-    opened = Filter(
-        None,
-        method=settings.method,
-        gan=settings.gan,
-        blend=settings.blend,
-        face=settings.face,
-        provider=settings.provider,
-        models=settings.models,
-    )
+    opened = Filter.of(settings)
     if settings.provider.lower() == AUTO:
         where = ", ".join(sorted(set(opened.providers.values())))
         typer.echo(f"mien: auto runs the networks on {where}: {_why_auto(where)}", err=True)

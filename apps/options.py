@@ -5,12 +5,16 @@ Options that several commands take, each written once.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from mien.engines.errors import UsageError
+from mien.runtime.methods import method_options, method_spec, method_specs
+from mien.runtime.spec import FilterSpec, MethodOption, OptionValue
 
 
 def checked_strength(intensity: float) -> float:
@@ -37,13 +41,71 @@ def checked_own(soften: float | None, amplify: float | None) -> float | None:
     return amplify if soften is None else soften
 
 
-METHODS = "warp|image|face|parts"
-GANS = "stargan|cyclegan"
-BLENDS = "field|paste"
+METHODS = "|".join(name for name, spec in method_specs().items() if not spec.makes_faces)
 EMOTIONS = "NAME|MIX"
 STRENGTHS = "0..1.5"
 OWN_SCALES = "0.25..1.5"
 AS_EDIT = "As of mien edit."
+_TOLD = "mien.method_options"  # what the options of methods leave in a command's context
+
+
+def with_method_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with `--method`, and after it every option that a method declares.
+
+    The command finds what was given by `options_of`.
+    """
+    declared = method_options()
+
+    def told(context: typer.Context, **given: Any) -> None:
+        values = {name: given.pop(name) for name in declared}
+        context.meta[_TOLD] = {name: value for name, value in values.items() if value is not None}
+        command(context, **given)
+
+    hints = get_type_hints(command, include_extras=True)
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        parameters.append(parameter.replace(annotation=hints[parameter.name]))
+        if parameter.name == "method":
+            parameters += [_parameter(option) for option in declared.values()]
+    hints |= {parameter.name: parameter.annotation for parameter in parameters}
+    told.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    told.__annotations__ = hints
+    told.__name__, told.__doc__ = command.__name__, command.__doc__
+    return told
+
+
+def _parameter(option: MethodOption) -> inspect.Parameter:
+    shown = typer.Option(metavar=option.metavar, help=option.help, show_default=False)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(
+        option.name, kind, default=None, annotation=Annotated[str | None, shown]
+    )
+
+
+def given_options(context: typer.Context) -> dict[str, str]:
+    """What a command was told for whichever method, as typed."""
+    given: dict[str, str] = context.meta.get(_TOLD, {})
+    return given
+
+
+def options_of(context: typer.Context, method: str) -> tuple[tuple[str, OptionValue], ...]:
+    """What a command was told for its method, checked, by name. Raises UsageError."""
+    given = given_options(context)
+    checked = method_spec(method).checked(given)
+    return tuple((name, checked[name]) for name in sorted(given))
+
+
+def filter_spec(
+    context: typer.Context,
+    *,
+    method: str,
+    provider: str,
+    models: list[Path] | None,
+    face: str | int = "all",
+) -> FilterSpec:
+    """The filter that a command was asked for. Raises UsageError."""
+    return FilterSpec(method, options_of(context, method), face, provider, folders(models))
+
 
 Soften = Annotated[
     float | None,

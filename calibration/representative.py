@@ -22,15 +22,15 @@ from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.network import Network
-from mien.engines.networks import FACE_PARSER_NAME, GANS, JUDGE, MODES, NETWORKS, generator_name
-from mien.runtime.faces.alignment import AlignedFace, crop_matrix, transform_points
+from mien.engines.networks import DETECTOR, JUDGE, LANDMARKS
+from mien.runtime.faces.alignment import Crop
 from mien.runtime.faces.tracking import Face
 from mien.runtime.filter import SETTLE_S, Filter
 from mien.runtime.frame import Frame
-from mien.runtime.luma import sample_luma
-from mien.runtime.methods.gan.segmentation import FaceParser
-from mien.runtime.methods.gan.squares import wide_face
+from mien.runtime.luma import align_in_frame
+from mien.runtime.methods import method_spec, method_specs
 from mien.runtime.pictures.picture import PICTURE_SUFFIXES, read_picture
+from mien.runtime.spec import FilterSpec, named_function
 from mien.runtime.target import Target, parse_target
 from mien.runtime.video import read_frames
 
@@ -39,18 +39,9 @@ INPUTS = 32  # representative inputs of a network
 CLIP_STEP, CLIP_FRAMES = 2, 60  # every second frame of a clip, and no more of them than that
 STILL_PASSES = 3  # a picture is shown this often, a second apart, so that all easing ends
 FRAMES_AN_EMOTION = 15
-PARSED_MODES = ("parts", "face")  # of MODES, those that look where the face parser says
 MOST_FRAMES = 900
 Feeds = dict[str, np.ndarray]
 Shot = list[Frame]
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How the filter is told to use a network: its method, and the GAN of that."""
-
-    method: str
-    gan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +112,32 @@ def shots_of(data: Path | None) -> list[Shot]:
     return shots
 
 
-def ways_of(network: str) -> list[Way]:
+def ways_of(network: str) -> list[FilterSpec]:
     """How the filter may come to use a network. Raises ModelError where it does not."""
-    if network in {known.name for known in (*NETWORKS, JUDGE)}:
-        return [Way("warp")]
-    if network == FACE_PARSER_NAME:  # whichever generator there is for what it finds
-        return [Way(mode, gan) for mode in PARSED_MODES for gan in GANS]
-    for gan, mode in itertools.product(GANS, MODES):
-        if network == generator_name(gan, mode):
-            return [Way(mode, gan)]
-    raise ModelError(f"no part of the filter uses a network {network!r}; nothing can be measured")
+    if network in {known.name for known in (DETECTOR, LANDMARKS, JUDGE)}:
+        return [FilterSpec()]
+    ways = []
+    for name, spec in method_specs().items():
+        chosen = [option for option in spec.options if option.values]
+        for values in itertools.product(*(option.values for option in chosen)):
+            told = dict(zip((option.name for option in chosen), values, strict=True))
+            if network in spec.networks_for(told):
+                ways.append(FilterSpec(name, tuple(sorted(told.items()))))
+    if not ways:
+        raise ModelError(
+            f"no part of the filter uses a network {network!r}; nothing can be measured"
+        )
+    return ways
 
 
-def edits(shots: Sequence[Shot], way: Way, catalog: Catalog) -> Iterator[Edited]:
+def filter_of(way: FilterSpec, catalog: Catalog) -> Filter:
+    """The filter of a way on the networks of a catalog. Raises MienError."""
+    return Filter(None, method=way.method, models=catalog, **way.told)
+
+
+def edits(shots: Sequence[Shot], way: FilterSpec, catalog: Catalog) -> Iterator[Edited]:
     """Every frame of every shot, edited; what is asked for changes every few frames."""
-    with Filter(None, method=way.method, gan=way.gan, models=catalog) as face_filter:
+    with filter_of(way, catalog) as face_filter:
         targets = reachable(face_filter)
         turns = itertools.cycle(targets)
         for shot in shots:
@@ -176,11 +178,12 @@ def representative_inputs(
         for edit in edits(shots, way, catalog):
             for face in edit.faces:
                 judge(fer_crop(edit.edited, face.landmarks))
-    elif network == FACE_PARSER_NAME:
-        parser = FaceParser(remembering.open(FACE_PARSER_NAME))
-        for edit in edits(shots, Way("warp"), catalog):
+    elif show := dict(method_spec(way.method).shown_alone).get(network):
+        engine, show_face = remembering.open(network), named_function(show)
+        for edit in edits(shots, FilterSpec(), catalog):
             for face in edit.faces:
-                parser(wide_face(edit.source, aligned(edit.source, face)))
+                crop = align_in_frame(edit.source, face.landmarks, Crop(64))
+                show_face(engine, edit.source, crop)
     else:
         for _ in edits(shots, way, remembering):
             pass
@@ -192,11 +195,3 @@ def representative_inputs(
         )
     step = max(1, len(seen) // count)
     return seen[::step][:count]
-
-
-def aligned(frame: Frame, face: Face, size: int = 64) -> AlignedFace:
-    """A face as the filter hands it to a method."""
-    matrix = crop_matrix(face.landmarks, size)
-    pixels = sample_luma(frame, matrix, size).astype(np.float32) / 255
-    landmarks = (transform_points(matrix, face.landmarks) + 0.5) / size
-    return AlignedFace(pixels, matrix, landmarks.astype(np.float32))

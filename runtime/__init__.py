@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "EMOTIONS": "target",
-    "Face": "tracking",
+    "Face": "faces.tracking",
     "Filter": "filter",
     "Frame": "frame",
     "PixelLayout": "frame",

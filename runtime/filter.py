@@ -25,7 +25,6 @@ from mien.engines.catalog import joined_folders
 from mien.engines.errors import UsageError
 from mien.engines.system.limits import MAX_MEMORY, memory_text
 from mien.runtime.blending.blending import FaceEdit, blend_faces, crop_units_matrix
-from mien.runtime.faces.alignment import AlignedFace, crop_matrix, transform_points
 from mien.runtime.faces.choice import FaceChoice
 from mien.runtime.faces.detection import FaceDetector
 from mien.runtime.faces.landmarks import LandmarkDetector
@@ -34,8 +33,10 @@ from mien.runtime.faces.own_expression import MOST as MOST_OWN
 from mien.runtime.faces.smoothing import Easing
 from mien.runtime.faces.tracking import Face, SearchEffort, Tracker
 from mien.runtime.frame import MAX_SIDE_PX, Frame, PixelLayout, Plane, check_frame
-from mien.runtime.luma import sample_luma
-from mien.runtime.methods import FaceEditor, Method, MethodOptions, open_method
+from mien.runtime.luma import align_in_frame
+from mien.runtime.methods import method_spec
+from mien.runtime.methods.base import FaceEditor, Goal, Method
+from mien.runtime.spec import FilterSpec, OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 
 STAGES = ("track", "align", "edit", "blend")
@@ -149,9 +150,9 @@ class Filter:
     own: how much of the person's own expression is shown, 0.25 (soft) to 1.5 (amplified), under a
         target or without one; 1 leaves it.
     order: of the colours of pictures given to a call, `rgb` or, as OpenCV has them, `bgr`.
-    method: of `mien.runtime.methods`. gan, blend: what that method is told (`MethodOptions`), None
-        for its own choice. face: `all`, `largest`, or a number from the left as faces
-        first appeared. provider: what runs the networks (`cpu`, `cuda`, ..., `auto`).
+    method: of `mien.runtime.methods`; options: what that method can be told, by its declaration,
+        None for its own choice. face: `all`, `largest`, or a number from the left as faces first
+        appeared. provider: what runs the networks (`cpu`, `cuda`, ..., `auto`).
     models: a folder of models with a catalog that replaces the bundled ones by name, several of
         them, of which the first counts most, or a Catalog.
 
@@ -173,16 +174,19 @@ class Filter:
         own: float = 1.0,
         order: Literal["rgb", "bgr"] = "rgb",
         method: str = "warp",
-        gan: str | None = None,
-        blend: str | None = None,
         face: str | int = "all",
         provider: str = "cpu",
         models: str | Path | Sequence[str | Path] | Catalog | None = None,
+        **options: OptionValue | None,
     ) -> None:
         needed: tuple[object, ...] = (provider, method)
         if None in needed:
             raise UsageError("method and provider are words; leave them out for warp and cpu")
-        _check_words(method=method, gan=gan, blend=blend, provider=provider)
+        _check_words(method=method, provider=provider)
+        self._spec = method_spec(method)
+        if self._spec.makes_faces:
+            raise UsageError(f"the method {method} makes faces and edits none; mien avatar uses it")
+        self._spec.checked(options)
         if order not in ("rgb", "bgr"):
             raise UsageError(f"order is rgb or bgr, not {shortened(order)}")
         self._rgb_order = (0, 1, 2) if order == "rgb" else (2, 1, 0)
@@ -194,8 +198,7 @@ class Filter:
                 opening.enter_context(catalog.open(network, provider=provider))
                 for network in (DETECTOR, LANDMARKS)
             ]
-            options = MethodOptions(gan, blend)
-            self._method: Method = open_method(method, catalog, provider=provider, options=options)
+            self._method: Method = self._spec.open(catalog, provider, options)
             opening.callback(self._method.close)
             self.own = own
             self.target = target
@@ -204,6 +207,18 @@ class Filter:
         self._tracker = Tracker(FaceDetector(detector), LandmarkDetector(landmarks))
         self.timings = Timings()
         self.reset()
+
+    @classmethod
+    def of(cls, spec: FilterSpec, target: str | Target | None = None) -> Filter:
+        """The filter of a spec, opened. Raises as the constructor does."""
+        return cls(
+            target,
+            method=spec.method,
+            face=spec.face,
+            provider=spec.provider,
+            models=spec.models,
+            **spec.told,
+        )
 
     @property
     def face(self) -> str:
@@ -277,6 +292,8 @@ class Filter:
             kind = type(given).__name__
             raise UsageError(f"a target is a Target, None or a text such as 'sad', not {kind}")
         if given is not None:
+            if given.prompt and not self._spec.takes_prompt:
+                raise UsageError(f"the method {self._spec.name} takes no prompt; leave it out")
             self._method.check_target(given)
         self._target = given
 
@@ -296,8 +313,8 @@ class Filter:
                 f"a person's own expression is scaled by {LEAST_OWN:g} to {MOST_OWN:g}, not "
                 f"{shortened(own)}"
             )
-        if scale != 1 and not self._method.scales_own:
-            raise UsageError("this method cannot scale a person's own expression; warp can")
+        if scale != 1 and not self._spec.scales_own:
+            raise UsageError(f"the method {self._spec.name} cannot scale a person's own expression")
         self._own = scale
 
     @property
@@ -407,19 +424,17 @@ class Filter:
             return None
         if not is_asked or weights is None:
             strength, weights = 0.0, np.zeros(len(EMOTIONS), np.float32)
-        size = self._method.crop_size
+        goal = Goal(weights, strength, own, "" if target is None else target.prompt)
         with self.timings.stage("align"):
-            matrix = crop_matrix(face.landmarks, size)
-            pixels = sample_luma(frame, matrix, size).astype(np.float32) / 255
-            landmarks = (transform_points(matrix, face.landmarks) + 0.5) / size
-            aligned = AlignedFace(pixels, matrix, landmarks.astype(np.float32))
+            aligned = align_in_frame(frame, face.landmarks, self._method.crop)
         with self.timings.stage("edit"):
-            subject.editor.own = own
-            edit = subject.editor(frame, aligned, weights, strength, self._time_s)
+            edit = subject.editor(frame, aligned, goal, self._time_s)
         self.left_alone += subject.editor.left_alone
         if edit.is_empty:
             return None
-        return face.track_id, FaceEdit(crop_units_matrix(matrix, size), edit)
+        return face.track_id, FaceEdit(
+            crop_units_matrix(aligned.crop_from_frame, aligned.size), edit
+        )
 
     def _subject(self, face: Face) -> _Subject:
         if face.track_id not in self._subjects:

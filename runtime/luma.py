@@ -1,4 +1,4 @@
-"""Brightness for the networks: 8-bit, full range, computed only where it is looked at.
+"""Brightness and colour for the networks, computed only where they are looked at.
 
 A frame stays in the decoder's planes. What a network sees is a small crop or a small copy of the
 whole picture, so samples are first moved and reduced, and only the few that are left become luma.
@@ -12,13 +12,19 @@ from typing import Final, TypeAlias
 import cv2
 import numpy as np
 
-from mien.runtime.faces.alignment import sample_crop
-from mien.runtime.frame import Frame, PixelLayout
+from mien.runtime.faces.alignment import AlignedFace, Crop, sample_crop, transform_points
+from mien.runtime.frame import Frame, PixelLayout, Plane
 
 # uint8 (H, W), full range luma, or a frame of any layout
 LumaSource: TypeAlias = np.ndarray | Frame
 
 RGB_WEIGHTS: Final = (0.299, 0.587, 0.114)  # BT.601, as the grey training pictures were made
+# Kr and Kb of the YUV matrices (ITU-R BT.601, BT.709, BT.2020).
+YUV_WEIGHTS: Final = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+}
 
 
 def size_of(source: LumaSource) -> tuple[int, int]:
@@ -138,3 +144,75 @@ def level_range(layout: PixelLayout) -> tuple[int, int]:
         return 0, (1 << layout.depth) - 1
     step = layout.depth - 8
     return (16 << step, 235 << step) if step >= 0 else (16 >> -step, 235 >> -step)
+
+
+def luma_weights(layout: PixelLayout) -> tuple[float, float, float]:
+    """How much of R, G and B a layout's luma holds."""
+    if layout.kind != "yuv":
+        return RGB_WEIGHTS
+    red, blue = YUV_WEIGHTS[layout.matrix]
+    return red, 1 - red - blue, blue
+
+
+def chroma_range(layout: PixelLayout) -> float:
+    """The sample values between chroma of -0.5 and of 0.5."""
+    if layout.full_range:
+        return float((1 << layout.depth) - 1)
+    return 224.0 * 2.0 ** (layout.depth - 8)
+
+
+def sample_rgb(frame: Frame, crop_from_frame: np.ndarray, size: int) -> np.ndarray:
+    """R, G, B seen through a similarity: float32 (3, size, size) in [0, 1].
+
+    crop_from_frame: (2, 3), crop pixels from stored frame pixels. A grey frame gives grey.
+    """
+    layout = frame.layout
+    if layout.kind == "rgb":
+        scale = np.float32(1 / ((1 << layout.depth) - 1))
+        rgb: np.ndarray = _sampled(frame, crop_from_frame, size) * scale
+        return rgb[list(layout.rgb_order)]
+    if layout.kind == "gray" or len(frame.planes) < 2:
+        luma = sample_luma(frame, crop_from_frame, size).astype(np.float32) / np.float32(255)
+        return np.repeat(luma[None], 3, 0)
+    black, white = level_range(layout)
+    samples = _sampled(frame, crop_from_frame, size)
+    luma = (samples[0] - black) / (white - black)
+    u, v = (samples[1:3] - (1 << (layout.depth - 1))) / chroma_range(layout)
+    kr, kg, kb = luma_weights(layout)
+    red = luma + 2 * (1 - kr) * v
+    blue = luma + 2 * (1 - kb) * u
+    green = (luma - kr * red - kb * blue) / kg
+    mixed: np.ndarray = np.clip(np.stack([red, green, blue]), 0, 1).astype(np.float32)
+    return mixed
+
+
+def _sampled(frame: Frame, crop_from_frame: np.ndarray, size: int) -> np.ndarray:
+    """Every component as it is stored, after the shift: float32 (n, size, size)."""
+    channels: list[np.ndarray] = []
+    for plane in frame.planes:
+        seen = sample_crop(plane.samples, _crop_from_plane(plane, crop_from_frame), size)
+        values = seen >> frame.layout.shift if frame.layout.shift else seen
+        channels += [values] if values.ndim == 2 else list(np.moveaxis(values, 2, 0))
+    return np.stack(channels).astype(np.float32)
+
+
+def _crop_from_plane(plane: Plane, crop_from_frame: np.ndarray) -> np.ndarray:
+    step = np.array(plane.subsampling_xy, np.float64)
+    matrix = np.asarray(crop_from_frame, np.float64)
+    # sample i of the plane has its centre at frame pixel step * (i + 0.5) - 0.5
+    offset = matrix[:, :2] @ (0.5 * step - 0.5) + matrix[:, 2]
+    return np.hstack([matrix[:, :2] * step, offset[:, None]]).astype(np.float32)
+
+
+def align_in_frame(frame: Frame, landmarks: np.ndarray, crop: Crop) -> AlignedFace:
+    """A face of a frame as a method looks at it.
+
+    landmarks: float32 (106, 2) in stored frame pixels.
+    """
+    matrix = crop.matrix(landmarks)
+    if crop.is_colour:
+        pixels = sample_rgb(frame, matrix, crop.size)
+    else:
+        pixels = sample_luma(frame, matrix, crop.size).astype(np.float32) / np.float32(255)
+    units = (transform_points(matrix, landmarks) + 0.5) / crop.size
+    return AlignedFace(pixels, matrix, units.astype(np.float32))

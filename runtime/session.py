@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Protocol
 
 from mien.runtime.faces.tracking import FILE, PICTURE, SearchEffort
 from mien.runtime.frame import Frame
+from mien.runtime.spec import FilterSpec
 from mien.runtime.target import Target, Timeline
 
 # A still is shown to the filter this often, a second apart, so that all easing has come to its end.
@@ -66,6 +67,9 @@ class FaceFilter(Protocol):
 
     def close(self) -> None:
         """Nothing; gives the networks back."""
+
+
+FilterMaker = Callable[[FilterSpec], FaceFilter]
 
 
 class FilterRun:

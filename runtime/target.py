@@ -62,10 +62,12 @@ class Target:
     weights: a weight per emotion of EMOTIONS, each in [0, 1], their sum in (0, 1] where a mix
         leaves some of the face as it is.
     strength: 0 leaves the face alone, 1 is the full expression, at most MAX_STRENGTH.
+    prompt: words beside the weights, for methods that take them (`MethodSpec.takes_prompt`).
     """
 
     weights: tuple[float, ...]
     strength: float = 1.0
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         given: object = self.weights
@@ -82,6 +84,9 @@ class Target:
             raise UsageError(
                 f"intensity must lie in 0..{MAX_STRENGTH:g}, not {shortened(self.strength)}"
             )
+        words: object = self.prompt
+        if not isinstance(words, str) or len(words) > MAX_TEXT:
+            raise UsageError(f"a prompt is a text of at most {MAX_TEXT} characters")
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "strength", strength)
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 import importlib
 import sys
 
-RECIPES = (
-    "landmarks",
-    "detector",
-    "guide",
-    "warp",
-    "occlusion",
-    "emotions",
-    "stargan",
-    "cyclegan",
-    "parser",
-    "smile",
-    "latent",
-    "ship",
-)
+# Each recipe, and the module whose `main` runs it.
+RECIPES = {
+    "landmarks": "faces.landmarks",
+    "detector": "faces.detector",
+    "emotions": "faces.emotions",
+    "guide": "warp.guide",
+    "warp": "warp.warp",
+    "occlusion": "warp.occlusion",
+    "stargan": "gan.stargan",
+    "cyclegan": "gan.cyclegan",
+    "parser": "gan.parser",
+    "smile": "gan.smile",
+    "latent": "latent.generator",
+    "ship": "ship",
+}
+
+
+def run_recipe(name: str, argv: list[str]) -> None:
+    """Run the recipe of that name with its options."""
+    importlib.import_module(f"mien.training.{RECIPES[name]}").main(argv)
 
 
 def main(argv: list[str]) -> int:
@@ -26,8 +32,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in RECIPES:
         print(f"usage: python -m mien.training {{{','.join(RECIPES)}}} --minutes N ...")
         return 2
-    recipe = importlib.import_module(f"mien.training.{argv[0]}")
-    recipe.main(argv[1:])
+    run_recipe(argv[0], argv[1:])
     return 0
 
 

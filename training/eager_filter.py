@@ -29,6 +29,7 @@ from mien.engines import Catalog, MienError, ModelError
 from mien.export.benchmark.torch_engine import TorchCatalog
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
+from mien.runtime.methods import method_options
 from mien.runtime.profile import WARM_UP_FRAMES, WatchedCatalog, profile_in_turn
 from mien.runtime.video import read_frames
 
@@ -44,16 +45,13 @@ class Asked:
     clip: Path
     emotion: str = "happy"
     method: str = "warp"
-    gan: str | None = None
-    blend: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
     models: Path | None = None
     threads: int = 2
 
     def open_filter(self, catalog: Catalog) -> Filter:
         """The filter on the networks of a catalog. Raises MienError."""
-        return Filter(
-            self.emotion, method=self.method, gan=self.gan, blend=self.blend, models=catalog
-        )
+        return Filter(self.emotion, method=self.method, models=catalog, **dict(self.options))
 
 
 def compare(asked: Asked) -> dict[str, object]:
@@ -120,12 +118,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("clip", type=Path)
     parser.add_argument("--emotion", default="happy")
     parser.add_argument("--method", default="warp")
-    parser.add_argument("--gan")
-    parser.add_argument("--blend")
+    for option in method_options().values():
+        parser.add_argument(f"--{option.name}", help=option.help)
     parser.add_argument("--models", type=Path, help="a folder of models, by default the bundled")
     parser.add_argument("--threads", type=int, default=2, help="that PyTorch may have")
     try:
-        found = compare(Asked(**vars(parser.parse_args(arguments))))
+        given = vars(parser.parse_args(arguments))
+        told = {name: given.pop(name) for name in method_options()}
+        options = tuple((name, value) for name, value in told.items() if value is not None)
+        found = compare(Asked(**given, options=options))
     except MienError as error:
         print(f"mien: {error}", file=sys.stderr)
         return 2

@@ -17,10 +17,10 @@ from pathlib import Path
 import typer
 
 from mien.apps.main import open_filter, run
-from mien.apps.settings import FilterSettings
 from mien.runtime.faces.tracking import SearchEffort
 from mien.runtime.frame import Frame
 from mien.runtime.session import FaceFilter, StageTimes
+from mien.runtime.spec import FilterSpec
 from mien.runtime.target import Target
 
 
@@ -118,7 +118,7 @@ def peak_memory_mb() -> float | None:
 def _edit(arguments: list[str]) -> tuple[int, float | None]:
     watched: list[WatchedFilter] = []
 
-    def make(settings: FilterSettings) -> WatchedFilter:
+    def make(settings: FilterSpec) -> WatchedFilter:
         watched.append(WatchedFilter(open_filter(settings)))
         return watched[0]
 

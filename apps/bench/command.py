@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mien.apps import options
+from mien.runtime.spec import DEFAULT_METHOD
 
 Clip = Annotated[
     Path | None,
@@ -19,12 +20,6 @@ Clip = Annotated[
 Runs = Annotated[int, typer.Option(min=1, max=1000, help="How often the whole command is timed.")]
 Emotion = Annotated[str, typer.Option(metavar=options.EMOTIONS, help="What to edit.")]
 Method = Annotated[str, typer.Option(metavar=options.METHODS, help=options.AS_EDIT)]
-Gan = Annotated[
-    str | None, typer.Option(metavar=options.GANS, help=options.AS_EDIT, show_default=False)
-]
-Blend = Annotated[
-    str | None, typer.Option(metavar=options.BLENDS, help=options.AS_EDIT, show_default=False)
-]
 Beside = Annotated[
     list[str] | None,
     typer.Option(
@@ -46,12 +41,11 @@ Plot = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it.", 
 
 
 def bench(
+    context: typer.Context,
     clip: Clip = None,
     runs: Runs = 3,
     emotion: Emotion = "happy",
-    method: Method = "warp",
-    gan: Gan = None,
-    blend: Blend = None,
+    method: Method = DEFAULT_METHOD,
     provider: options.MeasuredProvider = "cpu",
     models: options.Models = None,
     beside: Beside = None,
@@ -67,7 +61,8 @@ def bench(
     from mien.runtime.target import parse_goal
 
     parse_goal(emotion)
-    plan = BenchPlan(clip, runs, emotion, provider, options.folders(models), method, gan, blend)
+    spec = options.filter_spec(context, method=method, provider=provider, models=models)
+    plan = BenchPlan(clip, runs, emotion, spec)
     variants = tuple(Variant.parse(text) for text in beside or ())
     plan = replace(plan, beside=variants, networks=networks, scaling=scaling)
     print_bench(plan, BenchOutput(as_json=as_json, as_markdown=as_markdown, plot=plot))

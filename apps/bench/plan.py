@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mien.apps.bench.variants import Variant
@@ -11,6 +11,7 @@ from mien.engines import Catalog
 from mien.engines.errors import UsageError
 from mien.runtime.filter import Filter
 from mien.runtime.profile import WatchedCatalog
+from mien.runtime.spec import FilterSpec
 
 TORCH = "torch"  # beside the providers: PyTorch eager, which is none
 
@@ -19,22 +20,28 @@ TORCH = "torch"  # beside the providers: PyTorch eager, which is none
 class BenchPlan:
     """What to measure. clip: None is the bundled sample at 720p. runs: of the whole command.
 
-    method, gan, blend: as of `mien.runtime.Filter`. beside: what else is measured in turn with
-    `provider` and `models`; the provider `torch` is PyTorch eager with the same models. networks,
-    scaling: whether these are measured as well.
+    filter: what is measured. beside: what else is measured in turn with its provider and models;
+    the provider `torch` is PyTorch eager with the same models. networks, scaling: whether these are
+    measured as well.
     """
 
     clip: Path | None = None
     runs: int = 3
     emotion: str = "happy"
-    provider: str = "cpu"
-    models: Path | None = None
-    method: str = "warp"
-    gan: str | None = None
-    blend: str | None = None
+    filter: FilterSpec = field(default_factory=FilterSpec)
     beside: tuple[Variant, ...] = ()
     networks: bool = False
     scaling: bool = False
+
+    @property
+    def provider(self) -> str:
+        """What runs the networks."""
+        return self.filter.provider
+
+    @property
+    def models(self) -> Path | None:
+        """A folder of models of the user's own."""
+        return self.filter.models
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -55,32 +62,17 @@ class BenchPlan:
     @property
     def method_name(self) -> str:
         """The method and what it is told, for people."""
-        told = [
-            f"--{name} {value}"
-            for name, value in (("gan", self.gan), ("blend", self.blend))
-            if value is not None
-        ]
-        return " ".join([f"--method {self.method}", *told, f"--emotion {self.emotion}"])
+        return " ".join([*self.filter.words, "--emotion", self.emotion])
 
     def of(self, variant: Variant) -> BenchPlan:
         """The same plan for another variant."""
-        return replace(self, provider=variant.provider, models=variant.models)
+        spec = replace(self.filter, provider=variant.provider, models=variant.models)
+        return replace(self, filter=spec)
 
     def filter_options(self) -> list[str]:
         """How a program in a process of its own is told of the filter."""
-        told = {
-            "--emotion": self.emotion,
-            "--method": self.method,
-            "--gan": self.gan,
-            "--blend": self.blend,
-            "--models": self.models,
-        }
-        return [
-            word
-            for option, value in told.items()
-            if value is not None
-            for word in (option, str(value))
-        ]
+        models = [] if self.models is None else ["--models", str(self.models)]
+        return ["--emotion", self.emotion, *self.filter.words, *models]
 
     def edit_options(self) -> list[str]:
         """How `mien edit` is told of it."""
@@ -88,13 +80,14 @@ class BenchPlan:
 
     def open_filter(self, models: Catalog | None = None) -> Filter:
         """The filter it measures; models: in place of its own. Raises MienError."""
+        if models is None:
+            return Filter.of(self.filter, self.emotion)
         return Filter(
             self.emotion,
-            method=self.method,
-            gan=self.gan,
-            blend=self.blend,
+            method=self.filter.method,
             provider=self.provider,
-            models=self.models if models is None else models,
+            models=models,
+            **self.filter.told,
         )
 
     def watch_filter(self) -> tuple[Filter, WatchedCatalog]:

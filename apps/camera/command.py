@@ -15,10 +15,10 @@ from rich.table import Table
 from mien.apps import options
 from mien.apps.camera.plan import CameraPlan, OutputPlan, PanelPlan, parse_rate, parse_size
 from mien.apps.options import checked_own, checked_strength
-from mien.apps.settings import FilterSettings
 from mien.engines.errors import one_line
 from mien.engines.system.limits import parse_memory
 from mien.runtime.live.sources.cameras import list_cameras
+from mien.runtime.spec import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from mien.runtime.target import Target
@@ -56,8 +56,7 @@ Emotion = Annotated[
     typer.Option(metavar=options.EMOTIONS, help="As for `mien edit`; the panel can change it."),
 ]
 Intensity = Annotated[float, typer.Option(metavar=options.STRENGTHS, help="How strongly.")]
-Method = Annotated[str, typer.Option(metavar="NAME", help="How faces are edited.")]
-Gan = Annotated[str | None, typer.Option(metavar="NAME", help="Which of a method's generators.")]
+Method = Annotated[str, typer.Option(metavar=options.METHODS, help=options.AS_EDIT)]
 Size = Annotated[
     str | None,
     typer.Option(metavar="WxH", help="What a camera is asked for; by default 1280x720."),
@@ -127,8 +126,7 @@ def camera(
     soften: options.Soften = None,
     amplify: options.Amplify = None,
     face: options.Face = "all",
-    method: Method = "warp",
-    gan: Gan = None,
+    method: Method = DEFAULT_METHOD,
     size: Size = None,
     rate: Rate = None,
     form: Format = "auto",
@@ -161,9 +159,7 @@ def camera(
         source=source,
         target=_target(emotion, intensity),
         face=face,
-        filter=FilterSettings(
-            provider=provider, models=options.folders(models), method=method, gan=gan
-        ),
+        filter=options.filter_spec(context, method=method, provider=provider, models=models),
         size_wh=None if size is None else parse_size(size),
         rate=None if rate is None else parse_rate(rate),
         format=form,

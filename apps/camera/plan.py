@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.apps.settings import FilterSettings
 from mien.engines.errors import UsageError
 from mien.engines.system.limits import MAX_MEMORY
+from mien.runtime.spec import FilterSpec
 
 if TYPE_CHECKING:
     from mien.runtime.target import Target
@@ -58,7 +58,7 @@ class CameraPlan:
     source: str
     target: Target | None
     face: str
-    filter: FilterSettings
+    filter: FilterSpec
     size_wh: tuple[int, int] | None
     rate: Fraction | None
     format: str

@@ -24,6 +24,7 @@ from typing import Any, Final
 from mien.engines.errors import DeviceError, MienError, UsageError, one_line
 from mien.engines.system.folders import CacheFolder, user_cache
 from mien.runtime.live.controls import Controls, ControlState
+from mien.runtime.spec import OptionValue
 from mien.runtime.target import MAX_STRENGTH, finite_number, goal_text, parse_goal, shortened
 
 ADDRESS: Final = "127.0.0.1"
@@ -65,13 +66,16 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """New settings; None leaves one as it is. goal: an expression, a mix or `none`."""
+    """New settings; None leaves one as it is.
+
+    goal: an expression, a mix or `none`. options: of the method, by name.
+    """
 
     goal: str | None = None
     intensity: float | None = None
     face: str | None = None
     method: str | None = None
-    gan: str | None = None
+    options: dict[str, OptionValue] | dict[str, str] | None = None
     paused: bool | None = None
     mark: bool | None = None
     own: float | None = None
@@ -196,7 +200,7 @@ class ControlServer:
             "intensity": intensity,
             "face": state.face,
             "method": state.method,
-            "gan": state.gan,
+            "options": dict(state.options),
             "paused": state.paused,
             "mark": state.mark,
             "own": state.own,
@@ -264,11 +268,9 @@ def _changes(
     """What is to change of the controls, and the intensity from now on. Raises UsageError."""
     changes: dict[str, object] = {
         name: value
-        for name in ("face", "method", "gan", "paused", "mark", "own")
+        for name in ("face", "method", "options", "paused", "mark", "own")
         if (value := getattr(wanted, name)) is not None
     }
-    if wanted.method is not None and wanted.gan is None:
-        changes["gan"] = None  # a generator belongs to its method
     if wanted.intensity is not None:
         given = finite_number(wanted.intensity)
         if given is None or not 0 <= given <= MAX_STRENGTH:

@@ -20,7 +20,6 @@ import typer
 from mien.apps.camera.outputs import OpenOutputs, check_outputs, open_outputs
 from mien.apps.camera.plan import CameraPlan, PanelPlan
 from mien.apps.camera.remote import ControlServer
-from mien.apps.settings import FilterMaker
 from mien.apps.signals import Stopped
 from mien.engines.errors import DeviceError, MienError, UsageError, VideoError, one_line
 from mien.engines.system.install import extras_line
@@ -29,6 +28,7 @@ from mien.runtime.live.filters import LiveFilter
 from mien.runtime.live.loop import LiveLoop
 from mien.runtime.live.sources.source import CameraFormat, CaptureOptions, Source, open_source
 from mien.runtime.live.values import LiveStats
+from mien.runtime.session import FilterMaker
 
 if TYPE_CHECKING:
     from mien.apps.panel.app import PanelServer
@@ -158,7 +158,7 @@ def _controls(plan: CameraPlan) -> Controls:
         target=plan.target,
         face=plan.face,
         method=settings.method,
-        gan=settings.gan,
+        options=settings.options,
         mark=plan.mark,
         own=plan.own,
     )
@@ -252,7 +252,7 @@ def _watch(
 
 def _filter(plan: CameraPlan, make_filter: FilterMaker, state: ControlState) -> LiveFilter:
     face = int(state.face) if state.face.isdigit() else state.face
-    settings = replace(plan.filter, face=face, method=state.method, gan=state.gan)
+    settings = replace(plan.filter, face=face, method=state.method, options=state.options)
     return cast("LiveFilter", make_filter(settings))
 
 

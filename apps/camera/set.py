@@ -30,9 +30,6 @@ Face = Annotated[
 Method = Annotated[
     str | None, typer.Option(metavar=options.METHODS, help=options.AS_EDIT, show_default=False)
 ]
-Gan = Annotated[
-    str | None, typer.Option(metavar=options.GANS, help=options.AS_EDIT, show_default=False)
-]
 Pause = Annotated[
     bool | None,
     typer.Option("--pause/--resume", help="Show the original; the edit again.", show_default=False),
@@ -52,13 +49,13 @@ Camera = Annotated[
 
 
 def set_camera(
+    context: typer.Context,
     goal: Goal = None,
     intensity: Intensity = None,
     soften: options.Soften = None,
     amplify: options.Amplify = None,
     face: Face = None,
     method: Method = None,
-    gan: Gan = None,
     pause: Pause = None,
     mark: Mark = None,
     camera: Camera = None,
@@ -73,20 +70,21 @@ def set_camera(
         checked_strength(intensity)
     if goal is not None:
         parse_goal(goal)
-    state = send(
-        chosen_camera(camera),
-        Wanted(goal, intensity, face, method, gan, pause, mark, checked_own(soften, amplify)),
-    )
+    told = dict(options.options_of(context, method)) if method else options.given_options(context)
+    own = checked_own(soften, amplify)
+    wanted = Wanted(goal, intensity, face, method, told or None, pause, mark, own)
+    state = send(chosen_camera(camera), wanted)
     if as_json:
         typer.echo(json.dumps(state))
         return
-    gan_text = f" ({state['gan']})" if state["gan"] else ""
-    own = state.get("own", 1)  # of a camera that was started before there was one
-    own_text = "" if own == 1 else f", own expression {own:g}"
+    told_text = ", ".join(f"{name} {value}" for name, value in state.get("options", {}).items())
+    method_text = f"{state['method']} ({told_text})" if told_text else state["method"]
+    shown = state.get("own", 1)  # of a camera that was started before there was one
+    own_text = "" if shown == 1 else f", own expression {shown:g}"
     paused = ", paused" if state["paused"] else ""
     typer.echo(
         one_line(
             f"{state['camera']}: {state['target']}, intensity {state['intensity']:g}{own_text}, "
-            f"face {state['face']}, method {state['method']}{gan_text}{paused}"
+            f"face {state['face']}, method {method_text}{paused}"
         )
     )

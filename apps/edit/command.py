@@ -10,8 +10,10 @@ import typer
 
 from mien.apps import options
 from mien.apps.options import checked_own, checked_strength
-from mien.apps.settings import FilterMaker, FilterSettings
 from mien.engines.errors import UsageError
+from mien.runtime.methods import method_spec, method_specs
+from mien.runtime.session import FilterMaker
+from mien.runtime.spec import DEFAULT_METHOD, FilterSpec
 
 if TYPE_CHECKING:
     from mien.runtime.target import Target, Timeline
@@ -67,25 +69,7 @@ Method = Annotated[
     str,
     typer.Option(
         metavar=options.METHODS,
-        help="How: warp moves the face's own pixels; the others restyle the picture, the face "
-        "or each part of it with a GAN.",
-    ),
-]
-Gan = Annotated[
-    str | None,
-    typer.Option(
-        metavar=options.GANS,
-        help="The GAN of image, face and parts; by default stargan.",
-        show_default=False,
-    ),
-]
-Blend = Annotated[
-    str | None,
-    typer.Option(
-        metavar=options.BLENDS,
-        help="How a GAN's picture is put back: its change added to the frame, or the picture "
-        "pasted; by default field.",
-        show_default=False,
+        help="How: " + "; ".join(f"{name} {spec.help}" for name, spec in method_specs().items()),
     ),
 ]
 Codec = Annotated[
@@ -139,9 +123,7 @@ def edit(
     end: End = None,
     at: At = None,
     timeline: TimelineFile = None,
-    method: Method = "warp",
-    gan: Gan = None,
-    blend: Blend = None,
+    method: Method = DEFAULT_METHOD,
     codec: Codec = None,
     container: Container = None,
     quality: Quality = None,
@@ -163,6 +145,9 @@ def edit(
 
     if quality is not None and not 0 <= quality <= 100:
         raise UsageError(f"--quality must lie in 0..100, not {quality}")
+    wanted = options.filter_spec(
+        context, method=method, provider=provider, models=models, face=_face(face)
+    )
     own = checked_own(soften, amplify)
     otherwise = "happy" if not sources else None
     goal = _goal(emotion, timeline, intensity, otherwise=otherwise if own is None else "none")
@@ -174,7 +159,7 @@ def edit(
     job = replace(
         job,
         max_memory=parse_memory(max_memory),
-        variant=_variant(method, gan, blend, strength) + _own_variant(soften, amplify),
+        variant=_variant(wanted, strength) + _own_variant(soften, amplify),
         recursive=recursive,
         dry_run=dry_run,
         at_s=_moment(at, start, end, codec),
@@ -183,16 +168,19 @@ def edit(
     )
     if not sources and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{job.suffix or SAMPLE.suffix}"))
-    settings = FilterSettings(_face(face), provider, options.folders(models), method, gan, blend)
     make_filter: FilterMaker = context.obj
     display = JsonDisplay() if as_json else display_for_terminal()
     run = run_streamed if uses_streams(job) else run_job
-    raise typer.Exit(run(job, lambda: make_filter(settings), display))
+    raise typer.Exit(run(job, lambda: make_filter(wanted), display))
 
 
-def _variant(method: str, gan: str | None, blend: str | None, intensity: float) -> str:
+def _variant(wanted: FilterSpec, intensity: float) -> str:
     """What the names of the results say beside the expression, so that no two ways share one."""
-    words = ["" if method == "warp" else method, gan or "", blend or ""]
+    words = ["" if wanted.method == DEFAULT_METHOD else wanted.method]
+    order = [option.name for option in method_spec(wanted.method).options]
+    told = sorted(wanted.options, key=lambda pair: order.index(pair[0]))
+    # A number says by itself nothing: `steps4`, but `cyclegan`.
+    words += [value if isinstance(value, str) else f"{name}{value:g}" for name, value in told]
     words.append("" if intensity == 1 else f"{intensity:g}")
     return "".join(f"_{word}" for word in words if word)
 

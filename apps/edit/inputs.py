@@ -14,7 +14,7 @@ from mien.runtime.pictures.picture import PICTURE_SUFFIXES, picture_suffix
 from mien.runtime.target import EMOTIONS
 from mien.runtime.video.reading.content import result_suffix, video_suffixes
 
-SAMPLE = Path(__file__).parent / "sample" / "sample.mp4"
+SAMPLE = Path(__file__).parent.parent / "sample" / "sample.mp4"
 SAMPLE_STEM = "mien-sample"
 TIMELINE_TAG = "timeline"
 COMPARE_TAG = "_compare"

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mien.apps import options
-from mien.engines import Catalog, ModelError
+from mien.engines import Catalog
 from mien.engines.errors import ModelError, UsageError, message_of, one_line, plain_lines
 from mien.engines.system.process import module_command
 
@@ -92,13 +92,11 @@ AuditedModels = Annotated[
 
 def models(folder: options.Models = None) -> None:
     """List the models with their licences, and check their files."""
-
     raise typer.Exit(print_models(options.folders(folder)))
 
 
 def export(context: typer.Context) -> None:
     """Write a PyTorch checkpoint as a model for mien (with the extra export)."""
-
     raise typer.Exit(run_export(context.args))
 
 

@@ -20,8 +20,10 @@ from mien.apps.panel.protocol import (
 )
 from mien.engines.errors import UsageError
 from mien.runtime.faces.own_expression import LEAST, MOST
+from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, MAX_STRENGTH, emotion_name
 
+MAX_OPTIONS: Final = 16  # that a method is told
 MAX_NAME: Final = 40  # characters of a preset's name
 MAX_MESSAGE: Final = 4096  # characters of a message; the longest that makes sense has a few hundred
 MAX_DEPTH: Final = 8  # of objects in objects; messages have two
@@ -187,7 +189,19 @@ def _flag(value: object) -> bool:
 
 def _word(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
-        raise ProtocolError("method and gan must be names")
+        raise ProtocolError("method, gan and the names of options must be names")
+    return value
+
+
+def _options(value: object) -> dict[str, OptionValue]:
+    if not isinstance(value, dict) or len(value) > MAX_OPTIONS:
+        raise ProtocolError(f"options must be an object of at most {MAX_OPTIONS} names")
+    for name, told in value.items():
+        if isinstance(told, bool) or not isinstance(told, str | int | float):
+            raise ProtocolError(f"the option {name[:MAX_NAME]!r} must be a name or a number")
+        _word(name)
+        if isinstance(told, str):
+            _word(told)
     return value
 
 
@@ -200,6 +214,7 @@ _SETTINGS: Final[Mapping[str, Callable[[object], Any]]] = {
     "paused": _flag,
     "mark": _flag,
     "own": _own,
+    "options": _options,
 }
 _PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], ClientMessage]]] = {
     "set": _change,

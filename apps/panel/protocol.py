@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Final, Literal, TypeAlias
 
 from mien.engines.errors import UsageError
+from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target
 
 VERSION: Final = 1
@@ -32,15 +33,16 @@ class State:
 
     target: a weight 0..1 for each of the eight emotions, their sum at most 1; all 0 leave faces as
     they are.
-    intensity: 0..1.5. face: `all`, `largest`, or a number from 1 on. gan: the generator of the
-    methods that have several, else None. paused: whether the original is shown. mark: whether the
-    mark `AI-edited` is drawn. browser_camera: whether a browser is the camera now.
+    intensity: 0..1.5. face: `all`, `largest`, or a number from 1 on. options: what the method is
+    told beside its own choices, by name. gan: the option of that name, else None. paused: whether
+    the original is shown. mark: whether the mark `AI-edited` is drawn. browser_camera: whether a
+    browser is the camera now.
     emotions: those that the method in use can make; a target with another one is answered with
     `error`, and the target stays as it was. While another method is being opened, all eight; where
     it turns out that it cannot make the target, the method stays as it was.
     own: how much of the person's own expression is shown, 0.25 (soft) to 1.5 (amplified); 1 leaves
-    it. scales_own: whether the method in use can show another than 1; as with `emotions`, one that
-    it cannot is answered with `error`, and while another method is being opened it is true.
+    it. scales_own: whether the method can show another than 1; one that it cannot is answered with
+    `error`.
     """
 
     type: ClassVar[str] = "state"
@@ -55,6 +57,7 @@ class State:
     emotions: tuple[str, ...] = EMOTIONS
     own: float = 1.0
     scales_own: bool = True
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,26 @@ class Preset:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodChoice:
+    """An option of a method: the words it may be, or the least and the most of a number.
+
+    default: the method's own choice.
+    """
+
+    name: str
+    help: str
+    values: tuple[str, ...]
+    bounds: tuple[float, float] | None
+    default: OptionValue | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """The first message of the server.
 
     emotions: the eight, in the order of their hotkeys. methods: the names of methods by which
-    generators (`gan`) each has. hotkeys: what a key does, by key. max_intensity: the upper end.
+    generators (`gan`) each has. method_help, method_options: what each method does, and what it can
+    be told. hotkeys: what a key does, by key. max_intensity: the upper end.
     """
 
     type: ClassVar[str] = "hello"
@@ -83,6 +101,8 @@ class Hello:
     hotkeys: Mapping[str, str]
     presets: tuple[Preset, ...]
     state: State
+    method_help: Mapping[str, str] = field(default_factory=dict)
+    method_options: Mapping[str, tuple[MethodChoice, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +234,8 @@ class Change:
 
     target: replaces all weights; missing emotions get 0, weights that sum to more than 1 are
     scaled down; an empty one (in JSON also null) leaves faces as they are. own: 0.25..1.5, as of
-    `State`; presets leave it as it is.
+    `State`; presets leave it as it is. options: of the method, all that it is told; gan: one of
+    them by its old name. Another method without options takes its own choices.
     """
 
     type: ClassVar[str] = "set"
@@ -226,6 +247,7 @@ class Change:
     paused: bool | None = None
     mark: bool | None = None
     own: float | None = None
+    options: Mapping[str, OptionValue] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from mien.apps.panel.protocol import (
     DeletePreset,
     Faces,
     Hello,
+    MethodChoice,
     OutputState,
     Ping,
     Pong,
@@ -38,12 +39,12 @@ from mien.apps.panel.protocol import (
     weights_of,
 )
 from mien.engines.errors import UsageError
-from mien.engines.networks import GANS, MODES
-from mien.runtime import methods
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.outputs.output import Output
-from mien.runtime.live.sources.source import Source
+from mien.runtime.live.sources.source import Source as LiveSource
 from mien.runtime.live.values import LiveFace, LiveStats
+from mien.runtime.methods import method_specs
+from mien.runtime.spec import MethodSpec
 from mien.runtime.target import EMOTIONS, MAX_STRENGTH
 
 # Making the networks of another method takes the processor from the filter.
@@ -77,7 +78,7 @@ class Loop(Protocol):
         """Offer it no frame any more."""
         ...
 
-    def use_source(self, source: Source) -> Source:
+    def use_source(self, source: LiveSource) -> LiveSource:
         """The source until now, paused and not closed; frames come from the other one now."""
         ...
 
@@ -103,7 +104,9 @@ class Steering:
             mien=version("mien"),
             emotions=EMOTIONS,
             max_intensity=MAX_STRENGTH,
-            methods={name: _gans(name) for name in methods.method_names()},
+            methods={name: _gans(spec) for name, spec in _editing().items()},
+            method_help={name: spec.help for name, spec in _editing().items()},
+            method_options={name: _options(spec) for name, spec in _editing().items()},
             hotkeys=HOTKEYS,
             presets=self.presets.all(),
             state=self.state(),
@@ -117,7 +120,8 @@ class Steering:
             intensity=self._intensity_of(now),
             face=int(now.face) if now.face.isdigit() else _word(now.face),
             method=now.method,
-            gan=now.gan,
+            gan=_gan(now),
+            options=dict(now.options),
             paused=now.paused,
             mark=now.mark,
             browser_camera=self.browser_camera,
@@ -150,13 +154,13 @@ class Steering:
         now = self._controls.snapshot()
         changes: dict[str, Any] = {
             name: value
-            for name in ("face", "method", "gan", "paused", "mark", "own")
+            for name in ("face", "method", "options", "paused", "mark", "own")
             if (value := getattr(change, name)) is not None
         }
-        if change.method is not None and change.gan is None:
-            changes["gan"] = None  # a generator belongs to its method
-        method = changes.get("method", now.method), changes.get("gan", now.gan)
-        if method != (now.method, now.gan):
+        if change.gan is not None:
+            changes["options"] = {**changes.get("options", {}), "gan": change.gan}
+        options = changes.get("options", dict(now.options))
+        if changes.get("method", now.method) != now.method or options != dict(now.options):
             self._count_method()
         intensity = self._intensity_of(now)
         if change.target is not None or change.intensity is not None:
@@ -184,9 +188,27 @@ def _word(face: str) -> protocol.Face:
     return "largest" if face == "largest" else "all"
 
 
-def _gans(method: str) -> tuple[str, ...]:
+def _editing() -> dict[str, MethodSpec]:
+    """The methods that edit faces, by name."""
+    return {name: spec for name, spec in method_specs().items() if not spec.makes_faces}
+
+
+def _gans(spec: MethodSpec) -> tuple[str, ...]:
     """The generators a method can be run with; the first is the one it takes by itself."""
-    return GANS if method in MODES else ()
+    return next((option.values for option in spec.options if option.name == "gan"), ())
+
+
+def _gan(state: ControlState) -> str | None:
+    told = dict(state.options).get("gan")
+    return None if told is None else str(told)
+
+
+def _options(spec: MethodSpec) -> tuple[MethodChoice, ...]:
+    """What a method can be told, as pages are told of it."""
+    return tuple(
+        MethodChoice(option.name, option.help, option.values, option.bounds, option.choice)
+        for option in spec.options
+    )
 
 
 # What the runtime says to people at a terminal, and what it is on the page.

@@ -1,8 +1,9 @@
 """What the default filter costs, beside another checkout of mien, in one run.
 
-`python -m mien.calibration.clips.cost --clip CLIP --baseline CHECKOUT --out report.json` edits the same
-frames, 720 lines each, with this checkout and with the other, in turn, several times, and compares
-CPU time: seconds of the processor over all threads, which hardly feel what else the machine does.
+`python -m mien.calibration.clips.cost --clip CLIP --baseline CHECKOUT --out report.json` edits the
+same frames, 720 lines each, with this checkout and with the other, in turn, several times, and
+compares CPU time: seconds of the processor over all threads, which hardly feel what else the
+machine does.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     add_models_option(parser)
     options = parser.parse_args(argv)
-    here = Path(__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parents[2]
     models = "" if options.models is None else str(options.models.resolve())
     asked = [str(options.clip.resolve()), options.emotion, str(options.frames)]
     with ExitStack() as open_now:

@@ -1,9 +1,10 @@
 """Whether edits show, stay calm and leave the rest alone, judged by FaceMesh.
 
-`python -m mien.calibration.clips.expression --clips DIR [CLIP...] --facemesh-python P --out report.json`
-edits every clip to every emotion and compares FaceMesh's points of input and output, frame by
-frame, pose taken out (see `mien.calibration.clips.series`): what moves, how lips and eyes follow the
-source's (`series`), how calm the face stays, and whether the skin is stained (`shading`).
+`python -m mien.calibration.clips.expression --clips DIR [CLIP...] --facemesh-python P --out
+report.json` edits every clip to every emotion and compares FaceMesh's points of input and output,
+frame by frame, pose taken out (see `mien.calibration.clips.series`): what moves, how lips and eyes
+follow the source's (`series`), how calm the face stays, and whether the skin is stained
+(`shading`).
 """
 
 from __future__ import annotations

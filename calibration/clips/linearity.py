@@ -1,8 +1,8 @@
 """Whether what an emotion moves grows with `--intensity`, evenly and without a step back.
 
-`python -m mien.calibration.clips.linearity --clips DIR [CLIP...] --facemesh-python P --out report.json`
-edits a few frames of each clip, each as a picture of its own, at intensities from 0.25 to 1.5, and
-measures the one movement that is most the emotion's own (`floors.OWN_ACTIONS`).
+`python -m mien.calibration.clips.linearity --clips DIR [CLIP...] --facemesh-python P --out
+report.json` edits a few frames of each clip, each as a picture of its own, at intensities from 0.25
+to 1.5, and measures the one movement that is most the emotion's own (`floors.OWN_ACTIONS`).
 """
 
 from __future__ import annotations

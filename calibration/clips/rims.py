@@ -1,10 +1,10 @@
 """Whether the rims of glasses keep their place: how far an edit moves their edges.
 
-`python -m mien.calibration.clips.rims --clips CLIP... --facemesh-python P --out report.json`, on clips
-and pictures of people who wear glasses. Rims are found in each source frame: strong edges around
-the eyes, where FaceMesh puts neither lid nor brow, and wherever the occlusion network sees glasses.
-Each of their points is then looked for in the edit, along the edge's normal; an edit keeps the head
-where it is, so what moves against the source moves against the head.
+`python -m mien.calibration.clips.rims --clips CLIP... --facemesh-python P --out report.json`, on
+clips and pictures of people who wear glasses. Rims are found in each source frame: strong edges
+around the eyes, where FaceMesh puts neither lid nor brow, and wherever the occlusion network sees
+glasses. Each of their points is then looked for in the edit, along the edge's normal; an edit keeps
+the head where it is, so what moves against the source moves against the head.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from onnx import ModelProto, helper
 
 from mien.calibration.judges.classifier import EmotionJudge, fer_crop
 from mien.calibration.precision.graph import FLOAT, Graph
-from mien.calibration.representative import Edited, Feeds, Shot, Way, edits
+from mien.calibration.representative import Edited, Feeds, Shot, edits
 from mien.calibration.tables.floors import (
     INT8_CALM_CEILING,
     INT8_NAMED_LOSS_CEILING,
@@ -32,6 +32,7 @@ from mien.runtime.faces.alignment import roi_matrix
 from mien.runtime.faces.landmarks import LandmarkDetector
 from mien.runtime.faces.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from mien.runtime.frame import Frame
+from mien.runtime.spec import FilterSpec
 
 JUDGED_INPUTS = 128  # that it is compared on, where the pictures and clips give as many
 PROBABILITIES = "probabilities"
@@ -192,7 +193,7 @@ class _Notes:
 
 
 def compare_edits(
-    shots: Sequence[Shot], way: Way, before: Catalog, after: Catalog
+    shots: Sequence[Shot], way: FilterSpec, before: Catalog, after: Catalog
 ) -> EditQuality | None:
     """How the edits of two catalogs differ; None where no face is seen."""
     judge = EmotionJudge.bundled()

@@ -32,7 +32,13 @@ from mien.calibration.precision.quality import (
     worst,
 )
 from mien.calibration.precision.search import Search
-from mien.calibration.representative import Feeds, Shot, Way, representative_inputs, ways_of
+from mien.calibration.representative import (
+    Feeds,
+    Shot,
+    filter_of,
+    representative_inputs,
+    ways_of,
+)
 from mien.calibration.tables.floors import FP16_PSNR_FLOOR_DB
 from mien.calibration.tables.machine import machine_line
 from mien.engines.catalog import Catalog, ModelEntry
@@ -41,7 +47,7 @@ from mien.engines.network import Network
 from mien.engines.networks import JUDGE
 from mien.engines.ort.backend import open_session
 from mien.engines.system.folders import private_folder
-from mien.runtime.filter import Filter
+from mien.runtime.spec import FilterSpec
 
 TOLERANCE = 5e-3  # of an output's rms error, by how much the output varies
 TIGHTER = 0.5  # where the picture is not near enough, outputs must come nearer by this
@@ -200,13 +206,13 @@ def _too_far(quality: EditQuality | None, agreement: Agreement | None, floor_db:
     return f"edited frames are {quality.psnr_db:.1f} dB from those in FP32, below {floor_db:g}"
 
 
-def _way_to_pictures(network: str, catalog: Catalog) -> Way | None:
+def _way_to_pictures(network: str, catalog: Catalog) -> FilterSpec | None:
     """How a network comes to change pictures; None for one that does not, with these models."""
     if network == JUDGE.name:
         return None
     for way in ways_of(network):
         try:
-            Filter(None, method=way.method, gan=way.gan, models=catalog).close()
+            filter_of(way, catalog).close()
         except ModelError:  # a parser while there is no generator for the parts it finds
             continue
         return way

@@ -1,7 +1,8 @@
 """How often a generator's edits are named as they were meant, on a few held-out faces.
 
-`python -m mien.calibration.smile.evaluate --method parts --gan stargan --data DIR --onnx-models DIR` is the
-quick look while a generator is being trained; `mien evaluate smile` measures whole tables.
+`python -m mien.calibration.smile.evaluate --method parts --gan stargan --data DIR --onnx-models
+DIR` is the quick look while a generator is being trained; `mien evaluate smile` measures whole
+tables.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mien.calibration.smile.rows import (
 )
 from mien.engines.errors import MienError
 from mien.engines.system.folders import private_folder
-from mien.runtime.methods.gan.method import BLENDS
+from mien.runtime.methods.gan import BLENDS
 
 QUICK_COUNT = 200
 PAPERS_BLEND = "paste"

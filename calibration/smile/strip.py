@@ -23,7 +23,7 @@ from mien.engines.errors import ModelError, UsageError
 from mien.engines.networks import GANS, MODES
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
-from mien.runtime.methods.gan.method import BLENDS
+from mien.runtime.methods.gan import BLENDS
 from mien.runtime.video import read_frames
 
 FRAME = 30  # of the clip, by when the filter has settled

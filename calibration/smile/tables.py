@@ -34,7 +34,7 @@ from mien.calibration.smile.rows import (
     rows_of,
 )
 from mien.calibration.tables.machine import machine_line
-from mien.runtime.methods.gan.method import BLENDS
+from mien.runtime.methods.gan import BLENDS
 
 Progress = Callable[[str, int, int], None]  # what is done, how far, of how many
 

@@ -1,4 +1,7 @@
-"""One face with each emotion, as one picture: `python -m mien.calibration.tables.gallery CLIP OUT.png`."""
+"""One face with each emotion, as one picture.
+
+`python -m mien.calibration.tables.gallery CLIP OUT.png`
+"""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class DeviceBinding:
 DEFAULT_THREADS = 1
 FATAL_ONLY = 4  # ONNX Runtime's log severity; what fails is raised, so nothing needs printing.
 ORT_DEFAULT_SEVERITY = 2
-BUNDLED_FOLDER = Path(__file__).parent / "models"
+BUNDLED_FOLDER = Path(__file__).parent.parent / "models"
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 SOURCE_PLACE = re.compile(r"/\S+\.(?:cc|cpp|h):\d+ .*?\) ")
 

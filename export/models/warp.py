@@ -1,9 +1,10 @@
 """The warp editor: which way each landmark of a face moves to show an emotion.
 
 It looks at the canonical luma crop and the 106 landmarks and answers with a displacement per
-landmark. The runtime turns displacements into a smooth flow (`mien.runtime.methods.warp.flow`); a network that
-drew the flow itself, cell by cell, folded at the lips. One that drew the shading as well left
-stains on cheeks and lips: the folds of a moved face are drawn by `mien.runtime.methods.warp.flow`.
+landmark. The runtime turns displacements into a smooth flow (`mien.runtime.methods.warp.flow`); a
+network that drew the flow itself, cell by cell, folded at the lips. One that drew the shading as
+well left stains on cheeks and lips: the folds of a moved face are drawn by
+`mien.runtime.methods.warp.flow`.
 
 The occlusion network: what lies in front of the skin of an aligned face.
 

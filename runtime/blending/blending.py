@@ -21,7 +21,6 @@ from mien.runtime.blending.edit import Edit, Patch
 from mien.runtime.blending.field import Box, Field, Overlay, Region, make_field, region_under
 from mien.runtime.blending.painting import (
     chroma_parts,
-    chroma_range,
     luma_part,
     means_around,
     overlaid,
@@ -30,7 +29,7 @@ from mien.runtime.blending.painting import (
     tinted,
 )
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.luma import level_range
+from mien.runtime.luma import chroma_range, level_range
 
 LEAST_COVER, WHOLE_COVER = 0.02, 0.995  # shares that count as nothing and as all
 FILL_REACH: Final = 0.04  # of the region's longer side: how far a fill looks for what to be like

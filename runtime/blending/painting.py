@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import numpy as np
 
 from mien.runtime.frame import PixelLayout
-from mien.runtime.luma import RGB_WEIGHTS
-
-# Kr and Kb of the YUV matrices (ITU-R BT.601, BT.709, BT.2020).
-YUV_WEIGHTS: Final = {
-    "bt601": (0.299, 0.114),
-    "bt709": (0.2126, 0.0722),
-    "bt2020": (0.2627, 0.0593),
-}
-
-
-def luma_weights(layout: PixelLayout) -> tuple[float, float, float]:
-    """How much of R, G and B a layout's luma holds."""
-    if layout.kind != "yuv":
-        return RGB_WEIGHTS
-    red, blue = YUV_WEIGHTS[layout.matrix]
-    return red, 1 - red - blue, blue
-
-
-def chroma_range(layout: PixelLayout) -> float:
-    """The sample values between chroma of -0.5 and of 0.5."""
-    if layout.full_range:
-        return float((1 << layout.depth) - 1)
-    return 224.0 * 2.0 ** (layout.depth - 8)
+from mien.runtime.luma import RGB_WEIGHTS, luma_weights
 
 
 def luma_part(values: np.ndarray, layout: PixelLayout) -> np.ndarray:

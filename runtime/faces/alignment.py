@@ -7,13 +7,13 @@ time alike. A crop is a similarity (no shear), so lengths and angles keep their 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
 
 from mien.engines.errors import EngineError
-from mien.runtime.faces.topology import RIGID
+from mien.runtime.faces.topology import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, RIGID
 
 # The rigid points (topology.RIGID) of the mean near-frontal face, in crop units: the mean over
 # 4,672 pictures, made symmetric, scaled so that the eye centres lie at (0.33, 0.34), (0.67, 0.34).
@@ -91,7 +91,7 @@ FER_TEMPLATE: Final = np.array(
 class AlignedFace:
     """One face, upright and in a fixed place.
 
-    pixels: float32 (H, W), luma in [0, 1].
+    pixels: float32 (H, W), luma in [0, 1]; or (3, H, W), R, G, B, where the method wants colour.
     crop_from_frame: float32 (2, 3), maps frame pixels (pixel centres at integers) to crop pixels.
     landmarks: float32 (106, 2), in crop units: (0, 0) the left top corner of the crop, (1, 1) the
         right bottom one.
@@ -100,6 +100,29 @@ class AlignedFace:
     pixels: np.ndarray
     crop_from_frame: np.ndarray
     landmarks: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of the crop."""
+        return int(self.pixels.shape[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The crop of a face that a method looks at, and in whose units its edits are.
+
+    size: pixels a side. alignment: `canonical` (`crop_matrix`) or `ffhq` (`ffhq_matrix`).
+    is_colour: R, G, B in the place of luma.
+    """
+
+    size: int
+    alignment: Literal["canonical", "ffhq"] = "canonical"
+    is_colour: bool = False
+
+    def matrix(self, landmarks: np.ndarray) -> np.ndarray:
+        """Where the crop lies: float32 (2, 3), crop from frame pixels; landmarks: (106, 2)."""
+        place = crop_matrix if self.alignment == "canonical" else ffhq_matrix
+        return place(landmarks, self.size)
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -159,6 +182,31 @@ def roi_matrix_from_points(points: np.ndarray, size: int = ROI_SIZE) -> np.ndarr
     points: (3, 2) left eye centre, right eye centre, mouth centre in frame pixels.
     """
     return fit_similarity(points, ROI_POINTS_TEMPLATE * size - 0.5)
+
+
+def ffhq_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Where FFHQ's alignment puts a face: float32 (2, 3), crop from frame pixels.
+
+    landmarks: (106, 2) in frame pixels. The square's side is 4 times the distance of the eyes or
+    3.6 times that from eyes to mouth, whichever is more, and its centre lies a tenth of the way
+    from the eyes to the mouth. Source: Karras et al., "A Style-Based Generator Architecture for
+    Generative Adversarial Networks", 2019, the data set's alignment.
+    """
+    points = np.asarray(landmarks, np.float64)
+    left, right = points[list(LEFT_EYE)].mean(0), points[list(RIGHT_EYE)].mean(0)
+    mouth = points[[OUTER_LIPS[0], OUTER_LIPS[6]]].mean(0)
+    eyes, across = (left + right) / 2, right - left
+    down = mouth - eyes
+    x_axis = across - np.array([-down[1], down[0]])
+    x_axis /= max(float(np.hypot(*x_axis)), 1e-12)
+    x_axis *= max(2.0 * float(np.hypot(*across)), 1.8 * float(np.hypot(*down)))
+    y_axis = np.array([-x_axis[1], x_axis[0]])
+    centre = eyes + 0.1 * down
+    corners = np.stack(
+        [centre - x_axis - y_axis, centre + x_axis - y_axis, centre + x_axis + y_axis]
+    )
+    square = np.array([(0, 0), (size, 0), (size, size)], np.float64) - 0.5
+    return fit_similarity(corners, square)
 
 
 def fer_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:

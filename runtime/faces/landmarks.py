@@ -21,9 +21,9 @@ from mien.runtime.luma import LumaSource, sample_luma
 class Landmarks:
     """Where the parts of a face are, and how far the picture can be trusted.
 
-    points: float32 (106, 2) in pixels of the stored picture, order of `mien.runtime.faces.topology`.
-    score: 0..1; 1 a plain face, 0 none, or one mostly covered or turned away.
-    brightness, contrast: mean and standard deviation of the luma looked at, in [0, 1].
+    points: float32 (106, 2) in pixels of the stored picture, order of
+    `mien.runtime.faces.topology`. score: 0..1; 1 a plain face, 0 none, or one mostly covered or
+    turned away. brightness, contrast: mean and standard deviation of the luma looked at, in [0, 1].
     """
 
     points: np.ndarray

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 from mien.engines.errors import UsageError
 from mien.runtime.faces.choice import FaceChoice
 from mien.runtime.faces.own_expression import LEAST, MOST
-from mien.runtime.methods import method_names
+from mien.runtime.methods import method_spec
+from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 
 
@@ -18,25 +19,28 @@ class ControlState:
     """All settings, as of one moment.
 
     target: what the faces are to reach; None leaves them alone. face: as of `Filter`.
-    method: of `mien.runtime.methods`; gan: which of a method's trained generators, None for its
-        own choice.
+    method: of `mien.runtime.methods`; options: what it is told beside its own choices, pairs of
+        name and value, in the order of the names.
     paused: show the original, to compare with. mark: draw `AI-edited` into a corner.
     own: how much of a person's own expression is shown, as of `Filter`; 1 leaves it.
     version: grows with every change.
     emotions: those that the method in use can make; all eight while another one is being opened.
-    scales_own: whether the method in use can show another `own` than 1; likewise.
     """
 
     target: Target | None = None
     face: str = "all"
     method: str = "warp"
-    gan: str | None = None
+    options: tuple[tuple[str, OptionValue], ...] = ()
     paused: bool = False
     mark: bool = False
     own: float = 1.0
     version: int = 0
     emotions: tuple[str, ...] = EMOTIONS
-    scales_own: bool = True
+
+    @property
+    def scales_own(self) -> bool:
+        """Whether the method can show another `own` than 1."""
+        return method_spec(self.method).scales_own
 
 
 class Controls:
@@ -65,12 +69,11 @@ class Controls:
 
         def changed(before: ControlState) -> ControlState:
             state = _changed(before, changes)
-            if (state.method, state.gan) != (before.method, before.gan):
-                state = replace(state, emotions=EMOTIONS, scales_own=True)
+            if (state.method, state.options) != (before.method, before.options):
+                state = replace(state, emotions=EMOTIONS)
             if "target" in changes:
                 check_possible(state.target, state.method, state.emotions)
-            if "own" in changes:
-                check_own(state.own, state.method, scales_own=state.scales_own)
+            check_own(state.own, state.method)
             return state
 
         return self._exchange(changed)
@@ -78,16 +81,14 @@ class Controls:
     def limit(
         self,
         emotions: tuple[str, ...],
-        *,
         method: str,
-        gan: str | None,
-        scales_own: bool = True,
+        options: tuple[tuple[str, OptionValue], ...],
     ) -> None:
         """Refuse what that method cannot make from now on, where it is still chosen."""
         self._exchange(
             lambda state: (
-                replace(state, emotions=emotions, scales_own=scales_own)
-                if (state.method, state.gan) == (method, gan)
+                replace(state, emotions=emotions)
+                if (state.method, state.options) == (method, options)
                 else state
             )
         )
@@ -135,9 +136,9 @@ def check_possible(target: Target | None, method: str, emotions: tuple[str, ...]
         )
 
 
-def check_own(own: float, method: str, *, scales_own: bool) -> None:
+def check_own(own: float, method: str) -> None:
     """Raise UsageError where a method cannot show that much of a person's own expression."""
-    if own != 1 and not scales_own:
+    if own != 1 and not method_spec(method).scales_own:
         raise UsageError(
             f"the method {method} cannot soften or amplify a person's own expression "
             "(it shows it as it is: 1)"
@@ -145,12 +146,19 @@ def check_own(own: float, method: str, *, scales_own: bool) -> None:
 
 
 def _changed(state: ControlState, changes: dict[str, object]) -> ControlState:
-    known = {field.name for field in fields(ControlState)} - {"version", "emotions", "scales_own"}
+    known = {field.name for field in fields(ControlState)} - {"version", "emotions"}
     unknown = sorted(set(changes) - known)
     if unknown:
         raise UsageError(f"there is no setting {unknown[0]!r} (known: {', '.join(sorted(known))})")
     checked = {name: _CHECKS[name](value) for name, value in changes.items()}
-    return replace(state, **checked)  # type: ignore[arg-type]
+    if checked.get("method", state.method) != state.method:
+        checked.setdefault("options", ())  # another method's mean nothing to it
+    changed = replace(state, **checked)  # type: ignore[arg-type]
+    if "options" in checked:
+        told = method_spec(changed.method).checked(dict(changed.options))
+        given = sorted(name for name, _ in changed.options)
+        changed = replace(changed, options=tuple((name, told[name]) for name in given))
+    return changed
 
 
 def _target(value: object) -> Target | None:
@@ -169,16 +177,16 @@ def _face(value: object) -> str:
 
 
 def _method(value: object) -> str:
-    if not isinstance(value, str) or value not in method_names():
-        raise UsageError(f"unknown method {value!r} (known: {', '.join(method_names())})")
-    return value
+    return method_spec(value).name
 
 
-def _gan(value: object) -> str | None:
-    # Which there are is the method's to say, when it is opened.
-    if value is not None and not isinstance(value, str):
-        raise UsageError(f"a gan is a name or nothing, not {value!r}")
-    return value
+def _options(value: object) -> tuple[tuple[str, object], ...]:
+    """Pairs of name and value; those that are None are left to the method."""
+    try:
+        pairs = dict(value).items()  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise UsageError(f"options are names with values, not {shortened(value)}") from None
+    return tuple((str(name), told) for name, told in pairs if told is not None)
 
 
 def _switch(value: object) -> bool:
@@ -201,7 +209,7 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "target": _target,
     "face": _face,
     "method": _method,
-    "gan": _gan,
+    "options": _options,
     "paused": _switch,
     "mark": _switch,
     "own": _own,

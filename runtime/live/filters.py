@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from mien.engines.errors import MienError, UsageError
-from mien.runtime.faces.own_expression import LEAST
 from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame
 from mien.runtime.live.controls import (
@@ -20,6 +19,8 @@ from mien.runtime.live.controls import (
     missing_emotions,
 )
 from mien.runtime.live.outputs.output import told
+from mien.runtime.methods import method_spec
+from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target
 
 # How long the old filter fades its edit out before the new one fades its own in: the settling
@@ -70,7 +71,7 @@ class LiveFilter(Protocol):
 
 
 FilterMaker = Callable[[ControlState], LiveFilter]
-_Key = tuple[str, "str | None"]
+_Key = tuple[str, "tuple[tuple[str, OptionValue], ...]"]
 
 
 class FilterSwap:
@@ -82,7 +83,7 @@ class FilterSwap:
     the old method, and the old filter goes on. What the filter in use cannot make leaves the last
     that it could.
 
-    make: makes the filter of `method` and `gan` of a state; the rest is set here.
+    make: makes the filter of `method` and `options` of a state; the rest is set here.
     warm_up_on: a frame to run the first one on, so that the frames to come need not wait for it.
     Raises what `make` raises for the first one, and UsageError where that cannot make the target.
     """
@@ -101,7 +102,7 @@ class FilterSwap:
         except UsageError:
             self.current.close()
             raise
-        self._emotions, self._scales_own = emotions_of(self.current), scales_own(self.current)
+        self._emotions = emotions_of(self.current)
         self._limit()
         if warm_up_on is not None:
             with contextlib.suppress(MienError):  # if it fails on the next one as well, it is told
@@ -140,7 +141,7 @@ class FilterSwap:
         current.detection_spacing = spacing
         if not missing_emotions(state.target, self._emotions):
             self._goal = state.target
-        if state.own == 1 or self._scales_own:
+        if state.own == 1 or method_spec(self.method).scales_own:
             self._own = state.own
         # The first frame of a new filter only takes the faces up, so that the edit eases in.
         is_at_rest = self._is_fresh or self._fading_since_s is not None
@@ -174,10 +175,7 @@ class FilterSwap:
                 target=self._build, args=(state, frame), name="mien-method", daemon=True
             )
             self._building.start()
-        elif self._building is None and (state.emotions, state.scales_own) != (
-            self._emotions,
-            self._scales_own,
-        ):
+        elif self._building is None and state.emotions != self._emotions:
             self._limit()
 
     def _take_over(
@@ -192,10 +190,10 @@ class FilterSwap:
             self._put_away()
             made.close()
             return
-        emotions, can_scale = emotions_of(made), scales_own(made)
+        emotions = emotions_of(made)
         try:  # once more: the target may be another one than when it was made
             check_possible(state.target, key[0], emotions)
-            check_own(state.own, key[0], scales_own=can_scale)
+            check_own(state.own, key[0])
         except UsageError as error:
             self._put_away()
             made.close()
@@ -210,7 +208,7 @@ class FilterSwap:
         self.current.close()
         self.current, self._key, self._is_fresh = made, key, True
         self._emotions, self._goal = emotions, state.target
-        self._scales_own, self._own = can_scale, state.own
+        self._own = state.own
         self._limit()
 
     def _stay(self, error: Exception, key: _Key, state: ControlState) -> None:
@@ -219,17 +217,16 @@ class FilterSwap:
         self._trouble_ends_s = time.monotonic() + TROUBLE_S
         if _key(state) != key:
             return
-        back: dict[str, object] = {"method": self._key[0], "gan": self._key[1]}
+        back: dict[str, object] = {"method": self._key[0], "options": self._key[1]}
         if missing_emotions(state.target, self._emotions):
             back["target"] = self._goal
-        if state.own != 1 and not self._scales_own:
+        if state.own != 1 and not method_spec(self.method).scales_own:
             back["own"] = self._own
         self._controls.update(**back)
         self._limit()
 
     def _limit(self) -> None:
-        method, gan = self._key
-        self._controls.limit(self._emotions, method=method, gan=gan, scales_own=self._scales_own)
+        self._controls.limit(self._emotions, *self._key)
 
     def _put_away(self) -> None:
         self._fading_since_s = None
@@ -253,7 +250,7 @@ class FilterSwap:
         made = self._make(state)
         try:
             check_possible(state.target, state.method, emotions_of(made))
-            check_own(state.own, state.method, scales_own=scales_own(made))
+            check_own(state.own, state.method)
             _warm_up(made, frame, state)
         except BaseException:
             made.close()
@@ -272,19 +269,8 @@ def emotions_of(made: LiveFilter) -> tuple[str, ...]:
     return tuple(found)
 
 
-def scales_own(made: LiveFilter) -> bool:
-    """Whether a filter takes another `own` than 1."""
-    own = made.own
-    try:
-        made.own = LEAST
-    except UsageError:
-        return False
-    made.own = own
-    return True
-
-
 def _key(state: ControlState) -> _Key:
-    return state.method, state.gan
+    return state.method, state.options
 
 
 def _warm_up(made: LiveFilter, frame: Frame, state: ControlState) -> None:

@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 
 from mien.apps.main import run
-from mien.apps.settings import FilterSettings
 from mien.apps.signals import status_of
 from mien.engines import ModelError
 from mien.engines.errors import UsageError
 from mien.runtime.faces.tracking import LIVE
 from mien.runtime.frame import Frame, Plane
+from mien.runtime.spec import FilterSpec
 from mien.runtime.target import Target
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ class FakeFilter:
     It does the same for an expression and for scaling the own one; the method `face` cannot scale.
     """
 
-    def __init__(self, settings: FilterSettings) -> None:
+    def __init__(self, settings: FilterSpec) -> None:
         if settings.models is not None and not settings.models.is_dir():
             raise ModelError(f"cannot read {settings.models}")
         self.settings = settings
@@ -97,7 +97,7 @@ class Makers:
     def __init__(self) -> None:
         self.made: list[FakeFilter] = []
 
-    def __call__(self, settings: FilterSettings) -> FakeFilter:
+    def __call__(self, settings: FilterSpec) -> FakeFilter:
         self.made.append(FakeFilter(settings))
         return self.made[-1]
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import sys
 
 from mien.apps.main import run
-from mien.apps.settings import FilterSettings
 from mien.apps.signals import status_of
+from mien.runtime.spec import FilterSpec
 from tests.apps.fakes import FakeFilter
 
 
 class LiveFake(FakeFilter):
     """Takes a bright left top corner for a face, and names none."""
 
-    def __init__(self, settings: FilterSettings) -> None:
+    def __init__(self, settings: FilterSpec) -> None:
         super().__init__(settings)
         self.face = str(settings.face)
         self.detection_spacing = 1.0

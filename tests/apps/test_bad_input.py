@@ -435,10 +435,10 @@ def test_who_reads_the_output_may_go_away(tmp_path: Path) -> None:
 
 
 def test_the_fake_is_a_filter(tmp_path: Path) -> None:
-    from mien.apps.settings import FilterSettings
     from mien.runtime.session import FaceFilter
+    from mien.runtime.spec import FilterSpec
 
-    filter_: FaceFilter = FakeFilter(FilterSettings())
+    filter_: FaceFilter = FakeFilter(FilterSpec())
     assert filter_.faces == ()
 
 

@@ -1,8 +1,8 @@
 """From the 478 points of FaceMesh to mien's 106.
 
-FaceMesh labels the training pictures; mien's own order is that of `mien.runtime.faces.topology`. The map
-is linear, so one matrix does it: contour points are spread evenly over FaceMesh's face oval, every
-other point is a vertex or the mean of two.
+FaceMesh labels the training pictures; mien's own order is that of `mien.runtime.faces.topology`.
+The map is linear, so one matrix does it: contour points are spread evenly over FaceMesh's face
+oval, every other point is a vertex or the mean of two.
 """
 
 from __future__ import annotations

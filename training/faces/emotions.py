@@ -311,10 +311,10 @@ def card_sections(metrics: Mapping[str, object]) -> dict[str, str]:
     lasted = " s, then ".join(map(str, runs)) + " s"
     return {
         "What it is": (
-            "A face cropped as FER-2013 crops it (`mien.calibration.judges.classifier.fer_crop`), 48x48 luma, "
-            f"to a probability for each of {', '.join(FER_CLASSES)}. A residual network of "
-            f"{metrics['parameters']:,} parameters. It measures edits: no editor of mien was "
-            "trained with it or sees it."
+            "A face cropped as FER-2013 crops it "
+            f"(`mien.calibration.judges.classifier.fer_crop`), 48x48 luma, to a probability for "
+            f"each of {', '.join(FER_CLASSES)}. A residual network of {metrics['parameters']:,} "
+            "parameters. It measures edits: no editor of mien was trained with it or sees it."
         ),
         "Data": (
             f"{TRAINED_ON}. Votes are soft labels; pictures in which most saw no face, contempt or "

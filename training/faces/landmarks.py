@@ -68,11 +68,12 @@ def card_sections(metrics: dict[str, object]) -> dict[str, str]:
     """The model card, from what was measured."""
     return {
         "What it is": (
-            "One upright 112x112 luma crop of a face (`mien.runtime.faces.alignment.roi_matrix`) to 106 "
-            "landmarks in the order of `mien.runtime.faces.topology` and a score: 1 a plain face, 0 no "
-            "face, or one that is covered by more than about a third, turned by more than about "
-            "55 degrees, or out of place. A small convolutional network with 14x14 heat maps and "
-            "a global branch, 1.0 M parameters, about 110 M multiplications."
+            "One upright 112x112 luma crop of a face "
+            "(`mien.runtime.faces.alignment.roi_matrix`) to 106 landmarks in the order of "
+            "`mien.runtime.faces.topology` and a score: 1 a plain face, 0 no face, or one that is "
+            "covered by more than about a third, turned by more than about 55 degrees, or out of "
+            "place. A small convolutional network with 14x14 heat maps and a global branch, 1.0 M "
+            "parameters, about 110 M multiplications."
         ),
         "Data": data_text(
             ("faces160", "fer2013", "clips", "scenes"),

@@ -37,7 +37,8 @@ HELD_OUT = 400  # neutral faces of people that were not trained on
 SHEET = 12
 LICENCE = "Apache-2.0"
 # How much of a student's change the field blend shows: what is imitated is shown by less.
-# More says more and looks worse; `python -m mien.calibration.smile.evaluate` measures what one gives.
+# More says more and looks worse; `python -m mien.calibration.smile.evaluate` measures what one
+# gives.
 AMOUNT = "1.25"
 AMOUNTS = {"stargan_parts": "1.4"}
 

@@ -228,13 +228,13 @@ def card_sections(metrics: dict[str, object], rows: dict[str, Scores]) -> dict[s
     held_out = rows["people_not_trained_on"]
     return {
         "What it is": (
-            "A 256x256 wide crop of a face (`mien.runtime.faces.alignment.roi_matrix`), normalised by "
-            f"ImageNet's mean and deviation, to a logit per pixel for {len(CLASSES)} classes: "
-            f"{', '.join(CLASSES)}. Left and right are the viewer's; mouth is what lies between "
-            f"the lips. DeepLabV3 on MobileNetV3-Large at {WIDTH} of its width, output stride "
-            f"{STRIDE}, dilations {', '.join(map(str, RATES))}, {metrics['parameters']:,} "
-            "parameters. Luma on all three channels is what it is meant to see; it was shown "
-            "colour too."
+            "A 256x256 wide crop of a face (`mien.runtime.faces.alignment.roi_matrix`), "
+            f"normalised by ImageNet's mean and deviation, to a logit per pixel for "
+            f"{len(CLASSES)} classes: {', '.join(CLASSES)}. Left and right are the viewer's; mouth "
+            "is what lies between the lips. DeepLabV3 on MobileNetV3-Large at "
+            f"{WIDTH} of its width, output stride {STRIDE}, dilations "
+            f"{', '.join(map(str, RATES))}, {metrics['parameters']:,} parameters. Luma on all "
+            "three channels is what it is meant to see; it was shown colour too."
         ),
         "Data": data_text(
             ("faces160", "fer2013"),

@@ -8,12 +8,12 @@ trains the narrow ones for a processor instead. Recipes that are done are passed
 from __future__ import annotations
 
 import argparse
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from mien.training.__main__ import run_recipe
 from mien.training.gan.faces import MODES
 
 # What each learns first from the warp editor, and for how long, is measured: without it ten minutes
@@ -72,7 +72,6 @@ def main(argv: list[str]) -> None:
         if (out / f"{job.recipe}_{job.mode}.json").exists():
             continue
         print(f"{job.recipe} {job.mode} {job.options}", flush=True)
-        recipe = importlib.import_module(f"mien.training.{job.recipe}")
         places = ["--data", args.data, "--out", out, "--cache", args.out, "--device", args.device]
         words = ["--mode", job.mode, "--minutes", args.minutes, *job.options.split(), *places]
-        recipe.main([str(word) for word in words])
+        run_recipe(job.recipe, [str(word) for word in words])

@@ -14,10 +14,10 @@ import numpy as np
 
 from mien.engines import Catalog
 from mien.runtime.blending.blending import blend, crop_units_matrix
-from mien.runtime.faces.alignment import AlignedFace, crop_matrix, transform_points
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.luma import sample_luma
-from mien.runtime.methods import Method, open_method
+from mien.runtime.luma import align_in_frame
+from mien.runtime.methods import method_spec
+from mien.runtime.methods.base import Goal, Method
 from mien.runtime.target import EMOTIONS
 from mien.training.data.crops import FACES160, FER2013
 from mien.training.gan.faces import Lessons, Pool
@@ -64,7 +64,7 @@ def _make(pool: Pool, emotion: int, goal: int, rng: np.random.Generator) -> Less
         usable = ~pool.validation & (pool.emotions == emotion) & (pool.source == source)
         chosen.append(rng.permutation(np.flatnonzero(usable))[:most])
     faces = np.concatenate(chosen)
-    method = open_method("warp", Catalog.bundled(), provider="cpu")
+    method = method_spec("warp").open(Catalog.bundled(), "cpu", {})
     pixels = [taught(method, pool.pixels[i], pool.landmarks[i], goal=goal) for i in faces]
     method.close()
     return Lessons(faces, np.full(len(faces), goal), np.stack(pixels))
@@ -84,16 +84,13 @@ def taught(method: Method, wide: np.ndarray, landmarks: np.ndarray, *, goal: int
     side = wide.shape[0]
     frame = Frame((Plane(wide, (1, 1)),), PixelLayout("gray", full_range=True), side, side)
     points = landmarks * np.float32(side) - np.float32(0.5)
-    size = method.crop_size
-    matrix = crop_matrix(points, size)
-    crop = sample_luma(frame, matrix, size).astype(np.float32) / 255
-    units = (transform_points(matrix, points) + 0.5) / size
     weights = np.zeros(len(EMOTIONS), np.float32)
     weights[goal] = 1
-    aligned = AlignedFace(crop, matrix, units.astype(np.float32))
+    aligned = align_in_frame(frame, points, method.crop)
+    matrix = crop_units_matrix(aligned.crop_from_frame, aligned.size)
     strength, shading = _strengths(goal)
-    edit = method.new_face()(frame, aligned, weights, strength, 0.0)
+    edit = method.new_face()(frame, aligned, Goal(weights, strength), 0.0)
     if shading != strength:
-        softer = method.new_face()(frame, aligned, weights, shading, 0.0)
+        softer = method.new_face()(frame, aligned, Goal(weights, shading), 0.0)
         edit = replace(edit, gain=softer.gain)
-    return blend(frame, crop_units_matrix(matrix, size), edit).planes[0].samples
+    return blend(frame, matrix, edit).planes[0].samples

@@ -96,8 +96,8 @@ class FerGuide(nn.Module):
 def load_guides(path: Path) -> nn.ModuleList:
     """Trained guides, frozen, in evaluation mode.
 
-    path: of `guides.pt`. A checkpoint of `training.faces.emotions` beside it, `fer_guide.pt`, is one
-    more guide.
+    path: of `guides.pt`. A checkpoint of `training.faces.emotions` beside it, `fer_guide.pt`, is
+    one more guide.
     """
     guides = make_guides()
     guides.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["guides"])

@@ -1,8 +1,9 @@
 """The recipe of the occlusion network: what lies in front of a face's skin.
 
-Glasses and covers are drawn onto faces (`training.warp.occlusion_samples`). The faces themselves are not
-labelled, and one in ten wears glasses; so the network looks through them twice on the way: whom it
-finds plainly wearing glasses teaches with what was found, whom it doubts is left out from then on.
+Glasses and covers are drawn onto faces (`training.warp.occlusion_samples`). The faces themselves
+are not labelled, and one in ten wears glasses; so the network looks through them twice on the way:
+whom it finds plainly wearing glasses teaches with what was found, whom it doubts is left out from
+then on.
 """
 
 from __future__ import annotations
@@ -185,8 +186,8 @@ def card_sections(metrics: Mapping[str, object]) -> dict[str, str]:
             ("faces160",),
             "- clips: every fourth frame of four short clips of four people.\n\nNobody labelled "
             "glasses or hands: they are rendered onto the faces by "
-            "`mien.training.warp.occlusion_samples`. Wearers among the faces are found by the network "
-            "itself on the way and teach with what it found.",
+            "`mien.training.warp.occlusion_samples`. Wearers among the faces are found by the "
+            "network itself on the way and teach with what it found.",
         ),
         "Training": (
             f"`python -m mien.training occlusion --minutes {metrics['minutes']:.0f} --data DIR "

@@ -11,8 +11,8 @@ Objective, on aligned luma crops of FER-2013 (training split) and faces160 (trai
 - like faces get like edits (a relit, slightly moved copy must be edited the same way), which is
   what keeps a video calm.
 
-Lips part for surprise and fear only, as at run time (`runtime.methods.warp.speech`); what they uncover is
-painted crudely here, so that the classifiers can see an open mouth.
+Lips part for surprise and fear only, as at run time (`runtime.methods.warp.speech`); what they
+uncover is painted crudely here, so that the classifiers can see an open mouth.
 """
 
 from __future__ import annotations

@@ -1,25 +1,17 @@
 // Which faces are edited, by which method, and whether the mark is drawn.
 
 const byId = (id) => document.getElementById(id);
-const METHODS = {
-  warp: "Warp – moves the face's own pixels",
-  parts: "Parts – experimental: eyes, nose, mouth",
-  face: "Face – experimental: the whole face",
-  image: "Image – experimental: face and around it",
-};
 const FACES = { all: "All", largest: "Largest" };
 
 export class Choices {
   #settings;
-  #methods = {};
+  #options = {}; // what each method can be told
   #numbers = [];
 
   constructor(settings) {
     this.#settings = settings;
     byId("method").addEventListener("change", (event) => {
-      const method = event.target.value;
-      const gans = this.#methods[method];
-      settings.set(gans.length ? { method, gan: gans[0] } : { method });
+      settings.set({ method: event.target.value, options: {} });
     });
     for (const name of ["mark", "paused"]) {
       byId(name).addEventListener("change", (event) => settings.set({ [name]: event.target.checked }));
@@ -28,9 +20,10 @@ export class Choices {
   }
 
   begin(hello) {
-    this.#methods = hello.methods;
+    this.#options = hello.method_options;
+    const text = (name) => `${name[0].toUpperCase()}${name.slice(1)} – ${hello.method_help[name]}`;
     byId("method").replaceChildren(
-      ...Object.keys(hello.methods).map((name) => new Option(METHODS[name] ?? name, name)),
+      ...Object.keys(hello.methods).map((name) => new Option(text(name), name)),
     );
   }
 
@@ -41,15 +34,34 @@ export class Choices {
     if (this.#settings.state) this.#show(this.#settings.state);
   }
 
+  #showOptions(state) {
+    const options = this.#options[state.method] ?? [];
+    const place = byId("method-options");
+    const made = options.map((option) => option.name).join();
+    if (place.dataset.made !== made) {
+      place.replaceChildren(...options.map(optionField));
+      place.dataset.made = made;
+    }
+    for (const option of options) {
+      const told = state.options[option.name] ?? option.default;
+      const choose = (value) => {
+        this.#settings.set({ options: { ...state.options, [option.name]: value } });
+      };
+      if (option.values.length) {
+        segments(option.name, option.values.map((value) => [value, value]), told, choose);
+        continue;
+      }
+      const input = byId(`option-${option.name}`);
+      if (document.activeElement !== input) input.value = told ?? "";
+      input.onchange = () => choose(option.bounds ? input.valueAsNumber : input.value);
+    }
+  }
+
   #show(state) {
     byId("mark").checked = state.mark;
     byId("paused").checked = state.paused;
     byId("method").value = state.method;
-    const gans = this.#methods[state.method] ?? [];
-    byId("gans").hidden = gans.length < 2;
-    segments("gan", gans.map((gan) => [gan, gan]), state.gan ?? gans[0], (gan) => {
-      this.#settings.set({ method: state.method, gan });
-    });
+    this.#showOptions(state);
     const numbers = new Set(this.#numbers);
     if (typeof state.face === "number") numbers.add(state.face); // also while it is not in view
     const faces = [...Object.keys(FACES), ...[...numbers].sort((a, b) => a - b)];
@@ -58,6 +70,31 @@ export class Choices {
     });
   }
 }
+
+// What a method can be told: words side by side, or a number.
+function optionField(option) {
+  const field = document.createElement(option.values.length ? "fieldset" : "div");
+  field.title = option.help;
+  if (option.values.length) {
+    field.className = "choice";
+    const legend = document.createElement("legend");
+    legend.textContent = capital(option.name);
+    const group = document.createElement("div");
+    Object.assign(group, { className: "segments", id: `${option.name}-choice` });
+    field.append(legend, group);
+    return field;
+  }
+  field.className = "row";
+  const label = document.createElement("label");
+  const input = document.createElement("input");
+  Object.assign(label, { textContent: capital(option.name), htmlFor: `option-${option.name}` });
+  Object.assign(input, { id: `option-${option.name}`, type: option.bounds ? "number" : "text", maxLength: 40 });
+  if (option.bounds) Object.assign(input, { min: option.bounds[0], max: option.bounds[1], step: "any" });
+  field.append(label, input);
+  return field;
+}
+
+const capital = (name) => name[0].toUpperCase() + name.slice(1);
 
 // Radio buttons side by side; built again only where they are others, so that the focus stays.
 function segments(name, choices, chosen, choose) {

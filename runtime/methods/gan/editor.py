@@ -16,7 +16,7 @@ import numpy as np
 from mien.runtime.blending.edit import Delta, Edit, Paste
 from mien.runtime.faces.alignment import AlignedFace
 from mien.runtime.frame import Frame
-from mien.runtime.methods import FaceEditor
+from mien.runtime.methods.base import FaceEditor, Goal
 from mien.runtime.methods.gan.generator import Restyler, mirrored, parted
 from mien.runtime.methods.gan.parts import Box
 from mien.runtime.methods.gan.segmentation import WHOLE
@@ -91,7 +91,6 @@ class StyleEditor(FaceEditor):
 
     def __init__(self, restyler: Restyler, look: Look, *, pastes: bool) -> None:
         self.left_alone: tuple[str, ...] = ()
-        self.own = 1.0  # not scaled by this method
         self._restyler = restyler
         self._look = look
         self._pastes = pastes
@@ -100,19 +99,17 @@ class StyleEditor(FaceEditor):
         self._shares: dict[str, float] = {}
         self._time_s: float | None = None
 
-    def __call__(
-        self, frame: Frame, face: AlignedFace, weights: np.ndarray, strength: float, time_s: float
-    ) -> Edit:
+    def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
         """The edit of the face in this frame; see `FaceEditor`."""
         wide = wide_face(frame, face)
         looked = self._look(wide, time_s)
         self.left_alone = looked.left_alone
-        changes = self._changes(wide, looked, weights, time_s)
+        changes = self._changes(wide, looked, goal.weights, time_s)
         self._fade(looked.boxes, time_s)
         shown = [name for name in self._boxes if name in changes and self._shares[name] > 0]
         if not shown:
             return Edit()
-        pieces = [self._piece(wide, name, changes[name], strength) for name in shown]
+        pieces = [self._piece(wide, name, changes[name], goal.strength) for name in shown]
         if self._pastes:
             sheet = laid_over(pieces, None if looked.pastes_beyond else looked.region)
             return Edit(paste=Paste(np.clip(sheet.values, 0, 1), sheet.alpha, crop_box(WHOLE)))

@@ -19,6 +19,7 @@ import numpy as np
 
 from mien.engines import Engine
 from mien.engines.networks import parser_facts
+from mien.runtime.faces.alignment import AlignedFace
 from mien.runtime.faces.smoothing import OneEuro
 from mien.runtime.faces.topology import (
     LEFT_BROW,
@@ -28,8 +29,9 @@ from mien.runtime.faces.topology import (
     RIGHT_BROW,
     RIGHT_EYE,
 )
+from mien.runtime.frame import Frame
 from mien.runtime.methods.gan.parts import FACE_ROOM, PARTS, ROOM, Box, square_around
-from mien.runtime.methods.gan.squares import WideFace
+from mien.runtime.methods.gan.squares import WideFace, wide_face
 
 # The classes of a face parser that make up a part; words as in CelebAMask-HQ. Of a pair, sources
 # disagree on whose left is left, so each pair is taken together and parted by place.
@@ -269,3 +271,8 @@ def face_region_of(found: ClassMap) -> np.ndarray:
     soft[[0, -1]] = 0
     soft[:, [0, -1]] = 0
     return soft
+
+
+def show_parser(engine: Engine, frame: Frame, face: AlignedFace) -> None:
+    """Let the face parser see one face, as these methods show it."""
+    FaceParser(engine)(wide_face(frame, face))

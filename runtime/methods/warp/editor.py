@@ -2,27 +2,28 @@
 
 One small network answers with a displacement per landmark. Displacements become a smooth flow that
 the blender applies to the native frame, so moved pixels stay photographs; creases darken where
-faces fold; lips stay as far open as the speaker has them (`runtime.methods.warp.speech`), and what glasses or a
-hand cover moves behind them (`runtime.methods.warp.occlusion`). Only where surprise or fear opens a resting
-mouth is something drawn: its dark inside, with the edge of teeth.
+faces fold; lips stay as far open as the speaker has them (`runtime.methods.warp.speech`), and what
+glasses or a hand cover moves behind them (`runtime.methods.warp.occlusion`). Only where surprise or
+fear opens a resting mouth is something drawn: its dark inside, with the edge of teeth.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from contextlib import ExitStack
 
 import cv2
 import numpy as np
 
 from mien.engines import Catalog, Engine
-from mien.engines.errors import UsageError
 from mien.engines.networks import OCCLUSION, WARP
 from mien.runtime.blending.edit import Edit, Patch
-from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transform_points
+from mien.runtime.faces.alignment import AlignedFace, Crop, invert_similarity, transform_points
 from mien.runtime.faces.own_expression import OwnExpression
 from mien.runtime.faces.smoothing import OneEuro
 from mien.runtime.frame import Frame
-from mien.runtime.methods import FaceEditor, Method, MethodOptions
+from mien.runtime.methods.base import FaceEditor, Goal, Method
 from mien.runtime.methods.warp.flow import dense_flow, folds, hold_brows
 from mien.runtime.methods.warp.mouth import (
     LEAST_GAP,
@@ -36,9 +37,10 @@ from mien.runtime.methods.warp.mouth import (
 )
 from mien.runtime.methods.warp.occlusion import Occlusion
 from mien.runtime.methods.warp.speech import OPENS, OpenEyes, RestingLips, keep_blinks, keep_lips
+from mien.runtime.spec import OptionValue
 from mien.runtime.target import Target
 
-CROP_SIZE = 64
+CROP = Crop(64)
 # How much of the network's answer an emotion shows at intensity 1, in the order of EMOTIONS: more
 # where classifiers saw little at first, as far as faces still looked right at full size.
 AMOUNTS = np.array([1.0, 1.0, 1.2, 1.25, 1.6, 1.25, 1.45, 1.0], np.float32)
@@ -63,19 +65,14 @@ class WarpMethod(Method):
         self._occlusion = occlusion
 
     @property
-    def crop_size(self) -> int:
-        """64, in pixels."""
-        return CROP_SIZE
+    def crop(self) -> Crop:
+        """64 pixels of luma."""
+        return CROP
 
     @property
     def providers(self) -> dict[str, str]:
         """Which provider runs each network."""
         return {engine.network.name: engine.provider for engine in (self._warp, self._occlusion)}
-
-    @property
-    def scales_own(self) -> bool:
-        """It can."""
-        return True
 
     def check_target(self, target: Target) -> None:
         """Accept every target."""
@@ -90,26 +87,26 @@ class WarpMethod(Method):
         self._occlusion.close()
 
 
-def open_method(catalog: Catalog, *, provider: str, options: MethodOptions) -> Method:
-    """The method with its networks from `catalog`. Raises UsageError where it is told of a GAN."""
-    if options.gan is not None:
-        raise UsageError(f"the method warp has no GAN; leave out --gan {options.gan}")
-    if options.blend not in (None, "field"):
-        raise UsageError(f"the method warp has no blend {options.blend!r}; leave out --blend")
-    return WarpMethod(
-        catalog.open(WARP, provider=provider), catalog.open(OCCLUSION, provider=provider)
-    )
+def open_method(
+    catalog: Catalog,
+    provider: str,
+    _options: Mapping[str, OptionValue],
+) -> Method:
+    """The method with its networks from `catalog`. Raises ModelError, DeviceError."""
+    with ExitStack() as opening:  # what is open is closed where the next does not open
+        warp = opening.enter_context(catalog.open(WARP, provider=provider))
+        occlusion = catalog.open(OCCLUSION, provider=provider)
+        opening.pop_all()
+    return WarpMethod(warp, occlusion)
 
 
 class WarpEditor:
     """Edits one face through a video.
 
     left_alone: nothing; it needs no part to be seen by itself.
-    own: how much of the person's own expression to show.
     """
 
     left_alone: tuple[str, ...] = ()
-    own: float = 1.0
 
     def __init__(self, warp: Engine, occlusion: Engine) -> None:
         self._warp = warp
@@ -123,14 +120,12 @@ class WarpEditor:
         self._answer: np.ndarray | None = None
         self._asked_s = math.inf  # never
 
-    def __call__(
-        self, frame: Frame, face: AlignedFace, weights: np.ndarray, strength: float, time_s: float
-    ) -> Edit:
+    def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
         """The edit of the face in this frame; see `FaceEditor`."""
-        landmarks = face.landmarks
-        asked = self._own_expression(landmarks, self.own, time_s)
-        if strength > 0:
-            amount = strength * float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
+        landmarks, weights = face.landmarks, goal.weights
+        asked = self._own_expression(landmarks, goal.own, time_s)
+        if goal.strength > 0:
+            amount = goal.strength * float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
             asked = asked + self._asked(face, weights, time_s) * np.float32(amount)
         asked = hold_brows(landmarks, hold_lips(landmarks, asked))
         opening = float(weights @ np.array(OPENS, np.float32))

@@ -21,7 +21,7 @@ from mien.calibration.smile.rows import (
 from mien.engines import ModelError, Network, UsageError
 from mien.engines.catalog import read_catalog
 from mien.engines.networks import cyclegan_network, stargan_network
-from mien.runtime.methods.gan.method import BLENDS
+from mien.runtime.methods.gan import BLENDS
 from tests.calibration.networks import write_network
 from tests.calibration.smile.data import portrait
 

@@ -23,7 +23,7 @@ from mien.engines import EngineError, UsageError
 from mien.runtime.faces.alignment import FER_TEMPLATE
 from mien.runtime.faces.topology import RIGID
 from mien.runtime.frame import Frame
-from mien.runtime.methods.gan.method import BLENDS
+from mien.runtime.methods.gan import BLENDS
 from tests.calibration.networks import write_classifier
 
 DARK, MIDDLE, BRIGHT = 30, 127, 230  # what the classifier names sad, neutral and happy

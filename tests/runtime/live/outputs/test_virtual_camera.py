@@ -13,9 +13,9 @@ pyvirtualcam = pytest.importorskip("pyvirtualcam", reason="the extra `camera` is
 from mien.engines.errors import DeviceError  # noqa: E402
 from mien.runtime.live.outputs import output, virtual_camera  # noqa: E402
 from mien.runtime.live.outputs.canvas import yuv_picture, yuv_planes  # noqa: E402
-from mien.runtime.live.outputs.virtual_camera import (
-    VirtualCamera,  # noqa: E402
-    loopback_devices,  # noqa: E402
+from mien.runtime.live.outputs.virtual_camera import (  # noqa: E402
+    VirtualCamera,
+    loopback_devices,
 )
 from tests.runtime.live.pictures import QUARTERS, frame_of, live, quarters  # noqa: E402
 from tests.runtime.live.virtual import (  # noqa: E402

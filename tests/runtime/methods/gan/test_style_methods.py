@@ -13,7 +13,7 @@ from mien.calibration.tables.sheet import rgb_picture
 from mien.engines import NETWORKS, Catalog, ModelError, UsageError
 from mien.engines.networks import SHIPPED_CLASSES, parser_network, stargan_network
 from mien.runtime import Filter, Frame, parse_target
-from mien.runtime.methods import MethodOptions, method_names, open_method
+from mien.runtime.methods import method_spec, method_specs
 from mien.runtime.video import read_frames
 from tests.runtime.methods.gan.networks import (
     CELEBAMASK,
@@ -39,7 +39,7 @@ def frames() -> list[Frame]:
 
 
 def test_the_methods_are_found_by_their_modules() -> None:
-    assert set(method_names()) == {"warp", *MODES}
+    assert {"warp", *MODES} <= set(method_specs())
 
 
 @pytest.mark.parametrize(("mode", "gan", "blend"), WAYS)
@@ -142,7 +142,7 @@ def test_a_catalog_that_lacks_a_network_says_which(without: str, models: Path) -
     known = {network.name for network in NETWORKS} | {"stargan_parts", "face_parser"}
     catalog = Catalog(tuple(entry for entry in whole.entries if entry.network in known - {without}))
     with pytest.raises(ModelError, match=f"has no model for the network '{without}'"):
-        open_method("parts", catalog, provider="cpu", options=MethodOptions())
+        method_spec("parts").open(catalog, "cpu", {})
 
 
 def test_models_of_other_sizes_words_and_colours_run_as_they_are(

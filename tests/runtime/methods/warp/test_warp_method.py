@@ -4,7 +4,8 @@ from mien.engines import OCCLUSION, WARP, FakeEngine
 from mien.runtime.blending.blending import blend, crop_units_matrix
 from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transform_points
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.methods.warp.editor import CROP_SIZE, WarpMethod, painted_share
+from mien.runtime.methods.base import Goal
+from mien.runtime.methods.warp.editor import CROP, WarpMethod, painted_share
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP, hold_lips
 from tests.runtime.faces.shapes import mean_face
 
@@ -22,7 +23,7 @@ def frame_and_face(landmarks: np.ndarray) -> tuple[Frame, AlignedFace]:
     y, x = np.mgrid[0:200, 0:220]
     luma = (110 + 40 * np.sin(x / 9) + 40 * np.cos(y / 7)).astype(np.uint8)
     frame = Frame((Plane(luma, (1, 1)),), PixelLayout("gray", full_range=True), 220, 200)
-    pixels = np.full((CROP_SIZE, CROP_SIZE), 0.5, np.float32)
+    pixels = np.full((CROP.size, CROP.size), 0.5, np.float32)
     return frame, AlignedFace(pixels, CROP_FROM_FRAME, landmarks)
 
 
@@ -47,14 +48,14 @@ def method(opening: float, covered: np.ndarray | None = None) -> WarpMethod:
 def pixel(point: np.ndarray) -> tuple[int, int]:
     """The frame's pixel, x and y, at a point in crop units."""
     frame_from_crop = invert_similarity(CROP_FROM_FRAME)
-    x, y = np.round(transform_points(frame_from_crop, point * CROP_SIZE - 0.5)).astype(int)
+    x, y = np.round(transform_points(frame_from_crop, point * CROP.size - 0.5)).astype(int)
     return int(x), int(y)
 
 
 def edited(landmarks: np.ndarray, weights: np.ndarray, opening: float, **more) -> np.ndarray:  # type: ignore[no-untyped-def]
     frame, face = frame_and_face(landmarks)
     edit = method(opening, **more).new_face()(frame, face, weights, 1.0, 0.0)
-    return blend(frame, crop_units_matrix(CROP_FROM_FRAME, CROP_SIZE), edit).planes[0].samples
+    return blend(frame, crop_units_matrix(CROP_FROM_FRAME, CROP.size), edit).planes[0].samples
 
 
 def test_a_smile_never_parts_closed_lips() -> None:
@@ -79,13 +80,13 @@ def test_surprise_opens_a_resting_mouth_onto_its_dark() -> None:
 def test_surprise_closes_with_the_lips_that_speak() -> None:
     editor = method(opening=0.06).new_face()
     frame, face = frame_and_face(closed_mouth())
-    assert editor(frame, face, SURPRISED, 1.0, 0.0).patch is not None
+    assert editor(frame, face, Goal(SURPRISED), 0.0).patch is not None
     for step in range(1, 20):  # they speak: open and shut, five times a second
         landmarks = closed_mouth()
         if step % 6 < 3:
             landmarks[[101, 102, 103, 92, 93, 94], 1] += 0.05
         _, face = frame_and_face(landmarks)
-        edit = editor(frame, face, SURPRISED, 1.0, step / 30)
+        edit = editor(frame, face, Goal(SURPRISED), step / 30)
     assert edit.patch is None
 
 
@@ -145,7 +146,7 @@ def test_networks_are_asked_again_only_when_their_answers_are_old() -> None:
     frame, face = frame_and_face(closed_mouth())
     editor = counted.new_face()
     for index in range(30):
-        assert editor(frame, face, HAPPY, 1.0, index / 30).flow is not None
+        assert editor(frame, face, Goal(HAPPY), index / 30).flow is not None
     assert asked.count("warp") == 15
     assert 4 <= asked.count("occlusion") <= 6
 
