@@ -34,6 +34,9 @@ PACKAGES = {
 # What the extra `panel` brings, for that folder only, and what makes pictures for browsers.
 PANEL = {"starlette", "uvicorn", "h11", "websockets", "aiortc", "cryptography", "av", "cv2"}
 
+# What `mien bench` makes its scenes and its chart with.
+SCENES = {"av", "cv2"}
+
 # What mien's own TensorRT backend runs on, for its modules only, imported when they are first used.
 TENSORRT = {"tensorrt", "pycuda"}
 
@@ -89,8 +92,8 @@ def test_lean_rooms_import_only_the_base_install(room: str) -> None:
     base = PACKAGES[room] | {"mien", "__future__"} | sys.stdlib_module_names
 
     def allowed(path: Path) -> set[str]:
-        panel = PANEL if path.parent.name == "panel" else set()
-        tensorrt = TENSORRT if room == "engines" and path.name.startswith("tensorrt_") else set()
+        panel = {"panel": PANEL, "bench": SCENES}.get(path.parent.name, set())
+        tensorrt = TENSORRT if path.parent == ROOT / "engines" / "tensorrt" else set()
         return base | panel | tensorrt
 
     found = {

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import cv2
 import numpy as np
 
-from mien.calibration.precision.graph import features_tensor, with_output
 from mien.engines.errors import ModelError, UsageError
+from mien.engines.graph import wire
 from mien.engines.graph.file import read_model
 from mien.engines.networks import FER_SIZE
 from mien.engines.ort.backend import check_runnable, open_session
@@ -27,6 +27,47 @@ INCEPTION_FEATURES = 2048
 INCEPTION_SIDE = 299  # where the graph leaves its size open
 RANGE_KEYS = ("mien.range", "range")  # of a graph's metadata
 RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:\.\.|,)\s*(-?\d+(?:\.\d+)?)")
+
+
+# Field numbers of onnx.proto.
+MODEL_GRAPH = 7
+GRAPH_NODE, GRAPH_OUTPUT = 1, 12
+NODE_INPUT, NODE_TYPE = 1, 4
+VALUE_NAME, VALUE_TYPE = 1, 2
+TYPE_TENSOR, TENSOR_ELEMENT, TENSOR_SHAPE, SHAPE_SIDE, FLOAT32 = 1, 1, 2, 1, 1
+
+
+def features_tensor(model: bytes, path: Path) -> str:
+    """The name of what enters the last fully connected layer of a classifier.
+
+    model: the file's bytes. path: for the message. Raises ModelError.
+    """
+    last = None
+    try:
+        for number, graph in wire.fields(memoryview(model)):
+            nodes = wire.fields(wire.part(graph)) if number == MODEL_GRAPH else ()
+            for kind, node in nodes:
+                parts = list(wire.fields(wire.part(node))) if kind == GRAPH_NODE else []
+                if any(n == NODE_TYPE and wire.part(x) in (b"Gemm", b"MatMul") for n, x in parts):
+                    last = next(bytes(wire.part(x)) for n, x in parts if n == NODE_INPUT)
+    except (ValueError, StopIteration):
+        raise ModelError(f"{path} is not an ONNX file, or damaged; get it again") from None
+    if last is None:
+        raise ModelError(f"{path} has no fully connected layer; give a classifier that ends in one")
+    return last.decode()
+
+
+def with_output(model: bytes, tensor: str) -> bytes:
+    """The file with `tensor`, float32 of two sides of any length, as its last output.
+
+    Messages that stand one after the other are read as one, so bytes that say nothing but "the
+    graph has another output" are simply appended.
+    """
+    side = wire.bytes_field(SHAPE_SIDE, b"")
+    kind = wire.number_field(TENSOR_ELEMENT, FLOAT32) + wire.bytes_field(TENSOR_SHAPE, 2 * side)
+    value = wire.text_field(VALUE_NAME, tensor)
+    value += wire.bytes_field(VALUE_TYPE, wire.bytes_field(TYPE_TENSOR, kind))
+    return model + wire.bytes_field(MODEL_GRAPH, wire.bytes_field(GRAPH_OUTPUT, value))
 
 
 class Features(Protocol):

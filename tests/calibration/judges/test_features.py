@@ -5,8 +5,13 @@ import onnx
 import pytest
 
 from mien.calibration.judges.classifier import EmotionJudge
-from mien.calibration.judges.features import ClassifierFeatures, InceptionFeatures, InputRange
-from mien.calibration.precision.graph import features_tensor, with_output
+from mien.calibration.judges.features import (
+    ClassifierFeatures,
+    InceptionFeatures,
+    InputRange,
+    features_tensor,
+    with_output,
+)
 from mien.engines import ModelError, UsageError
 from tests.calibration.networks import write_classifier, write_inception
 
