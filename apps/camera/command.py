@@ -58,6 +58,9 @@ Emotion = Annotated[
 Intensity = Annotated[float, typer.Option(metavar=options.STRENGTHS, help="How strongly.")]
 Method = Annotated[str, typer.Option(metavar="NAME", help="How faces are edited.")]
 Gan = Annotated[str | None, typer.Option(metavar="NAME", help="Which of a method's generators.")]
+Blend = Annotated[
+    str | None, typer.Option(metavar=options.BLENDS, help=options.AS_EDIT, show_default=False)
+]
 Size = Annotated[
     str | None,
     typer.Option(metavar="WxH", help="What a camera is asked for; by default 1280x720."),
@@ -129,6 +132,7 @@ def camera(
     face: options.Face = "all",
     method: Method = "warp",
     gan: Gan = None,
+    blend: Blend = None,
     size: Size = None,
     rate: Rate = None,
     form: Format = "auto",
@@ -162,7 +166,11 @@ def camera(
         target=_target(emotion, intensity),
         face=face,
         filter=FilterSettings(
-            provider=provider, models=options.folders(models), method=method, gan=gan
+            provider=provider,
+            models=options.folders(models),
+            method=method,
+            gan=gan,
+            blend=blend,
         ),
         size_wh=None if size is None else parse_size(size),
         rate=None if rate is None else parse_rate(rate),

@@ -72,6 +72,7 @@ class Wanted:
     face: str | None = None
     method: str | None = None
     gan: str | None = None
+    blend: str | None = None
     paused: bool | None = None
     mark: bool | None = None
     own: float | None = None
@@ -197,6 +198,7 @@ class ControlServer:
             "face": state.face,
             "method": state.method,
             "gan": state.gan,
+            "blend": state.blend,
             "paused": state.paused,
             "mark": state.mark,
             "own": state.own,
@@ -264,11 +266,13 @@ def _changes(
     """What is to change of the controls, and the intensity from now on. Raises UsageError."""
     changes: dict[str, object] = {
         name: value
-        for name in ("face", "method", "gan", "paused", "mark", "own")
+        for name in ("face", "method", "gan", "blend", "paused", "mark", "own")
         if (value := getattr(wanted, name)) is not None
     }
     if wanted.method is not None and wanted.gan is None:
         changes["gan"] = None  # a generator belongs to its method
+    if wanted.method not in (None, now.method) and wanted.blend is None:
+        changes["blend"] = None
     if wanted.intensity is not None:
         given = finite_number(wanted.intensity)
         if given is None or not 0 <= given <= MAX_STRENGTH:

@@ -159,6 +159,7 @@ def _controls(plan: CameraPlan) -> Controls:
         face=plan.face,
         method=settings.method,
         gan=settings.gan,
+        blend=settings.blend,
         mark=plan.mark,
         own=plan.own,
     )
@@ -252,7 +253,8 @@ def _watch(
 
 def _filter(plan: CameraPlan, make_filter: FilterMaker, state: ControlState) -> LiveFilter:
     face = int(state.face) if state.face.isdigit() else state.face
-    settings = replace(plan.filter, face=face, method=state.method, gan=state.gan)
+    method, gan, blend = state.way
+    settings = replace(plan.filter, face=face, method=method, gan=gan, blend=blend)
     return cast("LiveFilter", make_filter(settings))
 
 

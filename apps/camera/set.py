@@ -33,6 +33,9 @@ Method = Annotated[
 Gan = Annotated[
     str | None, typer.Option(metavar=options.GANS, help=options.AS_EDIT, show_default=False)
 ]
+Blend = Annotated[
+    str | None, typer.Option(metavar=options.BLENDS, help=options.AS_EDIT, show_default=False)
+]
 Pause = Annotated[
     bool | None,
     typer.Option("--pause/--resume", help="Show the original; the edit again.", show_default=False),
@@ -59,6 +62,7 @@ def set_camera(
     face: Face = None,
     method: Method = None,
     gan: Gan = None,
+    blend: Blend = None,
     pause: Pause = None,
     mark: Mark = None,
     camera: Camera = None,
@@ -75,18 +79,22 @@ def set_camera(
         parse_goal(goal)
     state = send(
         chosen_camera(camera),
-        Wanted(goal, intensity, face, method, gan, pause, mark, checked_own(soften, amplify)),
+        Wanted(
+            goal, intensity, face, method, gan, blend, pause, mark, checked_own(soften, amplify)
+        ),
     )
     if as_json:
         typer.echo(json.dumps(state))
         return
-    gan_text = f" ({state['gan']})" if state["gan"] else ""
+    # The blend of a camera that was started before there was one is not told.
+    chosen = [text for text in (state["gan"], state.get("blend")) if text]
+    chosen_text = f" ({', '.join(chosen)})" if chosen else ""
     own = state.get("own", 1)  # of a camera that was started before there was one
     own_text = "" if own == 1 else f", own expression {own:g}"
     paused = ", paused" if state["paused"] else ""
     typer.echo(
         one_line(
             f"{state['camera']}: {state['target']}, intensity {state['intensity']:g}{own_text}, "
-            f"face {state['face']}, method {state['method']}{gan_text}{paused}"
+            f"face {state['face']}, method {state['method']}{chosen_text}{paused}"
         )
     )

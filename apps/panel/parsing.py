@@ -187,7 +187,7 @@ def _flag(value: object) -> bool:
 
 def _word(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
-        raise ProtocolError("method and gan must be names")
+        raise ProtocolError("method, gan and blend must be names")
     return value
 
 
@@ -197,6 +197,7 @@ _SETTINGS: Final[Mapping[str, Callable[[object], Any]]] = {
     "face": _face,
     "method": _word,
     "gan": _word,
+    "blend": _word,
     "paused": _flag,
     "mark": _flag,
     "own": _own,

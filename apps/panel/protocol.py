@@ -33,8 +33,9 @@ class State:
     target: a weight 0..1 for each of the eight emotions, their sum at most 1; all 0 leave faces as
     they are.
     intensity: 0..1.5. face: `all`, `largest`, or a number from 1 on. gan: the generator of the
-    methods that have several, else None. paused: whether the original is shown. mark: whether the
-    mark `AI-edited` is drawn. browser_camera: whether a browser is the camera now.
+    methods that have several, else None; blend: how its picture is put back, likewise. paused:
+    whether the original is shown. mark: whether the mark `AI-edited` is drawn. browser_camera:
+    whether a browser is the camera now.
     emotions: those that the method in use can make; a target with another one is answered with
     `error`, and the target stays as it was. While another method is being opened, all eight; where
     it turns out that it cannot make the target, the method stays as it was.
@@ -55,6 +56,7 @@ class State:
     emotions: tuple[str, ...] = EMOTIONS
     own: float = 1.0
     scales_own: bool = True
+    blend: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class Hello:
     """The first message of the server.
 
     emotions: the eight, in the order of their hotkeys. methods: the names of methods by which
-    generators (`gan`) each has. hotkeys: what a key does, by key. max_intensity: the upper end.
+    generators (`gan`) each has. blends: the same for `blend`; of both, the first is what a method
+    takes by itself. hotkeys: what a key does, by key. max_intensity: the upper end.
     """
 
     type: ClassVar[str] = "hello"
@@ -83,6 +86,7 @@ class Hello:
     hotkeys: Mapping[str, str]
     presets: tuple[Preset, ...]
     state: State
+    blends: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +218,8 @@ class Change:
 
     target: replaces all weights; missing emotions get 0, weights that sum to more than 1 are
     scaled down; an empty one (in JSON also null) leaves faces as they are. own: 0.25..1.5, as of
-    `State`; presets leave it as it is.
+    `State`; presets leave it as it is. Another method takes its own gan and blend where none is
+    given with it.
     """
 
     type: ClassVar[str] = "set"
@@ -226,6 +231,7 @@ class Change:
     paused: bool | None = None
     mark: bool | None = None
     own: float | None = None
+    blend: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

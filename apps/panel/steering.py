@@ -44,6 +44,7 @@ from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.outputs.output import Output
 from mien.runtime.live.sources.source import Source
 from mien.runtime.live.values import LiveFace, LiveStats
+from mien.runtime.methods.gan.method import BLENDS
 from mien.runtime.target import EMOTIONS, MAX_STRENGTH
 
 # Making the networks of another method takes the processor from the filter.
@@ -107,6 +108,7 @@ class Steering:
             hotkeys=HOTKEYS,
             presets=self.presets.all(),
             state=self.state(),
+            blends={name: _blends(name) for name in methods.method_names()},
         )
 
     def state(self) -> State:
@@ -118,6 +120,7 @@ class Steering:
             face=int(now.face) if now.face.isdigit() else _word(now.face),
             method=now.method,
             gan=now.gan,
+            blend=now.blend,
             paused=now.paused,
             mark=now.mark,
             browser_camera=self.browser_camera,
@@ -150,13 +153,15 @@ class Steering:
         now = self._controls.snapshot()
         changes: dict[str, Any] = {
             name: value
-            for name in ("face", "method", "gan", "paused", "mark", "own")
+            for name in ("face", "method", "gan", "blend", "paused", "mark", "own")
             if (value := getattr(change, name)) is not None
         }
         if change.method is not None and change.gan is None:
             changes["gan"] = None  # a generator belongs to its method
-        method = changes.get("method", now.method), changes.get("gan", now.gan)
-        if method != (now.method, now.gan):
+        if change.method not in (None, now.method) and change.blend is None:
+            changes["blend"] = None
+        way = {"method": now.method, "gan": now.gan, "blend": now.blend}
+        if any(changes.get(name, value) != value for name, value in way.items()):
             self._count_method()
         intensity = self._intensity_of(now)
         if change.target is not None or change.intensity is not None:
@@ -187,6 +192,11 @@ def _word(face: str) -> protocol.Face:
 def _gans(method: str) -> tuple[str, ...]:
     """The generators a method can be run with; the first is the one it takes by itself."""
     return GANS if method in MODES else ()
+
+
+def _blends(method: str) -> tuple[str, ...]:
+    """How the picture of a method can be put back; the first is what it does by itself."""
+    return BLENDS if method in MODES else ()
 
 
 # What the runtime says to people at a terminal, and what it is on the page.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 from mien.engines.errors import UsageError
 from mien.runtime.faces.choice import FaceChoice
@@ -12,14 +13,16 @@ from mien.runtime.faces.own_expression import LEAST, MOST
 from mien.runtime.methods import method_names
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 
+Way: TypeAlias = "tuple[str, str | None, str | None]"
+
 
 @dataclass(frozen=True, slots=True)
 class ControlState:
     """All settings, as of one moment.
 
     target: what the faces are to reach; None leaves them alone. face: as of `Filter`.
-    method: of `mien.runtime.methods`; gan: which of a method's trained generators, None for its
-        own choice.
+    method: of `mien.runtime.methods`; gan: which of a method's trained generators, blend: how its
+        picture is put back (`MethodOptions`), each None for the method's own choice.
     paused: show the original, to compare with. mark: draw `AI-edited` into a corner.
     own: how much of a person's own expression is shown, as of `Filter`; 1 leaves it.
     version: grows with every change.
@@ -31,12 +34,18 @@ class ControlState:
     face: str = "all"
     method: str = "warp"
     gan: str | None = None
+    blend: str | None = None
     paused: bool = False
     mark: bool = False
     own: float = 1.0
     version: int = 0
     emotions: tuple[str, ...] = EMOTIONS
     scales_own: bool = True
+
+    @property
+    def way(self) -> Way:
+        """What a filter is made anew for: method, gan and blend."""
+        return self.method, self.gan, self.blend
 
 
 class Controls:
@@ -65,7 +74,7 @@ class Controls:
 
         def changed(before: ControlState) -> ControlState:
             state = _changed(before, changes)
-            if (state.method, state.gan) != (before.method, before.gan):
+            if state.way != before.way:
                 state = replace(state, emotions=EMOTIONS, scales_own=True)
             if "target" in changes:
                 check_possible(state.target, state.method, state.emotions)
@@ -79,15 +88,14 @@ class Controls:
         self,
         emotions: tuple[str, ...],
         *,
-        method: str,
-        gan: str | None,
+        way: Way,
         scales_own: bool = True,
     ) -> None:
-        """Refuse what that method cannot make from now on, where it is still chosen."""
+        """Refuse what a method cannot make from now on, where it is still chosen."""
         self._exchange(
             lambda state: (
                 replace(state, emotions=emotions, scales_own=scales_own)
-                if (state.method, state.gan) == (method, gan)
+                if state.way == way
                 else state
             )
         )
@@ -174,11 +182,14 @@ def _method(value: object) -> str:
     return value
 
 
-def _gan(value: object) -> str | None:
-    # Which there are is the method's to say, when it is opened.
-    if value is not None and not isinstance(value, str):
-        raise UsageError(f"a gan is a name or nothing, not {value!r}")
-    return value
+def _option(name: str) -> Callable[[object], str | None]:
+    def checked(value: object) -> str | None:
+        # Which there are is the method's to say, when it is opened.
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"a {name} is a name or nothing, not {value!r}")
+        return value
+
+    return checked
 
 
 def _switch(value: object) -> bool:
@@ -201,7 +212,8 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "target": _target,
     "face": _face,
     "method": _method,
-    "gan": _gan,
+    "gan": _option("gan"),
+    "blend": _option("blend"),
     "paused": _switch,
     "mark": _switch,
     "own": _own,

@@ -15,6 +15,7 @@ from mien.runtime.frame import Frame
 from mien.runtime.live.controls import (
     Controls,
     ControlState,
+    Way,
     check_own,
     check_possible,
     missing_emotions,
@@ -70,7 +71,6 @@ class LiveFilter(Protocol):
 
 
 FilterMaker = Callable[[ControlState], LiveFilter]
-_Key = tuple[str, "str | None"]
 
 
 class FilterSwap:
@@ -82,7 +82,7 @@ class FilterSwap:
     the old method, and the old filter goes on. What the filter in use cannot make leaves the last
     that it could.
 
-    make: makes the filter of `method` and `gan` of a state; the rest is set here.
+    make: makes the filter of `method`, `gan` and `blend` of a state; the rest is set here.
     warm_up_on: a frame to run the first one on, so that the frames to come need not wait for it.
     Raises what `make` raises for the first one, and UsageError where that cannot make the target.
     """
@@ -93,7 +93,7 @@ class FilterSwap:
         self._make, self._controls = make, controls
         self._lock = threading.Lock()
         state = controls.snapshot()
-        self._key = _key(state)
+        self._key = state.way
         self.current = make(state)
         try:
             self.current.target = self._goal = state.target
@@ -107,7 +107,7 @@ class FilterSwap:
             with contextlib.suppress(MienError):  # if it fails on the next one as well, it is told
                 _warm_up(self.current, warm_up_on, state)
         self._building: threading.Thread | None = None
-        self._built: tuple[_Key, LiveFilter | Exception] | None = None
+        self._built: tuple[Way, LiveFilter | Exception] | None = None
         self._fading_since_s: float | None = None
         self._is_fresh = False
         self._is_closed = False
@@ -168,7 +168,7 @@ class FilterSwap:
             built = self._built
         if built is not None:
             self._take_over(built, frame, state)
-        elif self._building is None and _key(state) != self._key:
+        elif self._building is None and state.way != self._key:
             self._trouble = None
             self._building = threading.Thread(
                 target=self._build, args=(state, frame), name="mien-method", daemon=True
@@ -181,14 +181,14 @@ class FilterSwap:
             self._limit()
 
     def _take_over(
-        self, built: tuple[_Key, LiveFilter | Exception], frame: Frame, state: ControlState
+        self, built: tuple[Way, LiveFilter | Exception], frame: Frame, state: ControlState
     ) -> None:
         key, made = built
         if isinstance(made, Exception):
             self._put_away()
             self._stay(made, key, state)
             return
-        if key != _key(state):  # yet another one is wanted by now
+        if key != state.way:  # yet another one is wanted by now
             self._put_away()
             made.close()
             return
@@ -213,13 +213,14 @@ class FilterSwap:
         self._scales_own, self._own = can_scale, state.own
         self._limit()
 
-    def _stay(self, error: Exception, key: _Key, state: ControlState) -> None:
+    def _stay(self, error: Exception, key: Way, state: ControlState) -> None:
         """Go back to the method in use, and to a target that it can make."""
         self._trouble = f"still using {self.method}: {told(error)}"
         self._trouble_ends_s = time.monotonic() + TROUBLE_S
-        if _key(state) != key:
+        if state.way != key:
             return
-        back: dict[str, object] = {"method": self._key[0], "gan": self._key[1]}
+        method, gan, blend = self._key
+        back: dict[str, object] = {"method": method, "gan": gan, "blend": blend}
         if missing_emotions(state.target, self._emotions):
             back["target"] = self._goal
         if state.own != 1 and not self._scales_own:
@@ -228,8 +229,7 @@ class FilterSwap:
         self._limit()
 
     def _limit(self) -> None:
-        method, gan = self._key
-        self._controls.limit(self._emotions, method=method, gan=gan, scales_own=self._scales_own)
+        self._controls.limit(self._emotions, way=self._key, scales_own=self._scales_own)
 
     def _put_away(self) -> None:
         self._fading_since_s = None
@@ -244,7 +244,7 @@ class FilterSwap:
             made = error
         with self._lock:
             if not self._is_closed:
-                self._built = (_key(state), made)
+                self._built = (state.way, made)
                 return
         if not isinstance(made, Exception):
             made.close()
@@ -281,10 +281,6 @@ def scales_own(made: LiveFilter) -> bool:
         return False
     made.own = own
     return True
-
-
-def _key(state: ControlState) -> _Key:
-    return state.method, state.gan
 
 
 def _warm_up(made: LiveFilter, frame: Frame, state: ControlState) -> None:

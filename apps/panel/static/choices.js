@@ -7,11 +7,13 @@ const METHODS = {
   face: "Face – experimental: the whole face",
   image: "Image – experimental: face and around it",
 };
+const BLENDS = { field: "Change only", paste: "Paste" };
 const FACES = { all: "All", largest: "Largest" };
 
 export class Choices {
   #settings;
   #methods = {};
+  #blends = {};
   #numbers = [];
 
   constructor(settings) {
@@ -29,6 +31,7 @@ export class Choices {
 
   begin(hello) {
     this.#methods = hello.methods;
+    this.#blends = hello.blends;
     byId("method").replaceChildren(
       ...Object.keys(hello.methods).map((name) => new Option(METHODS[name] ?? name, name)),
     );
@@ -49,6 +52,11 @@ export class Choices {
     byId("gans").hidden = gans.length < 2;
     segments("gan", gans.map((gan) => [gan, gan]), state.gan ?? gans[0], (gan) => {
       this.#settings.set({ method: state.method, gan });
+    });
+    const blends = this.#blends[state.method] ?? [];
+    byId("blends").hidden = blends.length < 2;
+    segments("blend", blends.map((blend) => [blend, BLENDS[blend] ?? blend]), state.blend ?? blends[0], (blend) => {
+      this.#settings.set({ blend });
     });
     const numbers = new Set(this.#numbers);
     if (typeof state.face === "number") numbers.add(state.face); // also while it is not in view

@@ -93,8 +93,11 @@ class NetworkOpener:
         self, mode: str, make_look: Callable[[], Look], engines: Sequence[Engine] = ()
     ) -> StyleMethod:
         """The method of a mode. Raises ModelError, DeviceError."""
-        engine = self._open(generator_name(self._gan, mode))
-        return StyleMethod(Restyler(engine), make_look, blend=self.blend, engines=engines)
+        with ExitStack() as opening:  # a generator that states nonsense is closed again
+            engine = opening.enter_context(self._open(generator_name(self._gan, mode)))
+            restyler = Restyler(engine)
+            opening.pop_all()
+        return StyleMethod(restyler, make_look, blend=self.blend, engines=engines)
 
     def open_parsed_method(self, mode: str, make_look: Callable[[FaceParser], Look]) -> StyleMethod:
         """The method of a mode that looks where the face parser says. Raises as `open_method`."""

@@ -10,6 +10,7 @@ mouth is something drawn: its dark inside, with the edge of teeth.
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 
 import cv2
 import numpy as np
@@ -96,9 +97,13 @@ def open_method(catalog: Catalog, *, provider: str, options: MethodOptions) -> M
         raise UsageError(f"the method warp has no GAN; leave out --gan {options.gan}")
     if options.blend not in (None, "field"):
         raise UsageError(f"the method warp has no blend {options.blend!r}; leave out --blend")
-    return WarpMethod(
-        catalog.open(WARP, provider=provider), catalog.open(OCCLUSION, provider=provider)
-    )
+    with ExitStack() as opening:  # what is open is closed where the next does not open
+        warp, occlusion = (
+            opening.enter_context(catalog.open(network, provider=provider))
+            for network in (WARP, OCCLUSION)
+        )
+        opening.pop_all()
+    return WarpMethod(warp, occlusion)
 
 
 class WarpEditor:
