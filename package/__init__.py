@@ -1,10 +1,10 @@
 """mien changes the expression on a face in live video.
 
-from mien import Filter
+    from mien import Filter
 
-with Filter("happy") as change:
-    for rgb, time_s in frames:  # uint8 (H, W, 3)
-        show(change(rgb, time_s))
+    with Filter("happy") as change:
+        for rgb, time_s in frames:  # uint8 (H, W, 3)
+            show(change(rgb, time_s))
 
 `Filter` edits frames one by one, `edit_video` a whole file. Names are loaded when first used.
 """

@@ -1,10 +1,12 @@
 """The filter: frames in, frames with another expression out. One call per frame.
 
-from mien import Filter
+    from mien import Filter
 
-with Filter("happy") as change:
-    for rgb, time_s in frames:
-        show(change(rgb, time_s))
+    with Filter("happy") as change:
+        for rgb, time_s in frames:
+            show(change(rgb, time_s))
+
+`rgb` is uint8 (H, W, 3), `time_s` seconds.
 """
 
 from __future__ import annotations

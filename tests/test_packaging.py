@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -193,9 +194,27 @@ def test_scripts_can_be_run(script: str) -> None:
     subprocess.run(["bash", "-n", str(path)], check=True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ([], "-m pytest -m not slow"),
+        (["--all"], "-m pytest"),
+        (["--all", "-x"], "-m pytest -x"),
+        (["tests/engines", "-k", "catalog"], "-m pytest tests/engines -k catalog"),
+    ],
+)
+def test_the_quick_tests_run_without_arguments_and_all_with_one(
+    arguments: list[str], given: str
+) -> None:
+    command = [str(ROOT / "scripts" / "test"), *arguments]
+    environment = os.environ | {"PYTHON": "echo"}
+    ran = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert ran.stdout == f"{given}\n"
+
+
 COMMANDS = {
     "edit": "pip install . && python apps/video_edit.py in.mp4 --emotion happy",
-    "test": "pip install -e '.[dev]' && scripts/test",
+    "test": "pip install -e '.[dev]' && scripts/test --all",
 }
 
 

@@ -124,9 +124,9 @@ def print_plans(cache: PlanCache) -> int:
 def prune_plans(job: BuildJob, cache: PlanCache, *, every: bool = False) -> int:
     """The exit status; removes plans that nothing can use any more.
 
-    Those are damaged ones, and of this GPU those of another TensorRT or driver; which GPU that is
-    is known only where TensorRT starts. every: also the plans of other GPUs and of models outside
-    the catalog; another program, with models of its own, may use them.
+    Those are damaged ones, and of this GPU those of another TensorRT or CUDA major version; which
+    GPU that is is known only where TensorRT starts. every: also the plans of other GPUs and of
+    models outside the catalog; another program, with models of its own, may use them.
     """
     known = {entry.sha256 for entry in job.catalog.entries}
     try:

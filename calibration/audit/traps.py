@@ -5,20 +5,64 @@ What TensorRT imports and then computes wrongly, slowly or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from mien.calibration.audit.finding import VERSIONS, Finding, Severity
 from mien.calibration.audit.graph import RANDOM, Node
 
 HALF = ("FP16", "BF16")
-# A strongly typed network computes in the type of the input; 256 squared is above FP16's 65504.
-NORMS = {
-    "InstanceNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization",
-    "MeanVarianceNormalization", "LpNormalization", "LRN",
-}  # fmt: skip
-SQUARES = {"ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"}
-SUMS = {"ReduceMean", "ReduceSum", "GlobalAveragePool"}
-SOFT = {"Softmax", "LogSoftmax"}
+# A strongly typed network computes in the type of the input: squares of values above 256 are above
+# FP16's 65504, sums of many small numbers lose them, and a sampling grid is off by parts of a
+# pixel.
+NORMALISATION = "normalisation: squares and long sums"
+SUMMED = "a sum over many values"
+CURVE = "a steep curve or a ratio of squares"
+SAMPLING = "a sampling grid: 0.03 px off at 256 in FP16"
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitive:
+    """An operator that calibration keeps in FP32.
+
+    reason: why, for people. in_half: what the audit says of a graph that has it in FP16: `square`
+    faults it (squares overflow), `sum` only over squares, `warp` for its pixels; `soft` is a note,
+    and `fine` nothing, for the weights or values decide there.
+    """
+
+    reason: str
+    in_half: Literal["square", "sum", "warp", "soft", "fine"]
+
+
+# The one table of what stays in FP32: `mien calibrate` keeps these, `mien audit` faults them.
+FP32_OPERATORS: Mapping[str, Sensitive] = {
+    "InstanceNormalization": Sensitive(NORMALISATION, "square"),
+    "GroupNormalization": Sensitive(NORMALISATION, "square"),
+    "LayerNormalization": Sensitive(NORMALISATION, "square"),
+    "RMSNormalization": Sensitive(NORMALISATION, "square"),
+    "MeanVarianceNormalization": Sensitive(NORMALISATION, "square"),
+    "LpNormalization": Sensitive(NORMALISATION, "square"),
+    "LRN": Sensitive(NORMALISATION, "square"),
+    "BatchNormalization": Sensitive(NORMALISATION, "fine"),  # a scale and a shift by now
+    "ReduceL2": Sensitive(SUMMED, "square"),
+    "ReduceSumSquare": Sensitive(SUMMED, "square"),
+    "ReduceLogSumExp": Sensitive(SUMMED, "square"),
+    "ReduceMean": Sensitive(SUMMED, "sum"),
+    "ReduceSum": Sensitive(SUMMED, "sum"),
+    "GlobalAveragePool": Sensitive(SUMMED, "sum"),
+    "ReduceL1": Sensitive(SUMMED, "fine"),
+    "CumSum": Sensitive(SUMMED, "fine"),
+    "Pow": Sensitive(CURVE, "fine"),
+    "Sqrt": Sensitive(CURVE, "fine"),
+    "Reciprocal": Sensitive(CURVE, "fine"),
+    "Exp": Sensitive(CURVE, "fine"),
+    "Log": Sensitive(CURVE, "fine"),
+    "Softplus": Sensitive(CURVE, "fine"),
+    "Softmax": Sensitive(CURVE, "soft"),
+    "LogSoftmax": Sensitive(CURVE, "soft"),
+    "GridSample": Sensitive(SAMPLING, "warp"),
+}
 
 
 def check_precision(node: Node) -> Iterator[Finding]:
@@ -27,16 +71,19 @@ def check_precision(node: Node) -> Iterator[Finding]:
     if dtype not in HALF:
         yield from _between_casts(node)
         return
+    sensitive = FP32_OPERATORS.get(node.kind)
+    if sensitive is None:
+        return
     stays = "keep it in FP32, with a Cast before and after"
-    if node.kind == "GridSample":
-        text = f"GridSample in {dtype}: its grid is off by up to 0.06 pixels at 512"
+    if sensitive.in_half == "warp":
+        text = f"{node.kind} in {dtype}: its grid is off by up to 0.06 pixels at 512"
         yield _found(node, "error", text, stays)
-    elif node.kind in NORMS:
+    elif sensitive.in_half == "square" and sensitive.reason == NORMALISATION:
         text = f"{node.kind} in {dtype}: squares of values above 255 overflow"
         yield _found(node, "error", text, stays)
-    elif node.kind in SQUARES or (node.kind in SUMS and _sums_squares(node)):
+    elif sensitive.in_half == "square" or (sensitive.in_half == "sum" and _sums_squares(node)):
         yield _found(node, "error", f"{node.kind} over squares in {dtype} overflows", stays)
-    elif node.kind in SOFT:
+    elif sensitive.in_half == "soft":
         text = f"{node.kind} in {dtype}: logits above 10,000 overflow"
         yield _found(node, "note", text, "keep it in FP32 where they can be")
 

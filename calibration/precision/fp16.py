@@ -20,40 +20,10 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
 
+from mien.calibration.audit.traps import FP32_OPERATORS
 from mien.calibration.precision.graph import FLOAT, HALF, Graph
 from mien.engines.network import Network
 
-# Strongly typed engines compute these in the type of their inputs: squares of values above 256
-# overflow, sums of many small numbers lose them, and a sampling grid is off by parts of a pixel.
-NORMALISATION = "normalisation: squares and long sums"
-SUMMED = "a sum over many values"
-CURVE = "a steep curve or a ratio of squares"
-SAMPLING = "a sampling grid: 0.03 px off at 256 in FP16"
-FP32_OPERATORS = {
-    "InstanceNormalization": NORMALISATION,
-    "GroupNormalization": NORMALISATION,
-    "LayerNormalization": NORMALISATION,
-    "BatchNormalization": NORMALISATION,
-    "LpNormalization": NORMALISATION,
-    "MeanVarianceNormalization": NORMALISATION,
-    "ReduceMean": SUMMED,
-    "ReduceSum": SUMMED,
-    "ReduceL1": SUMMED,
-    "ReduceL2": SUMMED,
-    "ReduceSumSquare": SUMMED,
-    "ReduceLogSumExp": SUMMED,
-    "GlobalAveragePool": SUMMED,
-    "CumSum": SUMMED,
-    "Pow": CURVE,
-    "Sqrt": CURVE,
-    "Reciprocal": CURVE,
-    "Exp": CURVE,
-    "Log": CURVE,
-    "Softplus": CURVE,
-    "Softmax": CURVE,
-    "LogSoftmax": CURVE,
-    "GridSample": SAMPLING,
-}
 STATISTICS = frozenset(
     ("ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Pow", "Sqrt",
      "Reciprocal")
@@ -88,7 +58,7 @@ def reasons_to_keep(graph: Graph, network: Network, largest: Mapping[str, float]
 def _by_operator(graph: Graph) -> Iterator[tuple[str, str]]:
     for node in graph.nodes:
         if node.op_type in FP32_OPERATORS:
-            yield node.name, FP32_OPERATORS[node.op_type]
+            yield node.name, FP32_OPERATORS[node.op_type].reason
 
 
 def _by_constant(graph: Graph) -> Iterator[tuple[str, str]]:

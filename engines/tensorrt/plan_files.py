@@ -36,8 +36,11 @@ NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
 class DeviceFacts:
     """What a plan is bound to.
 
-    tensorrt: its version. cuda_major: of the driver's CUDA. sm: the compute capability, `8.7`.
-    gpu: its name. system, architecture: as `platform` names them.
+    tensorrt: its version. sm: the compute capability, `8.7`. gpu: its name. system, architecture:
+    as `platform` names them.
+    cuda_major: the major version of CUDA that the driver serves. One TensorRT version comes built
+    for several (the packages tensorrt-cu12 and tensorrt-cu13), and this tells them apart. The
+    driver's own version is no part: a plan outlives its updates within a major version of CUDA.
     """
 
     tensorrt: str
@@ -53,7 +56,7 @@ class DeviceFacts:
         return _digest(asdict(self))[:16]
 
     def is_same_gpu(self, other: DeviceFacts) -> bool:
-        """Whether both are one kind of GPU under one system, whatever TensorRT and driver."""
+        """Whether both are one kind of GPU under one system, whatever TensorRT and CUDA."""
         return self._hardware == other._hardware
 
     @property

@@ -291,6 +291,7 @@ class LiveLoop:
             edited=tuple(filters.current.edited) if edited is not captured.frame else (),
             seq=-1,  # counted where it goes out
             reduced=level >= 2,
+            is_edited=edited is not captured.frame and not state.paused,
         )
         if self._line is not None:
             self._line.put(live)

@@ -46,6 +46,7 @@ class LiveFrame:
     captured_s: on the clock of time.monotonic.
     faces: all faces in view, in pixels of the frame. edited: track ids of the changed ones.
     reduced: whether the machine is too slow, so that previews should be smaller and rarer.
+    is_edited: whether a face in `frame` is changed; a mark alone is no edit.
     """
 
     frame: Frame
@@ -56,6 +57,7 @@ class LiveFrame:
     edited: tuple[int, ...]
     seq: int
     reduced: bool = False
+    is_edited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

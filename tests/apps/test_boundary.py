@@ -132,6 +132,7 @@ def test_texts_of_a_catalog_are_shown(
     assert {sign for sign in said if not sign.isprintable()} == {"\n"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
 @pytest.mark.parametrize(
     "command",

@@ -50,6 +50,7 @@ def error_line(captured: Captured) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_the_tables_are_printed_as_json(data: Path, capsys: Captured) -> None:
     assert run(smile_command(data, "--count", "4", "--blend", "field", "--json")) == 0
     told = capsys.readouterr()
@@ -72,6 +73,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_style_models(tmp_path_factory.mktemp("models"))
 
 
+@pytest.mark.slow
 def test_rows_whose_models_are_there_are_measured(
     data: Path, models: Path, capsys: Captured
 ) -> None:

@@ -247,6 +247,7 @@ def test_of_models_that_are_recorded_at_once_none_is_lost(tmp_path: Path) -> Non
     assert [path.name for path in folder.iterdir()] == [CATALOG_NAME]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a process is killed")
 def test_a_kill_at_any_moment_leaves_a_catalog_that_fits_its_files(tmp_path: Path) -> None:
     folder = tmp_path / "models"

@@ -55,12 +55,13 @@ class Recording(ThreadedOutput):
     It is written beside `path` under another name (`part`) and takes its own when it is closed.
     Until then it can be read as far as it got, should the machine go down; the next recording in
     that folder gives what it finds there a name to be seen (`rescued`). Its comment says that it
-    is edited. rate: of the camera, None where unknown; for the encoder to plan with.
+    is edited, which a recording without one edited frame loses when it is closed.
+    rate: of the camera, None where unknown; for the encoder to plan with.
 
     Raises VideoError where the file cannot be written there.
     """
 
-    close_s = 30.0  # the rest of the encoder's frames, and the file's index
+    close_s = 60.0  # the rest of the encoder's frames, the file's index, perhaps a copy
 
     def __init__(
         self, path: Path, rate: Fraction | None = None, *, overwrite: bool = False
@@ -72,8 +73,9 @@ class Recording(ThreadedOutput):
         self.rescued = tuple(rescue_recordings(path.parent))
         self._partial = PartialFile(path, overwrite=overwrite, is_recording=True)
         self.part = self._partial.place
-        self._rate = rate
+        self._rate, self._overwrite = rate, overwrite
         self._container: OutputContainer | None = None
+        self._has_edits = False
 
     def close(self) -> None:
         """Nothing; the file is whole and has its name, or the message says what became of it."""
@@ -95,6 +97,7 @@ class Recording(ThreadedOutput):
             picture.pts, picture.time_base = self._time(frame), TIME_BASE
             picture.color_range, picture.colorspace = _LIMITED, self._matrix
             self._mux(picture)
+            self._has_edits |= frame.is_edited
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._stopped(error) from error
 
@@ -191,10 +194,44 @@ class Recording(ThreadedOutput):
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._stopped(error) from error
         self._container = None
+        trouble = None if self._has_edits else self._drop_notice()
         try:
             self._partial.publish()
         except VideoError as error:
             raise OutputStoppedError(f"{error}{self._kept()}") from error
+        if trouble is not None:
+            raise OutputStoppedError(trouble)
+
+    def _drop_notice(self) -> str | None:
+        """Copy what was recorded into a file that does not say it is edited.
+
+        Muxers write the comment first, and until the end nobody knows. Returns what is wrong where
+        there is no room for a copy: the file stays as it is.
+        """
+        try:
+            copy = PartialFile(self.path, overwrite=self._overwrite, is_recording=True)
+            try:
+                _copy_packets(self.part, copy)
+            except BaseException:
+                copy.discard()
+                raise
+        except (av.error.FFmpegError, OSError, ValueError, VideoError) as error:
+            return f"the recording {self.path} says {NOTICE!r}, though no frame is: {error}"
+        self._partial.discard()
+        self._partial, self.part = copy, copy.place
+        return None
+
+
+def _copy_packets(source: Path, target: PartialFile) -> None:
+    """Write the video of a finished file into another one, without its metadata."""
+    with av.open(str(source)) as reading, _opened(target) as writing:
+        video = reading.streams.video[0]
+        copied = writing.add_stream_from_template(video)
+        copied.time_base = TIME_BASE
+        for packet in reading.demux(video):
+            if packet.size:  # the last one of a file is empty
+                packet.stream = copied
+                writing.mux(packet)
 
 
 def check_recording(path: Path, *, overwrite: bool = False) -> None:

@@ -76,8 +76,8 @@ class StyleMethod(Method):
 
 def open_image(catalog: Catalog, provider: str, options: Mapping[str, OptionValue]) -> Method:
     """Image to image: the generator sees the whole picture of the face."""
-    engine = _open(catalog, provider, generator_name(str(options["gan"]), "image"))
-    return StyleMethod(Restyler(engine), lambda: look_at_image, blend=str(options["blend"]))
+    restyler = _restyler(catalog, provider, generator_name(str(options["gan"]), "image"))
+    return StyleMethod(restyler, lambda: look_at_image, blend=str(options["blend"]))
 
 
 def open_face(catalog: Catalog, provider: str, options: Mapping[str, OptionValue]) -> Method:
@@ -101,11 +101,18 @@ def _parsed(
     with ExitStack() as opening:  # what is open is closed where the next does not open
         engine = opening.enter_context(_open(catalog, provider, FACE_PARSER_NAME))
         parser = FaceParser(engine)
-        restyler = Restyler(_open(catalog, provider, generator_name(str(options["gan"]), mode)))
+        restyler = _restyler(catalog, provider, generator_name(str(options["gan"]), mode))
         blend = str(options["blend"])
         method = StyleMethod(restyler, lambda: make_look(parser), blend=blend, engines=(engine,))
         opening.pop_all()
     return method
+
+
+def _restyler(catalog: Catalog, provider: str, name: str) -> Restyler:
+    with ExitStack() as opening:  # a generator that states nonsense is closed again
+        restyler = Restyler(opening.enter_context(_open(catalog, provider, name)))
+        opening.pop_all()
+    return restyler
 
 
 def _open(catalog: Catalog, provider: str, network: str) -> Engine:

@@ -125,7 +125,9 @@ class VideoSink:
         self._options = options
         self._size_wh = size_wh
         self._last_pts: int | None = None
-        self._moved_times = self._off_grid = self._first_pts = 0
+        # Two counters, for two threads at once: that of `settle_time`, and that which encodes.
+        self._settled_times = self._moved_times = 0
+        self._off_grid = self._first_pts = 0
         self._pictures = 0
         self._last_dts: dict[int, int] = {}
         self._palettes: PaletteMaker | None = None
@@ -472,7 +474,7 @@ class VideoSink:
             pts = 0
         if self._last_pts is not None and pts <= self._last_pts:
             pts, own = self._last_pts + 1, None
-        self._moved_times += own is None
+        self._settled_times += own is None
         picture.pts = pts
         picture.time_base = self._source.time_base
         self._last_pts = pts
@@ -538,8 +540,8 @@ class VideoSink:
                 f"{self._off_grid} frames are shown off their own times: "
                 f"{self.destination.suffix} files have a steady rate alone"
             )
-        if self._moved_times:
-            were = "1 was" if self._moved_times == 1 else f"{self._moved_times} were"
+        if moved := self._settled_times + self._moved_times:
+            were = "1 was" if moved == 1 else f"{moved} were"
             self.notes.append(f"times missing or out of order: {were} set to the next free one")
 
     def _write(self, packet: Packet[Any]) -> None:

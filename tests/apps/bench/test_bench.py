@@ -32,6 +32,7 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mien.apps.bench.run.eager_rows", lambda *_: [])
 
 
+@pytest.mark.slow
 def test_variants_are_measured_side_by_side_and_drawn(tmp_path: Path, capsys: Captured) -> None:
     clip = write_clip(tmp_path / "in.mp4", 14, size_wh=(320, 240))
     own, other = write_models(tmp_path / "own"), write_models(tmp_path / "other")
@@ -181,6 +182,7 @@ def test_a_clip_that_ends_with_the_warm_up_has_no_times_on_torch(
     assert {row[1:] for row in rows} == {("0.00", "0.00", "-")}
 
 
+@pytest.mark.slow
 def test_a_report_says_what_was_measured_and_how_it_starts_cold_and_warm(
     tmp_path: Path, capsys: Captured
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from mien.apps.camera.run import Teller, status_line
 from mien.apps.main import run
+from mien.apps.settings import FilterSettings
 from mien.engines.errors import DeviceError
 from mien.runtime.live.outputs.recording import NOTICE
 from mien.runtime.live.sources import cameras
@@ -24,6 +25,7 @@ from mien.runtime.live.values import DelayStats, LiveStats, OutputStatus, Source
 from tests.apps.fakes import EDITED, FACE, write_clip
 from tests.apps.live_fakes import LiveFake
 from tests.runtime.live.virtual import Recorder, until
+from tests.runtime.methods.gan.networks import write_style_models
 
 Captured = pytest.CaptureFixture[str]
 FACTS = SourceFacts("clip.mp4", (64, 48), None, "yuv420p", "any size, auto")
@@ -94,6 +96,57 @@ def test_the_own_expression_is_scaled_live_without_another_one(
     ):
         assert camera(clip_file, *wrong, *options, "--overwrite") == 2
         assert said in one_line(capsys)
+
+
+@pytest.mark.parametrize("options", [("--emotion", "none"), ("--emotion", "happy", "--mark")])
+def test_a_recording_says_what_was_done_and_not_what_was_asked(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    record = tmp_path / "talk.mkv"
+    is_asked = "happy" in options
+    clip = write_clip(tmp_path / "clip.mp4", face=not is_asked)
+    ends = ["--no-virtual", "--no-panel", "--record", str(record), "--seconds", "0.5"]
+    assert camera(clip, *options, *ends) == 0
+    with av.open(str(record)) as container:
+        assert NOTICE not in container.metadata.values()
+        assert list(container.decode(video=0))
+
+
+def test_an_expression_that_the_method_cannot_make_is_refused_before_a_frame(
+    clip_file: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    record = tmp_path / "talk.mp4"
+    models = write_style_models(tmp_path / "models")
+    options = ["--method", "parts", "--emotion", "angry", "--models", str(models)]
+    ends = ["--no-virtual", "--no-panel", "--record", str(record), "--seconds", "1"]
+    assert run(["camera", "--source", str(clip_file), *options, *ends]) == 2
+    assert "cannot make a face angry (it can: neutral, happy, sad)" in one_line(capsys)
+    assert not record.exists()
+
+
+@pytest.mark.parametrize("blend", ["field", "paste"])
+def test_a_live_method_blends_as_it_is_told(blend: str, clip_file: Path, tmp_path: Path) -> None:
+    made: list[LiveFake] = []
+
+    def make(settings: FilterSettings) -> LiveFake:
+        made.append(LiveFake(settings))
+        return made[-1]
+
+    record = tmp_path / "talk.mp4"
+    options = ["--method", "image", "--blend", blend, "--emotion", "happy"]
+    ends = ["--no-virtual", "--no-panel", "--record", str(record), "--seconds", "0.3"]
+    assert run(["camera", "--source", str(clip_file), *options, *ends], make) == 0
+    assert [filter_.settings.blend for filter_ in made] == [blend]
+
+
+def test_a_blend_that_a_method_does_not_have_is_refused_live(
+    clip_file: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    record = tmp_path / "talk.mp4"
+    options = ["--blend", "paste", "--emotion", "happy", "--no-virtual", "--no-panel"]
+    assert run(["camera", "--source", str(clip_file), *options, "--record", str(record)]) == 2
+    assert "the method warp has no blend 'paste'; leave out --blend" in one_line(capsys)
+    assert not record.exists()
 
 
 def test_raw_video_goes_to_a_file_for_another_program(clip_file: Path, tmp_path: Path) -> None:

@@ -84,13 +84,13 @@ def test_a_running_camera_is_steered(controls: Controls, capsys: Captured) -> No
 @pytest.mark.usefixtures("server")
 def test_everything_else_is_set_and_all_of_it_told(controls: Controls, capsys: Captured) -> None:
     options = ["--face", "2", "--method", "face", "--gan", "cyclegan", "--pause", "--mark"]
-    assert run(["set", *options]) == 0
+    assert run(["set", *options, "--blend", "paste"]) == 0
     now = controls.snapshot()
-    assert (now.face, now.method, now.gan, now.paused, now.mark) == (
-        "2", "face", "cyclegan", True, True,
+    assert (now.face, now.way, now.paused, now.mark) == (
+        "2", ("face", "cyclegan", "paste"), True, True,
     )  # fmt: skip
     assert capsys.readouterr().out == (
-        "/dev/video0: happy, intensity 0.8, face 2, method face (cyclegan), paused\n"
+        "/dev/video0: happy, intensity 0.8, face 2, method face (cyclegan, paste), paused\n"
     )
     assert run(["set", "--method", "warp", "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
@@ -100,6 +100,7 @@ def test_everything_else_is_set_and_all_of_it_told(controls: Controls, capsys: C
         "face": "2",
         "method": "warp",
         "gan": None,
+        "blend": None,
         "paused": False,
         "mark": True,
         "own": 1.0,
@@ -152,10 +153,10 @@ def test_nonsense_is_refused_and_nothing_changes(
 
 
 def test_what_the_method_cannot_make_is_refused(server: ControlServer, controls: Controls) -> None:
-    controls.limit(("happy", "sad"), method="warp", gan=None)
+    controls.limit(("happy", "sad"), way=("warp", None, None))
     with pytest.raises(UsageError, match="the method warp cannot make a face angry"):
         send(server.running, Wanted("angry"))
-    controls.limit(("happy", "sad"), method="warp", gan=None, scales_own=False)
+    controls.limit(("happy", "sad"), way=("warp", None, None), scales_own=False)
     with pytest.raises(UsageError, match="the method warp cannot soften or amplify"):
         send(server.running, Wanted("sad", own=0.5))
     assert controls.snapshot().target == parse_target("happy", 0.8)

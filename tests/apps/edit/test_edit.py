@@ -8,6 +8,7 @@ import cv2
 import pytest
 
 from mien.apps.main import run
+from mien.engines.system.partial_file import PartialFile
 from mien.runtime.frame import Frame
 from mien.runtime.session import STILL_PASSES
 from tests.apps.fakes import (
@@ -212,6 +213,24 @@ def test_a_picture_is_edited_beside_itself(here: Path, suffix: str, capsys: Capt
     assert said.count("\n") == 1
     assert "1 face" in said
     assert makers.made[0].targets[0] is not None
+
+
+@pytest.mark.parametrize("face", [True, False])
+def test_the_name_of_the_result_stands_for_one_file_only(
+    face: bool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_clip(here / "in.mp4", face=face)
+    published = []
+    ordinary = PartialFile.publish
+
+    def watched(part: PartialFile, **settings: bool) -> None:
+        ordinary(part, **settings)
+        published.append(part.path.read_bytes())
+
+    monkeypatch.setattr(PartialFile, "publish", watched)
+    assert run(["edit", "in.mp4", "--emotion", "happy"], Makers()) == 0
+    assert published == [(here / "in_happy.mp4").read_bytes()]
+    assert (published[0] == source.read_bytes()) == (not face)
 
 
 def test_without_a_face_the_file_is_unchanged_and_a_note_says_so(

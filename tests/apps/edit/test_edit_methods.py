@@ -34,20 +34,18 @@ def edit(picture: Path, models: Path, *options: str) -> int:
     return run(["edit", str(picture), "--emotion", "happy", "--models", str(models), *options])
 
 
-@pytest.mark.parametrize("blend", ["field", "paste"])
-@pytest.mark.parametrize("gan", ["stargan", "cyclegan"])
-@pytest.mark.parametrize("method", ["image", "face", "parts"])
-def test_a_picture_is_edited_by_every_method(
-    picture: Path, models: Path, method: str, gan: str, blend: str, capsys: Captured
+def test_a_picture_is_edited_by_the_method_that_is_named(
+    picture: Path, models: Path, capsys: Captured
 ) -> None:
-    assert edit(picture, models, "--method", method, "--gan", gan, "--blend", blend) == 0
+    # Every way there is runs in tests/runtime/methods/gan/test_style_methods.py.
+    options = ["--method", "parts", "--gan", "cyclegan", "--blend", "paste"]
+    assert edit(picture, models, *options) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "left unchanged" not in out
     before = cv2.imread(str(picture)).astype(int)
-    after = cv2.imread(str(picture.with_name(f"portrait_happy_{method}_{gan}_{blend}.jpg"))).astype(
-        int
-    )
+    edited = picture.with_name("portrait_happy_parts_cyclegan_paste.jpg")
+    after = cv2.imread(str(edited)).astype(int)
     assert np.abs(after - before).max() > 20
 
 

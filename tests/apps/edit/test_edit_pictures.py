@@ -166,6 +166,7 @@ def test_an_output_of_another_format_is_refused_before_the_edit(
     assert results(here) == ["a_happy.webp", "clip_happy.mp4"]
 
 
+@pytest.mark.slow
 def test_only_mien_speaks_of_a_damaged_picture(here: Path) -> None:
     for suffix, at in ((".jp2", 0.6), (".avif", 0.8), (".tif", 0.3)):
         whole = write(here / f"a{suffix}").read_bytes()

@@ -58,6 +58,7 @@ def test_what_is_piped_in_is_piped_out_as_matroska(here: Path) -> None:
     assert left_behind(here) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("container", "begins"),
     [
@@ -152,6 +153,7 @@ def test_a_broken_pipe_ends_quietly(here: Path) -> None:
     assert b"Broken" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "result"),
     [
@@ -186,6 +188,7 @@ def test_a_folder_holds_videos_without_a_suffix(here: Path) -> None:
     assert b"notes" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_container_names_the_result(here: Path) -> None:
     write_clip(here / "in.mp4")
     assert mien(here, "in.mp4", "--emotion", "happy", "--container", "mkv").returncode == 0

@@ -93,6 +93,7 @@ def test_an_unknown_provider_is_refused(tmp_path: Path, models: Path, capsys: Ca
     assert "abacus" in said
 
 
+@pytest.mark.slow
 def test_bench_measures_stages_command_and_transcode(
     tmp_path: Path, models: Path, capsys: Captured
 ) -> None:

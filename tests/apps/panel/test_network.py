@@ -172,6 +172,7 @@ def test_handshakes_that_do_not_go_on_keep_nobody_out(panel: RunningPanel, start
         assert _accepted(panel) <= Limits().connections + 1  # one may be on its way out
 
 
+@pytest.mark.slow
 def test_encrypted_lines_on_which_nothing_is_asked_keep_nobody_out(panel: RunningPanel) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(70):

@@ -31,6 +31,7 @@ from mien.apps.panel.presets import STARTERS  # noqa: E402 -- needs the packages
 from mien.apps.panel.settings import PanelSettings  # noqa: E402
 from tests.apps.panel.stand_in import running_panel, write_certificate  # noqa: E402
 
+pytestmark = pytest.mark.slow  # a browser, for half a minute of processor time
 SAMPLE = Path(mien.apps.__file__).parent / "sample" / "sample.mp4"
 TOKEN = "a-token-for-the-page"
 CLEARLY = 0.03  # outer-eye distances by which a mouth's corners rise; happy raises them by 0.1
@@ -80,7 +81,7 @@ def _settings(folder: Path, port: int = 0) -> PanelSettings:
 
 
 def _make_filter(state: Any) -> Filter:
-    return Filter(None, method=state.method, gan=state.gan)
+    return Filter(None, method=state.method, gan=state.gan, blend=state.blend)
 
 
 def _camera_clip(path: Path) -> Path:
@@ -366,6 +367,21 @@ def test_nothing_is_wider_than_the_page_and_text_stands_out(page, width, scheme)
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_blend_is_chosen_where_the_method_has_one(page):
+    driver = page.driver
+    blends = driver.find_element("id", "blends")
+    assert not blends.is_displayed()
+    _choose_method(driver, "parts")
+    wait_until(blends.is_displayed, "the blends are shown")
+    assert blends.find_element("css selector", "input:checked").get_attribute("value") == "field"
+    paste = blends.find_element("css selector", "[value=paste]")
+    driver.execute_script("arguments[0].click()", paste)
+    wait_until(lambda: page.loop.controls.snapshot().way == ("parts", "stargan", "paste"), "set")
+    _choose_method(driver, "warp")
+    wait_until(lambda: not blends.is_displayed(), "the blends are gone")
+    assert page.loop.controls.snapshot().way == ("warp", None, None)
 
 
 def test_an_expression_that_the_method_cannot_make_is_disabled_and_the_face_stays_edited(page):

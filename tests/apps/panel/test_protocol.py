@@ -39,6 +39,7 @@ from tests.apps.panel.stand_in import (
     running_panel,
     send,
 )
+from tests.runtime.live.virtual import until
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ NO_WEIGHTS = dict.fromkeys(EMOTIONS, 0.0)
         Change(face=3, method="warp", gan="stargan"),
         Change(paused=False, mark=True),
         Change(own=0.25),
+        Change(blend="paste"),
         SavePreset("süß"),
         SavePreset("sad", {**NO_WEIGHTS, "sad": 1.0}, 0.0),
         DeletePreset("x"),
@@ -118,8 +120,36 @@ def test_hello_tells_what_there_is(panel: RunningPanel) -> None:
     assert hello["emotions"] == list(EMOTIONS)
     assert hello["methods"]["warp"] == []
     assert hello["methods"]["parts"] == ["stargan", "cyclegan"]
+    assert hello["blends"]["warp"] == []
+    assert hello["blends"]["parts"] == ["field", "paste"]
     assert hello["hotkeys"]["2"] == "happy"
     assert hello["state"]["target"] == NO_WEIGHTS
+
+
+def test_a_blend_is_set_and_goes_with_its_method(tmp_path: Path) -> None:
+    made: list[tuple[str, str | None, str | None]] = []
+
+    class Watched(OneWayFilter):
+        def __init__(self, state: ControlState) -> None:
+            made.append(state.way)
+            super().__init__(state)
+
+    controls = Controls(method="parts", target="happy")
+    with (
+        running_panel(tmp_path, filters=Watched, controls=controls) as panel,
+        panel.websocket() as websocket,
+    ):
+        assert receive(websocket, "hello")["state"]["blend"] is None
+        send(websocket, type="set", blend="paste")
+        assert receive(websocket, "state")["blend"] == "paste"
+        assert until(lambda: made[-1] == ("parts", None, "paste"))
+        send(websocket, type="set", method="parts", gan="stargan")
+        assert receive(websocket, "state")["blend"] == "paste"
+        send(websocket, type="set", method="warp")
+        state = receive(websocket, "state")
+        while state["method"] != "warp":
+            state = receive(websocket, "state")
+        assert (state["gan"], state["blend"]) == (None, None)
 
 
 def test_everybody_is_told_of_a_change_whoever_made_it(panel: RunningPanel) -> None:

@@ -31,6 +31,7 @@ def faces(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_network_becomes_fp16_in_a_folder_that_the_filter_takes(
     tmp_path: Path, faces: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def test_agreement_counts_names_and_finds_the_largest_difference() -> None:
     assert not agreement_refusal(found, 0.5)
 
 
+@pytest.mark.slow
 def test_a_face_parser_is_checked_with_whichever_generator_there_is(
     tmp_path: Path, shots: list[Shot]
 ) -> None:

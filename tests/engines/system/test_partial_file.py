@@ -253,6 +253,7 @@ def test_every_way_to_rename_refuses_a_name_that_is_taken(
     assert names_in(tmp_path) == ["name"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_of_many_that_rename_to_one_name_one_gets_it(
     way: Callable[..., None], tmp_path: Path

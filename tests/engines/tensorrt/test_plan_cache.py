@@ -502,6 +502,7 @@ def start(folder: Path, log: Path, seconds: float, model: PlanModel) -> subproce
     )
 
 
+@pytest.mark.slow
 def test_ten_processes_at_once_on_an_empty_cache_build_once(
     folder: Path, tmp_path: Path, model: PlanModel
 ) -> None:

@@ -54,6 +54,17 @@ def test_device_says_what_plans_are_bound_to(stub: Stub) -> None:
     assert (facts.tensorrt, facts.cuda_major, facts.sm, facts.gpu) == ("10.3.0", 12, "8.7", "Orin")
 
 
+def test_a_plan_outlives_a_driver_that_serves_the_same_cuda(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for version in (12020, 12090, 13000):
+        driver = sys.modules["pycuda.driver"]
+        monkeypatch.setattr(driver, "get_driver_version", lambda version=version: version)
+        found[version] = TensorRTBuilder().device().tag
+    assert found[12020] == found[12090] != found[13000]
+
+
 @pytest.mark.parametrize("index", [1, 7])
 def test_device_that_does_not_exist_is_one_line(stub: Stub, index: int) -> None:
     with pytest.raises(DeviceError, match=f"there is no CUDA device {index}; this machine has 0"):

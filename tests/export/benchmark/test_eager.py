@@ -52,6 +52,7 @@ def _disturbed(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "network"),
     [

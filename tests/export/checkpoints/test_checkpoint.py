@@ -228,6 +228,7 @@ HOSTILE: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_file_is_one_line_and_takes_no_memory(name: str, tmp_path: Path) -> None:
     make, told = HOSTILE[name]

@@ -184,7 +184,12 @@ def placed(
 
 @pytest.mark.parametrize(
     ("size_wh", "eyes_px", "roll"),
-    [((3840, 2160), 16, 0), ((3840, 2160), 60, 0), ((4000, 3000), 100, 0), ((1280, 720), 18, 0)]
+    [
+        pytest.param((3840, 2160), 16, 0, marks=pytest.mark.slow),
+        pytest.param((3840, 2160), 60, 0, marks=pytest.mark.slow),
+        pytest.param((4000, 3000), 100, 0, marks=pytest.mark.slow),
+        ((1280, 720), 18, 0),
+    ]
     + [((640, 480), 60, roll) for roll in (45, -60, 90, 135, 180)],
 )
 def test_the_shipped_detector_finds_small_and_lying_faces(

@@ -37,6 +37,7 @@ def test_the_version_grows_with_a_change_only() -> None:
         ({"face": True}, "cannot choose the face"),
         ({"method": "magic"}, "unknown method 'magic'"),
         ({"gan": 1}, "a gan is"),
+        ({"blend": 1}, "a blend is"),
         ({"mark": "yes"}, "on or off"),
         ({"own": 0.2}, r"lies in 0.25..1.5, not 0.2"),
         ({"own": True}, r"lies in 0.25..1.5, not True"),
@@ -57,10 +58,10 @@ def test_nonsense_is_refused_and_nothing_changes(changes: dict[str, object], mes
 def test_an_own_expression_that_the_method_cannot_scale_is_refused() -> None:
     controls = Controls(own=0.5, method="parts")
     controls.update(own=1)
-    controls.limit(("happy",), method="warp", gan=None, scales_own=False)  # of another one
+    controls.limit(("happy",), way=("warp", None, None), scales_own=False)  # of another one
     assert controls.update(own=1.5).own == 1.5
     controls.update(own=1)
-    controls.limit(("happy",), method="parts", gan=None, scales_own=False)
+    controls.limit(("happy",), way=("parts", None, None), scales_own=False)
     with pytest.raises(UsageError, match="the method parts cannot soften or amplify"):
         controls.update(own=0.5, mark=True)
     assert (controls.snapshot().own, controls.snapshot().mark) == (1, False)

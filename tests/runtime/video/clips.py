@@ -68,10 +68,19 @@ def make_clip(path: Path, spec: ClipSpec | None = None) -> Path:
             output.set_chapters(_chapters())
         output.start_encoding()
         extras.write()
-        for frame in video_frames(spec, video.codec_context.time_base):
-            output.mux(video.encode(frame))
-        output.mux(video.encode(None))
+        for frame in (*video_frames(spec, video.codec_context.time_base), None):
+            output.mux([_timed(packet, spec) for packet in video.encode(frame)])
     return path
+
+
+def _timed(packet: av.Packet, spec: ClipSpec) -> av.Packet:
+    """The packet with a time to decode it at, which x265 does not set for one or two frames.
+
+    What is there instead is what was in memory: now and then a muxer refuses it.
+    """
+    if spec.codec == "libx265" and spec.frames <= 2:
+        packet.dts = packet.pts
+    return packet
 
 
 def _add_video(output: av.container.OutputContainer, spec: ClipSpec) -> av.VideoStream:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,10 +25,13 @@ from tests.runtime.live.virtual import until
 UNEVEN_S = (0.0, 0.033, 0.12, 0.14, 0.9)
 
 
-def record(recording: Recording, times_s: tuple[float, ...], begin: int = 0) -> None:
-    """Nothing; each frame is offered once the one before it is written."""
+def record(
+    recording: Recording, times_s: tuple[float, ...], begin: int = 0, *, is_edited: bool = True
+) -> None:
+    """Offer each frame once the one before it is written."""
     for index, time_s in enumerate(times_s, begin):
-        recording.offer(live(frame_of(quarters()), 5000.0 + time_s, index))
+        frame = live(frame_of(quarters()), 5000.0 + time_s, index)
+        recording.offer(replace(frame, is_edited=is_edited))
         assert until(lambda: recording.status().shown == index + 1), recording.status()  # noqa: B023
 
 
@@ -61,6 +66,41 @@ def test_each_frame_keeps_the_time_at_which_it_was_captured(tmp_path: Path, suff
     found = pictures[0][[24, 24, 72, 72], [40, 120, 40, 120]].astype(int)
     assert np.abs(found - QUARTERS).max() < 16
     assert recording.status().message is None
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+def test_a_recording_without_an_edited_frame_does_not_say_that_it_is_edited(
+    tmp_path: Path, suffix: str
+) -> None:
+    found = {}
+    for name, edits in (("never", (False, False)), ("later", (False, True))):
+        recording = Recording(tmp_path / f"{name}{suffix}", Fraction(30))
+        record(recording, UNEVEN_S[:3], is_edited=edits[0])
+        record(recording, UNEVEN_S[3:], 3, is_edited=edits[1])
+        recording.close()
+        assert recording.status().message is None
+        found[name] = read(recording.path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert NOTICE in found["later"][2].values()
+    assert NOTICE not in found["never"][2].values()
+    assert found["never"][0] == pytest.approx(UNEVEN_S, abs=0.001)
+    for mine, other in zip(found["never"][1], found["later"][1], strict=True):
+        assert (mine == other).all()
+
+
+def test_where_there_is_no_room_for_a_copy_an_unedited_recording_stays_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mien.runtime.live.outputs.recording._copy_packets", full)
+    recording = Recording(tmp_path / "talk.mp4", Fraction(30))
+    record(recording, UNEVEN_S, is_edited=False)
+    recording.close()
+    assert "No space left" in (recording.status().message or "")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["talk.mp4"]
+    assert len(read(recording.path)[0]) == len(UNEVEN_S)
 
 
 def test_what_is_written_can_be_read_before_it_is_whole(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 import pytest
+from av.video.codeccontext import VideoCodecContext
 
 from mien.runtime.video import VideoOptions, edit_video, identity, probe
 from mien.runtime.video.reading.source import Picture, VideoSource
@@ -230,6 +232,35 @@ def test_an_open_group_that_a_cut_begins_with_is_whole(clip: Clip) -> None:
         count, lost = read(cut)
         assert count == 40  # what leads the first key frame needs the one before
         assert lost is None
+
+
+def test_a_decoder_that_keeps_failing_while_it_is_drained_is_given_up(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drained = 0
+
+    class Broken:
+        """The decoder of a stream, with which nothing that it holds comes out."""
+
+        def __init__(self, real: VideoCodecContext) -> None:
+            self._real = real
+
+        def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+            nonlocal drained
+            if packet is not None:
+                return list(self._real.decode(packet))
+            drained += 1
+            assert drained < 10_000, "it is asked for ever"
+            raise av.error.InvalidDataError(1, "broken")
+
+    monkeypatch.setattr(
+        "mien.runtime.video.reading.source.alpha_decoder",
+        lambda stream: Broken(stream.codec_context),
+    )
+    count, lost = read(clip("whole.mkv", frames=20, **X264))
+    assert drained > 0
+    assert count < 20
+    assert lost is not None
 
 
 def test_live_fragments_and_dropped_frames_of_a_capture_are_whole(clip: Clip) -> None:
