@@ -109,6 +109,7 @@ class PlanSidecar:
     def write(self) -> bytes:
         """The bytes of the file."""
         content = {"format": FORMAT, **asdict(self)}
+        content["sha256"] = _digest(content)
         return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 

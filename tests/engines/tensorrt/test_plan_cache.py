@@ -20,7 +20,13 @@ from mien.engines import EngineError, ModelError
 from mien.engines.system.folders import CacheFolder, user_cache
 from mien.engines.tensorrt.builder import BuildOptions
 from mien.engines.tensorrt.engine import PlanModel, PlanSource
-from mien.engines.tensorrt.plan_files import MAX_PLAN_BYTES, PlanIdentity, PlanSidecar, read_foreign
+from mien.engines.tensorrt.plan_files import (
+    FORMAT,
+    MAX_PLAN_BYTES,
+    PlanIdentity,
+    PlanSidecar,
+    read_foreign,
+)
 from mien.engines.tensorrt.plans import BuildWatch, Loaded, PlanCache
 from tests.engines.tensorrt.fake_builder import FAKE_DEVICE, FakePlanBuilder
 from tests.engines.tiny import TINY, write_tiny
@@ -214,7 +220,7 @@ def test_trusted_plan_has_to_be_whole_and_to_fit(
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(ModelError, match="is damaged"):
         cache.adopt(read_foreign(file), identity, take)
-    (elsewhere / f"{identity.stem}.json").write_text(json.dumps({"format": 1}))
+    (elsewhere / f"{identity.stem}.json").write_text(json.dumps({"format": FORMAT}))
     with pytest.raises(ModelError, match="sidecar is damaged"):
         cache.adopt(read_foreign(file), identity, take)
     assert cache.find(identity).plan is None
@@ -227,7 +233,7 @@ def test_trusted_plan_has_to_be_whole_and_to_fit(
         b'{"format": 1e999}',
         json.dumps(
             {
-                "format": 1,
+                "format": FORMAT,
                 "identity": {
                     **dict.fromkeys(("graph_sha256", "precision", "profile", "options"), ""),
                     "network": ["warp"],
@@ -258,7 +264,7 @@ def test_plan_from_elsewhere_that_the_device_refuses_leaves_the_own_one(
     own = load(folder, model, FakePlanBuilder()).plan
     foreign = tmp_path / "tiny.plan"
     foreign.write_bytes(b"no plan")
-    foreign.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"no plan").write(b"other"))
+    foreign.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"no plan").write())
     source = PlanSource(FakePlanBuilder(), PlanCache(folder))
     with pytest.raises(ModelError, match=r"the device does not take the plan .*tiny\.plan"):
         source.trust(model, read_foreign(foreign))
@@ -273,7 +279,7 @@ def test_what_is_no_file_of_a_plan_s_size_is_not_read(
         read_foreign(Path())
     with pytest.raises(ModelError, match="is no name of a file"):
         read_foreign(Path("a\0b"))
-    plan.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"x").write(b""))
+    plan.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"x").write())
     plan.mkdir()
     with pytest.raises(ModelError, match=r"tiny\.plan"):
         read_foreign(plan)
