@@ -17,8 +17,22 @@ RECIPES = (
     "parser",
     "smile",
     "latent",
+    "latent-all",
+    "mapper",
+    "classifiers",
+    "text-image",
+    "emm",
+    "directions",
+    "latent-export",
     "ship",
 )
+# Recipes whose module has another name.
+MODULES = {
+    "classifiers": "latent_classifiers",
+    "latent-all": "latent_all",
+    "latent-export": "latent_export",
+    "text-image": "text_image",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -26,7 +40,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in RECIPES:
         print(f"usage: python -m mien.training {{{','.join(RECIPES)}}} --minutes N ...")
         return 2
-    recipe = importlib.import_module(f"mien.training.{argv[0]}")
+    recipe = importlib.import_module(f"mien.training.{MODULES.get(argv[0], argv[0])}")
     recipe.main(argv[1:])
     return 0
 
