@@ -27,6 +27,7 @@ from mien.engines.networks import (
     stargan_network,
 )
 from mien.export.checkpoints.formats import Source
+from mien.export.latent_formats import LatentFormat
 from mien.export.models.gans import CycleGanGenerator, StarGanGenerator
 from mien.export.models.parsers import BiSeNet, BiSeNetSpec, DeepLab, DeepLabSpec
 from mien.export.options import NETWORK_NAMES, Options
@@ -64,6 +65,16 @@ CLASS_ORDERS = {
 # Of these a parser must have one at least: they are what mien looks for.
 PART_CLASSES = frozenset({"l_brow", "r_brow", "l_eye", "r_eye", "nose", "mouth", "u_lip", "l_lip"})
 ARROW = "->"
+# Source: CelebA (Liu et al., ICCV 2015), in the order of its list.
+CELEBA = (
+    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs",
+    "Big_Lips", "Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows",
+    "Chubby", "Double_Chin", "Eyeglasses", "Goatee", "Gray_Hair", "Heavy_Makeup",
+    "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes", "No_Beard",
+    "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks", "Sideburns",
+    "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat",
+    "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young",
+)  # fmt: skip
 
 
 def label_names(given: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
@@ -87,6 +98,22 @@ def label_names(given: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
             f"--labels says {twice[0]} more than once ({','.join(given)}); name each label once"
         )
     return names
+
+
+def celeba_attributes(given: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
+    """The names of `count` attributes: as asked for, or CelebA's. Raises UsageError."""
+    if given is None and count == len(CELEBA):
+        return CELEBA
+    if given is None:
+        raise UsageError(
+            f"the checkpoint has {count} directions and no names for them; add --attributes with "
+            f"{count} names in its order, such as --attributes Smiling"
+        )
+    if len(given) != count:
+        raise UsageError(
+            f"--attributes has {len(given)} names, but the checkpoint has {count} of them"
+        )
+    return given
 
 
 def direction(given: tuple[str, ...] | None) -> str:
@@ -156,6 +183,17 @@ class Declaration:
 
 def declare(source: Source, options: Options) -> Declaration:
     """The network that a checkpoint becomes. Raises UsageError for options that do not fit it."""
+    if source.prepared is not None:
+        assert isinstance(source.format, LatentFormat)
+        said = {"source": source.format.name, "paper": source.format.paper, "colour": "rgb"}
+        return Declaration(source.prepared.network, said | source.prepared.facts)
+    for option, value in (
+        ("--noise", options.noise),
+        ("--attributes", options.attributes),
+        ("--encoder", options.encoder),
+    ):
+        _refuse(options, option, value)
+    _refuse(options, "--precision", options.precision != "fp32")
     name = _name(source, options)
     facts = {
         "source": source.format.name,
