@@ -36,7 +36,6 @@ from mien.engines.latents import (
     walk_network,
 )
 from mien.engines.network import Network
-from mien.export.checkpoints.declare import celeba_attributes
 from mien.export.checkpoints.latents import (
     CELEBA_ATTRIBUTES,
     LANDMARK_NUMBERS,
@@ -54,6 +53,7 @@ from mien.export.checkpoints.latents import (
     resnet_of,
     walk_of,
 )
+from mien.export.checkpoints.names import celeba_attributes
 from mien.export.checkpoints.reading import Checkpoint
 from mien.export.checkpoints.stylegan2 import (
     Generator,

@@ -2,7 +2,8 @@
 
 Emotion comes from the labels and votes, lips, eyes, brows and the turn of the head are measured
 on the landmarks, glasses are what the shipped occlusion network finds. Sex and age are FaceRes's
-estimates (`mien.training.latent.face_features`): good enough to steer a direction, no facts for a caption.
+estimates (`mien.training.latent.face_features`): good enough to steer a direction, no facts for a
+caption.
 """
 
 from __future__ import annotations

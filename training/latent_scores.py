@@ -1,8 +1,8 @@
 """Verdicts on the latent recipes: the emotion in generated crops, the person, distances of sets.
 
 The shipped classifier always judges. With `--judges-code FILE --judges ROOT` (the user's own, as
-for `mien.calibration.judges.independent`) a classifier of other origin and dlib's identity embedding do as
-well. They only measure: nothing is trained with them.
+for `mien.calibration.judges.independent`) a classifier of other origin and dlib's identity
+embedding do as well. They only measure: nothing is trained with them.
 """
 
 from __future__ import annotations

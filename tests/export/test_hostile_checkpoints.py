@@ -345,7 +345,7 @@ def test_a_generator_that_is_not_whole_is_refused_by_name(cut: str, tmp_path: Pa
 def test_a_generator_with_another_blur_or_more_is_refused(tmp_path: Path) -> None:
     state = public_state(CHANNELS, style=STYLE, layers=2)
     path = tmp_path / "odd.pt"
-    with pytest.raises(ModelError, match="it also has embed.weight"):
+    with pytest.raises(ModelError, match=r"it also has embed.weight"):
         recognise(read_checkpoint(saved(state | {"embed.weight": torch.ones(2, 2)}, path)))
     kernel = {"convs.0.conv.blur.kernel": torch.ones(4, 4) / 4}
     with pytest.raises(ModelError, match="is not the blur of the published generators"):

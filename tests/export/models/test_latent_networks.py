@@ -12,7 +12,7 @@ import torch
 
 from mien.engines import OnnxRuntimeEngine
 from mien.export.__main__ import main
-from mien.export.checkpoints.declare import CELEBA
+from mien.export.checkpoints.names import CELEBA
 from mien.export.models.irse import ArcFace, EncoderSpec, LatentEncoder
 from mien.export.models.resnet_outputs import ResNetOutputs, ResNetOutputsSpec
 from mien.export.models.trunks import ResNetStage
