@@ -10,6 +10,7 @@ RECIPES = (
     "detector",
     "guide",
     "warp",
+    "warp_amounts",
     "occlusion",
     "emotions",
     "stargan",
