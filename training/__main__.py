@@ -12,6 +12,7 @@ RECIPES = {
     "emotions": "faces.emotions",
     "guide": "warp.guide",
     "warp": "warp.warp",
+    "warp-amounts": "warp_amounts",
     "occlusion": "warp.occlusion",
     "stargan": "gan.stargan",
     "cyclegan": "gan.cyclegan",

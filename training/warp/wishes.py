@@ -20,7 +20,7 @@ import torch
 
 from mien.runtime.faces.action_units import OUTER_EYES, RIGHT_HALF, action_unit
 from mien.runtime.faces.alignment import RIGID_TEMPLATE
-from mien.runtime.faces.topology import MIRROR, RIGID
+from mien.runtime.faces.topology import INNER_LIPS, MIRROR, OUTER_LIPS, RIGID
 from mien.runtime.target import EMOTIONS
 
 # Amounts per unit, in outer-eye distances. Lips part for surprise and fear alone: how far they are
@@ -44,6 +44,24 @@ _ONE_SIDED: dict[str, tuple[str, float]] = {
 }
 
 
+# How far the lips between the corners rise with a smile, as a share of the corners' own way. Over
+# 243 people with calm and smiling pictures they rose by 0.58 of it; with all of that classifiers
+# see fewer smiles, with none of it full lips look painted.
+LIPS_RISE = 0.3
+LIPS_BETWEEN = (*OUTER_LIPS[1:6], *OUTER_LIPS[7:], *INNER_LIPS[1:4], *INNER_LIPS[5:])
+
+
+def expressed_unit(number: str) -> np.ndarray:
+    """An action unit as expressions show it: float64 (106, 2), in outer-eye distances.
+
+    number: as of `action_unit`. A smile raises the lips between its corners, too.
+    """
+    moved = action_unit(number)
+    if number == "12":
+        moved[list(LIPS_BETWEEN), 1] -= LIPS_RISE
+    return moved
+
+
 def prototypes(only: tuple[str, ...] = ()) -> np.ndarray:
     """Displacements per emotion of EMOTIONS in crop units: float32 (8, 106, 2).
 
@@ -53,13 +71,13 @@ def prototypes(only: tuple[str, ...] = ()) -> np.ndarray:
     for row, emotion in enumerate(EMOTIONS):
         for number, amount in _EMOTIONS[emotion].items():
             if not only or number in only:
-                moves[row] += action_unit(number) * amount
+                moves[row] += expressed_unit(number) * amount
     if only:
         return (moves * OUTER_EYES).astype(np.float32)
     side = np.where(np.arange(106) == MIRROR, 0.5, 0.0)[:, None]
     side[list(RIGHT_HALF)] = 1.0
     for emotion, (number, amount) in _ONE_SIDED.items():
-        moves[EMOTIONS.index(emotion)] += action_unit(number) * amount * side
+        moves[EMOTIONS.index(emotion)] += expressed_unit(number) * amount * side
     return (moves * OUTER_EYES).astype(np.float32)
 
 

@@ -120,7 +120,7 @@ TOOTH_WIDTHS_MM: Final = (8.5, 6.5, 7.5, 6.8)  # from the middle outwards, as se
 FORESHORTENED: Final = (1.0, 0.95, 0.8, 0.6)  # by the bow of the arch
 # Their edges against the central incisors', upwards positive.
 EDGE_RISE_MM: Final = (0.0, 0.7, 0.4, 1.2)
-SHOWN_MM: Final = 2.8  # of the central incisors below the lip
+SHOWN_MM: Final = 3.8  # of the central incisors below a lip that surprise or fear raises
 SAMPLES: Final = 41  # of a lip's curve
 # Brightness and colour as shares of the skin's: depth of the mouth, tongue, teeth.
 DARK, TONGUE, TEETH = 0.17, 0.36, 0.72
