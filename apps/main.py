@@ -119,7 +119,7 @@ def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int
 
 
 def main() -> None:
-    """The entry point of `mien`."""
+    """Run the command `mien`, and exit with its status."""
     # What OpenCV finds wrong in a file is told in mien's own words.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     sys.exit(status_of(lambda: run(sys.argv[1:])))

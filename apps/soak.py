@@ -82,7 +82,7 @@ class Watch:
         self._index: int | None = None
 
     def offer(self, frame: LiveFrame) -> None:
-        """Nothing; the frame is counted."""
+        """Count the frame and its delay."""
         self._delays_ms.append((time.monotonic() - frame.captured_s) * 1e3)
         if self._index is not None:
             self._dropped += frame.index - self._index - 1
@@ -93,7 +93,7 @@ class Watch:
         return OutputStatus(self.name, len(self._delays_ms), 0, None)
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing: there is nothing to close."""
 
     def take(self) -> tuple[list[float], int]:
         """Delays in ms and dropped frames since the last time."""
@@ -129,7 +129,7 @@ def watch_stream(url: str) -> int:
 
 
 def browse(url: str) -> None:
-    """Nothing; looks at the panel, goes, and comes again, until its parent ends."""
+    """Look at the panel, leave, and come again, until the parent process ends."""
     while True:
         typer.echo(json.dumps({"pictures": watch_stream(url)}))
         time.sleep(PAUSE_S)
@@ -227,7 +227,7 @@ def main(
     clip: Annotated[Path | None, typer.Option(help="A clip in place of the made one.")] = None,
     browse_url: Annotated[str | None, typer.Option("--browse", hidden=True)] = None,
 ) -> None:
-    """Runs live video for a while and says whether anything grows or is lost."""
+    """Run live video for a while, and say whether anything grows or is lost."""
     if browse_url is not None:
         browse(browse_url)
         return

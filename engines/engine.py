@@ -49,7 +49,7 @@ class Engine(ABC):
         return results
 
     def close(self) -> None:
-        """Nothing; gives back what the engine holds. A second call does nothing."""
+        """Free what the engine holds. A second call does nothing."""
         if not self._closed:
             self._closed = True
             self._release()
@@ -71,7 +71,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Nothing; called once, on the first `close`."""
+        """Free what the backend holds; called once, on the first `close`."""
 
 
 class FakeEngine(Engine):
@@ -93,4 +93,4 @@ class FakeEngine(Engine):
         return self._function(dict(feeds))
 
     def _release(self) -> None:
-        """Nothing is held."""
+        """Do nothing: a function holds nothing."""

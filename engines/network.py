@@ -54,11 +54,11 @@ class Network:
     outputs: tuple[TensorSpec, ...]
 
     def check_inputs(self, feeds: Mapping[str, np.ndarray]) -> None:
-        """Nothing, where `feeds` is what the network takes. Raises EngineError."""
+        """Raise EngineError where `feeds` is not what the network takes."""
         _check_tensors(self.name, "input", self.inputs, feeds)
 
     def check_outputs(self, results: Mapping[str, np.ndarray]) -> None:
-        """Check that `results` are what the network gives, in earnest. Raises EngineError."""
+        """Raise EngineError where `results` is not what the network gives."""
         _check_tensors(self.name, "output", self.outputs, results)
         for spec in self.outputs:
             values = results[spec.name]

@@ -54,7 +54,7 @@ class _Times:
         self._faces = 0
 
     def call(self, face_filter: Filter, frame: Frame, *, counts: bool) -> None:
-        """Nothing; applies the filter, and notes how long it took where that counts."""
+        """Apply the filter, and note how long it took where that counts."""
         started = time.perf_counter()
         face_filter.apply(frame)
         spent_ms = 1000 * (time.perf_counter() - started)
@@ -130,7 +130,7 @@ class WatchedEngine(Engine):
         self._inner = inner
 
     def reset(self) -> None:
-        """Nothing; counts from zero."""
+        """Reset the counts to zero."""
         self.calls, self.spent_s = 0, 0.0
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -174,6 +174,6 @@ class WatchedCatalog(Catalog):
         return engine
 
     def reset(self) -> None:
-        """Nothing; all engines count from zero."""
+        """Reset the counts of all engines to zero."""
         for engine in self.engines.values():
             engine.reset()

@@ -63,10 +63,10 @@ class FaceFilter(Protocol):
         """`frame` edited; the very same object where nothing is."""
 
     def reset(self) -> None:
-        """Nothing; forgets the clip."""
+        """Forget the clip."""
 
     def close(self) -> None:
-        """Nothing; gives the networks back."""
+        """Close the networks."""
 
 
 FilterMaker = Callable[[FilterSpec], FaceFilter]

@@ -410,7 +410,7 @@ def main(
     role: Annotated[str | None, typer.Option(hidden=True)] = None,
     url: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
-    """Runs the filter with a panel under attack, and says what that costs."""
+    """Run the filter with a panel under attack, and print what that costs."""
     if role is not None:
         _ROLES[role](Gate(url))
         return

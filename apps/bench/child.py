@@ -91,11 +91,11 @@ class WatchedFilter:
         return edited
 
     def reset(self) -> None:
-        """Nothing; forgets the clip."""
+        """Forget the clip."""
         self._inner.reset()
 
     def close(self) -> None:
-        """Nothing; gives the networks back."""
+        """Close the networks."""
         self._inner.close()
 
 

@@ -106,7 +106,7 @@ class BenchOutput:
     plot: Path | None = None
 
     def check(self) -> None:
-        """Nothing, where it can be given so. Raises UsageError."""
+        """Raise UsageError where the report cannot be given in this form or place."""
         if self.as_json and self.as_markdown:
             raise UsageError("give either --json or --markdown, not both")
         if self.plot is None:

@@ -49,7 +49,7 @@ class CommandTimes:
 
 
 def print_bench(plan: BenchPlan, output: BenchOutput) -> None:
-    """Nothing; measures and prints tables, JSON or Markdown. Raises MienError."""
+    """Measure, and print tables, JSON or Markdown. Raises MienError."""
     output.check()
     report = measure(plan)
     if output.plot is not None:

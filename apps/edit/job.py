@@ -155,16 +155,16 @@ class Display(Protocol):
         """Shows the progress of one file while it is entered; gives what takes it and the faces."""
 
     def finish(self, result: Result) -> None:
-        """Tells of a file that is done."""
+        """Report a file that is done."""
 
     def fail(self, error: MienError) -> None:
-        """Tells of a file that is not."""
+        """Report a file that failed."""
 
     def skip(self, files: Sequence[Path]) -> None:
-        """Tells of files in a folder that are passed over."""
+        """Report the files of a folder that are passed over."""
 
     def plan(self, source: Path, output: Path) -> None:
-        """Tells of a file that would be edited."""
+        """Report a file that would be edited."""
 
 
 def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Display) -> int:

@@ -145,21 +145,21 @@ class _Renamed:
         return self._display.watch(self._named(source))
 
     def finish(self, result: Result) -> None:
-        """As of the display."""
+        """Pass the result on to the display."""
         notes = tuple(_renamed(note, self._shown) for note in result.notes)
         source, output = self._named(result.source), self._named(result.output)
         self._display.finish(replace(result, source=source, output=output, notes=notes))
 
     def fail(self, error: MienError) -> None:
-        """As of the display."""
+        """Pass the error on to the display."""
         self._display.fail(error)
 
     def skip(self, files: Sequence[Path]) -> None:
-        """As of the display."""
+        """Pass the names on to the display."""
         self._display.skip(files)
 
     def plan(self, source: Path, output: Path) -> None:
-        """As of the display."""
+        """Pass the names on to the display."""
         self._display.plan(self._named(source), self._named(output))
 
     def _named(self, path: Path) -> Path:

@@ -69,7 +69,7 @@ class Presets:
         return self._keep({key: kept for key, kept in self._wanted.items() if key != name})
 
     async def close(self) -> None:
-        """Return when everything is written."""
+        """Wait until everything is written."""
         if self._writing is not None:
             await asyncio.wait({self._writing})
         async with self._one_at_a_time:

@@ -269,7 +269,7 @@ class Onlooker:
         self._moved.set()
 
     async def until_moved(self, *works: Coroutine[Any, Any, Any]) -> None:
-        """Return when one of them is done, or somebody else has the place."""
+        """Wait until one of them is done, or somebody else has the place."""
         tasks = [asyncio.ensure_future(work) for work in (*works, self._moved.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

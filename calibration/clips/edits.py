@@ -68,7 +68,7 @@ class Editor(Protocol):
         """The edited frame."""
 
     def reset(self) -> None:
-        """Forgets the frames before."""
+        """Forget the frames before."""
 
 
 @dataclass(frozen=True, slots=True)

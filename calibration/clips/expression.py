@@ -25,7 +25,7 @@ from mien.runtime.whole_file import write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure whether edits show and stay calm; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.clips.expression", description=__doc__)
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="folders, or clips")
     parser.add_argument("--facemesh-python", type=Path, required=True)

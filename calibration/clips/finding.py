@@ -73,7 +73,7 @@ def false_faces(picture: Path, detector: FaceDetector) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure whether faces are found; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.clips.finding", description=__doc__)
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="folders, or clips")
     parser.add_argument("--faceless", type=Path, nargs="*", default=[], help="pictures, no faces")

@@ -109,7 +109,7 @@ def few_frames(clips: Sequence[Path], step: int) -> Iterator[Frame]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure how edits follow the strength; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.clips.linearity", description=__doc__)
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="folders, or clips")
     parser.add_argument("--facemesh-python", type=Path, required=True)

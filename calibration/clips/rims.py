@@ -286,7 +286,7 @@ def frames_of(path: Path, step: int, most: int | None) -> Iterator[Frame]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure whether the rims of glasses keep their place; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.clips.rims", description=__doc__)
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="clips and pictures")
     parser.add_argument("--facemesh-python", type=Path, required=True)

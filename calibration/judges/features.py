@@ -212,7 +212,7 @@ class Gaussian:
 
 
 def check_enough(count: int, dimensions: int) -> None:
-    """Nothing, where `count` pictures are enough for `dimensions` features. Raises UsageError.
+    """Raise UsageError where `count` pictures are too few for `dimensions` features.
 
     Fewer pictures than features leave directions in which nothing was seen; the distance then says
     more of the number of pictures than of the pictures. The paper's own 2,048 of 2,048 are taken.

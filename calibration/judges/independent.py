@@ -254,7 +254,7 @@ def look_at_neighbours(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure edits with networks of other origin; see the module."""
     parser = argparse.ArgumentParser(
         prog="mien.calibration.judges.independent", description=__doc__
     )

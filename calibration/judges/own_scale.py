@@ -121,7 +121,7 @@ def _corners(face: HeldOutFace, judge: LandmarkJudge) -> float | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure whether `own` scales a smile by what is asked for; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.judges.own_scale", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of faces160")
     parser.add_argument("--facemesh-python", type=Path, required=True)

@@ -30,7 +30,7 @@ def pictures(data: Path, count: int) -> Iterator[list[Frame]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure how often edits are named as asked; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.judges.persuasion", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of faces160")
     parser.add_argument("--judge", type=Path, help="another judge.onnx than the bundled one")

@@ -46,7 +46,7 @@ def calibrate_into(plan: CalibratePlan, catalog: Catalog, network: str) -> Calib
 
 
 def check_folder(folder: Path, source: ModelEntry) -> None:
-    """Nothing, where a twin of `source` may go into a folder. Raises ModelError."""
+    """Raise ModelError where a variant of `source` may not go into `folder`."""
     if Path(source.network).name != source.network:
         raise ModelError(f"{source.network!r} is no name of a network: it would name a file")
     if folder.resolve() == source.folder.resolve():

@@ -116,7 +116,7 @@ def draw_sheet(rows: Sequence[SheetRow]) -> np.ndarray:
 
 
 def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
-    """Writes the sheet of `rows` as the picture `path`; nothing where there are no rows."""
+    """Write the sheet of `rows` as the picture `path`; no file where there are no rows."""
     if not rows:
         return
     write_picture(path, draw_sheet(rows))

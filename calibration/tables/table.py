@@ -239,7 +239,7 @@ def _words(key: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure the clips and compare them with the thresholds; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.tables.table", description=__doc__)
     parser.add_argument("reports", type=Path, help="the folder of the reports")
     print(tables(parser.parse_args(argv).reports))  # noqa: T201 - printing is what it is for

@@ -129,7 +129,7 @@ class _Job(Generic[Result]):
 
 
 def wait_surely(ended: threading.Event) -> None:
-    """Nothing; the event is set, also where a signal's exception comes: that is raised then."""
+    """Wait for the event, also where a signal's exception comes: that is raised afterwards."""
     try:
         ended.wait()
     finally:

@@ -50,7 +50,7 @@ class CudaGraph:
         return bool(self._driver.cuGraphLaunch(self._run, ctypes.c_void_p(stream)) == SUCCESS)
 
     def close(self) -> None:
-        """Nothing; gives the graph back."""
+        """Free the recorded graph."""
         self._driver.cuGraphExecDestroy(self._run)
         self._driver.cuGraphDestroy(self._graph)
 

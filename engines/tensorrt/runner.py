@@ -41,7 +41,7 @@ class TensorRTLog:
         return line
 
     def add(self, message: str) -> None:
-        """Nothing; keeps an error."""
+        """Keep an error, on one line and shortened."""
         with self._lock:
             self._lines.append(" ".join(message.split())[:LONGEST])
 
@@ -80,17 +80,17 @@ class Buffer:
         self.pointer = int(base.get_device_pointer() if self._device is None else self._device)
 
     def upload(self, stream: object) -> None:
-        """Nothing; puts the copy to the device on the stream, where there is one to make."""
+        """Put the copy to the device on the stream, where there is one to make."""
         if self._device is not None:
             self._driver.memcpy_htod_async(self._device, self.host, stream)
 
     def download(self, stream: object) -> None:
-        """Nothing; puts the copy from the device on the stream, where there is one to make."""
+        """Put the copy from the device on the stream, where there is one to make."""
         if self._device is not None:
             self._driver.memcpy_dtoh_async(self.host, self._device, stream)
 
     def close(self) -> None:
-        """Nothing; gives the device's side back."""
+        """Free the device's side of the buffer."""
         if self._device is not None:
             self._device.free()
         self._device = None
@@ -156,7 +156,7 @@ class TensorRTRunner:
             return {spec.name: self._buffers[spec.name].host.copy() for spec in self.outputs}
 
     def close(self) -> None:
-        """Nothing; gives the device's memory back."""
+        """Free the device's memory."""
         with self._lock, self._cuda.active():
             self._drop_buffers()
             self._context = None
@@ -165,7 +165,7 @@ class TensorRTRunner:
             self._stream = None
 
     def _start(self) -> None:
-        """Nothing; puts one run on the stream, by the recorded graph where there is one."""
+        """Put one run on the stream, by the recorded graph where there is one."""
         if self._graph is not None:
             if self._graph.launch(self._stream.handle):
                 return
@@ -188,7 +188,7 @@ class TensorRTRunner:
         return True
 
     def _prepare(self, shapes: Shapes) -> None:
-        """Nothing; buffers for these shapes are there. A recording is of one set of buffers."""
+        """Allocate buffers for these shapes. A recording belongs to one set of buffers."""
         if shapes == self._shapes:
             return
         self._drop_buffers()

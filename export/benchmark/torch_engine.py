@@ -113,7 +113,7 @@ def _median_s(engine: TorchEngine, feeds: dict[str, np.ndarray]) -> float:
 
 
 def check_answers(path: Path, reference: Engine, engine: Engine) -> None:
-    """Nothing, where both answer alike. Raises ModelError."""
+    """Raise ModelError where the two engines answer differently."""
     feeds = example_inputs(engine.network)
     expected, found = reference.infer(feeds), engine.infer(feeds)
     for name, wanted in expected.items():

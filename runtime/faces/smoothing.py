@@ -73,7 +73,7 @@ class Easing:
         self.reset()
 
     def reset(self, value: float | np.ndarray | None = None) -> None:
-        """Nothing; goes on from `value` at rest, or from the next target where that is None."""
+        """Restart at `value` at rest, or at the next target where that is None."""
         self._value = None if value is None else np.asarray(value, np.float64)
         self._velocity: np.ndarray = np.zeros(())
         self._time_s: float | None = None

@@ -85,7 +85,7 @@ class LiveLoop:
         self._thread = threading.Thread(target=self._run, name="mien-live", daemon=True)
 
     def start(self) -> None:
-        """Nothing; frames begin to flow. Raises: what `make_filter` raises."""
+        """Start the loop: frames begin to flow. Raises: what `make_filter` raises."""
         first = self._source.newest(-1, 0.0)
         self._filters = FilterSwap(
             self._make_filter, self.controls, warm_up_on=first.frame if first else None
@@ -94,7 +94,7 @@ class LiveLoop:
         self._thread.start()
 
     def stop(self) -> None:
-        """Nothing; the loop ends after the frame it is at. `join` waits for it."""
+        """Ask the loop to end after the frame it is at; `join` waits for it."""
         self._is_stopping = True
         self._woken.set()
 
@@ -130,7 +130,7 @@ class LiveLoop:
         self.join()
 
     def _end(self) -> None:
-        """Nothing; it has ended, also where a signal's exception comes: that is raised then."""
+        """End the loop and wait for it, also where a signal's exception comes: it is raised then."""
         self.stop()
         if self._thread.ident is None:
             self._shut_down()
@@ -156,12 +156,12 @@ class LiveLoop:
         return before
 
     def add_output(self, output: Output) -> None:
-        """Nothing; the output gets every frame from the next one on, and is closed at the end."""
+        """Add an output: it gets every frame from the next one on, and is closed at the end."""
         self._outputs.add(output)
         self._woken.set()
 
     def remove_output(self, output: Output) -> None:
-        """Nothing; the output gets no more frames. It is not closed."""
+        """Remove an output: it gets no more frames. It is not closed."""
         self._outputs.remove(output)
 
     def latest(self) -> LiveFrame | None:
@@ -260,7 +260,7 @@ class LiveLoop:
         self._process(captured, came)
 
     def _idle(self) -> None:
-        """Nobody watches: the camera is released, and the processor rests until somebody does."""
+        """Release the camera while nobody watches, and rest until somebody does."""
         with self._lock:
             self._state = "idle"
             self._source.pause()

@@ -201,7 +201,7 @@ class Meter:
         self._last_ms: float | None = None
 
     def show(self, now_s: float, delay_ms: float, *, captured: int) -> None:
-        """Nothing; a frame went out. captured: frames since the one before, itself included."""
+        """Count a frame that went out. captured: frames since the one before, itself included."""
         with self._lock:
             self._captured += captured
             self._shown += 1

@@ -50,14 +50,14 @@ class Stop:
         self._lock = threading.Lock()
 
     def fail(self, error: BaseException) -> None:
-        """Ends the run; only the first error is kept."""
+        """End the run; only the first error is kept."""
         with self._lock:
             if self.error is None:
                 self.error = error
         self.event.set()
 
     def check(self) -> None:
-        """Nothing. Raises: StoppedError where the run has been ended."""
+        """Raise StoppedError where the run has been ended."""
         if self.event.is_set():
             raise StoppedError
 
@@ -100,7 +100,7 @@ class Channel(Generic[Item]):
         self._changed = threading.Condition()
 
     def put(self, item: Item, weight: float = 1.0) -> None:
-        """Adds an item, waiting for room. Raises: StoppedError."""
+        """Add an item, waiting for room. Raises StoppedError."""
         with self._changed:
             while self._items and self._weight + weight > self._limit:
                 self._wait()
@@ -110,7 +110,7 @@ class Channel(Generic[Item]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Says that nothing more comes."""
+        """Mark the end: nothing more comes."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -343,7 +343,7 @@ class _Run:
         return (note,)
 
     def execute(self, items: Iterator[Picture | Copied]) -> None:
-        """Runs all stages to their end, the last one here. Raises: the first error of any."""
+        """Run all stages to their end, the last one here. Raises: the first error of any."""
         before = {"video-decode": lambda: self._decode(items), "video-filter": self._filter}
         threads = [
             threading.Thread(target=self._guard, args=(stage,), name=name, daemon=True)

@@ -199,7 +199,7 @@ def blank_like(original: av.VideoFrame, width: int, height: int) -> av.VideoFram
 
 
 def copy_properties(original: av.VideoFrame, picture: av.VideoFrame) -> None:
-    """Gives `picture` the time and colour properties of `original`."""
+    """Give `picture` the time and colour properties of `original`."""
     picture.pts = original.pts
     if original.time_base is not None:
         picture.time_base = original.time_base

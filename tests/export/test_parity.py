@@ -152,7 +152,7 @@ def check(case: Case, tmp_path: Path) -> None:
 
 
 def check_once_more(case: Case, module: nn.Module, path: Path, examples: list[Example]) -> None:
-    """The same without the exporter's own comparison, on an input that it has not seen."""
+    """Compare without the exporter's own comparison, on an input that it has not seen."""
     feeds = dict(examples[0].feeds if examples else example_of(case.network, 99))
     with OnnxRuntimeEngine(path, case.network) as engine, torch.inference_mode():
         found = engine.infer(feeds)

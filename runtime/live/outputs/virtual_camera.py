@@ -211,7 +211,7 @@ class VirtualCamera(ThreadedOutput):
         return None
 
     def close(self) -> None:
-        """Nothing; gives the camera back."""
+        """Release the virtual camera."""
         super().close()
         self._ended.set()
         if self._thread is None:
@@ -268,7 +268,7 @@ class VirtualCamera(ThreadedOutput):
         return str(devices[0].path) if devices else None
 
     def _check_format(self, device: str) -> None:
-        """Raises DeviceError where another program holds the device at another size or format."""
+        """Raise DeviceError where another program holds the device at another size or format."""
         for loopback in loopback_devices(self._root):
             held = loopback.format
             if str(loopback.path) != device or held is None:

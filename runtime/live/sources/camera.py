@@ -79,7 +79,7 @@ class CameraSource:
             device.interrupt()
 
     def resume(self) -> None:
-        """Nothing; the camera is taken again, and not being able to is a message."""
+        """Open the camera again; where that fails, a message says so."""
         with self._changed:
             self._is_paused = False
             self._since_s = time.monotonic()

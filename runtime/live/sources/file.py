@@ -82,11 +82,11 @@ class FileDevice:
         return Shot(frame, time.monotonic(), decode_ms)
 
     def interrupt(self) -> None:
-        """Nothing; a `read` that waits raises."""
+        """Make a `read` that waits raise."""
         self._interrupted.set()
 
     def close(self) -> None:
-        """Nothing; the file is closed."""
+        """Close the file."""
         self._source.container.close()
 
     def _opened(self) -> VideoSource:

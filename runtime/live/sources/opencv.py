@@ -46,10 +46,10 @@ class OpenCvDevice:
         return Shot(frame_from_bgr(pixels), captured_s, decode_ms)
 
     def interrupt(self) -> None:
-        """Nothing; a camera that gives frames comes back within one."""
+        """Do nothing: a `read` of a camera that gives frames returns within one."""
 
     def close(self) -> None:
-        """Nothing; the camera is free."""
+        """Release the camera."""
         self._video.release()
 
 

@@ -73,7 +73,7 @@ class V4l2Device:
         self._interrupted.set()
 
     def close(self) -> None:
-        """Nothing; the camera is free."""
+        """Release the camera."""
         self._container.close()
 
     def _decoded(self, packet: Packet[Any]) -> av.VideoFrame | None:

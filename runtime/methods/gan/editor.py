@@ -129,7 +129,7 @@ class StyleEditor(FaceEditor):
         return Piece(box, pixels, share * min(1.0, strength))
 
     def _fade(self, boxes: Mapping[str, Box], time_s: float) -> None:
-        """Nothing; moves each part's share towards 1 where it is seen and 0 where not."""
+        """Move each part's share towards 1 where the part is seen and towards 0 where not."""
         is_first = self._time_s is None
         step_s = max(0.0, time_s - (self._time_s or 0.0))
         self._time_s = time_s

@@ -215,7 +215,7 @@ class Segmenter:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing; the next frame is parsed."""
+        """Forget the class map, so that the next frame is parsed."""
         self._parsed: Mapping[str, np.ndarray] = {}
         self._region = np.zeros((1, 1), np.float32)
         self._landmarks: np.ndarray | None = None

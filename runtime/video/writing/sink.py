@@ -90,7 +90,7 @@ _INTERLACED_FLAGS = "+ildct+ilme"
 
 
 def check_destination(source: Path, destination: Path, *, overwrite: bool) -> None:
-    """Raises VideoError where `destination` may not or cannot be written."""
+    """Raise VideoError where `destination` may not or cannot be written."""
     if destination.is_dir():
         raise VideoError(f"the output {destination} is a folder; give the name of a file")
     if not destination.parent.is_dir():
@@ -284,7 +284,7 @@ class VideoSink:
         return (encoder in FRAME_COUNTERS) == (container in _PROGRAM_STREAMS)
 
     def _open_with(self, choice: EncoderChoice, thrift: Thrift) -> None:
-        """Opens encoder and file, leaving out data streams the container refuses together."""
+        """Open encoder and file, leaving out data streams the container refuses together."""
         if choice.name == "libsvtav1":
             os.environ.setdefault("SVT_LOG", _SVT_FATAL)  # or it talks on standard error
         ways = self._plan_streams()
@@ -456,7 +456,7 @@ class VideoSink:
     # Writing
 
     def settle_time(self, picture: av.VideoFrame) -> None:
-        """Gives the next picture, in display order, a time after the last one's.
+        """Give the next picture, in display order, a time after the last one's.
 
         Before it is filtered: raw streams have no times of their own, and a section or a timeline
         needs them. Called in one thread, which may be another one than that of `encode`.
@@ -480,7 +480,7 @@ class VideoSink:
         self._last_pts = pts
 
     def encode(self, picture: av.VideoFrame) -> None:
-        """Takes the next picture, in display order, its time settled. Raises: VideoError."""
+        """Encode the next picture, in display order, its time settled. Raises VideoError."""
         picture.pict_type = 0  # the source's choice of key frames is no order for this encoder
         self._off_grid += self._is_off_grid(picture)
         self._pictures += 1
@@ -505,7 +505,7 @@ class VideoSink:
         return abs(place - number) > _OFF_GRID
 
     def copy(self, packet: Packet[Any]) -> None:
-        """Takes the next packet of a copied stream. Raises: VideoError."""
+        """Take the next packet of a copied stream. Raises VideoError."""
         if self._begin_s and packet.time_base:
             ticks = round(self._begin_s / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - ticks
@@ -571,11 +571,11 @@ class VideoSink:
         copy_into(self._part, self._source.path)
 
     def publish(self) -> None:
-        """Gives the file its name. Raises: VideoError, also where the name was taken meanwhile."""
+        """Give the file its name. Raises VideoError, also where the name was taken meanwhile."""
         self._part.publish()
 
     def abandon(self) -> None:
-        """Removes what was written."""
+        """Remove what was written."""
         self._close_quietly()
         self._part.discard()
 

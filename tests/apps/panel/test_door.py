@@ -54,7 +54,7 @@ def _read_all(connection: socket.socket) -> bytes:
 
 
 def _send_slowly(connection: socket.socket) -> None:
-    """A line of a request's head each tenth of a second, and never the last."""
+    """Send a line of a request's head each tenth of a second, and never the last."""
     end_s = time.monotonic() + EVENT_S
     while time.monotonic() < end_s:
         connection.sendall(b"X: y\r\n")

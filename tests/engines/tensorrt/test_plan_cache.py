@@ -63,7 +63,7 @@ def found_plan(cache: PlanCache, identity: PlanIdentity) -> bytes:
 
 
 def take(plan: bytes) -> None:
-    """What a device does that takes any plan."""
+    """Take any plan, as a device may."""
 
 
 def test_second_start_takes_the_plan_of_the_first(folder: Path, model: PlanModel) -> None:

@@ -24,7 +24,7 @@ PATIENCE_S = 30.0  # before something that should happen is taken for not happen
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Waits generously for a condition; it fails the test where that does not come."""
+    """Wait generously for a condition; fail the test where it does not come."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, "what was waited for did not happen"

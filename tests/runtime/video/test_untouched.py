@@ -116,7 +116,7 @@ def copied_packets(path: Path) -> dict[int, list[tuple[int | None, int | None, b
 
 
 def assert_same_pictures(first: Path, second: Path) -> None:
-    """Fails where the decoded planes, times or orientation of two files differ."""
+    """Fail where the decoded planes, times or orientation of two files differ."""
     frames = list(zip(read_frames(first), read_frames(second), strict=True))
     assert frames
     for one, other in frames:
