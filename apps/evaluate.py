@@ -1,7 +1,4 @@
-"""The measuring commands: progress on standard error, the result on standard output.
-
-`mien evaluate`: measures on data of one's own.
-"""
+"""`mien evaluate`: measures on data of one's own, its progress on standard error."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The edge of the command line: every error becomes one line and an exit status.
+"""The `mien` command: where it starts, and where every error becomes one line and an exit status.
 
-The `mien` command: where it starts.
-
-Nothing is imported here before signals are minded, lest Ctrl-C ends a start with a trace.
+Nothing is imported here before signals are handled, so that Ctrl-C during the start leaves no
+trace.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What runs a network: one checked call, with a small hole for each backend.
+"""What runs a network: one checked call, which each backend fills in.
 
-An engine without a model: a function behind the checks of a real one.
+`FakeEngine` is an engine without a model: a function behind the checks of a real one.
 """
 
 from __future__ import annotations

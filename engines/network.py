@@ -1,6 +1,6 @@
 """A network's inputs and outputs, declared once for export, calibration and runtime.
 
-Inputs to run a network with where no picture is at hand.
+`example_inputs` gives inputs to run a network with where no picture is at hand.
 """
 
 from __future__ import annotations

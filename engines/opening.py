@@ -1,6 +1,6 @@
-"""An engine that another one carries until its plan is built.
+"""Which backend runs a model, for the provider that was asked for.
 
-Which backend runs a model for a provider that was asked for.
+`LazyEngine` runs on another engine until its TensorRT plan is built.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """From a torch module to a checked ONNX file that states what it is.
 
-Weights kept in half precision: a file of half the size that computes in single precision.
-
+Weights may be kept in half precision: a file of half the size that computes in single precision.
 Rounding is done to the module, before its export, so that the file still says exactly what the
 module says and a score of the module is a score of the file.
 """

@@ -1,9 +1,7 @@
-"""Real pictures to compare a file with its module on: squares of the bundled portrait.
+"""Whether an ONNX file says what its torch module says, on random inputs and on a real picture.
 
 Random inputs are flat in colour and rich in edges; a face is neither, so that normalisation and
-ties between classes work in another range.
-
-Whether an ONNX file says what its torch module says.
+ties between classes work in another range. So squares of the bundled portrait are compared as well.
 """
 
 from __future__ import annotations

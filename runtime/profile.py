@@ -1,7 +1,4 @@
-"""How long the stages of a filter take, frame by frame.
-
-A catalog that notes which networks a filter opens, how, and how long they run.
-"""
+"""How long a filter takes, frame by frame: its stages, and the networks that it opens."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Bars drawn with OpenCV, which is installed anyway: the picture of `mien bench --plot`.
-
-The picture of `mien bench --plot`.
-"""
+"""The picture of `mien bench --plot`: bars drawn with OpenCV, which is installed anyway."""
 
 from __future__ import annotations
 

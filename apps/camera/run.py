@@ -1,6 +1,6 @@
-"""What `mien camera` says while it runs: a line that is renewed, or only what changes.
+"""`mien camera` at work: a source, a filter, outputs and the panel, until it is told to stop.
 
-`mien camera` at work: a source, a filter, outputs and the panel, until it is told to stop.
+In a terminal it renews one status line; elsewhere it prints only what changes.
 """
 
 from __future__ import annotations

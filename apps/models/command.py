@@ -1,8 +1,6 @@
-"""The table of `mien models`.
+"""`mien models`, `export`, `calibrate`, `audit` and `export-triton`.
 
-`mien export`, run beside the command: it needs PyTorch, which the command never imports.
-
-`mien models`, `export`, `calibrate`, `audit` and `export-triton`: the models, and more.
+The export needs PyTorch, which a command never imports, so it runs in a process beside it.
 """
 
 from __future__ import annotations

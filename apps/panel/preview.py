@@ -1,6 +1,6 @@
-"""The pictures browsers get: made once for all of them, small, the newest only.
+"""The pictures that browsers get: made once for all of them, small, the newest only.
 
-The picture without WebRTC: single JPEGs, and JPEGs one after the other.
+Without WebRTC they go as JPEGs, single or one after the other.
 """
 
 from __future__ import annotations

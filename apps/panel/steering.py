@@ -1,6 +1,6 @@
-"""What messages do to a live loop, and how the loop is told about.
+"""Between the panel's messages and a live loop: what they change, and how the loop reports.
 
-How a live loop is doing, as messages, and what it says in the words of the page.
+Reports use the words of the page.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What must stay in FP32: norms, warps and sums of squares overflow or lose pixels in FP16.
+"""What TensorRT imports and then computes wrongly, slowly or not at all.
 
-What TensorRT imports and then computes wrongly, slowly or not at all.
+Norms, warps and sums of squares overflow or lose pixels in FP16, so they must stay in FP32.
 """
 
 from __future__ import annotations

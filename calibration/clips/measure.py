@@ -1,7 +1,4 @@
-"""What edits do to a clip, judged by FaceMesh on input and output.
-
-The measures of clips against their floors, and as JSON.
-"""
+"""What edits do to a clip, measured by FaceMesh on input and output, against thresholds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The emotion classifier: faces cropped the way FER-2013 crops them.
-
-Which emotion a classifier sees in edited faces.
-"""
+"""Which emotion a classifier sees in edited faces, cropped the way FER-2013 crops them."""
 
 from __future__ import annotations
 

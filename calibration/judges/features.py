@@ -1,7 +1,4 @@
-"""What networks see in a face: the features that a Frechet distance is taken over.
-
-The Frechet distance between two sets of pictures, by the features a network sees in them.
-"""
+"""The Frechet distance between two sets of pictures, by the features a network sees in them."""
 
 from __future__ import annotations
 

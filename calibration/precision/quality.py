@@ -1,10 +1,7 @@
-"""Whether a classifier in another precision says the same: for the judge, which edits nothing.
+"""Whether another precision of a network is as good: its outputs, and the edits made with it.
 
-How far the outputs of one graph are from those of another, on representative inputs.
-
-What another precision does to the final picture: two filters side by side on the same frames.
-
-Whether an edit is still as good with a network in INT8.
+Outputs are compared on representative inputs, final pictures by two filters side by side on the
+same frames. The emotion classifier edits nothing, so it is asked whether it still says the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A folder of ONNX files without a catalog, as a training leaves them, taken for one.
+"""How held-out faces look to a classifier before and after an edit.
 
-How held-out faces look to a classifier before and after an edit.
+A folder of ONNX files without a catalog, as a training leaves them, serves as a catalog too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The parts paper ("Let's put a smile on your face", AIxHMI 2022): what it compared and reached.
+"""The rows of the parts paper's tables: what it compared and reached, and each row's filter.
 
-The rows of the parts paper's tables, and the filter that each of them stands for.
+Source: "Let's put a smile on your face" (AIxHMI 2022).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Frames as RGB pictures, for judges and sheets; the filter itself never needs them.
+"""Contact sheets: a row a face, a column an emotion, pixels as they are.
 
-Contact sheets: a row a face, a column an emotion, pixels as they are.
+`rgb_picture` makes frames RGB pictures, for classifiers and sheets; the filter never needs them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The bytes of a model file, read once: what is hashed is what runs.
+"""A model file, read once: its bytes, so that what is hashed is what runs, and what it states.
 
-What a model file states of itself, read without ONNX Runtime and without `onnx`.
-
-Source: onnx.proto3 of ONNX (the numbers of the fields).
+The metadata is read without ONNX Runtime and without `onnx`. Source: onnx.proto3 of ONNX (the
+numbers of the fields).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Runs of ONNX Runtime with inputs and outputs at fixed places on a device.
+"""Networks run by ONNX Runtime, on the provider that was asked for and no other.
 
-Networks run by ONNX Runtime, on the provider that was asked for and no other.
-
-`onnxruntime` is imported when the first engine opens, so that importing this package stays quick.
+On a device, inputs and outputs may stay at fixed places (`DeviceBinding`). `onnxruntime` is
+imported when the first engine opens, so that importing this package stays quick.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A folder for what a run makes on its way, which outlives neither the run nor its being killed.
+"""Folders that only this user may read: one for a run's temporary files, and mien's cache.
 
-The folder where mien keeps what it made on this machine: nobody else may write there.
+A run's folder outlives neither the run nor its being killed. The cache keeps what mien made on this
+machine.
 """
 
 from __future__ import annotations

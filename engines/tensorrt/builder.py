@@ -1,9 +1,8 @@
-"""What turns graphs into plans and runs them, as the plan cache sees it: a small protocol.
+"""What builds and runs plans, as the plan cache sees it, and how far a build is.
 
-TensorRT stands behind it (`mien.engines.tensorrt.backend`), and a fake one, with which everything
-else can be tested on a machine without a GPU.
-
-How far a build is, from the phases that TensorRT tells of.
+A small protocol: TensorRT stands behind it (`mien.engines.tensorrt.backend`), or a fake, with which
+everything else can be tested on a machine without a GPU. The share of a build that is done is
+computed from the nested phases that TensorRT reports.
 """
 
 from __future__ import annotations

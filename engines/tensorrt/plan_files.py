@@ -1,12 +1,10 @@
-"""What a plan was made from, for and on: the JSON file beside it, signed.
+"""A plan's sidecar, which says what it was made from, for and on, and plans from elsewhere.
 
-TensorRT cannot be asked beforehand whether a plan fits this machine, and a plan is code that runs
-as this user. So a plan is loaded only where its sidecar, signed with a key of this machine's cache
-folder, says exactly what is asked for, and holds the hash of its bytes.
-
-Plans from elsewhere, read with care until a person's word is all that is left to take.
-
-A plan is code: loading one runs it as this user.
+A plan is code: loading one runs it as this user, and TensorRT cannot be asked beforehand whether it
+fits this machine. So a plan is loaded only where its sidecar, signed with a key of this machine's
+cache folder, says exactly what is asked for, and holds the hash of its bytes. A plan from elsewhere
+is checked in every other respect first, until only a person's word that it is to be trusted is
+missing.
 """
 
 from __future__ import annotations

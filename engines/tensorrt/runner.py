@@ -1,8 +1,7 @@
-"""What TensorRT says, kept for messages instead of printed.
+"""A TensorRT plan on one stream: pinned buffers, and a CUDA graph where it can be recorded.
 
-Memory that both the processor and the device reach: pinned, and on Jetson one and the same.
-
-A TensorRT plan on one stream: pinned buffers, and a CUDA graph where it can be recorded.
+Pinned buffers are memory that both the processor and the device reach; on Jetson the two are one.
+What TensorRT logs is kept for error messages instead of printed.
 """
 
 from __future__ import annotations

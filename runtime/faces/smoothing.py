@@ -1,6 +1,6 @@
-"""The One-Euro filter: calm while a signal rests, quick while it moves.
+"""Values made smooth over time: the One-Euro filter, and easing towards a target.
 
-Values that glide to their target in real time.
+The filter is calm while a signal rests and quick while it moves; easing glides in real time.
 """
 
 from __future__ import annotations

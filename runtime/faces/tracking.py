@@ -1,6 +1,6 @@
-"""Cuts: where a video goes on with another picture.
+"""Faces followed through a video by their landmarks, looked for now and then, and cuts.
 
-Faces followed through a video: found rarely, followed by their landmarks.
+A cut is where a video goes on with another picture; tracks end there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What is given up, and taken back, where the machine is too slow for the camera.
+"""The pace of live video: a slow machine, a lower frame rate, and a delay that is asked for.
 
-Frames left out on purpose, where fewer are wanted than the camera gives.
-
-Frames held back for a while, so that lips go with a sound that takes longer.
+`Pace` says which quality is given up, and taken back, where the machine is too slow for the camera;
+`RateLimit` leaves frames out where fewer are wanted than the camera gives; `DelayLine` holds frames
+back, so that lips go with a sound that takes longer.
 """
 
 from __future__ import annotations

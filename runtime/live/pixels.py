@@ -1,6 +1,6 @@
 """Live frames as the decoder's pictures and as arrays, in whatever format an output wants.
 
-A visible mark in a corner of a frame.
+`Marker` puts a visible watermark into a corner of a frame.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What passes through live video, as plain values.
+"""What passes through live video, as plain values, and statistics of a running loop.
 
-How a live loop is doing: counts, rates and delays, over ten seconds and over all.
+Counts, rates and delays are kept over the last ten seconds and over the whole run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A bounded, ordered hand-over between two threads that both can stop.
+"""A video file edited frame by frame: decode, filter and encode side by side.
 
-A video file edited frame by frame: decode, filter and encode side by side.
+The stages are threads, joined by bounded, ordered channels that any of them can stop.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Between the decoder's frames and ours, without a copy where none is needed.
 
-Frames of other sizes and pixel formats, made those of the first: whole, with bars.
-
-The original and the edit in one picture.
+Frames of other sizes and pixel formats are made those of the first: whole, with bars. The original
+and the edit can be put side by side in one picture.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Where frames go: one interface, and a base class that keeps a slow consumer to itself.
-
-One frame to many outputs, and what becomes of them.
-"""
+"""Where frames go: one interface, a base class that isolates a slow consumer, and a fan-out."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What Linux says about virtual cameras of the v4l2loopback module, and about who reads them.
+"""A camera that call programs can choose, fed with the edited video.
 
-root: where the files of the system lie; another folder than `/` in tests.
-
-A camera that call programs can choose, fed with the edited video.
+On Linux it is a device of the v4l2loopback module; which devices there are, and who reads them, is
+what the system's files say. root: where those files lie; another folder than `/` in tests.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Room for the newest frame, and for no other.
+"""Where frames come from: what a source and a camera are, and how one is opened by its name.
 
-Where frames come from: what a source and a camera are, and how one is opened by its name.
+A source keeps the newest frame, and no other.
 """
 
 from __future__ import annotations

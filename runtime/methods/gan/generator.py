@@ -1,9 +1,8 @@
-"""What of a change is movement: pictures before and after, parted into a shift and a rest.
+"""A generator at work: pictures in, restyled pictures out, and what of the change is movement.
 
-A generator sees 64 pixels a side. What it moves, the frame's own pixels can be moved by, and stay
-a photograph; only what no movement explains is added to them.
-
-A generator at work: pictures in, restyled pictures out, and what its labels mean.
+A generator sees 64 pixels a side. What it moves, the frame's own pixels can be moved by, and stay a
+photograph; only what no movement explains is added to them. So a change is split into a flow and a
+rest. What the numbers of a generator's label mean is read from its graph.
 """
 
 from __future__ import annotations
