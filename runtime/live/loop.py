@@ -130,7 +130,7 @@ class LiveLoop:
         self.join()
 
     def _end(self) -> None:
-        """End the loop and wait for it; a signal's exception that comes meanwhile is raised then."""
+        """End the loop and wait for it; a signal's exception that comes meanwhile is raised."""
         self.stop()
         if self._thread.ident is None:
             self._shut_down()
