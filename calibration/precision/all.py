@@ -48,14 +48,14 @@ def _measure(options: argparse.Namespace) -> int:
         try:
             check_folder(options.out, catalog.entry(name))
             made = Calibration(name, catalog, shots, data=data_name(options.data))
-            twin = made.fp16() if options.precision == "fp16" else made.int8(options.rules)
-            keep(twin, catalog.entry(name), options.out, overwrite=True)
+            variant = made.fp16() if options.precision == "fp16" else made.int8(options.rules)
+            keep(variant, catalog.entry(name), options.out, overwrite=True)
         except MienError as error:
             rows.append((name, *["-"] * (len(ROW) - 2), f"no: {error}"))
             status = 2
             continue
-        rows.append(twin.card.row())
-        print(twin.card.row(), file=sys.stderr, flush=True)  # noqa: T201 - progress
+        rows.append(variant.card.row())
+        print(variant.card.row(), file=sys.stderr, flush=True)  # noqa: T201 - progress
     print(markdown(ROW, rows))  # noqa: T201 - printing is what it is for
     print(f"\nMeasured on {machine_line()}.")  # noqa: T201 - as above
     return status

@@ -1,4 +1,4 @@
-"""From an FP32 graph to its twin in FP16 or INT8, checked, with its card."""
+"""From an FP32 graph to its variant in FP16 or INT8, checked, with its card."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ INT8_AT_LEAST = 0.5  # of the layers; a graph with fewer in INT8 is not worth it
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class Variant:
     """A graph in another precision and its card. model: None where it was refused."""
 
     model: ModelProto | None
@@ -92,8 +92,8 @@ class Calibration:
         self._kept = reasons_to_keep(self._graph, self._network, self._largest)
         self._way = _way_to_pictures(network, catalog)
 
-    def fp16(self, tolerance: float = TOLERANCE, floor_db: float = FP16_PSNR_FLOOR_DB) -> Twin:
-        """The twin in FP16. Raises EngineError where the picture is not near enough at any cost."""
+    def fp16(self, tolerance: float = TOLERANCE, floor_db: float = FP16_PSNR_FLOOR_DB) -> Variant:
+        """The FP16 variant. Raises EngineError where the picture is not near enough at any cost."""
         search = Search(self._graph, self._network, self._feeds)
         kept: Mapping[str, str] = self._kept
         while True:
@@ -108,10 +108,10 @@ class Calibration:
             kept, tolerance = plan.kept, min(tolerance, plan.worst) * TIGHTER
         blank = replace(self._card("fp16"), kept=plan.kept, errors=plan.errors)
         card = replace(blank, quality=quality, agreement=agreement)
-        return self._twin(half_model(self._graph, plan.kept.keys()), card)
+        return self._variant(half_model(self._graph, plan.kept.keys()), card)
 
-    def int8(self, rules: Rules) -> Twin:
-        """The twin in INT8 that keeps the edit's quality, or a card that says why there is none."""
+    def int8(self, rules: Rules) -> Variant:
+        """The INT8 variant that keeps the edit's quality, or a card that says why there is none."""
         layers = [node.name for node in layers_of(self._graph, rules)]
         kept = self._kept | dict.fromkeys(ends_of(self._graph), END)
         costs = self._costs([name for name in layers if name not in kept])
@@ -119,10 +119,10 @@ class Calibration:
         while True:
             model, card = self._int8_try(kept, rules)
             if not card.refusal:
-                return self._twin(model, card)
+                return self._variant(model, card)
             is_measured = self._way is not None or self._is_judge
             if not is_measured or len(costs) - count < INT8_AT_LEAST * len(layers):
-                return Twin(None, card)
+                return Variant(None, card)
             for name in sorted(costs, key=lambda name: -costs[name])[:count]:
                 kept[name] = SENSITIVE.format(costs.pop(name))
             count *= 2
@@ -193,8 +193,8 @@ class Calibration:
             notes=(SAME_DATA,),
         )
 
-    def _twin(self, model: ModelProto, card: PrecisionCard) -> Twin:
-        return Twin(with_metadata(model, self._graph.metadata | card.metadata()), card)
+    def _variant(self, model: ModelProto, card: PrecisionCard) -> Variant:
+        return Variant(with_metadata(model, self._graph.metadata | card.metadata()), card)
 
 
 def _too_far(quality: EditQuality | None, agreement: Agreement | None, floor_db: float) -> str:
