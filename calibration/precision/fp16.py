@@ -124,20 +124,20 @@ ALWAYS_FP32 = {"Resize": (1, 2)}
 
 def half_model(graph: Graph, kept: Collection[str]) -> ModelProto:
     """The graph in FP16, except the nodes named in `kept`; its metadata is that of `graph`."""
-    return _Rewrite(graph, kept, rehearses=False).model()
+    return _Rewrite(graph, kept, fakes_half=False).model()
 
 
-def rehearsal_model(graph: Graph, kept: Collection[str]) -> ModelProto:
+def fake_quantised_model(graph: Graph, kept: Collection[str]) -> ModelProto:
     """The FP32 graph that computes what `half_model` would on a device with FP16."""
-    return _Rewrite(graph, kept, rehearses=True).model()
+    return _Rewrite(graph, kept, fakes_half=True).model()
 
 
 class _Rewrite:
     """One way through a graph; a value `v` in FP16 is called `v.half`."""
 
-    def __init__(self, graph: Graph, kept: Collection[str], *, rehearses: bool) -> None:
+    def __init__(self, graph: Graph, kept: Collection[str], *, fakes_half: bool) -> None:
         self._graph = graph
-        self._rehearses = rehearses
+        self._fakes_half = fakes_half
         self._halved = {node.name for node in graph.float_nodes()} - set(kept)
         self._nodes: list[NodeProto] = []
         self._weights: dict[str, np.ndarray] = {}
@@ -176,8 +176,8 @@ class _Rewrite:
             if halves and self._graph.is_float(name):
                 self._made.remove(name)
                 self._made.add(f"{name}.half")
-                node.output[place] = f"{name}.raw" if self._rehearses else f"{name}.half"
-                if self._rehearses:
+                node.output[place] = f"{name}.raw" if self._fakes_half else f"{name}.half"
+                if self._fakes_half:
                     self._round(f"{name}.raw", f"{name}.half")
 
     def _half(self, name: str) -> str:
@@ -187,8 +187,8 @@ class _Rewrite:
             return half
         if name in self._graph.weights:
             rounded = self._graph.weights[name].astype(np.float16)
-            self._weights[half] = rounded.astype(np.float32) if self._rehearses else rounded
-        elif self._rehearses:
+            self._weights[half] = rounded.astype(np.float32) if self._fakes_half else rounded
+        elif self._fakes_half:
             self._round(name, half)
         else:
             self._cast(name, half, HALF)

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto
 
 from mien.calibration.precision.card import PrecisionCard
-from mien.calibration.precision.fp16 import half_model, reasons_to_keep, rehearsal_model
+from mien.calibration.precision.fp16 import fake_quantised_model, half_model, reasons_to_keep
 from mien.calibration.precision.graph import Graph, read_graph, with_metadata, without_unshuffles
 from mien.calibration.precision.int8 import alone_model, count_int8, int8_model
 from mien.calibration.precision.places import Rules, ends_of, layers_of, places_of, reasons_for_rest
@@ -98,8 +98,8 @@ class Calibration:
         kept: Mapping[str, str] = self._kept
         while True:
             plan = search.settle(kept, tolerance)
-            rehearsal = rehearsal_model(self._graph, plan.kept.keys())
-            quality, agreement = self._quality(rehearsal), self._agreement(rehearsal)
+            fake_quantised = fake_quantised_model(self._graph, plan.kept.keys())
+            quality, agreement = self._quality(fake_quantised), self._agreement(fake_quantised)
             far = _too_far(quality, agreement, floor_db)
             if not far:
                 break
