@@ -63,7 +63,7 @@ class EmotionJudge:
 
 
 @dataclass(frozen=True, slots=True)
-class Persuasion:
+class NamedEmotions:
     """What the judge said.
 
     said: by what was asked for (`source` for the unedited face), how often the judge named what.
@@ -97,13 +97,13 @@ def still(luma: np.ndarray) -> Frame:
     return Frame((Plane(luma, (1, 1)),), layout, luma.shape[1], luma.shape[0])
 
 
-def persuade(
+def name_emotions(
     shots: Iterable[Iterable[Frame]],
     judge: EmotionJudge,
     editors: Mapping[str, Editor],
     *,
     step: int = 1,
-) -> Persuasion:
+) -> NamedEmotions:
     """What the judge says of the edits of every `step`-th frame of each shot.
 
     A shot is a clip or a single picture; the editors start afresh with each.
@@ -120,4 +120,4 @@ def persuade(
             for asked, frame in {"source": edit.source, **edit.edited}.items():
                 # Rigid points stay where they are, so one place serves the face and its edits.
                 said[asked][judge.name(fer_crop(frame, edit.landmarks))] += 1
-    return Persuasion(said, faces, missed)
+    return NamedEmotions(said, faces, missed)

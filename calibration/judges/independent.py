@@ -30,7 +30,7 @@ from mien.calibration.clips.edits import (
     edit_frames,
 )
 from mien.calibration.judges.facemesh import end_process
-from mien.calibration.judges.persuasion import CLIP_STEP, pictures
+from mien.calibration.judges.named_emotion import CLIP_STEP, pictures
 from mien.calibration.tables.floors import EDITED
 from mien.calibration.tables.sheet import rgb_picture
 from mien.engines.errors import EngineError, UsageError

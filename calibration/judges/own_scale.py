@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="mien.calibration.judges.own_scale", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of faces160")
     parser.add_argument("--facemesh-python", type=Path, required=True)
-    parser.add_argument("--judge", type=Path, help="another judge.onnx than the bundled one")
+    parser.add_argument("--judge", type=Path, help="another classifier (ONNX) than the bundled one")
     parser.add_argument("--count", type=int, default=60, help="people")
     parser.add_argument("--out", type=Path, required=True)
     add_models_option(parser)

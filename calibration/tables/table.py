@@ -1,7 +1,7 @@
 """The tables of measured quality, docs/quality.md.
 
 `python -m mien.calibration.tables.table DIR` prints, as Markdown, what the reports in DIR say
-(`expression.json`, `linearity.json`, `rims.json`, `persuasion.json`, `independent.json`,
+(`expression.json`, `linearity.json`, `rims.json`, `named_emotion.json`, `independent.json`,
 `own_scale.json`, `cost.json`, `finding.json`, `landmarks.json`, as far as they are there), with the
 threshold beside each number, and the machine.
 """
@@ -92,7 +92,7 @@ def expression_rows(report: dict[str, Any]) -> list[Row]:
     return [*rows, ("largest change of a sample outside the face", *cells, "0")]
 
 
-def persuasion_rows(report: dict[str, Any], where: str) -> list[Row]:
+def named_emotion_rows(report: dict[str, Any], where: str) -> list[Row]:
     """A row an emotion: how often the classifier named it; thresholds are for held-out people."""
     held_out = where == "held-out people"
     rows = []
@@ -176,11 +176,11 @@ def _clip_tables(folder: Path) -> Iterator[str]:
 
 
 def _people_tables(folder: Path) -> Iterator[str]:
-    persuasion = _read(folder / "persuasion.json") or {}
-    rows = [row for key, part in persuasion.items() for row in persuasion_rows(part, _words(key))]
+    named = _read(folder / "named_emotion.json") or {}
+    rows = [row for key, part in named.items() for row in named_emotion_rows(part, _words(key))]
     if rows:
         yield markdown(("the classifier names the emotion", "share", "floor"), rows)
-    for key, part in persuasion.items():
+    for key, part in named.items():
         header = (f"asked for, {_words(key)}", *part["classes"])
         yield markdown(header, confusion_rows(part))
     others = _read(folder / "independent.json")
@@ -239,7 +239,7 @@ def _words(key: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure the clips and compare them with the thresholds; see the module."""
+    """Print the tables of the reports in a folder; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.tables.table", description=__doc__)
     parser.add_argument("reports", type=Path, help="the folder of the reports")
     print(tables(parser.parse_args(argv).reports))  # noqa: T201 - printing is what it is for

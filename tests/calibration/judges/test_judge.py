@@ -7,7 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.calibration.judges.classifier import EmotionJudge, Persuasion, fer_crop, persuade, still
+from mien.calibration.judges.classifier import (
+    EmotionJudge,
+    NamedEmotions,
+    fer_crop,
+    name_emotions,
+    still,
+)
 from mien.calibration.judges.held_out import PADDING, neutral_faces
 from mien.engines import FakeEngine
 from mien.engines.networks import FER_CLASSES, JUDGE
@@ -66,11 +72,11 @@ class Lighter:
         self.faces = ()
 
 
-def test_persuasion_counts_what_the_judge_says_and_faces_that_were_missed():
+def test_what_the_classifier_says_is_counted_and_faces_that_were_missed():
     shots = [[still(np.full((60, 60), 20, np.uint8))] for _ in range(3)]
     shots.append([still(np.zeros((60, 60), np.uint8))])
     editors = {"happy": Lighter(0.1), "sad": Lighter(0.1)}
-    found = persuade(shots, brightness_judge(), editors)
+    found = name_emotions(shots, brightness_judge(), editors)
     assert (found.faces, found.missed) == (3, 1)
     assert found.said["happy"] == Counter(happy=3)
     assert found.accuracy("happy") == pytest.approx(0.75)
@@ -80,8 +86,8 @@ def test_persuasion_counts_what_the_judge_says_and_faces_that_were_missed():
     assert told["confusion"]["sad"] == [0, 3, 0, 0, 0, 0, 0]
 
 
-def test_persuasion_without_any_face_is_zero():
-    nobody = Persuasion({"source": Counter(), "happy": Counter()}, faces=0, missed=0)
+def test_without_any_face_no_emotion_is_named():
+    nobody = NamedEmotions({"source": Counter(), "happy": Counter()}, faces=0, missed=0)
     assert nobody.accuracy("happy") == 0
 
 

@@ -45,7 +45,7 @@ def test_a_floor_below_zero_asks_for_a_change_downwards():
 
 
 def test_the_other_reports_have_their_tables(tmp_path):
-    persuasion = {
+    named = {
         "accuracy": {"happy": 0.95, "sad": 0.4},
         "mean": 0.675,
         "classes": ["neutral", "happy"],
@@ -57,7 +57,7 @@ def test_the_other_reports_have_their_tables(tmp_path):
     }
     text = table_of(
         tmp_path,
-        persuasion={"held_out": persuasion},
+        named_emotion={"held_out": named},
         finding=finding,
         landmarks={"mean_error": {"faces160": 0.0251}},
     )
@@ -161,7 +161,7 @@ def test_other_networks_and_confusions_have_their_thresholds(tmp_path):
     clip = {"pictures": 90, "same_person": 1.0, "median_distance": 0.3, "calm": 0.991}
     text = table_of(
         tmp_path,
-        persuasion={"held_out": part, "clips": part},
+        named_emotion={"held_out": part, "clips": part},
         independent={
             "expressions": {"held_out": part},
             "identity": {"held_out": {"sad": found}, "talks": {"sad": clip}},
