@@ -5,7 +5,7 @@
 A clip in which a face leaves, two faces are in view and the scene is cut every 20 seconds stands in
 for the camera. Where the panel is installed, a browser's stream of it is opened, closed and opened
 again every 30 seconds, by a process of its own. It prints a line a minute and ends with exit
-status 1 where a floor is missed. What it measures means nothing while other programs are at work.
+status 1 where a limit is missed. What it measures means nothing while other programs are at work.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SIZE_WH: Final = (1280, 720)
 RECONNECT_S: Final = 30.0
 PAUSE_S: Final = 1.0  # without a browser, between two connections
 WARM_UP_S: Final = 10.0  # is not counted: networks are loaded, the browser's first picture made
-FLOORS: Final = {"median_ms": 40.0, "p95_ms": 80.0, "dropped": 0.01, "growth_mb": 20.0}
+LIMITS: Final = {"median_ms": 40.0, "p95_ms": 80.0, "dropped": 0.01, "growth_mb": 20.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ def soak(clip: Path, minutes: float, *, with_panel: bool) -> tuple[list[Minute],
 
 
 def verdict(measured: list[Minute], told: set[str]) -> dict[str, Any]:
-    """What the floors are held against."""
+    """What is compared with the limits."""
     frames = sum(minute.frames for minute in measured)
     dropped = sum(minute.dropped for minute in measured)
     return {
@@ -241,9 +241,9 @@ def main(
         measured, told = soak(clip, minutes, with_panel=panel)
     result = verdict(measured, told)
     typer.echo(json.dumps(result, indent=1))
-    missed = [name for name, floor in FLOORS.items() if result[name] > floor]
+    missed = [name for name, limit in LIMITS.items() if result[name] > limit]
     for name in missed:
-        typer.echo(f"missed: {name} {result[name]:.3g}, floor {FLOORS[name]:g}", err=True)
+        typer.echo(f"missed: {name} {result[name]:.3g}, limit {LIMITS[name]:g}", err=True)
     if missed or told:
         raise typer.Exit(1)
 

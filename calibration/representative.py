@@ -17,7 +17,7 @@ import numpy as np
 
 from mien.calibration.clips.edits import CLIP_SUFFIXES
 from mien.calibration.judges.classifier import EmotionJudge, fer_crop
-from mien.calibration.tables.floors import EDITED
+from mien.calibration.tables.thresholds import EDITED
 from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError, UsageError

@@ -18,8 +18,8 @@ from pathlib import Path
 from mien.calibration.clips.edits import add_models_option, all_clips, default_editors
 from mien.calibration.clips.measure import measure_clip, report
 from mien.calibration.judges.facemesh import FaceMesh
-from mien.calibration.tables.floors import MEASURED
 from mien.calibration.tables.sheet import write_sheet
+from mien.calibration.tables.thresholds import MEASURED
 from mien.runtime.video import read_frames
 from mien.runtime.whole_file import write_whole
 

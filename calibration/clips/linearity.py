@@ -2,7 +2,7 @@
 
 `python -m mien.calibration.clips.linearity --clips DIR [CLIP...] --facemesh-python P --out
 report.json` edits a few frames of each clip, each as a picture of its own, at intensities from 0.25
-to 1.5, and measures the one movement that is most the emotion's own (`floors.OWN_ACTIONS`).
+to 1.5, and measures the one movement that is most the emotion's own (`thresholds.OWN_ACTIONS`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mien.calibration.clips.edits import add_models_option, all_clips, default_e
 from mien.calibration.clips.measure import FollowedFace, plain
 from mien.calibration.clips.series import Linear, expression, measure_linearity
 from mien.calibration.judges.facemesh import FaceMesh, LandmarkJudge
-from mien.calibration.tables.floors import EDITED, OWN_ACTIONS
 from mien.calibration.tables.sheet import rgb_picture
+from mien.calibration.tables.thresholds import EDITED, OWN_ACTIONS
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
 from mien.runtime.target import parse_target

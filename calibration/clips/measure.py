@@ -23,8 +23,8 @@ from mien.calibration.clips.series import (
 )
 from mien.calibration.clips.shading import Stain, low_frequency_change, over_frames
 from mien.calibration.judges.facemesh import LandmarkJudge, Region, find_anywhere, region_around
-from mien.calibration.tables.floors import ACTION_FLOORS, CALM_CEILING
 from mien.calibration.tables.sheet import SheetRow, rgb_picture
+from mien.calibration.tables.thresholds import ACTION_THRESHOLDS, CALM_CEILING
 from mien.runtime.frame import Frame
 
 SHEET_FRAME = 60  # late enough that the filter has eased in
@@ -164,16 +164,16 @@ def _sheet_row(step: EditedFrame, mesh: np.ndarray) -> SheetRow:
 
 
 def failures(clips: Mapping[str, ClipMeasure]) -> list[str]:
-    """A line for every floor that a clip does not reach."""
+    """A line for every threshold that a clip does not reach."""
     lines = []
     for name, clip in clips.items():
-        for floor in ACTION_FLOORS:
-            if floor.emotion not in clip.edits:
+        for threshold in ACTION_THRESHOLDS:
+            if threshold.emotion not in clip.edits:
                 continue
-            value = getattr(clip.edits[floor.emotion].action, floor.quantity)
-            if not floor.holds(value):
-                what = f"{floor.emotion} {floor.quantity}"
-                lines.append(f"{name}: {what} {value:+.3f}, floor {floor.least:+.3f}")
+            value = getattr(clip.edits[threshold.emotion].action, threshold.quantity)
+            if not threshold.holds(value):
+                what = f"{threshold.emotion} {threshold.quantity}"
+                lines.append(f"{name}: {what} {value:+.3f}, threshold {threshold.least:+.3f}")
         for emotion, edit in clip.edits.items():
             if not edit.calm <= CALM_CEILING:
                 lines.append(f"{name}: {emotion} calm {edit.calm:.2f}, ceiling {CALM_CEILING}")

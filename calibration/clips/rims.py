@@ -30,8 +30,8 @@ from mien.calibration.clips.edits import (
 from mien.calibration.clips.measure import FollowedFace, plain
 from mien.calibration.clips.shading import native_luma
 from mien.calibration.judges.facemesh import FaceMesh, LandmarkJudge
-from mien.calibration.tables.floors import MEASURED
 from mien.calibration.tables.sheet import rgb_picture
+from mien.calibration.tables.thresholds import MEASURED
 from mien.engines.catalog import Catalog
 from mien.engines.errors import VideoError
 from mien.engines.networks import OCCLUSION

@@ -31,8 +31,8 @@ from mien.calibration.clips.edits import (
 )
 from mien.calibration.judges.facemesh import end_process
 from mien.calibration.judges.named_emotion import CLIP_STEP, pictures
-from mien.calibration.tables.floors import EDITED
 from mien.calibration.tables.sheet import rgb_picture
+from mien.calibration.tables.thresholds import EDITED
 from mien.engines.errors import EngineError, UsageError
 from mien.engines.system.process import this_python
 from mien.runtime.faces.alignment import fer_matrix, sample_crop

@@ -15,7 +15,7 @@ from pathlib import Path
 from mien.calibration.clips.edits import add_models_option, all_clips, default_editors
 from mien.calibration.judges.classifier import EmotionJudge, name_emotions, still
 from mien.calibration.judges.held_out import neutral_faces
-from mien.calibration.tables.floors import EDITED
+from mien.calibration.tables.thresholds import EDITED
 from mien.runtime.frame import Frame
 from mien.runtime.video import read_frames
 from mien.runtime.whole_file import write_whole

@@ -16,7 +16,7 @@ from onnx import ModelProto, helper
 from mien.calibration.judges.classifier import EmotionJudge, fer_crop
 from mien.calibration.precision.graph import FLOAT, Graph
 from mien.calibration.representative import Edited, Feeds, Shot, edits
-from mien.calibration.tables.floors import (
+from mien.calibration.tables.thresholds import (
     INT8_CALM_CEILING,
     INT8_NAMED_LOSS_CEILING,
     INT8_SHIFT_CEILING,
@@ -33,8 +33,8 @@ from mien.runtime.spec import FilterSpec
 
 JUDGED_INPUTS = 128  # that it is compared on, where the pictures and clips give as many
 PROBABILITIES = "probabilities"
-FP16_SAME_NAME_FLOOR = 0.99
-INT8_SAME_NAME_FLOOR = 0.98
+FP16_SAME_NAME_THRESHOLD = 0.99
+INT8_SAME_NAME_THRESHOLD = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,13 @@ def agreement_of(expected: Sequence[Feeds], received: Sequence[Feeds]) -> Agreem
     )
 
 
-def agreement_refusal(agreement: Agreement, floor: float) -> str:
+def agreement_refusal(agreement: Agreement, threshold: float) -> str:
     """What is worse than it may be, in words; empty where nothing is."""
-    if agreement.same_name >= floor:
+    if agreement.same_name >= threshold:
         return ""
     return (
         f"it names {100 * agreement.same_name:.1f} % of the faces as in FP32 "
-        f"(at least {100 * floor:g})"
+        f"(at least {100 * threshold:g})"
     )
 
 

@@ -17,8 +17,8 @@ from mien.calibration.precision.graph import Graph, read_graph, with_metadata, w
 from mien.calibration.precision.int8 import alone_model, count_int8, int8_model
 from mien.calibration.precision.places import Rules, ends_of, layers_of, places_of, reasons_for_rest
 from mien.calibration.precision.quality import (
-    FP16_SAME_NAME_FLOOR,
-    INT8_SAME_NAME_FLOOR,
+    FP16_SAME_NAME_THRESHOLD,
+    INT8_SAME_NAME_THRESHOLD,
     JUDGED_INPUTS,
     Agreement,
     EditQuality,
@@ -39,8 +39,8 @@ from mien.calibration.representative import (
     representative_inputs,
     ways_of,
 )
-from mien.calibration.tables.floors import FP16_PSNR_FLOOR_DB
 from mien.calibration.tables.machine import machine_line
+from mien.calibration.tables.thresholds import FP16_PSNR_THRESHOLD_DB
 from mien.engines.catalog import Catalog, ModelEntry
 from mien.engines.errors import EngineError, ModelError
 from mien.engines.network import Network
@@ -92,7 +92,9 @@ class Calibration:
         self._kept = reasons_to_keep(self._graph, self._network, self._largest)
         self._way = _way_to_pictures(network, catalog)
 
-    def fp16(self, tolerance: float = TOLERANCE, floor_db: float = FP16_PSNR_FLOOR_DB) -> Variant:
+    def fp16(
+        self, tolerance: float = TOLERANCE, threshold_db: float = FP16_PSNR_THRESHOLD_DB
+    ) -> Variant:
         """The FP16 variant. Raises EngineError where the picture is not near enough at any cost."""
         search = Search(self._graph, self._network, self._feeds)
         kept: Mapping[str, str] = self._kept
@@ -100,7 +102,7 @@ class Calibration:
             plan = search.settle(kept, tolerance)
             fake_quantised = fake_quantised_model(self._graph, plan.kept.keys())
             quality, agreement = self._quality(fake_quantised), self._agreement(fake_quantised)
-            far = _too_far(quality, agreement, floor_db)
+            far = _too_far(quality, agreement, threshold_db)
             if not far:
                 break
             if len(plan.kept) == len(self._graph.float_nodes()):
@@ -144,7 +146,7 @@ class Calibration:
         if not np.isfinite(worst(errors)):
             return model, replace(card, refusal="its outputs are not finite")
         if agreement is not None:
-            refusal = agreement_refusal(agreement, INT8_SAME_NAME_FLOOR)
+            refusal = agreement_refusal(agreement, INT8_SAME_NAME_THRESHOLD)
             return model, replace(card, refusal=refusal)
         return model, replace(card, refusal=int8_refusal(quality))
 
@@ -197,13 +199,13 @@ class Calibration:
         return Variant(with_metadata(model, self._graph.metadata | card.metadata()), card)
 
 
-def _too_far(quality: EditQuality | None, agreement: Agreement | None, floor_db: float) -> str:
+def _too_far(quality: EditQuality | None, agreement: Agreement | None, threshold_db: float) -> str:
     """What FP16 changes too much, in words; empty where nothing is."""
     if agreement is not None:
-        return agreement_refusal(agreement, FP16_SAME_NAME_FLOOR)
-    if quality is None or quality.psnr_db >= floor_db:
+        return agreement_refusal(agreement, FP16_SAME_NAME_THRESHOLD)
+    if quality is None or quality.psnr_db >= threshold_db:
         return ""
-    return f"edited frames are {quality.psnr_db:.1f} dB from those in FP32, below {floor_db:g}"
+    return f"edited frames are {quality.psnr_db:.1f} dB from those in FP32, below {threshold_db:g}"
 
 
 def _way_to_pictures(network: str, catalog: Catalog) -> FilterSpec | None:

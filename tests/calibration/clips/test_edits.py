@@ -86,14 +86,14 @@ def blind_judge(rgb, region=None):
     return shifted(straight_mesh(20.0), 30, 30)
 
 
-def test_an_identity_edit_measures_as_nothing_and_fails_the_floors():
+def test_an_identity_edit_measures_as_nothing_and_fails_the_thresholds():
     clip = measure_clip([grey_frame()] * 5, blind_judge, {"happy": Painter(None)})
     edit = clip.edits["happy"]
     assert (clip.frames, edit.compared, edit.outside, edit.calm) == (5, 5, 0, 1.0)
     assert edit.action.corners_up == 0
     assert (edit.lips.moves, edit.eyes.blinks, edit.stain.frames) == (False, 0, 5)
     assert edit.stain.largest == 0
-    assert failures({"clip": clip}) == ["clip: happy corners_up +0.000, floor +0.040"]
+    assert failures({"clip": clip}) == ["clip: happy corners_up +0.000, threshold +0.040"]
     assert clip.row is not None
     assert set(clip.row.pictures) == {"source", "happy"}
 
