@@ -41,8 +41,8 @@ def generator_examples(network: Network, colour: str) -> list[Example]:
     for number, pictures in enumerate(groups):
         feeds = {"image": pictures.astype(np.float32)}
         if labels:
-            wish = np.eye(labels, dtype=np.float32)[number % labels]
-            feeds["label"] = np.tile(wish, (batch, 1))
+            label = np.eye(labels, dtype=np.float32)[number % labels]
+            feeds["label"] = np.tile(label, (batch, 1))
         examples.append(Example(f"crop {number} of the portrait", feeds))
     return examples
 

@@ -66,7 +66,7 @@ class WarpNetwork(nn.Module):
         self.down = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(channels))
         self.look = nn.Linear(channels[4] * 16, 128)
         self.shape = nn.Sequential(nn.Linear(POINTS * 2, 128), nn.SiLU(), nn.Linear(128, 128))
-        self.wish = nn.Linear(TARGETS, 128)
+        self.wish = nn.Linear(TARGETS, 128)  # of the target; the name is that of checkpoints
         self.mix = nn.Sequential(nn.Linear(384, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU())
         self.move = nn.Linear(256, units.shape[0])
         for parameter in self.move.parameters():  # an untrained editor leaves the face alone
@@ -82,8 +82,8 @@ class WarpNetwork(nn.Module):
         for down in self.down:
             x = down(x)
         shape = (landmarks - self.mean).flatten(1) * 10
-        wish = F.silu(self.wish(target))
-        condition = torch.cat([F.silu(self.look(x.flatten(1))), self.shape(shape), wish], 1)
+        wanted = F.silu(self.wish(target))
+        condition = torch.cat([F.silu(self.look(x.flatten(1))), self.shape(shape), wanted], 1)
         return torch.tanh(self.move(self.mix(condition))) * self.most
 
     def forward(

@@ -2,7 +2,7 @@
 
 Objective, on aligned luma crops of FER-2013 (training split) and faces160 (training people):
 
-- the displacement follows the fitted prototype of the target (`training.warp.wishes`), L1;
+- the displacement follows the fitted prototype of the target (`training.warp.displacements`), L1;
 - frozen classifiers (`training.warp.guide`) see the target emotion in the warped crop;
 - a projection discriminator with hinge loss (StarGAN's adversarial part; Miyato and Koyama 2018)
   finds the edited crop among real ones of that emotion;
@@ -46,9 +46,9 @@ from mien.training.recipe import (
     write_card,
     write_metrics,
 )
+from mien.training.warp.displacements import TargetDisplacements
 from mien.training.warp.flow import dense_flow, hold_brows, keep_lips, warp
 from mien.training.warp.guide import CLASSES, jitter, load_guides
-from mien.training.warp.wishes import Wishes
 
 BATCH = 32
 # How often each emotion is asked for: those that are hard to tell from others more often.
@@ -211,7 +211,7 @@ class Objective:
         self.device = device
         self.weights = Weights()
         self.guides = load_guides(guides).to(device)
-        self.wishes = Wishes(device)
+        self.displacements = TargetDisplacements(device)
         self.judge = Discriminator().to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.judge.parameters(), 3e-4, (0.5, 0.99))
         self.inside = torch.tensor(INSIDE, device=device)
@@ -230,13 +230,13 @@ class Objective:
         w = self.weights
         with torch.no_grad():
             present = self._present(faces)
-            wish = self.wishes.displacement(marks, present, target)
+            wanted = self.displacements.displacement(marks, present, target)
         displacement = network(faces, marks, target).float()
         edited, flow = self.apply(faces, marks, displacement, target)
         again = network(*self._copy(faces, marks), target).float()
         whole = (target.sum(1) > 0.99).float()
         terms = {
-            "follow": w.follow * (displacement - wish).abs().mean() / 0.006,
+            "follow": w.follow * (displacement - wanted).abs().mean() / 0.006,
             "guide": w.guide * (self._guidance(edited, target) * whole).sum() / whole.sum(),
             "fold": w.fold * self._folds(flow),
             "lips": w.lips * self._thin_lips(marks, displacement),
@@ -394,8 +394,8 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
             ("faces160", "fer2013"),
             "\nThe labels are FaceMesh points (mediapipe 0.10.21) mapped to 106 by "
             "`mien.training.data.facemesh`. What each emotion moves comes from facial action units "
-            "(`mien.training.warp.wishes`), not from class means, which are faint where labels are "
-            "noisy. Contempt has no guide and few pictures: it is its prototype alone.",
+            "(`mien.training.warp.displacements`), not from class means, which are faint where labels "
+            "are noisy. Contempt has no guide and few pictures: it is its prototype alone.",
         ),
         "Training": (
             f"`python -m mien.training guide` (two classifiers, never shipped) and a "

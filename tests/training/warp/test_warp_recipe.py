@@ -1,4 +1,4 @@
-"""What the warp editor is taught: prototypes, wishes, and one step of its objective."""
+"""What the warp editor is taught: prototypes, displacements, and one step of its objective."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import torch
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.runtime.target import EMOTIONS
 from mien.training.data.crops import Crops
+from mien.training.warp.displacements import (
+    LIPS,
+    TargetDisplacements,
+    foreshorten,
+    hold_pairs,
+    prototypes,
+)
 from mien.training.warp.guide import make_guides
 from mien.training.warp.warp import (
     Discriminator,
@@ -20,7 +27,6 @@ from mien.training.warp.warp import (
     new_network,
     unit_table,
 )
-from mien.training.warp.wishes import LIPS, Wishes, foreshorten, hold_pairs, prototypes
 from tests.runtime.faces.shapes import mean_face
 
 CORNERS, INNER_BROWS = [84, 90], [37, 38, 67, 68]
@@ -84,25 +90,27 @@ def test_the_mirror_is_its_own_inverse_and_mirrors_the_mean_face() -> None:
     np.testing.assert_allclose(face[MIRROR] * [-1, 1] + [1, 0], face, atol=0.002)
 
 
-def test_a_wish_on_a_resting_face_is_the_prototype() -> None:
+def test_a_displacement_of_a_resting_face_is_the_prototype() -> None:
     marks = torch.from_numpy(mean_face())[None]
-    wish = Wishes(torch.device("cpu")).displacement(marks, one_hot("neutral"), one_hot("sad"))
-    np.testing.assert_allclose(wish[0, CORNERS], prototypes()[2][CORNERS], atol=0.003)
+    wanted = TargetDisplacements(torch.device("cpu")).displacement(
+        marks, one_hot("neutral"), one_hot("sad")
+    )
+    np.testing.assert_allclose(wanted[0, CORNERS], prototypes()[2][CORNERS], atol=0.003)
 
 
 def test_a_smiling_face_is_asked_to_smile_less_far_than_a_resting_one() -> None:
     marks = torch.from_numpy(mean_face())[None]
-    wishes = Wishes(torch.device("cpu"))
-    resting = wishes.displacement(marks, one_hot("neutral"), one_hot("happy"))
-    smiling = wishes.displacement(marks, one_hot("happy"), one_hot("happy"))
+    displacements = TargetDisplacements(torch.device("cpu"))
+    resting = displacements.displacement(marks, one_hot("neutral"), one_hot("happy"))
+    smiling = displacements.displacement(marks, one_hot("happy"), one_hot("happy"))
     assert 0.5 < float(smiling[0, 84, 1] / resting[0, 84, 1]) < 0.9
 
 
 def test_half_a_target_asks_for_half_the_way() -> None:
     marks = torch.from_numpy(mean_face())[None]
-    wishes = Wishes(torch.device("cpu"))
-    whole = wishes.displacement(marks, one_hot("neutral"), one_hot("happy"))
-    half = wishes.displacement(marks, one_hot("neutral"), 0.5 * one_hot("happy"))
+    displacements = TargetDisplacements(torch.device("cpu"))
+    whole = displacements.displacement(marks, one_hot("neutral"), one_hot("happy"))
+    half = displacements.displacement(marks, one_hot("neutral"), 0.5 * one_hot("happy"))
     torch.testing.assert_close(half[0, CORNERS], whole[0, CORNERS] / 2, atol=0.002, rtol=0)
 
 

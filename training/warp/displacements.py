@@ -73,7 +73,7 @@ REST_GAP = 0.012  # crop units between the inner lips of a closed mouth
 WIDE_GAP = 0.060  # and of one that is open enough for any emotion
 
 
-class Wishes:
+class TargetDisplacements:
     """Prototype displacements, fitted to faces."""
 
     def __init__(self, device: torch.device) -> None:
