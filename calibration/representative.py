@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from mien.calibration.clips.edits import CLIP_SUFFIXES
-from mien.calibration.judges.classifier import EmotionJudge, fer_crop
+from mien.calibration.judges.classifier import EmotionClassifier, fer_crop
 from mien.calibration.tables.thresholds import EDITED
 from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.network import Network
-from mien.engines.networks import DETECTOR, JUDGE, LANDMARKS
+from mien.engines.networks import DETECTOR, EMOTION_CLASSIFIER, LANDMARKS
 from mien.runtime.faces.alignment import Crop
 from mien.runtime.faces.tracking import Face
 from mien.runtime.filter import SETTLE_S, Filter
@@ -114,7 +114,7 @@ def shots_of(data: Path | None) -> list[Shot]:
 
 def ways_of(network: str) -> list[FilterSpec]:
     """How the filter may come to use a network. Raises ModelError where it does not."""
-    if network in {known.name for known in (DETECTOR, LANDMARKS, JUDGE)}:
+    if network in {known.name for known in (DETECTOR, LANDMARKS, EMOTION_CLASSIFIER)}:
         return [FilterSpec()]
     ways = []
     for name, spec in method_specs().items():
@@ -173,11 +173,11 @@ def representative_inputs(
     """
     (way, *_) = ways_of(network)
     remembering = RememberingCatalog(catalog.entries)
-    if network == JUDGE.name:
-        judge = EmotionJudge(remembering.open(JUDGE))
+    if network == EMOTION_CLASSIFIER.name:
+        classifier = EmotionClassifier(remembering.open(EMOTION_CLASSIFIER))
         for edit in edits(shots, way, catalog):
             for face in edit.faces:
-                judge(fer_crop(edit.edited, face.landmarks))
+                classifier(fer_crop(edit.edited, face.landmarks))
     elif show := dict(method_spec(way.method).shown_alone).get(network):
         engine, show_face = remembering.open(network), named_function(show)
         for edit in edits(shots, FilterSpec(), catalog):

@@ -75,7 +75,7 @@ FER_CLASSES = ("neutral", "happy", "sad", "surprised", "fearful", "disgusted", "
 FER_SIZE = 48
 
 # A face cropped as FER-2013 crops it to one probability per emotion of FER_CLASSES.
-JUDGE = Network(
+EMOTION_CLASSIFIER = Network(
     "judge",
     inputs=(TensorSpec("face", (1, 1, FER_SIZE, FER_SIZE), range=(0.0, 1.0), colour="luma"),),
     outputs=(TensorSpec("probabilities", (1, len(FER_CLASSES)), range=(0.0, 1.0)),),
@@ -307,4 +307,4 @@ def _three(
     return red, green, blue
 
 
-SHIPPED = (*NETWORKS, FACE_PARSER, *GENERATORS, JUDGE)
+SHIPPED = (*NETWORKS, FACE_PARSER, *GENERATORS, EMOTION_CLASSIFIER)

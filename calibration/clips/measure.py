@@ -22,7 +22,7 @@ from mien.calibration.clips.series import (
     measure_lips,
 )
 from mien.calibration.clips.shading import Stain, low_frequency_change, over_frames
-from mien.calibration.judges.facemesh import LandmarkJudge, Region, find_anywhere, region_around
+from mien.calibration.judges.facemesh import LandmarkReference, Region, find_anywhere, region_around
 from mien.calibration.tables.sheet import SheetRow, rgb_picture
 from mien.calibration.tables.thresholds import ACTION_THRESHOLDS, CALM_CEILING
 from mien.runtime.frame import Frame
@@ -64,12 +64,12 @@ class ClipMeasure:
 class FollowedFace:
     """FaceMesh on the frames of one clip, looking where the face last was.
 
-    Input and output of a frame are looked at through the same region, so that the judge's own
+    Input and output of a frame are looked at through the same region, so that FaceMesh's own
     noise is the same for both.
     """
 
-    def __init__(self, judge: LandmarkJudge) -> None:
-        self._judge = judge
+    def __init__(self, reference: LandmarkReference) -> None:
+        self._reference = reference
         self._region: Region | None = None
         self._next: Region | None = None
 
@@ -77,17 +77,17 @@ class FollowedFace:
         """Points (478, 3) in an input frame."""
         size_wh = (rgb.shape[1], rgb.shape[0])
         if self._region is None:
-            seen = find_anywhere(self._judge, rgb)
+            seen = find_anywhere(self._reference, rgb)
             if seen is None:
                 return None
             self._region = region_around(seen, size_wh)
-        points = self._judge(rgb, self._region)
+        points = self._reference(rgb, self._region)
         self._next = None if points is None else region_around(points, size_wh, self._region)
         return points
 
     def again(self, rgb: np.ndarray) -> np.ndarray | None:
         """Points in an output frame, through the region of the last input frame."""
-        return self._judge(rgb, self._region)
+        return self._reference(rgb, self._region)
 
     def advance(self) -> None:
         """Move on to the next frame."""
@@ -95,10 +95,10 @@ class FollowedFace:
 
 
 def measure_clip(
-    frames: Iterable[Frame], judge: LandmarkJudge, editors: Mapping[str, Editor]
+    frames: Iterable[Frame], reference: LandmarkReference, editors: Mapping[str, Editor]
 ) -> ClipMeasure:
     """What each emotion does to a clip of one person."""
-    followed = FollowedFace(judge)
+    followed = FollowedFace(reference)
     before: list[np.ndarray | None] = []
     edits = {emotion: _Series() for emotion in editors}
     row: SheetRow | None = None

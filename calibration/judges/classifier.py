@@ -13,7 +13,7 @@ import numpy as np
 from mien.calibration.clips.edits import Editor, edit_frames
 from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
-from mien.engines.networks import FER_CLASSES, FER_SIZE, JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES, FER_SIZE
 from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.runtime.faces.alignment import fer_matrix
 from mien.runtime.frame import Frame, PixelLayout, Plane
@@ -28,21 +28,21 @@ def fer_crop(source: LumaSource, landmarks: np.ndarray) -> np.ndarray:
     return sample_luma(source, fer_matrix(landmarks, FER_SIZE), FER_SIZE).astype(np.float32) / 255
 
 
-class EmotionJudge:
+class EmotionClassifier:
     """What a classifier sees in a face."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     @classmethod
-    def bundled(cls) -> EmotionJudge:
+    def bundled(cls) -> EmotionClassifier:
         """The emotion classifier that comes with mien. Raises ModelError."""
-        return cls(Catalog.bundled().open(JUDGE))
+        return cls(Catalog.bundled().open(EMOTION_CLASSIFIER))
 
     @classmethod
-    def load(cls, path: Path) -> EmotionJudge:
+    def load(cls, path: Path) -> EmotionClassifier:
         """The classifier of an ONNX file. Raises ModelError."""
-        return cls(OnnxRuntimeEngine(path, JUDGE))
+        return cls(OnnxRuntimeEngine(path, EMOTION_CLASSIFIER))
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
         """Probabilities float32 (7,) in the order of FER_CLASSES, of a `fer_crop`.
@@ -64,10 +64,11 @@ class EmotionJudge:
 
 @dataclass(frozen=True, slots=True)
 class NamedEmotions:
-    """What the judge said.
+    """What the classifier said.
 
-    said: by what was asked for (`source` for the unedited face), how often the judge named what.
-    faces: faces judged. missed: pictures in which the filter found no face; they count as failed.
+    said: by what was asked for (`source` for the unedited face), how often it named what.
+    faces: faces classified. missed: pictures in which the filter found no face; they count as
+        failed.
     """
 
     said: dict[str, Counter[str]]
@@ -75,7 +76,7 @@ class NamedEmotions:
     missed: int
 
     def accuracy(self, emotion: str) -> float:
-        """How often the judge named `emotion` where it was asked for."""
+        """How often the classifier named `emotion` where it was asked for."""
         return self.said[emotion][emotion] / max(1, self.faces + self.missed)
 
     def report(self) -> dict[str, object]:
@@ -99,12 +100,12 @@ def still(luma: np.ndarray) -> Frame:
 
 def name_emotions(
     shots: Iterable[Iterable[Frame]],
-    judge: EmotionJudge,
+    classifier: EmotionClassifier,
     editors: Mapping[str, Editor],
     *,
     step: int = 1,
 ) -> NamedEmotions:
-    """What the judge says of the edits of every `step`-th frame of each shot.
+    """What the classifier says of the edits of every `step`-th frame of each shot.
 
     A shot is a clip or a single picture; the editors start afresh with each.
     """
@@ -119,5 +120,5 @@ def name_emotions(
             faces += 1
             for asked, frame in {"source": edit.source, **edit.edited}.items():
                 # Rigid points stay where they are, so one place serves the face and its edits.
-                said[asked][judge.name(fer_crop(frame, edit.landmarks))] += 1
+                said[asked][classifier.name(fer_crop(frame, edit.landmarks))] += 1
     return NamedEmotions(said, faces, missed)

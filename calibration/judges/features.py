@@ -80,7 +80,7 @@ class Features(Protocol):
     def dimensions(self) -> int: ...
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
-        """The features float32 (d,) of a `judge.fer_crop`, float32 (48, 48) in [0, 1]."""
+        """The features float32 (d,) of a `classifier.fer_crop`, float32 (48, 48) in [0, 1]."""
         ...
 
 

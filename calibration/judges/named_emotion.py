@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mien.calibration.clips.edits import add_models_option, all_clips, default_editors
-from mien.calibration.judges.classifier import EmotionJudge, name_emotions, still
+from mien.calibration.judges.classifier import EmotionClassifier, name_emotions, still
 from mien.calibration.judges.held_out import neutral_faces
 from mien.calibration.tables.thresholds import EDITED
 from mien.runtime.frame import Frame
@@ -41,13 +41,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     add_models_option(parser)
     options = parser.parse_args(argv)
-    judge = EmotionJudge.load(options.judge) if options.judge else EmotionJudge.bundled()
+    classifier = (
+        EmotionClassifier.load(options.judge) if options.judge else EmotionClassifier.bundled()
+    )
     editors = default_editors(EDITED, options.models)
     shots = pictures(options.data, options.count)
-    told = {"held_out": name_emotions(shots, judge, editors).report()}
+    told = {"held_out": name_emotions(shots, classifier, editors).report()}
     if options.clips:
         clips = (read_frames(path) for path in all_clips(options.clips))
-        told["clips"] = name_emotions(clips, judge, editors, step=CLIP_STEP).report()
+        told["clips"] = name_emotions(clips, classifier, editors, step=CLIP_STEP).report()
     text = json.dumps(told, indent=1) + "\n"
     write_whole(options.out, text.encode(), overwrite=True)
 

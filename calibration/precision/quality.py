@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, helper
 
-from mien.calibration.judges.classifier import EmotionJudge, fer_crop
+from mien.calibration.judges.classifier import EmotionClassifier, fer_crop
 from mien.calibration.precision.graph import FLOAT, Graph
 from mien.calibration.representative import Edited, Feeds, Shot, edits
 from mien.calibration.tables.thresholds import (
@@ -31,7 +31,7 @@ from mien.runtime.faces.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from mien.runtime.frame import Frame
 from mien.runtime.spec import FilterSpec
 
-JUDGED_INPUTS = 128  # that it is compared on, where the pictures and clips give as many
+COMPARED_INPUTS = 128  # that it is compared on, where the pictures and clips give as many
 PROBABILITIES = "probabilities"
 FP16_SAME_NAME_THRESHOLD = 0.99
 INT8_SAME_NAME_THRESHOLD = 0.98
@@ -164,8 +164,8 @@ class EditQuality:
     landmark_shift, edited_shift: the mean distance of the landmarks that the filter tracks, and of
         those found in its edited frames, by the distance of the outer corners of the eyes.
     calm: the edited faces' frame-to-frame acceleration, by that of the old networks.
-    named, named_before: share of edits, once they have settled, that the bundled judge names as
-        asked. same_name: share in which it names both alike.
+    named, named_before: share of edits, once they have settled, that the bundled classifier names
+        as asked. same_name: share in which it names both alike.
     """
 
     frames: int
@@ -193,7 +193,7 @@ def compare_edits(
     shots: Sequence[Shot], way: FilterSpec, before: Catalog, after: Catalog
 ) -> EditQuality | None:
     """How the edits of two catalogs differ; None where no face is seen."""
-    judge = EmotionJudge.bundled()
+    classifier = EmotionClassifier.bundled()
     notes = _Notes()
     calms: tuple[list[float], list[float]] = ([], [])
     with Catalog.bundled().open(LANDMARKS) as engine:
@@ -203,7 +203,7 @@ def compare_edits(
             traces: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
             for _ in shot:
                 old, new = next(pairs)
-                found = _note(notes, old, new, judge, detector)
+                found = _note(notes, old, new, classifier, detector)
                 if found is not None:
                     for trace, points in zip(traces, found, strict=True):
                         trace.append(points)
@@ -228,7 +228,11 @@ def psnr_db(a: Frame, b: Frame) -> float:
 
 
 def _note(
-    notes: _Notes, old: Edited, new: Edited, judge: EmotionJudge, detector: LandmarkDetector
+    notes: _Notes,
+    old: Edited,
+    new: Edited,
+    classifier: EmotionClassifier,
+    detector: LandmarkDetector,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The landmarks of the first face in both edits, in eye distances; None without a face."""
     if not old.faces or not new.faces:
@@ -242,7 +246,7 @@ def _note(
     shown = [detector(edit.edited, region).points for edit in (old, new)]
     notes.shown.append(_distance(*shown) / eyes)
     if old.is_settled:
-        said = [judge.name(fer_crop(edit.edited, points)) for edit in (old, new)]
+        said = [classifier.name(fer_crop(edit.edited, points)) for edit in (old, new)]
         notes.names.append((old.emotion, said[0], said[1]))
     return shown[0] / eyes, shown[1] / eyes
 

@@ -17,9 +17,9 @@ from mien.calibration.precision.graph import Graph, read_graph, with_metadata, w
 from mien.calibration.precision.int8 import alone_model, count_int8, int8_model
 from mien.calibration.precision.places import Rules, ends_of, layers_of, places_of, reasons_for_rest
 from mien.calibration.precision.quality import (
+    COMPARED_INPUTS,
     FP16_SAME_NAME_THRESHOLD,
     INT8_SAME_NAME_THRESHOLD,
-    JUDGED_INPUTS,
     Agreement,
     EditQuality,
     agreement_of,
@@ -44,7 +44,7 @@ from mien.calibration.tables.thresholds import FP16_PSNR_THRESHOLD_DB
 from mien.engines.catalog import Catalog, ModelEntry
 from mien.engines.errors import EngineError, ModelError
 from mien.engines.network import Network
-from mien.engines.networks import JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER
 from mien.engines.ort.backend import open_session
 from mien.engines.system.folders import private_folder
 from mien.runtime.spec import FilterSpec
@@ -85,8 +85,8 @@ class Calibration:
         self._data = data
         self._graph: Graph = read_graph(self._entry.path)
         self._network = Network.from_metadata(self._graph.metadata)
-        self._is_judge = network == JUDGE.name
-        count = max(inputs, JUDGED_INPUTS) if self._is_judge else inputs
+        self._is_classifier = network == EMOTION_CLASSIFIER.name
+        count = max(inputs, COMPARED_INPUTS) if self._is_classifier else inputs
         self._feeds = representative_inputs(network, shots, catalog, count)
         self._largest = largest_values(self._graph, self._feeds)
         self._kept = reasons_to_keep(self._graph, self._network, self._largest)
@@ -122,7 +122,7 @@ class Calibration:
             model, card = self._int8_try(kept, rules)
             if not card.refusal:
                 return self._variant(model, card)
-            is_measured = self._way is not None or self._is_judge
+            is_measured = self._way is not None or self._is_classifier
             if not is_measured or len(costs) - count < INT8_AT_LEAST * len(layers):
                 return Variant(None, card)
             for name in sorted(costs, key=lambda name: -costs[name])[:count]:
@@ -137,7 +137,7 @@ class Calibration:
         expected, received = (run_model(m, self._feeds) for m in (self._graph.model, model))
         errors = output_errors(expected, received, self._network)
         quality = self._quality(model)
-        agreement = agreement_of(expected, received) if self._is_judge else None
+        agreement = agreement_of(expected, received) if self._is_classifier else None
         fp32_ms, ms = speeds(self._graph.model, model, self._feeds)
         blank = replace(self._card("int8"), rules=rules, kept=rest | kept, errors=errors)
         count = count_int8(model, graph, rules)
@@ -171,8 +171,8 @@ class Calibration:
             return compare_edits(self._shots, self._way, self._catalog, Catalog((entry, *others)))
 
     def _agreement(self, model: ModelProto) -> Agreement | None:
-        """What the judge says with `model`; None for other networks."""
-        if not self._is_judge:
+        """What the classifier says with `model`; None for other networks."""
+        if not self._is_classifier:
             return None
         expected, received = (run_model(m, self._feeds) for m in (self._graph.model, model))
         return agreement_of(expected, received)
@@ -210,7 +210,7 @@ def _too_far(quality: EditQuality | None, agreement: Agreement | None, threshold
 
 def _way_to_pictures(network: str, catalog: Catalog) -> FilterSpec | None:
     """How a network comes to change pictures; None for one that does not, with these models."""
-    if network == JUDGE.name:
+    if network == EMOTION_CLASSIFIER.name:
         return None
     for way in ways_of(network):
         try:

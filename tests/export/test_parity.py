@@ -77,7 +77,7 @@ ELSEWHERE = {
     "landmarks": ("test_landmarks_and_detector.py", "LANDMARKS"),
     "warp": ("test_warp_and_occlusion.py", "WARP"),
     "occlusion": ("test_warp_and_occlusion.py", "OCCLUSION"),
-    "judge": ("test_emotions.py", "JUDGE"),
+    "judge": ("test_emotions.py", "EMOTION_CLASSIFIER"),
 }
 CASES = {
     "StarGAN, image, student": Case(

@@ -120,7 +120,7 @@ def augment(faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 @torch.no_grad()
-def judge(model: nn.Module, split: Split) -> torch.Tensor:
+def probabilities(model: nn.Module, split: Split) -> torch.Tensor:
     """Probabilities (n, 7), the mean over each picture and its mirror image."""
     model.eval()
     parts = []
@@ -134,7 +134,7 @@ def judge(model: nn.Module, split: Split) -> torch.Tensor:
 
 def score(model: nn.Module, split: Split) -> dict[str, object]:
     """Accuracy over all and per class, and the confusion matrix (rows are the truth)."""
-    said = judge(model, split).argmax(1)
+    said = probabilities(model, split).argmax(1)
     count = len(FER_CLASSES)
     matrix = torch.bincount(split.classes * count + said, minlength=count * count)
     matrix = matrix.reshape(count, count)

@@ -212,15 +212,15 @@ class Objective:
         self.weights = Weights()
         self.guides = load_guides(guides).to(device)
         self.displacements = TargetDisplacements(device)
-        self.judge = Discriminator().to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.judge.parameters(), 3e-4, (0.5, 0.99))
+        self.discriminator = Discriminator().to(device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.discriminator.parameters(), 3e-4, (0.5, 0.99))
         self.inside = torch.tensor(INSIDE, device=device)
         self.opens = torch.tensor(OPENS, device=device)
         self.checkpoint = checkpoint
         self.step = 0
         if checkpoint is not None and checkpoint.exists():
             state = torch.load(checkpoint, map_location=device, weights_only=True)
-            self.judge.load_state_dict(state["judge"])
+            self.discriminator.load_state_dict(state["judge"])
             self.optimizer.load_state_dict(state["optimizer"])
 
     def __call__(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
@@ -242,15 +242,18 @@ class Objective:
             "lips": w.lips * self._thin_lips(marks, displacement),
             "alike": w.alike * 0.3 * F.l1_loss(again, displacement) / 0.006,
         }
-        self._train_judge(real, emotion, edited.detach(), target)
-        for parameter in self.judge.parameters():
+        self._train_discriminator(real, emotion, edited.detach(), target)
+        for parameter in self.discriminator.parameters():
             parameter.requires_grad_(False)
-        terms["adversarial"] = -w.adversarial * (self.judge(edited, target) * whole).mean()
-        for parameter in self.judge.parameters():
+        terms["adversarial"] = -w.adversarial * (self.discriminator(edited, target) * whole).mean()
+        for parameter in self.discriminator.parameters():
             parameter.requires_grad_(True)
         self.step += 1
         if self.checkpoint is not None and self.step % 500 == 0:
-            state = {"judge": self.judge.state_dict(), "optimizer": self.optimizer.state_dict()}
+            state = {
+                "judge": self.discriminator.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
             torch.save(state, self.checkpoint)
         return terms
 
@@ -312,11 +315,11 @@ class Objective:
         after = (moved[:, pairs[:, 1]] - moved[:, pairs[:, 0]]) * before.sign()
         return F.relu(0.8 * before.abs() - after).mean() / 0.006
 
-    def _train_judge(
+    def _train_discriminator(
         self, real: torch.Tensor, emotion: torch.Tensor, fake: torch.Tensor, target: torch.Tensor
     ) -> None:
-        loss = F.relu(1 - self.judge(real, emotion)).mean()
-        loss = loss + F.relu(1 + self.judge(fake, target)).mean()
+        loss = F.relu(1 - self.discriminator(real, emotion)).mean()
+        loss = loss + F.relu(1 + self.discriminator(fake, target)).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -394,8 +397,8 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
             ("faces160", "fer2013"),
             "\nThe labels are FaceMesh points (mediapipe 0.10.21) mapped to 106 by "
             "`mien.training.data.facemesh`. What each emotion moves comes from facial action units "
-            "(`mien.training.warp.displacements`), not from class means, which are faint where labels "
-            "are noisy. Contempt has no guide and few pictures: it is its prototype alone.",
+            "(`mien.training.warp.displacements`), not from class means, which are faint where "
+            "labels are noisy. Contempt has no guide and few pictures: it is its prototype alone.",
         ),
         "Training": (
             f"`python -m mien.training guide` (two classifiers, never shipped) and a "

@@ -159,17 +159,19 @@ def test_a_step_trains_the_editor_and_its_discriminator(tmp_path: Path) -> None:
     crops = small_crops()
     network = new_network(crops, 0)
     objective = Objective(tmp_path / "guides.pt", torch.device("cpu"))
-    before = {name: value.clone() for name, value in objective.judge.state_dict().items()}
+    before = {name: value.clone() for name, value in objective.discriminator.state_dict().items()}
     terms = objective(network, Sampler(crops, 0)())
     assert terms.keys() == {"follow", "guide", "fold", "lips", "alike", "adversarial"}
     torch.stack(list(terms.values())).sum().backward()
     assert network.move.weight.grad is not None
     assert network.move.weight.grad.abs().sum() > 0
-    after = objective.judge.state_dict()
+    after = objective.discriminator.state_dict()
     assert any(not torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_the_discriminator_listens_to_the_emotion() -> None:
     torch.manual_seed(0)
-    judge, crop = Discriminator(), torch.rand(1, 1, 64, 64)
-    assert not torch.equal(judge(crop, one_hot("happy")), judge(crop, one_hot("sad")))
+    discriminator, crop = Discriminator(), torch.rand(1, 1, 64, 64)
+    assert not torch.equal(
+        discriminator(crop, one_hot("happy")), discriminator(crop, one_hot("sad"))
+    )
