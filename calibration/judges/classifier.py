@@ -99,20 +99,20 @@ def still(luma: np.ndarray) -> Frame:
 
 
 def name_emotions(
-    shots: Iterable[Iterable[Frame]],
+    sequences: Iterable[Iterable[Frame]],
     classifier: EmotionClassifier,
     editors: Mapping[str, Editor],
     *,
     step: int = 1,
 ) -> NamedEmotions:
-    """What the classifier says of the edits of every `step`-th frame of each shot.
+    """What the classifier says of the edits of every `step`-th frame of each sequence.
 
-    A shot is a clip or a single picture; the editors start afresh with each.
+    A sequence is a clip or a single picture; the editors start afresh with each.
     """
     said: dict[str, Counter[str]] = {asked: Counter() for asked in ("source", *editors)}
     faces = missed = 0
-    for shot in shots:
-        edits = edit_frames(shot, editors)
+    for sequence in sequences:
+        edits = edit_frames(sequence, editors)
         for edit in itertools.islice(edits, step - 1, None, step):
             if edit.landmarks is None:
                 missed += 1

@@ -204,16 +204,16 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def look_at_emotions(
-    shots: Iterable[Iterable[Frame]],
+    sequences: Iterable[Iterable[Frame]],
     networks: OtherNetworks,
     editors: Mapping[str, Editor],
     *,
     step: int = 1,
 ) -> Seen:
-    """Emotions and identities in every `step`-th frame of each shot, and in its edits."""
+    """Emotions and identities in every `step`-th frame of each sequence, and in its edits."""
     seen = Seen({asked: Counter() for asked in ("source", *editors)}, {e: [] for e in editors})
-    for shot in shots:
-        for edit in itertools.islice(edit_frames(shot, editors), step - 1, None, step):
+    for sequence in sequences:
+        for edit in itertools.islice(edit_frames(sequence, editors), step - 1, None, step):
             if edit.landmarks is None:
                 seen.missed += 1
                 continue
@@ -277,8 +277,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         expressions = {"held_out": faces.expressions()}
         identities = {"held_out": faces.identities()}
         if clips:
-            shots = (itertools.islice(read_frames(path), options.frames) for path in clips)
-            seen = look_at_emotions(shots, networks, editors, step=CLIP_STEP)
+            sequences = (itertools.islice(read_frames(path), options.frames) for path in clips)
+            seen = look_at_emotions(sequences, networks, editors, step=CLIP_STEP)
             expressions["clips"] = seen.expressions()
         for path in clips:
             frames = itertools.islice(read_frames(path), options.frames)

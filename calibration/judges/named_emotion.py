@@ -24,7 +24,7 @@ CLIP_STEP = 10
 
 
 def pictures(data: Path, count: int) -> Iterator[list[Frame]]:
-    """Held-out neutral faces, a shot each."""
+    """Held-out neutral faces, a sequence each."""
     for face in neutral_faces(data, count):
         yield [still(face.luma)]
 
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         EmotionClassifier.load(options.judge) if options.judge else EmotionClassifier.bundled()
     )
     editors = default_editors(EDITED, options.models)
-    shots = pictures(options.data, options.count)
-    told = {"held_out": name_emotions(shots, classifier, editors).report()}
+    sequences = pictures(options.data, options.count)
+    told = {"held_out": name_emotions(sequences, classifier, editors).report()}
     if options.clips:
         clips = (read_frames(path) for path in all_clips(options.clips))
         told["clips"] = name_emotions(clips, classifier, editors, step=CLIP_STEP).report()

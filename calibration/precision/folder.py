@@ -18,7 +18,7 @@ from mien.calibration.precision.calibrate import Calibrated
 from mien.calibration.precision.graph import read_graph
 from mien.calibration.precision.places import Rules
 from mien.calibration.precision.run import Calibration, Variant, entry_like
-from mien.calibration.representative import shots_of
+from mien.calibration.representative import read_clips
 from mien.engines.catalog import CATALOG_NAME, Catalog, ModelEntry, read_catalog, record_model
 from mien.engines.errors import ModelError
 from mien.engines.network import Network
@@ -37,7 +37,7 @@ def calibrate_into(plan: CalibratePlan, catalog: Catalog, network: str) -> Calib
     for suffix in SUFFIXES:
         place = plan.folder / f"{network}{suffix}"
         check_free(place, overwrite=plan.overwrite, error=ModelError)
-    calibration = Calibration(network, catalog, shots_of(plan.data), data=data_name(plan.data))
+    calibration = Calibration(network, catalog, read_clips(plan.data), data=data_name(plan.data))
     if plan.precision == "fp16":
         variant = calibration.fp16()
     else:

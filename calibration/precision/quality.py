@@ -15,7 +15,7 @@ from onnx import ModelProto, helper
 
 from mien.calibration.judges.classifier import EmotionClassifier, fer_crop
 from mien.calibration.precision.graph import FLOAT, Graph
-from mien.calibration.representative import Edited, Feeds, Shot, edits
+from mien.calibration.representative import Clip, Edited, Feeds, edits
 from mien.calibration.tables.thresholds import (
     INT8_CALM_CEILING,
     INT8_NAMED_LOSS_CEILING,
@@ -190,7 +190,7 @@ class _Notes:
 
 
 def compare_edits(
-    shots: Sequence[Shot], way: FilterSpec, before: Catalog, after: Catalog
+    clips: Sequence[Clip], way: FilterSpec, before: Catalog, after: Catalog
 ) -> EditQuality | None:
     """How the edits of two catalogs differ; None where no face is seen."""
     classifier = EmotionClassifier.bundled()
@@ -198,10 +198,10 @@ def compare_edits(
     calms: tuple[list[float], list[float]] = ([], [])
     with Catalog.bundled().open(LANDMARKS) as engine:
         detector = LandmarkDetector(engine)
-        pairs = zip(edits(shots, way, before), edits(shots, way, after), strict=True)
-        for shot in shots:
+        pairs = zip(edits(clips, way, before), edits(clips, way, after), strict=True)
+        for clip in clips:
             traces: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-            for _ in shot:
+            for _ in clip:
                 old, new = next(pairs)
                 found = _note(notes, old, new, classifier, detector)
                 if found is not None:

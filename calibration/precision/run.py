@@ -33,8 +33,8 @@ from mien.calibration.precision.quality import (
 )
 from mien.calibration.precision.search import Search
 from mien.calibration.representative import (
+    Clip,
     Feeds,
-    Shot,
     filter_of,
     representative_inputs,
     ways_of,
@@ -73,21 +73,21 @@ class Variant:
 class Calibration:
     """One network of a catalog, with what it is shown.
 
-    data: what `shots` are, for people. Raises ModelError, UsageError.
+    data: what `clips` are, for people. Raises ModelError, UsageError.
     """
 
     def __init__(
-        self, network: str, catalog: Catalog, shots: Sequence[Shot], *, data: str, inputs: int = 32
+        self, network: str, catalog: Catalog, clips: Sequence[Clip], *, data: str, inputs: int = 32
     ) -> None:
         self._entry = catalog.entry(network)
         self._catalog = catalog
-        self._shots = shots
+        self._clips = clips
         self._data = data
         self._graph: Graph = read_graph(self._entry.path)
         self._network = Network.from_metadata(self._graph.metadata)
         self._is_classifier = network == EMOTION_CLASSIFIER.name
         count = max(inputs, COMPARED_INPUTS) if self._is_classifier else inputs
-        self._feeds = representative_inputs(network, shots, catalog, count)
+        self._feeds = representative_inputs(network, clips, catalog, count)
         self._largest = largest_values(self._graph, self._feeds)
         self._kept = reasons_to_keep(self._graph, self._network, self._largest)
         self._way = _way_to_pictures(network, catalog)
@@ -168,7 +168,7 @@ class Calibration:
         with private_folder() as folder:
             entry = save_model(with_metadata(model, self._graph.metadata), self._entry, folder)
             others = tuple(e for e in self._catalog.entries if e.network != entry.network)
-            return compare_edits(self._shots, self._way, self._catalog, Catalog((entry, *others)))
+            return compare_edits(self._clips, self._way, self._catalog, Catalog((entry, *others)))
 
     def _agreement(self, model: ModelProto) -> Agreement | None:
         """What the classifier says with `model`; None for other networks."""

@@ -136,7 +136,7 @@ class CameraSource:
     def _read(self, device: Device) -> None:
         pauses = self._pauses
         try:
-            shot = device.read()
+            taken = device.read()
         except Exception as error:  # noqa: BLE001 -- a driver may raise anything; as above
             if self._pauses == pauses and not self._is_closing:
                 self._fail(told(error))
@@ -147,7 +147,7 @@ class CameraSource:
             return
         with self._changed:
             self._trouble = None
-        self._slot.put(shot.frame, shot.captured_s, shot.decode_ms)
+        self._slot.put(taken.frame, taken.captured_s, taken.decode_ms)
 
     def _fail(self, trouble: str) -> None:
         self._let_go()

@@ -123,7 +123,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class DeviceFrame:
     """A frame as a device gave it.
 
     captured_s: on the clock of time.monotonic. decode_ms: as of `Captured`.
@@ -142,7 +142,7 @@ class Device(Protocol):
         """What it really gives."""
         ...
 
-    def read(self) -> Shot:
+    def read(self) -> DeviceFrame:
         """The next frame, waiting for it. Raises: MienError where the camera is gone."""
         ...
 

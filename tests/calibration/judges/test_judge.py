@@ -73,10 +73,10 @@ class Lighter:
 
 
 def test_what_the_classifier_says_is_counted_and_faces_that_were_missed():
-    shots = [[still(np.full((60, 60), 20, np.uint8))] for _ in range(3)]
-    shots.append([still(np.zeros((60, 60), np.uint8))])
+    sequences = [[still(np.full((60, 60), 20, np.uint8))] for _ in range(3)]
+    sequences.append([still(np.zeros((60, 60), np.uint8))])
     editors = {"happy": Lighter(0.1), "sad": Lighter(0.1)}
-    found = name_emotions(shots, brightness_classifier(), editors)
+    found = name_emotions(sequences, brightness_classifier(), editors)
     assert (found.faces, found.missed) == (3, 1)
     assert found.said["happy"] == Counter(happy=3)
     assert found.accuracy("happy") == pytest.approx(0.75)

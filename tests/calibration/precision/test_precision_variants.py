@@ -8,18 +8,18 @@ from onnx import TensorProto
 
 from mien.calibration.precision.quality import agreement_of, agreement_refusal
 from mien.calibration.precision.run import Calibration
-from mien.calibration.representative import SAMPLE, Shot, shots_of
+from mien.calibration.representative import SAMPLE, Clip, read_clips
 from mien.engines.catalog import Catalog
 from tests.runtime.methods.gan.networks import write_style_models
 
 
 @pytest.fixture(scope="module")
-def shots() -> list[Shot]:
-    return shots_of(SAMPLE / "portrait.jpg")
+def clips() -> list[Clip]:
+    return read_clips(SAMPLE / "portrait.jpg")
 
 
-def test_the_judge_is_compared_with_itself_for_it_edits_nothing(shots: list[Shot]) -> None:
-    variant = Calibration("judge", Catalog.bundled(), shots, data="a portrait").fp16()
+def test_the_judge_is_compared_with_itself_for_it_edits_nothing(clips: list[Clip]) -> None:
+    variant = Calibration("judge", Catalog.bundled(), clips, data="a portrait").fp16()
     assert variant.model is not None
     assert TensorProto.FLOAT16 in {t.data_type for t in variant.model.graph.initializer}
     assert variant.card.quality is None
@@ -50,12 +50,12 @@ def test_agreement_counts_names_and_finds_the_largest_difference() -> None:
 
 @pytest.mark.slow
 def test_a_face_parser_is_checked_with_whichever_generator_there_is(
-    tmp_path: Path, shots: list[Shot]
+    tmp_path: Path, clips: list[Clip]
 ) -> None:
     written = Catalog.load(write_style_models(tmp_path)).entry("cyclegan_face")
     others = [e for e in Catalog.bundled().entries if not e.network.startswith(("star", "cycle"))]
     variant = Calibration(
-        "face_parser", Catalog((written, *others)), shots, data="a portrait"
+        "face_parser", Catalog((written, *others)), clips, data="a portrait"
     ).fp16()
     assert variant.card.quality is not None
     assert variant.card.quality.psnr_db > 45
