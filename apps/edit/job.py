@@ -316,7 +316,7 @@ def _edit_video(
             source, output, run, options, progress=lambda progress: show(progress, run.faces)
         )
     unchanged = _why_unchanged(job, run, changed=report.edited > 0)
-    notes = unchanged + _left_alone(run) + (() if report.is_copy else report.notes)
+    notes = unchanged + _unedited_parts(run) + (() if report.is_copy else report.notes)
     frames = max(report.frames, 1)
     stages = [
         ("decode", 1000 * report.seconds.decode / frames),
@@ -346,7 +346,7 @@ def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str,
     return (NOT_EDITED,) if isinstance(job.goal, Target) or job.own != 1 else ()
 
 
-def _left_alone(run: FilterRun) -> tuple[str, ...]:
+def _unedited_parts(run: FilterRun) -> tuple[str, ...]:
     """The notes on faces that were not edited, and on parts of faces that could not be seen."""
     notes: tuple[str, ...] = ()
     if run.frames_without_chosen:
@@ -354,10 +354,10 @@ def _left_alone(run: FilterRun) -> tuple[str, ...]:
         notes = (f"the chosen face was not in view, or could not be told from others, in {told}",)
     if run.unfollowed:
         notes += (f"more faces than are followed at a time: {run.unfollowed} left unchanged",)
-    if not run.left_alone:
+    if not run.unedited_parts:
         return notes
     counts = ", ".join(
-        f"{part.replace('_', ' ')} {count}x" for part, count in sorted(run.left_alone.items())
+        f"{part.replace('_', ' ')} {count}x" for part, count in sorted(run.unedited_parts.items())
     )
     return (*notes, f"not seen, so left unchanged: {counts}")
 
@@ -408,7 +408,7 @@ def _preview(
             *run.stage_ms.items(),
             ("encode", 1000 * (done - filtered)),
         ),
-        notes=(*unchanged, *_left_alone(run), *moment.notes),
+        notes=(*unchanged, *_unedited_parts(run), *moment.notes),
         still=True,
     )
 
@@ -433,7 +433,7 @@ def _edit_picture(
     edited = run_aside(lambda: run.still(picture.frame))
     filtered = time.perf_counter()
     changed = edited is not picture.frame
-    notes = _why_unchanged(job, run, changed=changed) + _left_alone(run)
+    notes = _why_unchanged(job, run, changed=changed) + _unedited_parts(run)
     encoded = None
     if changed or job.compare:
         notes += left_out_note(picture)

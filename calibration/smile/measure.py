@@ -86,7 +86,7 @@ class StillEditor(Editor, Protocol):
     """What is needed of a filter with a target."""
 
     @property
-    def left_alone(self) -> Sequence[str]:
+    def unedited_parts(self) -> Sequence[str]:
         """Parts of the last frame's faces that could not be seen."""
 
 
@@ -237,7 +237,7 @@ def _look(
     shown = face.frame if editor is None else edit_still(editor, face.frame)
     edit_s = time.perf_counter() - began
     is_unchanged = editor is not None and _same(shown, face.frame)
-    is_incomplete = editor is not None and not is_unchanged and bool(editor.left_alone)
+    is_incomplete = editor is not None and not is_unchanged and bool(editor.unedited_parts)
     # Rigid points stay where they are, so one place serves the face and its edits.
     crop = fer_crop(shown, face.landmarks)
     seen = None if features is None else features(crop)

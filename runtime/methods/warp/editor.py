@@ -103,10 +103,10 @@ def open_method(
 class WarpEditor:
     """Edits one face through a video.
 
-    left_alone: nothing; it needs no part to be seen by itself.
+    unedited_parts: nothing; it needs no part to be seen by itself.
     """
 
-    left_alone: tuple[str, ...] = ()
+    unedited_parts: tuple[str, ...] = ()
 
     def __init__(self, warp: Engine, occlusion: Engine) -> None:
         self._warp = warp

@@ -237,7 +237,7 @@ def test_starter_presets_are_there_until_somebody_deletes_them(tmp_path: Path) -
         assert receive(websocket, "hello")["presets"] == []
 
 
-def test_damaged_presets_are_told_of_and_left_alone(tmp_path: Path) -> None:
+def test_damaged_presets_are_told_of_and_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "config" / "presets.json"
     path.parent.mkdir()
     path.write_text('{"version": 1, "presets": [{"name": "x", "target": {"happy": 7}}]}')

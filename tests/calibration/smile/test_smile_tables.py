@@ -45,7 +45,7 @@ class Painter:
     level: int | None = None
     faces: tuple[SomeFace, ...] = ()
     seen: int = 0
-    left_alone: tuple[str, ...] = ()
+    unedited_parts: tuple[str, ...] = ()
     closed: bool = False
 
     def apply(self, frame: Frame) -> Frame:
@@ -89,8 +89,8 @@ class Painters:
         level = None if row.method == "face" else MOODS[row.transfer.target]
         return self._open(level, ("nose",) if row.method != "image" else ())
 
-    def _open(self, level: int | None, left_alone: tuple[str, ...] = ()) -> Painter:
-        self.opened.append(Painter(level, left_alone=left_alone))
+    def _open(self, level: int | None, unedited_parts: tuple[str, ...] = ()) -> Painter:
+        self.opened.append(Painter(level, unedited_parts=unedited_parts))
         return self.opened[-1]
 
 

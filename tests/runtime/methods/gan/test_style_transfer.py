@@ -331,7 +331,7 @@ def test_the_right_eye_is_shown_mirrored_and_comes_back_as_it_lies() -> None:
     assert change[place(right.x - 0.3 * right.side, right.y)] < 5
 
 
-def test_parts_that_are_missing_are_left_alone_and_named() -> None:
+def test_parts_that_are_missing_are_left_unchanged_and_named() -> None:
     parser = CountedParser()
     parser.indices[parser.indices == SHIPPED_CLASSES.index("r_eye")] = 1
     generator = CountedGenerator(PART_LABELS, 4)
@@ -339,7 +339,7 @@ def test_parts_that_are_missing_are_left_alone_and_named() -> None:
     edit = StyleEditor(Restyler(generator.engine("stargan_parts")), look, pastes=False)
     change = shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0))
     boxes = part_boxes(wide_landmarks())
-    assert edit.left_alone == ("right_eye",)
+    assert edit.unedited_parts == ("right_eye",)
     unseen = boxes["right_eye"]
     assert change[place(unseen.x + 0.2 * unseen.side, unseen.y)] == 0
     for part in ("left_eye", "nose", "mouth"):
@@ -359,7 +359,7 @@ def test_parts_are_labelled_by_their_kind() -> None:
     )
 
 
-def test_a_face_without_all_parts_is_left_alone_as_a_whole() -> None:
+def test_a_face_without_all_parts_is_left_unchanged_as_a_whole() -> None:
     parser = CountedParser()
     look = FaceLook(FaceParser(parser.engine()))
     edit = editor(CountedGenerator(), look)
@@ -367,7 +367,7 @@ def test_a_face_without_all_parts_is_left_alone_as_a_whole() -> None:
     parser.indices[:] = 1
     edit = editor(CountedGenerator(), FaceLook(FaceParser(parser.engine())))
     assert edit(*sample(), Goal(HAPPY, 1.0), 0.0).is_empty
-    assert edit.left_alone == PARTS
+    assert edit.unedited_parts == PARTS
 
 
 def test_the_whole_picture_is_edited_on_the_face_only() -> None:

@@ -313,7 +313,7 @@ def test_live_files_that_are_broken_or_cut_off_are_told(clip: Clip) -> None:
     assert lost is not None
 
 
-def test_a_matroska_file_of_endless_elements_is_left_alone(tmp_path: Path) -> None:
+def test_a_matroska_file_of_endless_elements_is_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "in.mkv"
     head = bytes.fromhex("1A45DFA380 1853806701FFFFFFFFFFFFFF")
     path.write_bytes(head + bytes.fromhex("EC80") * 1_100_000)
