@@ -154,13 +154,13 @@ def _panel(loop: LiveLoop) -> Iterator[tuple[Any, subprocess.Popen[str]]]:
 
 
 def _measure(loop: LiveLoop, watch: Watch, seconds: float, panel: Any) -> tuple[Minute, set[str]]:
-    """One minute, or what is left of it, and what was told of in it."""
+    """One minute, or what is left of it, and what was reported in it."""
     messages: set[str] = set()
     end_s = time.monotonic() + seconds
     while (left_s := end_s - time.monotonic()) > 0:
         time.sleep(min(2.0, left_s))
         stats = loop.stats()
-        # without their numbers, or one trouble would be told of many times
+        # without their numbers, or one trouble would be reported many times
         messages |= {re.sub(r"\d+", "N", text) for text in (*stats.messages, *stats.adaptations)}
         if loop.join(0):
             break
@@ -172,7 +172,7 @@ def _measure(loop: LiveLoop, watch: Watch, seconds: float, panel: Any) -> tuple[
 
 
 def soak(clip: Path, minutes: float, *, with_panel: bool) -> tuple[list[Minute], set[str]]:
-    """What each minute was like, and everything that was told of meanwhile."""
+    """What each minute was like, and everything that was reported meanwhile."""
     watch = Watch(watched=not with_panel)
     loop = LiveLoop(
         open_source(str(clip)),

@@ -66,7 +66,7 @@ class LazyEngine(Engine):
         except Exception as error:  # noqa: BLE001 -- of a thread's, nobody else would hear
             if not self._given_up.is_set():
                 log.warning(
-                    "%s: its plan cannot be built: %s; %s carries the frames on",
+                    "%s: its plan cannot be built: %s; %s goes on running the frames",
                     self.network.name,
                     " ".join(str(error).split()) or type(error).__name__,
                     self._now.provider,
@@ -121,7 +121,7 @@ def open_engine(
 
     `tensorrt` is mien's own backend where the packages it takes are installed, else ONNX Runtime's
     provider of that name. Where its plan is not built yet, the best provider of ONNX Runtime
-    carries the frames meanwhile, and a line says so. `auto` takes TensorRT where the plan is
+    runs the frames meanwhile, and a line says so. `auto` takes TensorRT where the plan is
     built, else the best provider that works.
 
     Raises ModelError, DeviceError, EngineError.
@@ -158,7 +158,7 @@ def tensorrt_source(device_index: int = 0) -> PlanSource:
 
 
 def open_plan(source: PlanSource, model: PlanModel, *, threads: int | None = None) -> Engine:
-    """An engine for a model from its plan, carried by ONNX Runtime while that is built.
+    """An engine for a model from its plan, run by ONNX Runtime while that is built.
 
     Without ONNX Runtime it waits for the build. Raises ModelError, DeviceError, EngineError.
     """
@@ -176,7 +176,7 @@ def open_plan(source: PlanSource, model: PlanModel, *, threads: int | None = Non
         )
         return source.open(model, watch)
     log.warning(
-        "%s: there is no %s plan yet; %s carries the frames while it is built (mien build does it "
+        "%s: there is no %s plan yet; %s runs the frames while it is built (mien build does it "
         "ahead)",
         name,
         source.builder.name,

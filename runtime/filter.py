@@ -42,7 +42,7 @@ from mien.runtime.spec import FilterSpec, OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 
 STAGES = ("track", "align", "edit", "blend")
-UNSEEN_STEP_S = 1 / 30  # between frames that carry no time
+UNSEEN_STEP_S = 1 / 30  # between frames without a time
 LEAST_STRENGTH = 1e-3
 SETTLE_S = 0.45  # how long a change of expression takes
 MOST_TIME_S = 1e20  # either way from 0; every timestamp of a file lies within

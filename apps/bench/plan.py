@@ -70,12 +70,12 @@ class BenchPlan:
         return replace(self, filter=spec)
 
     def filter_options(self) -> list[str]:
-        """How a program in a process of its own is told of the filter."""
+        """The options that describe the filter to a program in a process of its own."""
         models = [] if self.models is None else ["--models", str(self.models)]
         return ["--emotion", self.emotion, *self.filter.words, *models]
 
     def edit_options(self) -> list[str]:
-        """How `mien edit` is told of it."""
+        """The options of `mien edit` that describe it."""
         return [*self.filter_options(), "--provider", self.provider]
 
     def open_filter(self, models: Catalog | None = None) -> Filter:

@@ -67,7 +67,7 @@ def summary_line(stats: LiveStats) -> str:
 
 
 class Teller:
-    """Tells on standard error, for standard output may carry the video itself.
+    """Tells on standard error, for standard output may be the video itself.
 
     is_terminal: the line is renewed in its place; else only what is wrong is told, once.
     """

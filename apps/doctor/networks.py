@@ -42,7 +42,7 @@ def check_models(machine: Machine) -> list[Finding]:
     for entry in catalog.entries:
         try:
             entry.check_file()
-        except MienError as error:  # noqa: PERF203 -- each file is told of
+        except MienError as error:  # noqa: PERF203 -- each file is reported
             broken.append(Finding("models", "bad", str(error), mend_models(entry.folder)))
     if broken:
         return broken

@@ -135,7 +135,7 @@ def _renamed(text: str, shown: dict[Path, str]) -> str:
 
 
 class _Renamed:
-    """A display that is told of streams by their names."""
+    """A display that gets streams by their names."""
 
     def __init__(self, display: Display, shown: dict[Path, str]) -> None:
         self._display, self._shown = display, shown

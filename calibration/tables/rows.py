@@ -57,7 +57,7 @@ def at_most(value: float | None, most: float | None, form: str = ".3f") -> tuple
 def lips_rows(report: Report) -> list[Row]:
     """How lips follow the speaker's, a row an emotion and quantity, a column a clip.
 
-    A correlation and a lag are told of clips with moving lips. Surprise and fear are asked about
+    A correlation and a lag are given for clips with moving lips. Surprise and fear are asked about
     the closures in speech, the others about all.
     """
     rows: list[Row] = []

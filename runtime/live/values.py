@@ -255,7 +255,7 @@ class Meter:
 
 
 def faces_in(live: LiveFrame, numbers: dict[int, int]) -> tuple[LiveFace, ...]:
-    """The faces of a frame as people are told of them. numbers: by track id, for `--face`."""
+    """The faces of a frame as they are shown to people. numbers: by track id, for `--face`."""
     return tuple(
         LiveFace(
             track_id=face.track_id,

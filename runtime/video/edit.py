@@ -23,10 +23,10 @@ from mien.runtime.frame import Frame
 from mien.runtime.video.memory import least_edit_frames
 from mien.runtime.video.planes import (
     av_from_frame,
-    carries_extras,
     display_orientation,
     fitted,
     frame_from_av,
+    has_extras,
     side_by_side,
     side_by_side_size,
 )
@@ -422,7 +422,7 @@ class _Run:
         self._resized += picture is not original
         if not wanted and not self._options.side_by_side:
             return picture
-        own = wanted and carries_extras(picture)
+        own = wanted and has_extras(picture)
         given = _frame_of(picture, original, copy=own)
         result = self._process(given) if wanted else given
         changed = any(

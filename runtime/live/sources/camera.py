@@ -112,14 +112,14 @@ class CameraSource:
     def _run(self) -> None:
         while not self._is_closing:
             if self._is_paused:
-                self._let_go()
+                self._release()
                 self._slot.clear()
                 self._wait(lambda: not self._is_paused, None)
             elif self._device is None:
                 self._take()
             else:
                 self._read(self._device)
-        self._let_go()
+        self._release()
 
     def _take(self) -> None:
         try:
@@ -141,7 +141,7 @@ class CameraSource:
             if self._pauses == pauses and not self._is_closing:
                 self._fail(told(error))
             else:
-                self._let_go()
+                self._release()
             return
         if self._is_paused or self._is_closing:
             return
@@ -150,7 +150,7 @@ class CameraSource:
         self._slot.put(taken.frame, taken.captured_s, taken.decode_ms)
 
     def _fail(self, trouble: str) -> None:
-        self._let_go()
+        self._release()
         with self._changed:
             self._trouble = trouble
         self._wait(lambda: self._is_paused, self._retry_s)
@@ -159,7 +159,7 @@ class CameraSource:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closing or until(), timeout_s)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with self._changed:
             device, self._device = self._device, None
         if device is not None:

@@ -63,9 +63,9 @@ class Looked:
     """Where a method looks in one frame.
 
     boxes: squares by name, units of the wide crop. region: float32 (side, side) over the wide crop,
-    where changes are wanted. unedited_parts: what cannot be seen and is not edited. parsed: whether the
-    face parser has just run. pastes_beyond: whether a picture is pasted beyond that region too, for
-    the whole of it was restyled and not the segmented face.
+    where changes are wanted. unedited_parts: what cannot be seen and is not edited. parsed: whether
+    the face parser has just run. pastes_beyond: whether a picture is pasted beyond that region too,
+    for the whole of it was restyled and not the segmented face.
     """
 
     boxes: Mapping[str, Box]

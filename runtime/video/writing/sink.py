@@ -40,7 +40,7 @@ from mien.runtime.video.reading.mpeg import (
 from mien.runtime.video.reading.source import METADATA_ERRORS, VideoSource, open_input, reason
 from mien.runtime.video.values import VideoOptions
 from mien.runtime.video.writing.carry import (
-    Carried,
+    SideStreams,
     Target,
     Way,
     describe,
@@ -328,16 +328,16 @@ class VideoSink:
         self.container = self._new_container()
         self.container.metadata.update(source.container.metadata)
         self.container.set_chapters(source.container.chapters())
-        self._carried = Carried(self.container, ways)
+        self._side_streams = SideStreams(self.container, ways)
         for stream in sorted([*source.copied_streams, source.stream], key=_index):
             if stream.index == source.stream.index:
                 self._add_own(choice, thrift)
             else:
-                self._carried.add(stream)
+                self._side_streams.add(stream)
 
     def _add_own(self, choice: EncoderChoice, thrift: Thrift) -> None:
         """Add the stream of the video, with the encoder of its own, or that of one aside."""
-        if not self._carries_side_data(choice):
+        if not self._keeps_side_data(choice):
             self.video = self._encoding = self._add_video(self.container, choice, thrift)
             return
         self._aside = av.open(io.BytesIO(), "w", format=self.container.format.name)
@@ -350,7 +350,7 @@ class VideoSink:
         stream.metadata.update(own.metadata)
         stream.disposition = own.disposition
 
-    def _carries_side_data(self, choice: EncoderChoice) -> bool:
+    def _keeps_side_data(self, choice: EncoderChoice) -> bool:
         """Whether what the container says of the video fits the new one, and can be handed on."""
         is_same = family_of(choice.name) == family_of(self._source.stream.codec_context.name)
         has_any = bool(self._side_data) and DOLBY_VISION not in self._side_data
@@ -511,7 +511,7 @@ class VideoSink:
             packet.pts = None if packet.pts is None else packet.pts - ticks
             packet.dts = None if packet.dts is None else packet.dts - ticks
         try:
-            for ready in self._carried.packets(packet):
+            for ready in self._side_streams.packets(packet):
                 self._interleaver.copy(ready)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
@@ -527,13 +527,13 @@ class VideoSink:
                 check()
                 packet.stream = self.video
                 self._write(packet)
-            for packet in self._carried.finish():
+            for packet in self._side_streams.finish():
                 self._interleaver.copy(packet)
             self._interleaver.finish()
             self.container.close()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
-        self.notes.extend(self._carried.notes)
+        self.notes.extend(self._side_streams.notes)
         self._note_side_data()
         if self._off_grid:
             self.notes.append(
@@ -562,7 +562,7 @@ class VideoSink:
             lost.remove(DOLBY_VISION)
             self.notes.append(loss_note([DOLBY_VISION], suffix, "no encoder here writes it"))
         if lost:
-            is_same = self._carries_side_data(self.choice)
+            is_same = self._keeps_side_data(self.choice)
             why = "" if is_same else f"it is not handed on to what {name} writes"
             self.notes.append(loss_note(lost, suffix, why))
 

@@ -159,7 +159,7 @@ def test_missing_half_is_built_again(
     assert "is missing" in loaded.reason
 
 
-def test_flipped_byte_in_the_timing_cache_is_found_and_the_cache_begun_anew(
+def test_flipped_byte_in_the_timing_cache_is_found_and_the_cache_begun_again(
     folder: Path, model: PlanModel, identity: PlanIdentity
 ) -> None:
     load(folder, model, FakePlanBuilder())
@@ -545,11 +545,11 @@ def test_who_waits_for_another_build_is_told_and_may_give_up(
     folder: Path, model: PlanModel
 ) -> None:
     waits: list[str] = []
-    begun, let_go = threading.Event(), threading.Event()
+    begun, released = threading.Event(), threading.Event()
 
     def hold() -> None:
         begun.set()
-        let_go.wait()
+        released.wait()
 
     slow = BuildWatch(on_build=lambda _: hold())
     first = threading.Thread(target=lambda: load(folder, model, FakePlanBuilder(), slow))
@@ -558,7 +558,7 @@ def test_who_waits_for_another_build_is_told_and_may_give_up(
     impatient = BuildWatch(on_wait=lambda: waits.append("waits"), gave_up=lambda: bool(waits))
     with pytest.raises(EngineError, match="called off"):
         load(folder, model, FakePlanBuilder(), impatient)
-    let_go.set()
+    released.set()
     first.join()
     assert waits == ["waits"]
     assert not load(folder, model, FakePlanBuilder()).was_built

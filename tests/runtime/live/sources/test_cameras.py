@@ -154,7 +154,7 @@ def test_a_torn_jpeg_is_passed_over(clip: Callable[..., Path]) -> None:
     device.close()
 
 
-def test_a_camera_that_gives_torn_pictures_only_says_so_and_can_be_let_go(
+def test_a_camera_that_gives_torn_pictures_only_says_so_and_can_be_released(
     clip: Callable[..., Path],
 ) -> None:
     path = clip("camera.avi", frames=400, codec="mjpeg", pixel_format="yuvj422p", options={})

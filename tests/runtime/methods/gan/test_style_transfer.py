@@ -138,7 +138,7 @@ def test_paste_and_field_show_the_same_change_of_shape() -> None:
         assert lower - upper == pytest.approx(0.15 * 255, abs=5)
 
 
-def test_a_one_way_network_that_lights_a_picture_anew_changes_only_what_it_means() -> None:
+def test_a_one_way_network_that_relights_a_picture_changes_only_what_it_means() -> None:
     def relights(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         edited = 0.8 * feeds["image"] + 0.4
         edited[:, :, 26:38, 26:38] += 0.5

@@ -143,7 +143,7 @@ def test_an_avi_without_its_index_tells_how_many_frames_are_missing(clip: Clip) 
 def test_blocks_that_name_a_track_that_is_not_there_are_counted(clip: Clip) -> None:
     path = clip("in.mkv", frames=40, audio_tracks=1, **MJPEG)
     places = video_packets(path)
-    for start, _ in places[37:]:  # the last ones: no gap tells of them
+    for start, _ in places[37:]:  # the last ones: no gap shows them
         assert path.read_bytes()[start] == 0x81
         overwrite(path, start, b"\x87")
     count, lost = read(path)
