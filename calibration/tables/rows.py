@@ -30,7 +30,7 @@ from mien.calibration.tables.thresholds import (
 
 Report = dict[str, Any]
 Row = tuple[str, ...]
-MARK = {True: "", False: " (missed)"}
+VERDICT = {True: "", False: " (missed)"}
 REST = "at rest"
 LEAST_RIM_POINTS = 100  # of a clip: fewer are no glasses
 
@@ -44,14 +44,14 @@ def at_least(value: float | None, least: float | None, form: str = ".3f") -> tup
     """A cell, and that of its threshold; without one nothing is missed."""
     if least is None:
         return number(value, form), ""
-    return number(value, form) + MARK[value is not None and value >= least], f"{least:g}"
+    return number(value, form) + VERDICT[value is not None and value >= least], f"{least:g}"
 
 
 def at_most(value: float | None, most: float | None, form: str = ".3f") -> tuple[str, str]:
     """A cell, and that of its threshold; without one nothing is missed."""
     if most is None:
         return number(value, form), ""
-    return number(value, form) + MARK[value is not None and value <= most], f"at most {most:g}"
+    return number(value, form) + VERDICT[value is not None and value <= most], f"at most {most:g}"
 
 
 def lips_rows(report: Report) -> list[Row]:
@@ -85,7 +85,7 @@ class _LipsCells:
 
     def late(self, edit: Report) -> str:
         lips = edit["lips"]
-        return str(lips["lag"]) + MARK[lips["lag"] == 0] if _moves(lips) else REST
+        return str(lips["lag"]) + VERDICT[lips["lag"] == 0] if _moves(lips) else REST
 
     def kept(self, edit: Report) -> str:
         lips = edit["lips"]
@@ -105,7 +105,7 @@ def eye_rows(report: Report) -> list[Row]:
 
     def blinks(edit: Report) -> str:
         eyes = edit["eyes"]
-        return f"{eyes['kept']} of {eyes['blinks']}" + MARK[eyes["kept"] == eyes["blinks"]]
+        return f"{eyes['kept']} of {eyes['blinks']}" + VERDICT[eyes["kept"] == eyes["blinks"]]
 
     rows: list[Row] = []
     for emotion in _emotions(report):
@@ -207,7 +207,7 @@ def own_rows(report: Report) -> list[Row]:
         scale, error = found["measured"], OWN_ERROR_CEILING
         holds = scale is not None and abs(scale - float(asked)) <= error
         is_held = asked == "0.5"
-        cell = number(scale) + (MARK[holds] if is_held else "")
+        cell = number(scale) + (VERDICT[holds] if is_held else "")
         threshold = f"{asked} ± {error:g}" if is_held else ""
         named = at_least(found["neutral"], NEUTRALISED_THRESHOLD if asked == "0.25" else None)
         rows += [

@@ -16,7 +16,7 @@ from typing import Any
 
 from mien.calibration.tables.machine import machine_line
 from mien.calibration.tables.rows import (
-    MARK,
+    VERDICT,
     Row,
     at_least,
     at_most,
@@ -75,7 +75,7 @@ def expression_rows(report: dict[str, Any]) -> list[Row]:
     rows = []
     for threshold in ACTION_THRESHOLDS:
         values = [_action(clip, threshold.emotion, threshold.quantity) for clip in clips]
-        cells = [_signed(v) + MARK[v is not None and threshold.holds(v)] for v in values]
+        cells = [_signed(v) + VERDICT[v is not None and threshold.holds(v)] for v in values]
         what = f"{threshold.emotion}: {WORDS[threshold.quantity]}"
         rows.append((what, *cells, f"{threshold.least:+.3f}"))
     for emotion, quantity in ACTIONS_TOLD:
@@ -85,10 +85,10 @@ def expression_rows(report: dict[str, Any]) -> list[Row]:
         values = [_edit(clip, emotion).get("calm") for clip in clips]
         if not any(emotion in clip["edits"] for clip in clips):
             continue
-        cells = [_plain(v) + MARK[v is not None and v <= CALM_CEILING] for v in values]
+        cells = [_plain(v) + VERDICT[v is not None and v <= CALM_CEILING] for v in values]
         rows.append((f"{emotion}: calm", *cells, f"at most {CALM_CEILING}"))
     outside = [max((e["outside"] for e in clip["edits"].values()), default=0) for clip in clips]
-    cells = [str(value) + MARK[value == 0] for value in outside]
+    cells = [str(value) + VERDICT[value == 0] for value in outside]
     return [*rows, ("largest change of a sample outside the face", *cells, "0")]
 
 
@@ -130,7 +130,7 @@ def finding_rows(report: dict[str, Any]) -> list[Row]:
     share = sum(c["found"] for c in clips.values()) / max(1, with_face)
     rows.append(("all clips", _met(share, FOUND_THRESHOLD), f"{FOUND_THRESHOLD}"))
     for name, count in report["faceless"].items():
-        rows.append((f"false faces in {name}", str(count) + MARK[count == 0], "0"))
+        rows.append((f"false faces in {name}", str(count) + VERDICT[count == 0], "0"))
     return rows
 
 
@@ -139,7 +139,7 @@ def landmark_rows(report: dict[str, Any]) -> list[Row]:
     return [
         (
             f"landmark error, {name}",
-            f"{100 * error:.2f} %" + MARK[error <= LANDMARK_ERROR_CEILING],
+            f"{100 * error:.2f} %" + VERDICT[error <= LANDMARK_ERROR_CEILING],
             f"at most {100 * LANDMARK_ERROR_CEILING:.1f} %",
         )
         for name, error in report["mean_error"].items()
@@ -231,7 +231,7 @@ def _plain(value: float | None) -> str:
 
 
 def _met(value: float, threshold: float) -> str:
-    return f"{value:.3f}" + MARK[value >= threshold]
+    return f"{value:.3f}" + VERDICT[value >= threshold]
 
 
 def _words(key: str) -> str:

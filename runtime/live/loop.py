@@ -16,7 +16,7 @@ from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import FilterMaker, FilterSwap
 from mien.runtime.live.outputs.output import FanOut, Output
 from mien.runtime.live.pacing import SPACING, DelayLine, Pace, RateLimit
-from mien.runtime.live.pixels import Marker
+from mien.runtime.live.pixels import Watermark
 from mien.runtime.live.sources.source import Source
 from mien.runtime.live.values import Captured, LiveFrame, LiveStats, Meter, faces_in
 
@@ -60,7 +60,7 @@ class LiveLoop:
         self._rate = RateLimit(rate)
         self._pace = Pace(is_adaptive=adaptive)
         self._meter = Meter()
-        self._marker = Marker()
+        self._watermark = Watermark()
         self._delay_ms = delay_ms
         camera_rate = source.facts.rate
         self._line: DelayLine | None = None
@@ -304,7 +304,7 @@ class LiveLoop:
         if state.paused:
             return original
         is_edit = state.target is not None or state.own != 1 or edited is not original
-        return self._marker(edited) if state.mark and is_edit else edited
+        return self._watermark(edited) if state.mark and is_edit else edited
 
     def _emit(self, frame: LiveFrame) -> None:
         frame = replace(frame, seq=self._seq)

@@ -46,7 +46,7 @@ class LiveFrame:
     captured_s: on the clock of time.monotonic.
     faces: all faces in view, in pixels of the frame. edited: track ids of the changed ones.
     reduced: whether the machine is too slow, so that previews should be smaller and rarer.
-    is_edited: whether a face in `frame` is changed; a mark alone is no edit.
+    is_edited: whether a face in `frame` is changed; a watermark alone is no edit.
     """
 
     frame: Frame

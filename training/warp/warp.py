@@ -224,22 +224,22 @@ class Objective:
             self.optimizer.load_state_dict(state["optimizer"])
 
     def __call__(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        faces, marks, target, real, emotion = (
+        faces, landmarks, target, real, emotion = (
             getattr(batch, name).to(self.device) for name in Batch.__dataclass_fields__
         )
         w = self.weights
         with torch.no_grad():
             present = self._present(faces)
-            wanted = self.displacements.displacement(marks, present, target)
-        displacement = network(faces, marks, target).float()
-        edited, flow = self.apply(faces, marks, displacement, target)
-        again = network(*self._copy(faces, marks), target).float()
+            wanted = self.displacements.displacement(landmarks, present, target)
+        displacement = network(faces, landmarks, target).float()
+        edited, flow = self.apply(faces, landmarks, displacement, target)
+        again = network(*self._copy(faces, landmarks), target).float()
         whole = (target.sum(1) > 0.99).float()
         terms = {
             "follow": w.follow * (displacement - wanted).abs().mean() / 0.006,
             "guide": w.guide * (self._guidance(edited, target) * whole).sum() / whole.sum(),
             "fold": w.fold * self._folds(flow),
-            "lips": w.lips * self._thin_lips(marks, displacement),
+            "lips": w.lips * self._thin_lips(landmarks, displacement),
             "alike": w.alike * 0.3 * F.l1_loss(again, displacement) / 0.006,
         }
         self._train_discriminator(real, emotion, edited.detach(), target)
@@ -260,18 +260,18 @@ class Objective:
     def apply(
         self,
         faces: torch.Tensor,
-        marks: torch.Tensor,
+        landmarks: torch.Tensor,
         displacement: torch.Tensor,
         target: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The edited crops and the flow (n, 2, 32, 32)."""
         with torch.autocast(self.device.type, enabled=False):
-            displacement = hold_brows(marks, displacement)
+            displacement = hold_brows(landmarks, displacement)
             displacement = keep_lips(displacement, target @ self.opens)
-            flow = dense_flow(marks, displacement, 32)
+            flow = dense_flow(landmarks, displacement, 32)
             moved = warp(faces, flow)
-            mask, height = lips_opening(marks + displacement, 64)
-            _, before = lips_opening(marks, 64)
+            mask, height = lips_opening(landmarks + displacement, 64)
+            _, before = lips_opening(landmarks, 64)
             stretched = (height + 0.004) / (before + 0.004)
             fill = ((stretched - 1.5) / 1.5).clamp(0, 1)[:, None, None, None]
             skin = faces[:, :, 24:48, 12:52].mean((2, 3), keepdim=True)
@@ -292,11 +292,11 @@ class Objective:
         return total / len(self.guides)
 
     @staticmethod
-    def _copy(faces: torch.Tensor, marks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _copy(faces: torch.Tensor, landmarks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         noise = torch.randn_like(faces) * 0.02
         light = 1 + 0.1 * torch.randn(len(faces), 1, 1, 1, device=faces.device)
-        wobble = torch.randn_like(marks) * 0.003
-        return (faces * light + noise).clamp(0, 1), marks + wobble
+        wobble = torch.randn_like(landmarks) * 0.003
+        return (faces * light + noise).clamp(0, 1), landmarks + wobble
 
     @staticmethod
     def _folds(flow: torch.Tensor) -> torch.Tensor:
@@ -307,11 +307,11 @@ class Objective:
         return F.relu(0.4 - area).mean() * 10 + (along_x.square() + along_y.square()).mean() * 0.2
 
     @staticmethod
-    def _thin_lips(marks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+    def _thin_lips(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
         """How much of a lip's thickness an edit takes, beyond a fifth."""
         pairs = torch.tensor(UPPER_LIP + LOWER_LIP)
-        before = marks[:, pairs[:, 1], 1] - marks[:, pairs[:, 0], 1]
-        moved = marks[..., 1] + displacement[..., 1]
+        before = landmarks[:, pairs[:, 1], 1] - landmarks[:, pairs[:, 0], 1]
+        moved = landmarks[..., 1] + displacement[..., 1]
         after = (moved[:, pairs[:, 1]] - moved[:, pairs[:, 0]]) * before.sign()
         return F.relu(0.8 * before.abs() - after).mean() / 0.006
 
@@ -337,12 +337,12 @@ def measure(network: nn.Module, objective: Objective, crops: Crops) -> dict[str,
     """On neutral faces of validation people and splits: accuracy by the guides, folds, distance."""
     rows = np.flatnonzero(crops.validation & (crops.emotions == 0))[:512]
     faces = torch.from_numpy(crops.pixels[rows]).float().div(255)[:, None]
-    marks = torch.from_numpy(crops.landmarks[rows])
+    landmarks = torch.from_numpy(crops.landmarks[rows])
     result: dict[str, dict[str, float]] = {}
     for index, emotion in enumerate(EMOTIONS):
         target = F.one_hot(torch.full((len(rows),), index), len(EMOTIONS)).float()
-        displacement = network(faces, marks, target)
-        edited, flow = objective.apply(faces, marks, displacement, target)
+        displacement = network(faces, landmarks, target)
+        edited, flow = objective.apply(faces, landmarks, displacement, target)
         odds = objective._present(edited)
         result[emotion] = {
             "seen_by_the_guides": round(float((odds.argmax(1) == index).float().mean()), 3),

@@ -216,7 +216,7 @@ def test_before_and_after_the_mark_and_the_target_are_at_hand() -> None:
         assert luma(made.push(10)) == 11
         made.controls.update(paused=True, mark=True)
         frame = made.push(10)
-        assert frame.frame is frame.original  # neither edit nor mark
+        assert frame.frame is frame.original  # neither edit nor watermark
         made.controls.update(paused=False)
         marked = made.push(10)
         assert luma(marked) == 11

@@ -91,45 +91,47 @@ def test_the_mirror_is_its_own_inverse_and_mirrors_the_mean_face() -> None:
 
 
 def test_a_displacement_of_a_resting_face_is_the_prototype() -> None:
-    marks = torch.from_numpy(mean_face())[None]
+    landmarks = torch.from_numpy(mean_face())[None]
     wanted = TargetDisplacements(torch.device("cpu")).displacement(
-        marks, one_hot("neutral"), one_hot("sad")
+        landmarks, one_hot("neutral"), one_hot("sad")
     )
     np.testing.assert_allclose(wanted[0, CORNERS], prototypes()[2][CORNERS], atol=0.003)
 
 
 def test_a_smiling_face_is_asked_to_smile_less_far_than_a_resting_one() -> None:
-    marks = torch.from_numpy(mean_face())[None]
+    landmarks = torch.from_numpy(mean_face())[None]
     displacements = TargetDisplacements(torch.device("cpu"))
-    resting = displacements.displacement(marks, one_hot("neutral"), one_hot("happy"))
-    smiling = displacements.displacement(marks, one_hot("happy"), one_hot("happy"))
+    resting = displacements.displacement(landmarks, one_hot("neutral"), one_hot("happy"))
+    smiling = displacements.displacement(landmarks, one_hot("happy"), one_hot("happy"))
     assert 0.5 < float(smiling[0, 84, 1] / resting[0, 84, 1]) < 0.9
 
 
 def test_half_a_target_asks_for_half_the_way() -> None:
-    marks = torch.from_numpy(mean_face())[None]
+    landmarks = torch.from_numpy(mean_face())[None]
     displacements = TargetDisplacements(torch.device("cpu"))
-    whole = displacements.displacement(marks, one_hot("neutral"), one_hot("happy"))
-    half = displacements.displacement(marks, one_hot("neutral"), 0.5 * one_hot("happy"))
+    whole = displacements.displacement(landmarks, one_hot("neutral"), one_hot("happy"))
+    half = displacements.displacement(landmarks, one_hot("neutral"), 0.5 * one_hot("happy"))
     torch.testing.assert_close(half[0, CORNERS], whole[0, CORNERS] / 2, atol=0.002, rtol=0)
 
 
 def test_the_far_half_of_a_turned_face_moves_less() -> None:
-    marks = torch.from_numpy(mean_face())[None].clone()
-    marks[..., 0] = 0.5 + (marks[..., 0] - 0.5) * torch.where(marks[..., 0] > 0.5, 0.5, 1.0)
+    landmarks = torch.from_numpy(mean_face())[None].clone()
+    landmarks[..., 0] = 0.5 + (landmarks[..., 0] - 0.5) * torch.where(
+        landmarks[..., 0] > 0.5, 0.5, 1.0
+    )
     moved = torch.zeros(1, 106, 2)
     moved[:, 84, 0], moved[:, 90, 0] = -0.03, 0.03
-    turned = foreshorten(marks, moved)
+    turned = foreshorten(landmarks, moved)
     assert turned[0, 90, 0] < -0.75 * turned[0, 84, 0]
 
 
 def test_lips_meet_but_do_not_cross() -> None:
-    marks = torch.from_numpy(mean_face())[None]
+    landmarks = torch.from_numpy(mean_face())[None]
     moved = torch.zeros(1, 106, 2)
     for upper, lower in LIPS:
         moved[:, upper, 1], moved[:, lower, 1] = 0.05, -0.05
-    held = hold_pairs(marks, moved)
-    after = marks + held
+    held = hold_pairs(landmarks, moved)
+    after = landmarks + held
     for upper, lower in LIPS:
         assert after[0, lower, 1] - after[0, upper, 1] > -1e-5
 
@@ -143,10 +145,10 @@ def test_the_units_make_every_prototype_within_their_limits() -> None:
 
 
 def test_open_lips_are_masked_and_closed_ones_are_not() -> None:
-    marks = torch.from_numpy(mean_face())[None].repeat(2, 1, 1)
-    marks[0, list(INNER_LIPS_LOWER)] = marks[0, list(INNER_LIPS_UPPER)]
-    marks[1, [101, 102, 103], 1] = marks[1, [97, 98, 99], 1] + 0.08
-    mask, height = lips_opening(marks, 64)
+    landmarks = torch.from_numpy(mean_face())[None].repeat(2, 1, 1)
+    landmarks[0, list(INNER_LIPS_LOWER)] = landmarks[0, list(INNER_LIPS_UPPER)]
+    landmarks[1, [101, 102, 103], 1] = landmarks[1, [97, 98, 99], 1] + 0.08
+    mask, height = lips_opening(landmarks, 64)
     assert mask[0].sum() == 0
     assert height[0] < 0.002
     assert mask[1].max() > 0.9
