@@ -190,9 +190,10 @@ def _merge_normalisation(sequence: nn.Sequential) -> None:
 
 
 def store_half(path: Path) -> int:
-    """Keep the weights of the graph at `path` that half precision holds exactly in half precision.
+    """How many weights of the graph at `path` are now kept in half precision.
 
-    Each is cast when the graph is loaded; engines fold such casts. Returns how many there are.
+    Those that half precision holds exactly. Each is cast when the graph is loaded; engines fold
+    such casts.
     """
     model = onnx.load(str(path))
     graph = model.graph

@@ -63,7 +63,7 @@ class Timings:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts what happens inside towards a stage."""
+        """A context whose time counts towards a stage."""
         began = time.perf_counter()
         try:
             yield

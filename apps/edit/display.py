@@ -40,7 +40,7 @@ class PlainDisplay:
 
     @contextmanager
     def watch(self, source: Path, /) -> Iterator[Callable[[Progress, int], None]]:
-        """Gives a function that takes the progress and the number of faces, and keeps silent."""
+        """A function that takes the progress and the number of faces, and keeps silent."""
         del source
         yield lambda _progress, _faces: None
 
@@ -95,7 +95,7 @@ class TerminalDisplay(PlainDisplay):
 
     @contextmanager
     def watch(self, source: Path, /) -> Iterator[Callable[[Progress, int], None]]:
-        """Shows the bar on standard error while entered, and gives what moves it."""
+        """What moves the bar, which is shown on standard error while entered."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),

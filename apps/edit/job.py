@@ -152,7 +152,7 @@ class Display(Protocol):
     """Where an edit tells how it goes."""
 
     def watch(self, source: Path, /) -> AbstractContextManager[Callable[[Progress, int], None]]:
-        """Shows the progress of one file while it is entered; gives what takes it and the faces."""
+        """A context that shows the progress of one file, and gives what takes it and the faces."""
 
     def finish(self, result: Result) -> None:
         """Report a file that is done."""

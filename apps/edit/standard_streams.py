@@ -121,7 +121,7 @@ def _discard_output() -> None:
 
 @contextmanager
 def _said_of_streams(shown: dict[Path, str]) -> Iterator[None]:
-    """Errors name the streams, and not the files that stand for them meanwhile."""
+    """A context in which errors name the streams, not the files that stand for them meanwhile."""
     try:
         yield
     except MienError as error:

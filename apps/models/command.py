@@ -141,7 +141,7 @@ def export_triton(
 
 @contextmanager
 def _told_on_a_terminal(what: str) -> Iterator[None]:
-    """Show what is done, and for how long, on standard error where that is a terminal."""
+    """A context that shows on a terminal's standard error what is done, and for how long."""
     if not sys.stderr.isatty():
         yield
         return

@@ -87,11 +87,11 @@ class _Probabilities(nn.Module):
 
 
 def export_classifier(classifier: EmotionClassifier, path: Path, facts: dict[str, str]) -> float:
-    """Writes `face` (1, 1, 48, 48) to `probabilities` (1, 7) as an ONNX file of opset 18.
+    """The parity error of the classifier as an ONNX file of opset 18, which is written to `path`.
 
-    facts: goes into the file's metadata, with the classes. Weights that half precision holds
-    exactly are stored so (`half.rounded_to_half` makes such a classifier). Returns the parity
-    error. Raises ModelError.
+    It takes `face` (1, 1, 48, 48) to `probabilities` (1, 7). facts: goes into the file's metadata,
+    with the classes. Weights that half precision holds exactly are stored so
+    (`onnx_file.rounded_to_half` makes such a classifier). Raises ModelError.
     """
     classes = {"classes": ",".join(FER_CLASSES)}
     module = _Probabilities(classifier).float().eval()

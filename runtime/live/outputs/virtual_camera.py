@@ -292,7 +292,7 @@ class VirtualCamera(ThreadedOutput):
         return f"no virtual camera: {missing_driver(self._root) or reason}"
 
     def _preference(self, loopback: Loopback) -> tuple[bool, bool, bool]:
-        """Sorts our own label first, then what nobody has open, and the camera itself last."""
+        """A sort key: our own label first, then what nobody has open, the camera itself last."""
         own = LABEL in loopback.label.lower()
         return str(loopback.path) == self._avoid, not own, loopback.format is not None
 

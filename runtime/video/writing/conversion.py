@@ -143,7 +143,7 @@ class SoundConverter:
         return frame.pts * base
 
     def _bridged(self, gap_s: Fraction) -> Iterator[Packet[Any]]:
-        """Encode silence for a gap: not every container can hold one in its sound."""
+        """Encoded silence for a gap: not every container can hold one in its sound."""
         self._flush_resampler()
         samples = round(gap_s * self._rate)
         if gap_s > _LONGEST_SILENCE_S:  # no gap, but a clock that jumped: it is left open
