@@ -32,22 +32,22 @@ GaveUp = Callable[[], bool]
 
 
 class LazyEngine(Engine):
-    """Runs on `carrier` while `build` makes what was asked for, then on that.
+    """Runs on `fallback` while `build` makes what was asked for, then on that.
 
     build: called once in a thread of its own, with a function that says whether to stop.
-    `provider` says what runs it now. Where the build fails, a line says so and the carrier goes on:
+    `provider` says what runs it now. Where the build fails, a line says so and the fallback goes on:
     a call or a film that runs is not broken off for it.
     """
 
-    def __init__(self, carrier: Engine, build: Callable[[GaveUp], Engine]) -> None:
-        super().__init__(carrier.network, carrier.provider, carrier.metadata)
-        self._now = carrier
+    def __init__(self, fallback: Engine, build: Callable[[GaveUp], Engine]) -> None:
+        super().__init__(fallback.network, fallback.provider, fallback.metadata)
+        self._now = fallback
         self._next: Engine | None = None
         self._lock = threading.Lock()
         self._given_up = threading.Event()
         self._ended = threading.Event()  # not Thread.join: see `mien.engines.system.process`
         self._build = build
-        name = f"build {carrier.network.name}"
+        name = f"build {fallback.network.name}"
         threading.Thread(target=self._make, name=name, daemon=True).start()
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -166,8 +166,8 @@ def open_plan(source: PlanSource, model: PlanModel, *, threads: int | None = Non
     watch = BuildWatch(on_wait=lambda: log.warning("%s: another program builds plans", name))
     if source.is_built(model):
         return source.open(model, watch)
-    carrier = _carrier(model, threads)
-    if carrier is None:
+    fallback = _fallback(model, threads)
+    if fallback is None:
         log.warning(
             "%s: there is no %s plan yet; building it, which takes minutes (mien build does it "
             "ahead)",
@@ -180,13 +180,13 @@ def open_plan(source: PlanSource, model: PlanModel, *, threads: int | None = Non
         "ahead)",
         name,
         source.builder.name,
-        carrier.provider,
+        fallback.provider,
     )
 
     def build(gave_up: GaveUp) -> Engine:
         return source.open(model, replace(watch, gave_up=gave_up))
 
-    return LazyEngine(carrier, build)
+    return LazyEngine(fallback, build)
 
 
 def has_onnx_runtime() -> bool:
@@ -194,7 +194,7 @@ def has_onnx_runtime() -> bool:
     return importlib.util.find_spec("onnxruntime") is not None
 
 
-def _carrier(model: PlanModel, threads: int | None) -> Engine | None:
+def _fallback(model: PlanModel, threads: int | None) -> Engine | None:
     """The network on the best provider of ONNX Runtime that works, None without ONNX Runtime."""
     if not has_onnx_runtime():
         return None

@@ -222,15 +222,15 @@ for provider in ("tensorrt", "auto"):
 # What a lazy engine promises.
 
 
-def test_carrier_runs_until_the_plan_is_there(file: Path, source: PlanSource) -> None:
+def test_fallback_runs_until_the_plan_is_there(file: Path, source: PlanSource) -> None:
     released = threading.Event()
 
     def build(_: GaveUp) -> PlanEngine:
         released.wait()
         return source.open(PlanModel.read(file, TINY))
 
-    carrier = FakeEngine(TINY, lambda _: {n: np.full_like(a, 9) for n, a in zeros().items()})
-    with LazyEngine(carrier, build) as engine:
+    fallback = FakeEngine(TINY, lambda _: {n: np.full_like(a, 9) for n, a in zeros().items()})
+    with LazyEngine(fallback, build) as engine:
         assert engine.infer(tiny_feeds())["total"] == 9
         assert engine.provider == "fake"
         released.set()
@@ -238,7 +238,7 @@ def test_carrier_runs_until_the_plan_is_there(file: Path, source: PlanSource) ->
         assert engine.infer(tiny_feeds())["total"] == 5
         assert engine.provider == "fake-plan"
     with pytest.raises(EngineError, match="after close"):
-        carrier.infer(tiny_feeds())
+        fallback.infer(tiny_feeds())
 
 
 def zeros() -> dict[str, np.ndarray]:
