@@ -147,7 +147,7 @@ def _fits(spec: TensorSpec, tensor: object) -> bool:
 
 
 def _refuse(where: str, spec: TensorSpec, tensor: object) -> NoReturn:
-    """Nothing; raises EngineError that says in what a tensor is not `spec`."""
+    """Raise EngineError that says in what a tensor is not `spec`."""
     if not isinstance(tensor, np.ndarray):
         raise EngineError(
             f"{where}: received {type(tensor).__name__}, expected an array of {spec}; "

@@ -35,8 +35,8 @@ class LazyEngine(Engine):
     """Runs on `fallback` while `build` makes what was asked for, then on that.
 
     build: called once in a thread of its own, with a function that says whether to stop.
-    `provider` says what runs it now. Where the build fails, a line says so and the fallback goes on:
-    a call or a film that runs is not broken off for it.
+    `provider` says what runs it now. Where the build fails, a line says so and the fallback goes
+    on: a call or a film that runs is not broken off for it.
     """
 
     def __init__(self, fallback: Engine, build: Callable[[GaveUp], Engine]) -> None:

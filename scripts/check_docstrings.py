@@ -1,7 +1,7 @@
 """Checks that the docstrings of procedures say what these do, in the imperative.
 
 ruff's D401 wants the imperative of every function. Here the docstring of a function that returns
-something says what it returns, so D401 is kept for functions annotated `-> None` alone.
+something says what it returns, so D401 is kept for those annotated `-> None` or `-> NoReturn`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FOLDERS = (
     *("tests", "scripts"),
 )
 # First words that D401 does not know, and that say what comes back.
-NO_VERBS = ("Nothing", "None")
+NO_VERBS = ("Nothing;", "Nothing,", "None")
 
 
 def complaints(files: Sequence[Path]) -> Iterator[str]:
@@ -30,8 +30,8 @@ def complaints(files: Sequence[Path]) -> Iterator[str]:
             if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 continue
             text = ast.get_docstring(node)
-            returns_none = isinstance(node.returns, ast.Constant) and node.returns.value is None
-            if text is None or not returns_none:
+            returns = "" if node.returns is None else ast.unparse(node.returns)
+            if text is None or returns not in ("None", "NoReturn"):
                 continue
             row = node.body[0].lineno
             if (file.resolve(), row) in moody or text.startswith(NO_VERBS):

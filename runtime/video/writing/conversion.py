@@ -271,5 +271,5 @@ class TextConverter:
         yield made
 
     def finish(self) -> Iterator[Packet[Any]]:
-        """Nothing is held."""
+        """No packets: nothing is held."""
         return iter(())
