@@ -4,7 +4,7 @@ All are float32 with batch 1. The default filter's take pictures as luma in [0, 
 weight per emotion of `mien.runtime.target.EMOTIONS`; crop units run from 0 to 1 along a side of the
 aligned crop. Beside them stand the emotion classifier that edits are measured with, which is no
 part of the filter, and the networks of the parts paper: generators that restyle a picture, and the
-face parser.
+face parser. Those of the face space are declared in `mien.engines.face_space`.
 
 A user's own generators and parsers may have other sizes, labels and classes, so the filter opens
 them by name and reads what they are from what their graphs state: the declaration, and facts under
