@@ -45,7 +45,8 @@ def features_tensor(model: bytes, path: Path) -> str:
             nodes = wire.fields(wire.part(graph)) if number == MODEL_GRAPH else ()
             for kind, node in nodes:
                 parts = list(wire.fields(wire.part(node))) if kind == GRAPH_NODE else []
-                if any(n == NODE_TYPE and wire.part(x) in (b"Gemm", b"MatMul") for n, x in parts):
+                kinds = [bytes(wire.part(x)) for n, x in parts if n == NODE_TYPE]
+                if b"Gemm" in kinds or b"MatMul" in kinds:
                     last = next(bytes(wire.part(x)) for n, x in parts if n == NODE_INPUT)
     except (ValueError, StopIteration):
         raise ModelError(f"{path} is not an ONNX file, or damaged; get it again") from None
