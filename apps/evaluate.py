@@ -1,7 +1,4 @@
-"""The measuring commands: progress on standard error, the result on standard output.
-
-`mien evaluate`: measures on data of one's own.
-"""
+"""`mien evaluate`: measures on data of one's own, its progress on standard error."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ class StepProgress:
         self._told_s = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Nothing; `done` of `total` pictures of the step `what` are done."""
+        """Show that `done` of `total` pictures of the step `what` are done."""
         if what != self._what:
             typer.echo(("\n" if self._what and self._on_terminal else "") + what, err=True)
             self._what = what
@@ -44,7 +41,7 @@ class StepProgress:
             typer.echo(f"\r{done}/{total}", err=True, nl=False)
 
     def end(self) -> None:
-        """Nothing; ends the last line."""
+        """End the last line."""
         if self._what and self._on_terminal:
             typer.echo("", err=True)
 
@@ -69,7 +66,7 @@ def smile_plan(
 
 
 def print_smile(plan: SmilePlan, *, as_json: bool, as_markdown: bool) -> None:
-    """Prints the parts paper's tables with mien's numbers. Raises MienError."""
+    """Measure, and print the parts paper's tables with mien's numbers. Raises MienError."""
     if as_json and as_markdown:
         raise UsageError("give either --json or --markdown, not both")
     progress = StepProgress()

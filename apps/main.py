@@ -1,8 +1,7 @@
-"""The edge of the command line: every error becomes one line and an exit status.
+"""The `mien` command: where it starts, and where every error becomes one line and an exit status.
 
-The `mien` command: where it starts.
-
-Nothing is imported here before signals are minded, lest Ctrl-C ends a start with a trace.
+Nothing is imported here before signals are handled, so that Ctrl-C during the start leaves no
+trace.
 """
 
 from __future__ import annotations
@@ -119,7 +118,7 @@ def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int
 
 
 def main() -> None:
-    """The entry point of `mien`."""
+    """Run the command `mien`, and exit with its status."""
     # What OpenCV finds wrong in a file is told in mien's own words.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     sys.exit(status_of(lambda: run(sys.argv[1:])))

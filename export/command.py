@@ -65,7 +65,7 @@ def _write(source: Source, declared: Declaration, path: Path) -> Parity:
 
 
 def _check_places(options: Options, declared: Declaration) -> None:
-    """Nothing, where the results may be written; told before minutes are spent on them."""
+    """Raise UsageError where a result may not be written, before minutes are spent on it."""
     places = _places(options, declared)
     cards = [] if options.into is None else [places[-1].with_suffix(CARD_SUFFIX)]
     for place in (*places, *cards):

@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_facts(parser: argparse.ArgumentParser) -> None:
-    """The options for what no tensor tells."""
+    """Add the options for what no tensor tells."""
     parser.add_argument(
         "--labels",
         type=_names,

@@ -1,9 +1,7 @@
-"""Real pictures to compare a file with its module on: squares of the bundled portrait.
+"""Whether an ONNX file says what its torch module says, on random inputs and on a real picture.
 
 Random inputs are flat in colour and rich in edges; a face is neither, so that normalisation and
-ties between classes work in another range.
-
-Whether an ONNX file says what its torch module says.
+ties between classes work in another range. So squares of the bundled portrait are compared as well.
 """
 
 from __future__ import annotations
@@ -43,8 +41,8 @@ def generator_examples(network: Network, colour: str) -> list[Example]:
     for number, pictures in enumerate(groups):
         feeds = {"image": pictures.astype(np.float32)}
         if labels:
-            wish = np.eye(labels, dtype=np.float32)[number % labels]
-            feeds["label"] = np.tile(wish, (batch, 1))
+            label = np.eye(labels, dtype=np.float32)[number % labels]
+            feeds["label"] = np.tile(label, (batch, 1))
         examples.append(Example(f"crop {number} of the portrait", feeds))
     return examples
 

@@ -42,7 +42,7 @@ from mien.runtime.spec import FilterSpec, OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 
 STAGES = ("track", "align", "edit", "blend")
-UNSEEN_STEP_S = 1 / 30  # between frames that carry no time
+UNSEEN_STEP_S = 1 / 30  # between frames without a time
 LEAST_STRENGTH = 1e-3
 SETTLE_S = 0.45  # how long a change of expression takes
 MOST_TIME_S = 1e20  # either way from 0; every timestamp of a file lies within
@@ -63,7 +63,7 @@ class Timings:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts what happens inside towards a stage."""
+        """A context whose time counts towards a stage."""
         began = time.perf_counter()
         try:
             yield
@@ -160,7 +160,7 @@ class Filter:
 
     After a call `faces` holds the faces of that frame as they came, with named landmarks
     (`Face.parts`) and what they do (`Face.measures`); `edited` the track ids changed in it, and
-    `left_alone` the parts of them that could not be seen and are as they were.
+    `unedited_parts` the parts of them that could not be seen and are as they were.
 
     Threads: frames go in from one thread at a time; `target`, `own`, `face`, `effort`
     and `detection_spacing` may be set from any other meanwhile, and hold from the next frame on.
@@ -333,7 +333,7 @@ class Filter:
         self._time_s = 0.0
         self.faces: tuple[Face, ...] = ()
         self.edited: tuple[int, ...] = ()
-        self.left_alone: tuple[str, ...] = ()
+        self.unedited_parts: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Close the networks."""
@@ -395,7 +395,7 @@ class Filter:
             self.faces = tuple(self._tracker(frame, self._time_s))
             chosen = {face.track_id for face in self._choice(self.faces, frame)}
         self._forget_lost()
-        self.left_alone = ()
+        self.unedited_parts = ()
         target = self._target  # which another thread may set meanwhile
         found = [
             self._edit_face(frame, face, target, is_chosen=face.track_id in chosen)
@@ -431,7 +431,7 @@ class Filter:
             aligned = align_in_frame(frame, face.landmarks, self._method.crop)
         with self.timings.stage("edit"):
             edit = subject.editor(frame, aligned, goal, self._time_s)
-        self.left_alone += subject.editor.left_alone
+        self.unedited_parts += subject.editor.unedited_parts
         if edit.is_empty:
             return None
         return face.track_id, FaceEdit(

@@ -212,6 +212,27 @@ def test_the_quick_tests_run_without_arguments_and_all_with_one(
     assert ran.stdout == f"{given}\n"
 
 
+@pytest.mark.parametrize(
+    ("docstring", "returns", "is_wrong"),
+    [
+        ("Close the networks.", "None", False),
+        ("Nothing; gives the networks back.", "None", True),
+        ("Closes the networks.", "None", True),
+        ("The networks.", "None", True),
+        ("The networks that were closed.", "int", False),
+    ],
+)
+def test_the_docstring_of_a_procedure_says_what_it_does(
+    tmp_path: Path, docstring: str, returns: str, is_wrong: bool
+) -> None:
+    file = tmp_path / "close.py"
+    file.write_text(f'def close() -> {returns}:\n    """{docstring}"""\n')
+    command = [sys.executable, str(ROOT / "scripts" / "check_docstrings.py"), str(file)]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert ran.returncode == is_wrong, ran.stderr
+    assert (f"{file}:2: say what close does" in ran.stdout) is is_wrong
+
+
 COMMANDS = {
     "edit": "pip install . && python apps/video_edit.py in.mp4 --emotion happy",
     "test": "pip install -e '.[dev]' && scripts/test --all",

@@ -36,7 +36,7 @@ def run_recipe(name: str, argv: list[str]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run one recipe; the exit status."""
+    """The exit status of one recipe, which is run."""
     if not argv or argv[0] not in RECIPES:
         print(f"usage: python -m mien.training {{{','.join(RECIPES)}}} --minutes N ...")
         return 2

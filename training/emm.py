@@ -49,8 +49,8 @@ from mien.training.latent_edits import (
 from mien.training.latent_scores import add_judges, load_judges, printed
 from mien.training.recipe import Schedule, Trainer, write_metrics
 from mien.training.text_image import load_pair
+from mien.training.warp.displacements import TargetDisplacements
 from mien.training.warp.guide import CLASSES, jitter, load_guides
-from mien.training.warp.wishes import Wishes
 
 # The paper's, for CLIP, cross-entropy, L2 and identity; the others are this recipe's.
 WEIGHTS = {
@@ -124,7 +124,7 @@ class EmmLoss:
         prompts = caption_tokens([emotion_caption(emotion) for emotion in EMOTIONS])
         self.texts = self.pair.text(torch.from_numpy(prompts).to(self.device))
         self.deviation = faces.statistics()[1].square().mean().sqrt().item()
-        self.wishes = Wishes(self.device)
+        self.displacements = TargetDisplacements(self.device)
         self.guides = load_guides(guides).to(self.device) if guides else nn.ModuleList()
         self.critic = Critic().to(self.device, memory_format=torch.channels_last)
         self.critic_file, self.steps = critic_file, 0
@@ -193,7 +193,7 @@ class EmmLoss:
         marks = batch.landmarks.to(self.device)[rows].view(len(rows), -1, 2)
         present = batch.condition.to(self.device)[rows].clamp(0, 1)
         present = present / present.sum(1, keepdim=True).clamp(min=1e-3)
-        wanted = marks + self.wishes.displacement(marks, present, target[rows])
+        wanted = marks + self.displacements.displacement(marks, present, target[rows])
         small = after[rows]
         if small.shape[-1] > SMALL:
             small = F.avg_pool2d(small, small.shape[-1] // SMALL)

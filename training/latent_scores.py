@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from mien.engines.catalog import Catalog
 from mien.engines.errors import UsageError
-from mien.engines.networks import FER_CLASSES, FER_SIZE, JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES, FER_SIZE
 from mien.runtime.faces.alignment import FER_TEMPLATE, RIGID_TEMPLATE, fit_similarity
 from mien.runtime.target import EMOTIONS
 from mien.training.latent.generator import FaceSpace
@@ -40,7 +40,7 @@ class ShippedClassifier:
     """The emotions that the shipped classifier sees in crops, as indices of EMOTIONS."""
 
     def __init__(self) -> None:
-        self.engine = Catalog.bundled().open(JUDGE, threads=1)
+        self.engine = Catalog.bundled().open(EMOTION_CLASSIFIER, threads=1)
         self.order = np.array([EMOTIONS.index(name) for name in FER_CLASSES])
         matrix = torch.from_numpy(fit_similarity(FER_TEMPLATE, RIGID_TEMPLATE))
         axis = (torch.arange(FER_SIZE) + 0.5) / FER_SIZE
@@ -69,7 +69,7 @@ class Judges:
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
-    """The options for judges of other origin."""
+    """Add the options for networks of other origin."""
     parser.add_argument("--judges-code", type=Path, help="torch code of other judges, to measure")
     parser.add_argument("--judges", type=Path, help="the folder of their weights")
 

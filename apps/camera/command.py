@@ -1,7 +1,4 @@
-"""The table of `mien camera --list`.
-
-`mien camera`: its options, and the plan they make.
-"""
+"""`mien camera`: its options, the plan they make, and the table of `--list`."""
 
 from __future__ import annotations
 

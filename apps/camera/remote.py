@@ -38,7 +38,7 @@ _LOOK_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A camera that runs, as its file tells of it.
+    """A camera that runs, as its file describes it.
 
     source: as it was asked for. names: what else it is called. port: where it listens. panel: the
     port of its panel, None without one. host: the machine it runs on.
@@ -53,7 +53,7 @@ class Running:
 
     @property
     def text(self) -> str:
-        """How people are told of it: the name that `--camera` takes."""
+        """Its name for people: what `--camera` takes."""
         where = "no panel" if self.panel is None else f"panel {self.panel}"
         return f"{self.source} ({where}, port {self.port})"
 

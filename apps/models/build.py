@@ -191,7 +191,7 @@ def _fail(error: EngineError) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Report]:
-    """Gives what shows progress: a bar with the time left, nothing where it is no terminal."""
+    """What shows progress: a bar with the time left, nothing where it is no terminal."""
     if not sys.stderr.isatty():
         yield lambda _progress: None
         return

@@ -1,8 +1,6 @@
-"""The table of `mien models`.
+"""`mien models`, `export`, `calibrate`, `audit` and `export-triton`.
 
-`mien export`, run beside the command: it needs PyTorch, which the command never imports.
-
-`mien models`, `export`, `calibrate`, `audit` and `export-triton`: the models, and more.
+The export needs PyTorch, which a command never imports, so it runs in a process beside it.
 """
 
 from __future__ import annotations
@@ -143,7 +141,7 @@ def export_triton(
 
 @contextmanager
 def _told_on_a_terminal(what: str) -> Iterator[None]:
-    """Show what is done, and for how long, on standard error where that is a terminal."""
+    """A context that shows on a terminal's standard error what is done, and for how long."""
     if not sys.stderr.isatty():
         yield
         return

@@ -1,6 +1,6 @@
-"""What messages do to a live loop, and how the loop is told about.
+"""Between the panel's messages and a live loop: what they change, and how the loop reports.
 
-How a live loop is doing, as messages, and what it says in the words of the page.
+Reports use the words of the page.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Loop(Protocol):
         ...
 
     def add_output(self, output: Output) -> None:
-        """Let frames go there too from now on."""
+        """Send frames there too from now on."""
         ...
 
     def remove_output(self, output: Output) -> None:
@@ -86,7 +86,7 @@ class Loop(Protocol):
 class Steering:
     """Carries out messages; used in the server's thread.
 
-    An intensity is remembered while there is no target to carry it.
+    An intensity is remembered while there is no target to give it to.
     """
 
     def __init__(self, controls: Controls, presets: Presets) -> None:
@@ -204,7 +204,7 @@ def _gan(state: ControlState) -> str | None:
 
 
 def _options(spec: MethodSpec) -> tuple[MethodChoice, ...]:
-    """What a method can be told, as pages are told of it."""
+    """What can be set of a method, in the words of the pages."""
     return tuple(
         MethodChoice(option.name, option.help, option.values, option.bounds, option.choice)
         for option in spec.options

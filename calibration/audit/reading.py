@@ -141,7 +141,7 @@ def _check_tensors(graph: GraphProto, path: Path) -> None:
 
 
 def _check_tensor(tensor: TensorProto, path: Path) -> None:
-    """Nothing, where a tensor's values lie in the file and are as many as it says."""
+    """Raise ModelError where a tensor's values are not in the file, or not as many as it says."""
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         _refuse_external(tensor, path)
     if any(side < 0 for side in tensor.dims):

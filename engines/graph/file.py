@@ -1,11 +1,9 @@
-"""The bytes of a model file, read once: what is hashed is what runs.
+"""A model file, read once: its bytes, so that what is hashed is what runs, and what it states.
 
 The weights of a large network lie in parts: files beside the model whose names, sizes and hashes
-stand in the model's metadata, so that the hash of the model is one of them all.
-
-What a model file states of itself, read without ONNX Runtime and without `onnx`.
-
-Source: onnx.proto3 of ONNX (the numbers of the fields).
+stand in the model's metadata, so that the hash of the model is one of them all. The metadata is
+read without ONNX Runtime and without `onnx`. Source: onnx.proto3 of ONNX (the numbers of the
+fields).
 """
 
 from __future__ import annotations

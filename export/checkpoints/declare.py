@@ -1,8 +1,7 @@
-"""What the numbers of labels and the channels of parsers mean, where public files agree on it.
+"""What a checkpoint's network is declared to be: its name, its tensors, and the facts beside them.
 
-What a checkpoint's network is declared to be: its name, its tensors, and the facts beside them.
-
-The declaration and the facts are written into the graph, and the filter reads them there.
+The declaration and the facts are written into the graph, and the filter reads them there. What the
+numbers of labels and the channels of parsers mean is known where public files agree on it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
-"""The face parsers, rebuilt from the tensors of a checkpoint.
+"""What network a checkpoint holds, recognised by the names of its tensors, and rebuilt from them.
 
-The generators of the parts paper, rebuilt from the tensors of a checkpoint.
-
-Checkpoints that are met beside those mien exports, told by the names of their tensors.
-
-What network a checkpoint holds, told by the names of its tensors.
+Known are the face parsers, the generators of the parts paper, and checkpoints that are often met
+beside them, which are named and refused.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class FilterSwap:
         return edited
 
     def close(self) -> None:
-        """Nothing; gives the networks back. A filter that is still being made is closed then."""
+        """Close the networks. A filter that is still being made is closed once it is made."""
         with self._lock:
             self._is_closed = True
             built, self._built = self._built, None
@@ -274,7 +274,7 @@ def _key(state: ControlState) -> _Key:
 
 
 def _warm_up(made: LiveFilter, frame: Frame, state: ControlState) -> None:
-    """The first run of a network is slow; here nobody waits for it."""
+    """Run a new filter once where nobody waits for it: a network's first run is slow."""
     made.target, made.own = state.target, state.own
     made.apply(frame)
     made.reset()

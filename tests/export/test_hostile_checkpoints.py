@@ -45,7 +45,7 @@ class Persistent:
 
 @pytest.fixture
 def nvidia(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The modules by whose names such objects pickle."""
+    """Make the modules by whose names such objects pickle."""
     package, module = types.ModuleType("torch_utils"), types.ModuleType("torch_utils.persistence")
 
     def _reconstruct_persistent_obj(meta: object) -> object:

@@ -69,7 +69,7 @@ def _write_faces(made: Made) -> None:
 
 
 def write_features(path: Path) -> None:
-    """A FaceRes of random weights in the form that the real one has."""
+    """Write a FaceRes of random weights in the form that the real one has."""
     random, weights = np.random.default_rng(0), []
 
     def put(name: str, shape: tuple[int, ...], scale: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mien.engines import Catalog
 from mien.engines.catalog import BUNDLED_FOLDER, read_catalog
-from mien.engines.networks import JUDGE, SHIPPED
+from mien.engines.networks import EMOTION_CLASSIFIER, SHIPPED
 from mien.training import ship
 
 
@@ -33,8 +33,8 @@ def test_a_shipped_network_can_be_opened_from_its_folder(made: Path, tmp_path: P
     (entry,) = read_catalog(into)
     assert (entry.network, entry.minutes, entry.quality) == ("judge", 3.5, {"accuracy": 0.5})
     assert (into / entry.card).read_text() == (made / "judge.md").read_text()
-    with Catalog.load(into).open(JUDGE) as engine:
-        assert engine.network == JUDGE
+    with Catalog.load(into).open(EMOTION_CLASSIFIER) as engine:
+        assert engine.network == EMOTION_CLASSIFIER
 
 
 def test_shipping_once_more_replaces_the_entry(made: Path, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""What of a change is movement: pictures before and after, parted into a shift and a rest.
+"""A generator at work: pictures in, restyled pictures out, and what of the change is movement.
 
-A generator sees 64 pixels a side. What it moves, the frame's own pixels can be moved by, and stay
-a photograph; only what no movement explains is added to them.
-
-A generator at work: pictures in, restyled pictures out, and what its labels mean.
+A generator sees 64 pixels a side. What it moves, the frame's own pixels can be moved by, and stay a
+photograph; only what no movement explains is added to them. So a change is split into a flow and a
+rest. What the numbers of a generator's label mean is read from its graph.
 """
 
 from __future__ import annotations
@@ -116,7 +115,7 @@ class Labels:
             )
 
     def check(self, target: Target) -> None:
-        """Nothing, where a target can be given. Raises UsageError, naming what can."""
+        """Raise UsageError, which names what can be made, where the target cannot be."""
         for emotion, weight in zip(EMOTIONS, target.weights, strict=True):
             if weight > 0 and emotion not in self.emotions:
                 way = f", from {self.source} faces" if self.source else ""
@@ -203,7 +202,7 @@ class Restyler:
         return shown
 
     def close(self) -> None:
-        """Nothing; gives the network back."""
+        """Close the network."""
         self._engine.close()
 
 

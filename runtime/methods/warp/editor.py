@@ -60,7 +60,7 @@ CALM_BESIDE = 0.6  # less movement beside a cover: what is made up there is seen
 AROUND = 0.12  # of the mouth's box, a rim along its upper and outer sides: skin, not lips
 SKIN_S = 0.3  # time constant of the brightness that the inside of a mouth is drawn with
 # How old an answer of the network may be. It changes slowly; the flow and the mouth's outline are
-# made anew for every frame, from its own landmarks.
+# made again for every frame, from its own landmarks.
 FRESH_S = 0.06
 
 
@@ -110,10 +110,10 @@ def open_method(
 class WarpEditor:
     """Edits one face through a video.
 
-    left_alone: nothing; it needs no part to be seen by itself.
+    unedited_parts: nothing; it needs no part to be seen by itself.
     """
 
-    left_alone: tuple[str, ...] = ()
+    unedited_parts: tuple[str, ...] = ()
 
     def __init__(self, warp: Engine, occlusion: Engine) -> None:
         self._warp = warp

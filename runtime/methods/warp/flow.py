@@ -1,15 +1,14 @@
-"""From moved landmarks to a dense flow: radial basis functions on the aligned crop.
+"""From moved landmarks to a dense flow on the aligned crop, and the folds of the skin.
 
-A multiquadric interpolant through the landmarks' new places (Hardy 1971) is smooth, reproduces
-every landmark, and needs no training; still points around the face and on the crop's border hold
+The flow is a multiquadric interpolant (Hardy 1971) through the landmarks' new places: smooth, exact
+at every landmark, and without training; still points around the face and on the crop's border keep
 everything else where it is.
-
-The folds that a moved face makes: fine shading along creases, never a stain.
 
 Skin that is pushed together folds where faces fold: from the wing of the nose to the corner of the
 mouth, under the lower lid, beside the eye, between and above the brows, on the root of the nose.
-Each is a groove with its two lit flanks, whose mean is nothing, so that cheeks and lips keep their
-brightness; how deep it is follows from how far the landmarks beside it move.
+Each fold is fine shading and never a stain: a groove with its two lit flanks, whose mean is zero,
+so that cheeks and lips keep their brightness; how deep it is follows from how far the landmarks
+beside it move.
 """
 
 from __future__ import annotations

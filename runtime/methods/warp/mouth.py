@@ -1,15 +1,14 @@
-"""The mouth: where its box lies, how far its lips are open, and how thin they may get.
-
-The inside of a mouth that an expression opens: the person's own where it was seen, else drawn.
+"""The mouth: its box, how far its lips are open, how thin they may get, and the inside of it.
 
 While somebody talks, the sharpest view of their open mouth is kept, and what an expression uncovers
 is taken from it: the teeth stay where the skull has them, below the upper lip, relit. Where there
 is no such view, or it does not reach, the inside is dark, with tongue and the edge of upper teeth:
-drawn and not made by a network, at the resolution at which the frame shows it: what a network of
-a processor's size paints there is a grey stripe. Anatomy: central incisors 8.5 mm wide, lateral
-ones 6.5, canines 7.5 (Ash and Nelson, "Wheeler's Dental Anatomy", 2003), 63 mm between the pupils;
-with lips at rest their edges show 2 to 3 mm below the upper lip, and a dropped jaw leaves them
-there, for they are the skull's.
+drawn and not made by a network, at the resolution at which the frame shows it: what a network of a
+processor's size paints there is a grey stripe.
+
+Anatomy: central incisors 8.5 mm wide, lateral ones 6.5, canines 7.5 (Ash and Nelson, "Wheeler's
+Dental Anatomy", 2003), 63 mm between the pupils; with lips at rest their edges show 2 to 3 mm below
+the upper lip, and a dropped jaw leaves them there, for they are the skull's.
 """
 
 from __future__ import annotations

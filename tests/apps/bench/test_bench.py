@@ -28,7 +28,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-ins are no modules of PyTorch."""
+    """Leave PyTorch's rows out: the stand-ins are no modules of PyTorch."""
     monkeypatch.setattr("mien.apps.bench.run.eager_rows", lambda *_: [])
 
 

@@ -49,7 +49,7 @@ def test_a_picture_is_edited_by_the_method_that_is_named(
     assert np.abs(after - before).max() > 20
 
 
-def test_parts_left_alone_are_told_in_the_one_line(
+def test_unedited_parts_are_told_in_the_one_line(
     picture: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     classes = tuple("hair" if name in ("r_eye", "nose") else name for name in SHIPPED_CLASSES)

@@ -232,7 +232,7 @@ def _admitted_websocket(panel: RunningPanel) -> Iterator[ClientConnection]:
 
 
 def _everything_is_had(panel: RunningPanel) -> None:
-    """Page, file, WebSocket and picture, each within EVENT_S."""
+    """Get page, file, WebSocket and picture, each within EVENT_S."""
     for path in ("/", f"/static/{TOKEN}/main.js", "/frame.jpg"):
         _wait_until(lambda path=path: _status(panel, path) == 200, f"{path} is had")
     with _admitted_websocket(panel) as websocket:

@@ -64,7 +64,7 @@ def running(folder: Path) -> Iterator[SimpleNamespace]:
 
 @pytest.fixture
 def page(running: SimpleNamespace) -> Iterator[SimpleNamespace]:
-    """The page, loaded anew, showing the picture; at the end without an error on its console."""
+    """The page, loaded again, showing the picture; at the end without an error on its console."""
     running.controls.update(
         target=None, face="all", paused=False, mark=False, method="warp", own=1.0
     )
@@ -331,7 +331,7 @@ def _presets(driver: Any) -> list[str]:
     return list(driver.execute_script(script))
 
 
-def test_this_browsers_camera_is_filtered_and_let_go_again(page):
+def test_this_browsers_camera_is_filtered_and_released_again(page):
     button = _element(page.driver, "#browser-camera")
     button.click()
     wait_until(
@@ -343,7 +343,7 @@ def test_this_browsers_camera_is_filtered_and_let_go_again(page):
     _wait_for_smile(page, above=before + CLEARLY)
 
     button.click()
-    wait_until(lambda: page.loop.stats().source.name != "browser camera", "the camera is let go")
+    wait_until(lambda: page.loop.stats().source.name != "browser camera", "the camera is released")
     wait_until(
         lambda: (rgb := picture(page.driver, "video")) is not None and not _is_marked(rgb),
         "the own camera is back",

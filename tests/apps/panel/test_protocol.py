@@ -152,7 +152,7 @@ def test_a_blend_is_set_and_goes_with_its_method(tmp_path: Path) -> None:
         assert (state["gan"], state["blend"]) == (None, None)
 
 
-def test_everybody_is_told_of_a_change_whoever_made_it(panel: RunningPanel) -> None:
+def test_everybody_hears_of_a_change_whoever_made_it(panel: RunningPanel) -> None:
     with panel.websocket() as one, panel.websocket() as other:
         receive(one, "hello")
         receive(other, "hello")
@@ -237,7 +237,7 @@ def test_starter_presets_are_there_until_somebody_deletes_them(tmp_path: Path) -
         assert receive(websocket, "hello")["presets"] == []
 
 
-def test_damaged_presets_are_told_of_and_left_alone(tmp_path: Path) -> None:
+def test_damaged_presets_are_reported_and_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "config" / "presets.json"
     path.parent.mkdir()
     path.write_text('{"version": 1, "presets": [{"name": "x", "target": {"happy": 7}}]}')

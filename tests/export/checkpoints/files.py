@@ -52,7 +52,7 @@ def module_of(spec: object, seed: int = 0) -> nn.Module:
 
 @torch.no_grad()
 def _normalise(module: nn.Module) -> None:
-    """Statistics as training would leave them: with others a deep network gives one class only.
+    """Set statistics as training would leave them; others give one class only in a deep network.
 
     The picture is smooth, as photographs are; on the portrait no class is likelier than another.
     """

@@ -77,7 +77,7 @@ def test_the_edit_fades_out_of_the_old_and_into_the_new() -> None:
     for _ in range(3):
         stage.show()
     old, new = maker.made
-    # From when the new one is ready, the old one is told to let the faces go.
+    # From when the new one is ready, the old one is told to release the faces.
     resting = [target is None for _, target in old.seen]
     assert resting == sorted(resting)
     assert resting[-1]
@@ -85,7 +85,7 @@ def test_the_edit_fades_out_of_the_old_and_into_the_new() -> None:
     assert [target is None for _, target in new.seen[:4]] == [True, False, False, False]
 
 
-def test_a_filter_that_does_not_let_go_is_taken_over_from_all_the_same() -> None:
+def test_a_filter_that_does_not_release_is_taken_over_from_all_the_same() -> None:
     maker, controls = Maker(), Controls(target="happy")
     stage = Stage(maker, controls)
     (old,) = maker.made

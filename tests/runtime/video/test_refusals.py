@@ -32,7 +32,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def assert_refused(source: Path, destination: Path, words: str, **settings: object) -> None:
-    """Fails unless the edit ends in one line with these words and leaves nothing behind."""
+    """Fail unless the edit ends in one line with these words and leaves nothing behind."""
     before = files_in(destination.parent) if destination.parent.is_dir() else []
     with pytest.raises(VideoError, match=words) as caught:
         edit_video(source, destination, identity, VideoOptions(**settings))

@@ -116,7 +116,7 @@ def copied_packets(path: Path) -> dict[int, list[tuple[int | None, int | None, b
 
 
 def assert_same_pictures(first: Path, second: Path) -> None:
-    """Fails where the decoded planes, times or orientation of two files differ."""
+    """Fail where the decoded planes, times or orientation of two files differ."""
     frames = list(zip(read_frames(first), read_frames(second), strict=True))
     assert frames
     for one, other in frames:
@@ -124,8 +124,8 @@ def assert_same_pictures(first: Path, second: Path) -> None:
         assert one.time_base == other.time_base
         assert one.layout == other.layout
         assert (one.rotation, one.mirrored) == (other.rotation, other.mirrored)
-        for plane, twin in zip(one.planes, other.planes, strict=True):
-            assert np.array_equal(plane.samples, twin.samples)
+        for plane, matching in zip(one.planes, other.planes, strict=True):
+            assert np.array_equal(plane.samples, matching.samples)
 
 
 def container_facts(path: Path) -> tuple[object, ...]:
@@ -231,8 +231,8 @@ def test_only_the_edited_samples_change(
     assert report.edited == 6
     for before, after in zip(read_frames(source), read_frames(tmp_path / "out.mp4"), strict=True):
         expected = brighten_corner(before)
-        for plane, twin in zip(expected.planes, after.planes, strict=True):
-            assert np.array_equal(plane.samples, twin.samples)
+        for plane, matching in zip(expected.planes, after.planes, strict=True):
+            assert np.array_equal(plane.samples, matching.samples)
         assert not np.array_equal(before.planes[0].samples, after.planes[0].samples)
 
 

@@ -173,7 +173,7 @@ def write_network(
     constants: Mapping[str, np.ndarray],
     facts: Mapping[str, str],
 ) -> None:
-    """Nothing; writes a graph that states what it is, and puts it into the folder's catalog."""
+    """Write a graph that states what it is, and put it into the folder's catalog."""
     inputs = [helper.make_tensor_value_info(s.name, 1, s.shape) for s in network.inputs]
     outputs = [helper.make_tensor_value_info(s.name, 1, s.shape) for s in network.outputs]
     held = [numpy_helper.from_array(value, name) for name, value in constants.items()]

@@ -165,6 +165,6 @@ def test_a_lip_keeps_most_of_its_thickness() -> None:
         assert kept >= 0.59 * before_px
 
 
-def test_lips_that_move_together_are_left_alone() -> None:
+def test_lips_that_move_together_are_left_unchanged() -> None:
     displacement = np.full((106, 2), 0.03, np.float32)
     assert np.allclose(hold_lips(mean_face(), displacement), displacement)

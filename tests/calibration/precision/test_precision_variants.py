@@ -1,4 +1,4 @@
-"""FP16 twins of what edits by way of another network, and of what edits nothing."""
+"""FP16 variants of what edits by way of another network, and of what edits nothing."""
 
 from pathlib import Path
 
@@ -8,28 +8,28 @@ from onnx import TensorProto
 
 from mien.calibration.precision.quality import agreement_of, agreement_refusal
 from mien.calibration.precision.run import Calibration
-from mien.calibration.representative import SAMPLE, Shot, shots_of
+from mien.calibration.representative import SAMPLE, Clip, read_clips
 from mien.engines.catalog import Catalog
 from tests.runtime.methods.gan.networks import write_style_models
 
 
 @pytest.fixture(scope="module")
-def shots() -> list[Shot]:
-    return shots_of(SAMPLE / "portrait.jpg")
+def clips() -> list[Clip]:
+    return read_clips(SAMPLE / "portrait.jpg")
 
 
-def test_the_judge_is_compared_with_itself_for_it_edits_nothing(shots: list[Shot]) -> None:
-    twin = Calibration("judge", Catalog.bundled(), shots, data="a portrait").fp16()
-    assert twin.model is not None
-    assert TensorProto.FLOAT16 in {t.data_type for t in twin.model.graph.initializer}
-    assert twin.card.quality is None
-    agreement = twin.card.agreement
+def test_the_judge_is_compared_with_itself_for_it_edits_nothing(clips: list[Clip]) -> None:
+    variant = Calibration("judge", Catalog.bundled(), clips, data="a portrait").fp16()
+    assert variant.model is not None
+    assert TensorProto.FLOAT16 in {t.data_type for t in variant.model.graph.initializer}
+    assert variant.card.quality is None
+    agreement = variant.card.agreement
     assert agreement is not None
     assert agreement.inputs >= 3
     assert agreement.same_name == 1
     assert 0 < agreement.largest < 0.01
-    assert "It edits nothing" in twin.card.markdown()
-    assert "100.0 % alike" in twin.card.row()
+    assert "It edits nothing" in variant.card.markdown()
+    assert "100.0 % alike" in variant.card.row()
 
 
 def test_agreement_counts_names_and_finds_the_largest_difference() -> None:
@@ -50,14 +50,16 @@ def test_agreement_counts_names_and_finds_the_largest_difference() -> None:
 
 @pytest.mark.slow
 def test_a_face_parser_is_checked_with_whichever_generator_there_is(
-    tmp_path: Path, shots: list[Shot]
+    tmp_path: Path, clips: list[Clip]
 ) -> None:
     written = Catalog.load(write_style_models(tmp_path)).entry("cyclegan_face")
     others = [e for e in Catalog.bundled().entries if not e.network.startswith(("star", "cycle"))]
-    twin = Calibration("face_parser", Catalog((written, *others)), shots, data="a portrait").fp16()
-    assert twin.card.quality is not None
-    assert twin.card.quality.psnr_db > 45
-    assert twin.model is not None
-    kept = twin.card.kept.keys()
-    means = {n.name for n in twin.model.graph.node if n.op_type in ("ReduceMean", "Softmax")}
+    variant = Calibration(
+        "face_parser", Catalog((written, *others)), clips, data="a portrait"
+    ).fp16()
+    assert variant.card.quality is not None
+    assert variant.card.quality.psnr_db > 45
+    assert variant.model is not None
+    kept = variant.card.kept.keys()
+    means = {n.name for n in variant.model.graph.node if n.op_type in ("ReduceMean", "Softmax")}
     assert means <= kept

@@ -1,16 +1,15 @@
-"""What each emotion does to the 106 landmarks of an upright, frontal face.
+"""What the warp editor is asked to do to a face: the supervised displacement per target.
 
-Class means of labelled pictures are faint where labels are noisy (sad, fearful) and where the
+Each emotion has a prototype: what it does to the 106 landmarks of an upright, frontal, resting
+face. Class means of labelled pictures are faint where labels are noisy (sad, fearful) and where the
 pictures were not acted for them, so the prototypes are built from facial action units instead:
 which landmarks a unit moves and which way is from the Facial Action Coding System (Ekman, Friesen
 and Hager, 2002), which units make up an emotion from its emotion table (EMFACS). The amounts are in
 units of the outer-eye distance and were set from the class means of happy, surprised and angry in
 faces160 and FER-2013, where those are reliable.
 
-What the warp editor is asked to do to a face: the supervised displacement per target.
-
-The prototypes of the emotions are for a frontal, upright, resting face. A real one is turned, is
-already doing something, and may be talking; here the prototype is fitted to it.
+A real face is turned, is already doing something, and may be talking; here the prototype is fitted
+to it.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ REST_GAP = 0.012  # crop units between the inner lips of a closed mouth
 WIDE_GAP = 0.060  # and of one that is open enough for any emotion
 
 
-class Wishes:
+class TargetDisplacements:
     """Prototype displacements, fitted to faces."""
 
     def __init__(self, device: torch.device) -> None:
