@@ -153,7 +153,7 @@ def main(argv: list[str]) -> None:
     """Train and measure the prior; its checkpoint is `prior.pt` in `--out`."""
     parser = latent_parser("mapper", 256)
     parser.add_argument("--components", type=int, default=128)
-    parser.add_argument("--samples", type=int, default=2048, help="how many are measured")
+    parser.add_argument("--samples", type=int, default=1024, help="how many are measured")
     args = parser.parse_args(argv)
     options = latent_options(args)
     space = load_space(options.space)

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mien.export.models.emm import start_linear
+
 
 @dataclass(frozen=True, slots=True)
 class PriorSpec:
@@ -46,9 +48,7 @@ class Prior(nn.Module):
         self.register_buffer("basis", torch.zeros(spec.components, spec.layers * spec.style_dim))
         widths = [spec.z_dim, *[spec.width] * spec.depth]
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        for linear in self.linears:
-            nn.init.normal_(linear.weight, std=1 / math.sqrt(linear.in_features))
-            nn.init.zeros_(linear.bias)
+        self.linears.apply(start_linear)
         self.out = nn.Linear(spec.width, spec.components)
 
     def amounts(self, z: torch.Tensor) -> torch.Tensor:

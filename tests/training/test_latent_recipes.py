@@ -16,10 +16,13 @@ from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.runtime.target import EMOTIONS
 from mien.runtime.words import stated_vocabulary
 from mien.training.__main__ import main
+from mien.training.data.crops import Crops
 from mien.training.latent.generator import CROP, SMALL, stages_of
 from mien.training.latent_all import JOBS, work_folder
-from mien.training.latent_edits import condition_of
+from mien.training.latent_data import CodedFaces
+from mien.training.latent_edits import condition_of, emotion_codes
 from mien.training.recipe import Trainer
+from tests.runtime.faces.shapes import mean_face
 from tests.training.latent_fixtures import Made, make
 
 GRAPHS = {
@@ -135,6 +138,21 @@ def test_the_chain_works_in_a_folder_of_its_face_space(trained: Made) -> None:
     assert [job.module for job in JOBS].index("emm") > [job.module for job in JOBS].index(
         "text_image"
     )
+
+
+def test_what_an_emotion_adds_to_a_code_is_told_apart_from_the_light() -> None:
+    random = np.random.default_rng(0)
+    count, labels = 400, np.arange(400) % 8
+    light = random.uniform(60, 160, count) + 40 * (labels == 3)  # surprise is brightly lit
+    pixels = np.repeat(light.astype(np.uint8), 128 * 128).reshape(count, 128, 128)
+    marks = np.repeat(mean_face()[None], count, 0) + random.normal(0, 0.005, (count, 106, 2))
+    source = np.arange(count) // 8 % 2
+    crops = Crops(pixels, marks, labels, np.zeros(count, bool), source)
+    adds, lit = torch.randn(8, 2, 4), torch.randn(2, 4)
+    codes = adds[torch.from_numpy(labels)] + torch.from_numpy(light / 50)[:, None, None] * lit
+    votes, rows = np.eye(8, dtype=np.float32)[labels], np.arange(count)
+    found = emotion_codes(CodedFaces(codes.float(), crops, votes, rows, rows[:0]))
+    torch.testing.assert_close(found[3] - found[0], adds[3] - adds[0], atol=0.05, rtol=0)
 
 
 def test_the_sizes_share_the_time_after_the_first() -> None:
