@@ -9,6 +9,7 @@ import typer
 from mien.apps.bench.command import bench
 from mien.apps.camera.command import camera
 from mien.apps.camera.set import set_camera
+from mien.apps.commands.marks import inspect, provenance
 from mien.apps.doctor.command import build, doctor
 from mien.apps.edit.command import edit
 from mien.apps.evaluate import evaluate
@@ -63,3 +64,5 @@ app.command()(doctor)
 app.command()(audit)
 app.command()(with_method_options(bench))
 app.add_typer(evaluate, name="evaluate")
+app.command()(inspect)
+app.add_typer(provenance, name="provenance")
