@@ -185,7 +185,8 @@ def build_encoder(checkpoint: Checkpoint, options: Options, name: str, where: st
     network = encoder_network(
         layers=spec.layers, size=spec.size, style_dim=spec.style, batch=options.batch or 1
     )
-    return Prepared(encoder, network, facts, CODES, generator_examples(network, "rgb"))
+    examples = generator_examples(network, "rgb")[:DRAWS]  # each takes seconds
+    return Prepared(encoder, network, facts, CODES, examples)
 
 
 def build_arcface(checkpoint: Checkpoint, options: Options, _: str, where: str) -> Prepared:
@@ -196,7 +197,8 @@ def build_arcface(checkpoint: Checkpoint, options: Options, _: str, where: str) 
             f"--size {size}: an ArcFace takes {FACE}, or {ALIGNED} with the crop in it"
         )
     module = arcface_of(checkpoint, size, where)
-    network = arcface_network(size, batch=options.batch or 1)
+    length = module.length
+    network = arcface_network(size, length=length, batch=options.batch or 1)
     return Prepared(module, network, {}, IMAGES, generator_examples(network, "rgb"))
 
 
@@ -233,7 +235,12 @@ def build_clip(checkpoint: Checkpoint, options: Options, name: str, where: str) 
     batch = options.batch or 1
     if name == CLIP_TEXT:
         text = clip_text_of(checkpoint, where)
-        network = clip_text_network(context=text.context, width=text.spec.embedding, batch=batch)
+        network = clip_text_network(
+            context=text.context,
+            width=text.spec.embedding,
+            vocabulary=text.vocabulary,
+            batch=batch,
+        )
         examples = [_tokens(network, text.vocabulary, seed) for seed in range(DRAWS)]
         return Prepared(text, network, {}, CODES, examples)
     image = clip_image_of(checkpoint, where)

@@ -246,7 +246,7 @@ def recognise(
     Raises ModelError for another network, and for one that is not whole.
     """
     shapes = checkpoint.shapes
-    every = (*FORMATS, *LATENT_FORMATS)
+    every: tuple[Format | LatentFormat, ...] = (*FORMATS, *LATENT_FORMATS)
     form = next((form for form in every if form.fits(shapes)), None)
     if form is None:
         raise ModelError(_stranger(checkpoint))
@@ -270,7 +270,8 @@ def recognise(
 
 def _stranger(checkpoint: Checkpoint) -> str:
     """What to say about a checkpoint that is none of FORMATS."""
-    takes = ", ".join(form.words for form in (*FORMATS, *LATENT_FORMATS))
+    every: tuple[Format | LatentFormat, ...] = (*FORMATS, *LATENT_FORMATS)
+    takes = ", ".join(form.words for form in every)
     known = other_format(checkpoint.shapes)
     if known is not None:
         return f"{checkpoint.path} looks like {known}; mien export takes {takes}"

@@ -217,20 +217,12 @@ def test_a_batch_norm_cyclegan_is_refused_with_its_reason(tmp_path: Path) -> Non
 
 
 OTHERS = {
-    "a StyleGAN2 generator": {
-        "style.1.weight": (512, 512), "convs.0.conv.weight": (1, 512, 512, 3, 3),
-        "to_rgbs.0.bias": (1, 3, 1, 1),
-    },
-    "an e4e or pSp encoder": {"encoder.styles.0.linear.weight": (512, 512)},
-    "a StyleCLIP mapper": {"mapper.course_mapping.mapping.1.weight": (512, 512)},
-    "an ArcFace IR-SE50": {"input_layer.0.weight": (64, 3, 3, 3), "output_layer.3.weight": (2, 2)},
     "the UNet of a diffusion model": {
         "inc.double_conv.0.weight": (64, 1, 3, 3), "sa1.mha.in_proj_weight": (3, 3),
     },
     "a FaceCLIP or AttnGAN generator": {"h_net1.fc.0.weight": (2, 2), "ca_net.fc.weight": (2, 2)},
     "a DAMSM text encoder": {"encoder.weight": (9, 300), "rnn.weight_ih_l0": (512, 300)},
     "a DAMSM image encoder": {"emb_features.weight": (2, 2, 1, 1), "Mixed_5b.x": (2,)},
-    "a CLIP of OpenAI": {"visual.conv1.weight": (2, 3, 32, 32), "token_embedding.weight": (2, 2)},
     "a CLIP of Hugging Face": {"text_model.embeddings.position_ids": (1, 77)},
     "the discriminator of a StarGAN": {"main.0.weight": (64, 3, 4, 4), "main.0.bias": (64,)},
     "the discriminator of a CycleGAN": {"model.0.weight": (64, 3, 4, 4), "model.0.bias": (64,)},
@@ -255,10 +247,36 @@ def test_another_network_is_named(words: str, tmp_path: Path) -> None:
     assert "DeepLabV3" in message, "it must say what mien export takes"
 
 
+PARTIAL = {
+    "a StyleGAN2 generator, but it lacks to_rgb1.conv.weight": {
+        "style.1.weight": (512, 512), "convs.0.conv.weight": (1, 512, 512, 3, 3),
+        "to_rgbs.0.bias": (1, 3, 1, 1),
+    },
+    "an e4e or pSp encoder, but its opts.encoder_type does not say": {
+        "encoder.styles.0.linear.weight": (512, 512)
+    },
+    "a StyleCLIP mapper, but it lacks course_mapping.mapping.1.bias": {
+        "mapper.course_mapping.mapping.1.weight": (512, 512)
+    },
+    "an ArcFace IR-SE50, but it lacks body.0.res_layer.1.weight": {
+        "input_layer.0.weight": (64, 3, 3, 3), "output_layer.3.weight": (2, 2),
+    },
+    "a CLIP of OpenAI, but it lacks transformer.resblocks.0.ln_1.weight": {
+        "visual.conv1.weight": (2, 3, 32, 32), "token_embedding.weight": (2, 2),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", PARTIAL)
+def test_a_part_of_a_latent_network_is_named_with_what_it_lacks(words: str, tmp_path: Path) -> None:
+    state = {key: torch.zeros(shape) for key, shape in PARTIAL[words].items()}
+    assert words in refusal_of(state, tmp_path)
+
+
 def test_a_training_checkpoint_of_stylegan2_is_named(tmp_path: Path) -> None:
     network = {"style.1.weight": torch.zeros(2, 2), "style.1.bias": torch.zeros(2)}
     for held in (
         {"g_ema": network, "g": {}, "d": {}},
         {"g_ema": network, "latent_avg": torch.zeros(2)},
     ):
-        assert "a StyleGAN2 training checkpoint" in refusal_of(held, tmp_path)
+        assert "a StyleGAN2 generator, but it lacks to_rgb1" in refusal_of(held, tmp_path)
