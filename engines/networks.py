@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mien.engines.diffusion import ENCODERS, UNETS
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError
 from mien.engines.network import Network, TensorSpec
@@ -310,4 +311,4 @@ def _three(
     return red, green, blue
 
 
-SHIPPED = (*NETWORKS, FACE_PARSER, *GENERATORS, JUDGE)
+SHIPPED = (*NETWORKS, FACE_PARSER, *GENERATORS, JUDGE, *UNETS, *ENCODERS)

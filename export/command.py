@@ -16,12 +16,19 @@ from mien.export.checkpoints.formats import Source, recognise
 from mien.export.checkpoints.reading import read_checkpoint
 from mien.export.onnx_file import write_onnx
 from mien.export.options import SUFFIX, Options
-from mien.export.parity import Allowed, Parity, generator_examples, parser_examples
+from mien.export.parity import (
+    Allowed,
+    Parity,
+    diffusion_examples,
+    generator_examples,
+    parser_examples,
+)
 
 # Outputs lie in [-1, 1]; 1e-4 is a hundredth of a step of an 8-bit picture.
 GENERATOR_ALLOWED = Allowed(1e-4)
 PARSER_ALLOWED = Allowed(1e-4, same_class=0.9999)
 CARD_SUFFIX = ".md"
+EXAMPLES_OF = {"face_parser": parser_examples, "diffusion": diffusion_examples}
 
 
 def export(options: Options) -> str:
@@ -44,7 +51,7 @@ def export(options: Options) -> str:
 def _write(source: Source, declared: Declaration, path: Path) -> Parity:
     """The parity of the file that is written."""
     is_parser = source.format.kind == "face_parser"
-    examples = parser_examples if is_parser else generator_examples
+    examples = EXAMPLES_OF.get(source.format.kind, generator_examples)
     return write_onnx(
         source.module,
         declared.network,
@@ -149,11 +156,11 @@ def _report(
 ) -> str:
     network = declared.network
     given = [f"{spec.name} {spec.shape}" for spec in (*network.inputs, *network.outputs)]
-    names = declared.facts.get("labels") or declared.facts.get("classes", "")
+    words = {key: declared.facts[key] for key in ("labels", "classes") if key in declared.facts}
     lines = [
         f"{options.checkpoint}: {source.format.words}, {_millions(source)} M weights",
         f"as {network.name}: {', '.join(given)}",
-        f"{'labels' if 'labels' in declared.facts else 'classes'}: {names}",
+        *(f"{key}: {names}" for key, names in words.items()),
         f"largest difference from PyTorch: {parity.difference:.2g}" + _classes(parity),
         *(f"{place}: {place.stat().st_size / 1e6:.1f} MB" for place in places),
     ]

@@ -17,6 +17,7 @@ RECIPES = (
     "parser",
     "smile",
     "latent",
+    "diffusion",
     "ship",
 )
 

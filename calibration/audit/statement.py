@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from mien.calibration.audit.finding import Finding, printable
 from mien.calibration.audit.graph import Tensor, TypedGraph, graph_values
+from mien.engines.diffusion import ENCODERS, UNETS, unet_facts
 from mien.engines.engine import FakeEngine
 from mien.engines.errors import ModelError
 from mien.engines.network import Network, TensorSpec
@@ -26,7 +27,8 @@ PARITY_LIMIT = 1e-3  # relative, of an export against its source
 ORIGINS = ("mien.paper", "mien.source", "mien.trained_on")
 WORDS = {"judge": ("mien.classes", "probabilities"), "warp": ("mien.targets", None)}
 # A user's own may have other sizes, labels and classes.
-FREE = {network.name for network in GENERATORS} | {FACE_PARSER_NAME}
+DENOISERS = {network.name for network in UNETS}
+FREE = {network.name for network in (*GENERATORS, *UNETS, *ENCODERS)} | {FACE_PARSER_NAME}
 NUMPY_NAMES = {"FP32": "float32", "FP16": "float16", "DOUBLE": "float64", "BOOL": "bool"}
 EXPORT_AGAIN = "write it with mien export"
 
@@ -113,7 +115,9 @@ def _check_words(network: Network, metadata: Mapping[str, str]) -> Iterator[Find
     try:
         if network.name == FACE_PARSER_NAME:
             parser_facts(engine)
-        elif network.name in FREE:
+        elif network.name in DENOISERS:
+            unet_facts(engine)
+        elif network.name in {generator.name for generator in GENERATORS}:
             generator_facts(engine)
     except ModelError as error:
         yield _wrong(str(error), EXPORT_AGAIN)
