@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mien.engines.diffusion import ENCODERS, UNETS
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError
 from mien.engines.face_space import FACE_SPACE
@@ -308,4 +309,12 @@ def _three(
     return red, green, blue
 
 
-SHIPPED = (*NETWORKS, FACE_PARSER, *GENERATORS, EMOTION_CLASSIFIER, *FACE_SPACE)
+SHIPPED = (
+    *NETWORKS,
+    FACE_PARSER,
+    *GENERATORS,
+    EMOTION_CLASSIFIER,
+    *FACE_SPACE,
+    *UNETS,
+    *ENCODERS,
+)

@@ -26,6 +26,7 @@ RECIPES = {
     "emm": "emm",
     "directions": "directions",
     "latent-export": "latent_export",
+    "diffusion": "diffusion",
     "ship": "ship",
 }
 

@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from mien.calibration.audit.finding import Finding, printable
 from mien.calibration.audit.graph import Tensor, TypedGraph, graph_values
+from mien.engines.diffusion import ENCODERS, UNETS, unet_facts
 from mien.engines.engine import FakeEngine
 from mien.engines.errors import ModelError
 from mien.engines.face_space import FACE_SPACE
@@ -30,8 +31,9 @@ ORIGINS = ("mien.paper", "mien.source", "mien.trained_on")
 WORDS = {"judge": ("mien.classes", "probabilities"), "warp": ("mien.targets", None)}
 # A user's own may have other sizes, labels and classes.
 STYLED = {network.name for network in GENERATORS}
+DENOISERS = {network.name for network in UNETS}
 # Networks whose sizes are their own: what comes with mien is one of many.
-FREE = STYLED | {FACE_PARSER_NAME} | {network.name for network in FACE_SPACE}
+FREE = {n.name for n in (*GENERATORS, *UNETS, *ENCODERS, *FACE_SPACE)} | {FACE_PARSER_NAME}
 NUMPY_NAMES = {"FP32": "float32", "FP16": "float16", "DOUBLE": "float64", "BOOL": "bool"}
 EXPORT_AGAIN = "write it with mien export"
 
@@ -122,6 +124,8 @@ def _check_words(network: Network, metadata: Mapping[str, str]) -> Iterator[Find
     try:
         if network.name == FACE_PARSER_NAME:
             parser_facts(engine)
+        elif network.name in DENOISERS:
+            unet_facts(engine)
         elif network.name in STYLED:
             generator_facts(engine)
     except ModelError as error:

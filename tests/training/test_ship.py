@@ -57,6 +57,16 @@ def test_a_network_that_mien_does_not_have_is_refused(
     assert "face_parser" in capsys.readouterr().err
 
 
+def test_a_network_of_few_steps_says_what_it_was_trained_on(made: Path, tmp_path: Path) -> None:
+    for ending in ("onnx", "md", "json"):
+        (made / f"judge.{ending}").rename(made / f"diffusion_vae_4.{ending}")
+    into = tmp_path / "models"
+    into.mkdir()
+    ship.main(["--out", str(made), "--network", "diffusion_vae_4", "--into", str(into)])
+    (entry,) = read_catalog(into)
+    assert "FER+" in entry.trained_on
+
+
 def test_every_network_that_may_be_shipped_has_a_name_of_its_own() -> None:
     names = [network.name for network in SHIPPED]
     assert len(set(names)) == len(names)

@@ -11,6 +11,7 @@ import torch
 from mien.engines.errors import ModelError
 from mien.export.checkpoints.formats import FORMATS, recognise
 from mien.export.checkpoints.reading import read_checkpoint
+from mien.export.models.diffusion import UNetSpec
 from mien.export.models.gans import CycleGanSpec, StarGanGenerator, StarGanSpec
 from mien.export.models.parsers import (
     RESNET_50,
@@ -20,11 +21,16 @@ from mien.export.models.parsers import (
     DeepLab,
     DeepLabSpec,
 )
+from mien.export.models.small_unet import SmallSpec
 from mien.export.models.trunks import ResNetSpec
 from tests.export.checkpoints.files import (
     SMALL_BISENET,
+    SMALL_CNN,
     SMALL_CYCLEGAN,
+    SMALL_PAPER_UNET,
     SMALL_STARGAN,
+    SMALL_UNET,
+    SMALL_VAE,
     module_of,
     norms_of,
     saved,
@@ -47,6 +53,14 @@ SPECS = {
     "DeepLabV3 on MobileNetV3": DeepLabSpec.mobilenet(11, width=0.25, head=16),
     "student parser": DeepLabSpec.mobilenet(10, width=0.15, head=8, stride=8, rates=(2, 4)),
     "BiSeNet": SMALL_BISENET,
+    "UNet of the diffusion paper": SMALL_PAPER_UNET,
+    "its UNet on the label alone": UNetSpec(7, 0, 4),
+    "small UNet": SMALL_UNET,
+    "student": SmallSpec(widths=(16, 16), blocks=2, embedding=8, steps=4),
+    "VAE": SMALL_VAE,
+    "VAE without the emotion": replace(SMALL_VAE, is_projected=True),
+    "classifier": SMALL_CNN,
+    "classifier of luma": replace(SMALL_CNN, channels=1, is_projected=True),
 }
 
 
