@@ -110,7 +110,10 @@ def test_a_running_camera_is_steered_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with ControlServer(controls, "camera", folder=folder):
         (camera,) = running_cameras(folder)
-        assert send(camera, Wanted(options={"amount": 0.25}))["options"] == {"amount": 0.25}
+        assert send(camera, Wanted(options={"amount": 0.25}))["options"] == {
+            "side": "left",
+            "amount": 0.25,
+        }
         assert send(camera, Wanted(method="warp"))["options"] == {}
 
 
