@@ -15,7 +15,7 @@ from mien.engines.ort.backend import DeviceBinding
 from mien.engines.tensorrt.backend import TensorRTBuilder
 from mien.engines.tensorrt.engine import PlanModel, PlanSource
 from mien.engines.tensorrt.plans import BuildWatch, PlanCache
-from mien.tests.engines.tensorrt.fake_builder import FakePlanBuilder
+from tests.engines.tensorrt.fake_builder import FakePlanBuilder
 from tests.engines.tensorrt.stub_tensorrt import Stub
 from tests.engines.tiny import TINY, tiny_feeds, tiny_function, write_tiny
 

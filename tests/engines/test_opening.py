@@ -20,7 +20,7 @@ from mien.engines.ort.providers import Provider, install_line, split_device
 from mien.engines.tensorrt.builder import BuildRequest, BuiltPlan, Report
 from mien.engines.tensorrt.engine import PlanEngine, PlanModel, PlanSource
 from mien.engines.tensorrt.plans import BuildWatch, PlanCache
-from mien.tests.engines.tensorrt.fake_builder import FakePlanBuilder
+from tests.engines.tensorrt.fake_builder import FakePlanBuilder
 from tests.engines.tensorrt.stub_tensorrt import Stub
 from tests.engines.tiny import TINY, tiny_feeds, tiny_function, write_tiny
 
@@ -201,7 +201,7 @@ from pathlib import Path
 import numpy as np
 import mien.engines.opening as opening
 from mien.engines import Catalog, WARP
-from mien.tests.engines.tensorrt.fake_builder import FakePlanBuilder
+from tests.engines.tensorrt.fake_builder import FakePlanBuilder
 from mien.engines.tensorrt.plans import PlanCache
 from mien.engines.tensorrt.engine import PlanSource
 opening.tensorrt_source = lambda index=0: PlanSource(FakePlanBuilder(), PlanCache())

@@ -14,7 +14,7 @@ from mien.engines import DeviceError
 from mien.engines.catalog import BUNDLED_FOLDER
 from mien.engines.tensorrt.engine import PlanSource
 from mien.engines.tensorrt.plans import PlanCache
-from mien.tests.engines.tensorrt.fake_builder import FakePlanBuilder
+from tests.engines.tensorrt.fake_builder import FakePlanBuilder
 
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64"
 MODES = """

@@ -22,7 +22,7 @@ from mien.engines.tensorrt.builder import BuildOptions
 from mien.engines.tensorrt.engine import PlanModel, PlanSource
 from mien.engines.tensorrt.plan_files import MAX_PLAN_BYTES, PlanIdentity, PlanSidecar, read_foreign
 from mien.engines.tensorrt.plans import BuildWatch, Loaded, PlanCache
-from mien.tests.engines.tensorrt.fake_builder import FAKE_DEVICE, FakePlanBuilder
+from tests.engines.tensorrt.fake_builder import FAKE_DEVICE, FakePlanBuilder
 from tests.engines.tiny import TINY, write_tiny
 
 OPTIONS = BuildOptions()
@@ -475,7 +475,7 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from mien.engines.tensorrt.builder import BuildOptions
-from mien.tests.engines.tensorrt.fake_builder import FakePlanBuilder
+from tests.engines.tensorrt.fake_builder import FakePlanBuilder
 from mien.engines.tensorrt.plans import PlanCache
 from mien.engines.tensorrt.engine import PlanModel, PlanSource
 from tests.engines.tiny import TINY
