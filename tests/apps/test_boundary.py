@@ -39,6 +39,22 @@ def test_nothing_slow_is_imported_before_signals_are_minded() -> None:
     assert not loaded & {"typer", "rich", "numpy", "logging"}
 
 
+def test_the_help_imports_nothing_that_reads_video_edits_or_measures() -> None:
+    program = "import sys, mien.apps.command_line; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert not loaded & {
+        *("av", "onnxruntime", "rich.console"),
+        *("mien.runtime.filter", "mien.runtime.session", "mien.calibration"),
+    }
+    assert {name for name in loaded if name.startswith("mien.runtime.methods.")} == {
+        "mien.runtime.methods.gan",
+        "mien.runtime.methods.warp",
+    }
+
+
 def raising(error: BaseException) -> Callable[[], object]:
     def command() -> object:
         raise error
