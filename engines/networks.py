@@ -23,6 +23,7 @@ from typing import Literal
 
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError
+from mien.engines.face_space import FACE_SPACE
 from mien.engines.network import Network, TensorSpec
 
 UNIT = (0.0, 1.0)
@@ -310,4 +311,4 @@ def _three(
     return red, green, blue
 
 
-SHIPPED = (*NETWORKS, FACE_PARSER, *GENERATORS, JUDGE)
+SHIPPED = (*NETWORKS, FACE_PARSER, *GENERATORS, JUDGE, *FACE_SPACE)

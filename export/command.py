@@ -14,7 +14,7 @@ from mien.engines.system.partial_file import PartialFile, remove_leftovers
 from mien.export.checkpoints.declare import Declaration, declare
 from mien.export.checkpoints.formats import Source, recognise
 from mien.export.checkpoints.reading import read_checkpoint
-from mien.export.onnx_file import write_onnx
+from mien.export.onnx_file import copy_whole, write_onnx
 from mien.export.options import SUFFIX, Options
 from mien.export.parity import Allowed, Parity, generator_examples, parser_examples
 
@@ -30,7 +30,7 @@ def export(options: Options) -> str:
     Raises UsageError and ModelError; nothing is written then.
     """
     checkpoint = read_checkpoint(options.checkpoint, limit=options.max_memory)
-    source = recognise(checkpoint, options.activation)
+    source = recognise(checkpoint, options.activation, options)
     declared = declare(source, options)
     declared.facts["source_sha256"] = checkpoint.sha256
     _check_places(options, declared)
@@ -43,6 +43,15 @@ def export(options: Options) -> str:
 
 def _write(source: Source, declared: Declaration, path: Path) -> Parity:
     """The parity of the file that is written."""
+    if source.prepared is not None:
+        return write_onnx(
+            source.module,
+            declared.network,
+            path,
+            facts=declared.facts,
+            allowed=source.prepared.allowed,
+            examples=source.prepared.examples,
+        )
     is_parser = source.format.kind == "face_parser"
     examples = parser_examples if is_parser else generator_examples
     return write_onnx(
@@ -87,6 +96,9 @@ def _put(made: Path, options: Options, declared: Declaration, parity: Parity) ->
         except OSError as error:
             raise ModelError(f"cannot make the folder {options.into}: {error.strerror}") from error
     places, data = _places(options, declared), made.read_bytes()
+    for weights in sorted(made.parent.glob(f"{made.stem}-*.data")):
+        for place in places:
+            copy_whole(weights, place.parent / weights.name)
     with ExitStack() as opened:
         parts = [opened.enter_context(_part(place, data, options)) for place in places]
         if options.output is not None:
@@ -149,11 +161,11 @@ def _report(
 ) -> str:
     network = declared.network
     given = [f"{spec.name} {spec.shape}" for spec in (*network.inputs, *network.outputs)]
-    names = declared.facts.get("labels") or declared.facts.get("classes", "")
+    named = next((key for key in ("labels", "classes", "noise") if key in declared.facts), "")
     lines = [
         f"{options.checkpoint}: {source.format.words}, {_millions(source)} M weights",
         f"as {network.name}: {', '.join(given)}",
-        f"{'labels' if 'labels' in declared.facts else 'classes'}: {names}",
+        *([f"{named}: {declared.facts[named]}"] if named else []),
         f"largest difference from PyTorch: {parity.difference:.2g}" + _classes(parity),
         *(f"{place}: {place.stat().st_size / 1e6:.1f} MB" for place in places),
     ]
@@ -167,5 +179,5 @@ def _classes(parity: Parity) -> str:
 
 
 def _millions(source: Source) -> str:
-    count = sum(parameter.numel() for parameter in source.module.parameters())
+    count = sum(tensor.numel() for tensor in source.module.state_dict().values())
     return f"{count / 1e6:.2f}"

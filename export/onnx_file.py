@@ -25,6 +25,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mien.engines.errors import ModelError
+from mien.engines.graph.file import part_metadata
+from mien.engines.graph.guard import MAX_BYTES
 from mien.engines.network import Network, TensorSpec
 from mien.engines.system.folders import private_folder
 from mien.engines.system.partial_file import PartialFile
@@ -33,7 +35,12 @@ from mien.export.parity import Allowed, Example, Parity, compare
 OPSET = 18
 PARITY_KEY = "mien.parity_error"
 SAME_CLASS_KEY = "mien.same_class"
-EXAMPLES = 4  # random inputs for which torch and ONNX Runtime are compared
+MOST_BYTES = MAX_BYTES * 15 // 16  # what the graph itself takes lies within the rest
+BLOCK = 1 << 24
+DIGITS = 12  # of a hash, in the name of a part
+# Random inputs for which torch and ONNX Runtime are compared; of a network of more than FEW_ABOVE
+# bytes each takes seconds.
+EXAMPLES, FEW_ABOVE = 4, 64 << 20
 # It tells that there is no torchvision, four lines each time; nothing here needs it.
 CHATTY = "torch.onnx._internal.exporter._registration"
 
@@ -69,26 +76,61 @@ def write_onnx(
 ) -> Parity:
     """How near the file that is written to `path` is to `module`; as `to_onnx` otherwise.
 
-    examples: inputs to compare with beside the random ones.
+    examples: inputs to compare with beside the random ones. Weights of more than MOST_BYTES lie in
+    a part beside the file.
 
     Raises ParityError where they differ by more than is allowed; no file is left then.
     """
     module = module.eval().cpu()
-    randoms = [Example(f"random input {n}", example_of(network, n)) for n in range(EXAMPLES)]
+    size = _bytes_of(module)
+    count = EXAMPLES if size <= FEW_ABOVE else 1
+    randoms = [Example(f"random input {n}", example_of(network, n)) for n in range(count)]
     with private_folder() as folder:
         made = folder / path.name
-        _trace(module, network, randoms[0]).save(str(made), external_data=False)
+        parts = _save(_trace(module, network, randoms[0]), made, is_large=size > MOST_BYTES)
         metadata = network.metadata() | {f"mien.{key}": text for key, text in (facts or {}).items()}
-        _stamp(made, metadata)
+        _stamp(made, metadata | part_metadata({one.name: one for one in parts}), check=True)
         parity = compare(module, network, made, [*randoms, *examples], allowed)
         measured = {PARITY_KEY: f"{parity.difference:.3g}"}
         if parity.same_class is not None:
             measured[SAME_CLASS_KEY] = f"{parity.same_class:.6f}"
-        _stamp(made, measured)
-        with PartialFile(path, overwrite=True, error=ModelError) as part:
-            part.write(made.read_bytes())
-            part.publish(durable=True)
+        _stamp(made, measured, check=False)
+        for one in (*parts, made):
+            copy_whole(one, path.parent / one.name)
     return parity
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, so that it appears under its new name only when it is whole."""
+    with PartialFile(target, overwrite=True, error=ModelError) as part, source.open("rb") as file:
+        while block := file.read(BLOCK):
+            part.write(block)
+        part.publish(durable=True)
+
+
+def _bytes_of(module: nn.Module) -> int:
+    """What the weights of a module take."""
+    return sum(t.numel() * t.element_size() for t in module.state_dict().values())
+
+
+def _save(program: torch.onnx.ONNXProgram, path: Path, *, is_large: bool) -> list[Path]:
+    """The parts that are written beside the graph at `path`, for one whose weights are large.
+
+    A part is named by what it holds, so that two models in one folder never share a wrong one.
+    """
+    program.save(str(path), external_data=is_large)
+    made = path.with_name(f"{path.name}.data")
+    if not is_large or not made.exists():
+        return []
+    digest = next(iter(part_metadata({made.name: made}).values()))[:DIGITS]
+    part = made.rename(path.with_name(f"{path.stem}-{digest}.data"))
+    graph = onnx.load(str(path), load_external_data=False)
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = part.name
+    onnx.save(graph, str(path))
+    return [part]
 
 
 def _trace(module: nn.Module, network: Network, example: Example) -> torch.onnx.ONNXProgram:
@@ -146,10 +188,11 @@ def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _stamp(path: Path, metadata: Mapping[str, str]) -> None:
-    """Check the graph at `path` and add `metadata` to it."""
-    graph = onnx.load(str(path))
-    onnx.checker.check_model(graph, full_check=True)
+def _stamp(path: Path, metadata: Mapping[str, str], *, check: bool) -> None:
+    """Add `metadata` to the graph at `path`, which is checked first where asked for."""
+    if check:
+        onnx.checker.check_model(str(path), full_check=True)
+    graph = onnx.load(str(path), load_external_data=False)
     known = {entry.key: entry.value for entry in graph.metadata_props} | dict(metadata)
     onnx.helper.set_model_props(graph, known)
     for node in graph.graph.node:  # where a node was traced from: names of the exporting machine

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from mien.engines.errors import UsageError
+from mien.engines.latents import LATENT_NAMES
 from mien.engines.networks import FACE_PARSER_NAME, GENERATORS
 from mien.engines.system.limits import MAX_MEMORY, parse_memory
 
-NETWORK_NAMES = (*(network.name for network in GENERATORS), FACE_PARSER_NAME)
+NETWORK_NAMES = (*(network.name for network in GENERATORS), FACE_PARSER_NAME, *LATENT_NAMES)
 NOT_STATED = "not stated"
 SUFFIX = ".onnx"
 MOST_DIGITS = 9
@@ -25,7 +26,10 @@ class Options:
     network: the name of the network it becomes, None for the usual one of its kind. size: pixels a
     side, batch: pictures at once, None for the usual. labels, classes: the names in the network's
     order, None where they are to be known otherwise. class_order: a public order of classes.
-    max_memory: the most bytes that reading the checkpoint may take.
+    max_memory: the most bytes that reading the checkpoint may take. noise: of a StyleGAN2, None for
+    what its file holds. precision: in which its convolutions compute. attributes: what the
+    directions of a walk change, in order. encoder: what the heads of an encoder give, deltas or
+    codes, where its file does not say.
     """
 
     checkpoint: Path
@@ -43,6 +47,10 @@ class Options:
     trained_on: str = NOT_STATED
     overwrite: bool = False
     max_memory: int = MAX_MEMORY
+    noise: Literal["stored", "zero", "seeded"] | None = None
+    precision: Literal["fp32", "fp16"] = "fp32"
+    attributes: tuple[str, ...] | None = None
+    encoder: Literal["e4e", "psp"] | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,10 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mien export",
         description="Write a PyTorch checkpoint as an ONNX model that mien runs: StarGAN and "
-        "CycleGAN generators, DeepLabV3 and BiSeNet face parsers. The form is recognised by the "
-        "names in the checkpoint; nothing in it is run.",
+        "CycleGAN generators, DeepLabV3 and BiSeNet face parsers, and the networks of latent "
+        "editing: StyleGAN2, e4e and pSp, StyleCLIP mappers, Latent2im walks, ArcFace, CLIP. The "
+        "form is recognised by the names in the checkpoint; nothing in it is run.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .ckpt, .pth or .pt")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a .ckpt, .pth, .pt or .pkl"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="MODEL.onnx", help="the model")
     parser.add_argument(
         "--into",
@@ -85,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=NETWORK_NAMES,
         metavar="NAME",
         help=f"which network of mien it becomes: {', '.join(NETWORK_NAMES)}; by default "
-        "the one for whole pictures",
+        "the one for whole pictures, and of a generator in latent space its synthesis",
     )
     parser.add_argument(
         "--size",
@@ -141,6 +152,30 @@ def _add_facts(parser: argparse.ArgumentParser) -> None:
         choices=("relu", "leaky"),
         help="of a generator's hidden layers: by default relu with deconvolution, leaky with "
         "upsampling",
+    )
+    parser.add_argument(
+        "--noise",
+        choices=("stored", "zero", "seeded"),
+        help="of a StyleGAN2, constant in the graph: as stored in the file (the default where it "
+        "is there), none, or drawn with seed 0",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="of a StyleGAN2's convolutions; styles, demodulation and the image stay FP32",
+    )
+    parser.add_argument(
+        "--encoder",
+        choices=("e4e", "psp"),
+        help="what the heads of an encoder give, deltas (e4e) or codes (psp), where its file does "
+        "not say",
+    )
+    parser.add_argument(
+        "--attributes",
+        type=_names,
+        metavar="A,B,C",
+        help="what the directions of a Latent2im walk change, in order; by default CelebA's 40",
     )
     parser.add_argument(
         "--licence", default=NOT_STATED, metavar="NAME", help="of the weights, for --into"

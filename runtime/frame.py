@@ -135,3 +135,13 @@ def _check_layout(frame: Any) -> None:
     if not fits:
         counts = [shape[0] if shape else 1 for shape in channels]
         raise UsageError(f"planes of {bits} bits with {counts} channels do not fit {layout}")
+
+
+def side_by_side_order(frame: Frame) -> tuple[int, bool]:
+    """How two pictures stored like `frame` are stored as one that shows them side by side.
+
+    The axis of the samples (0 rows, 1 columns) along which they lie, and whether the one that is
+    displayed left is stored first: it is stored left, bottom, right, top for 0, 1, 2, 3 clockwise
+    quarter turns, and the other way about where the picture is mirrored.
+    """
+    return int(frame.rotation % 2 == 0), (frame.rotation in (0, 3)) != frame.mirrored

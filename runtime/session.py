@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Protocol
 
+from mien.engines.errors import UsageError
 from mien.runtime.faces.tracking import FILE, PICTURE, SearchEffort
 from mien.runtime.frame import Frame
 from mien.runtime.spec import FilterSpec
@@ -72,6 +73,15 @@ class FaceFilter(Protocol):
 FilterMaker = Callable[[FilterSpec], FaceFilter]
 
 
+def check_section(start_s: float | None, end_s: float | None) -> None:
+    """Raise UsageError for a section that ends before it begins."""
+    if start_s is not None and end_s is not None and end_s <= start_s:
+        raise UsageError(
+            f"the section from {start_s:g} s to {end_s:g} s is empty; its end must come after its "
+            "start"
+        )
+
+
 class FilterRun:
     """One file's way through a filter; called with each frame, in order.
 
@@ -80,7 +90,7 @@ class FilterRun:
     start_s, end_s: frames outside, counted likewise, are given back as they are; the edit eases in
         from start_s on and is gone by end_s.
     own: how much of a person's own expression is shown between them, as of `Filter`.
-    Raises UsageError where the filter cannot show that much of it.
+    Raises UsageError where the filter cannot show that much of it, and for an empty section.
     """
 
     def __init__(
@@ -92,6 +102,7 @@ class FilterRun:
         end_s: float | None = None,
         own: float = 1.0,
     ) -> None:
+        check_section(start_s, end_s)
         self.frames = 0
         self.frames_with_face = 0
         self.faces = 0

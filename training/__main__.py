@@ -18,6 +18,13 @@ RECIPES = {
     "parser": "gan.parser",
     "smile": "gan.smile",
     "latent": "latent.generator",
+    "latent-all": "latent_all",
+    "mapper": "mapper",
+    "classifiers": "latent_classifiers",
+    "text-image": "text_image",
+    "emm": "emm",
+    "directions": "directions",
+    "latent-export": "latent_export",
     "ship": "ship",
 }
 

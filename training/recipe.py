@@ -138,11 +138,15 @@ class Trainer(Generic[Batch]):
             self._resume()
 
     def run(
-        self, make_batch: Callable[[], Batch], loss_of: Callable[[nn.Module, Batch], Mapping]
+        self,
+        make_batch: Callable[[], Batch],
+        loss_of: Callable[[nn.Module, Batch], Mapping],
+        draw: Callable[[nn.Module, str], None] | None = None,
     ) -> None:
         """Train until the minutes are spent.
 
-        loss_of: the network and a batch to named loss terms; their sum is minimised.
+        loss_of: the network and a batch to named loss terms; their sum is minimised. draw: is given
+        the averaged network and a name with the minutes at every checkpoint, and keeps a picture.
         """
         limit_s = self.options.minutes * 60
         if self.spent_s >= limit_s:
@@ -165,11 +169,17 @@ class Trainer(Generic[Batch]):
                 if self.spent_s - saved > self.schedule.checkpoint_s:
                     self._save()
                     saved = self.spent_s
+                    self._draw(draw)
                 if self.spent_s >= limit_s:
                     break
         finally:
             batches.close()
         self._save()
+        self._draw(draw)
+
+    def _draw(self, draw: Callable[[nn.Module, str], None] | None) -> None:
+        if draw is not None:
+            draw(self.average, f"{self.name}-{self.spent_s / 60:05.1f}min")
 
     def _one_step(
         self, batch: Batch, loss_of: Callable[[nn.Module, Batch], Mapping], limit_s: float

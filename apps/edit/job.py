@@ -41,7 +41,7 @@ from mien.runtime.pictures.picture import (
     read_picture,
     side_by_side,
 )
-from mien.runtime.session import FaceFilter, FilterRun
+from mien.runtime.session import FaceFilter, FilterRun, check_section
 from mien.runtime.target import Target, Timeline, goal_name
 from mien.runtime.video import Progress, VideoOptions, edit_video
 from mien.runtime.video.animation import animation_kind, check_animation
@@ -96,6 +96,9 @@ class EditJob:
     container: str | None = None
     streamed: bool = False
     own: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_section(self.start_s, self.end_s)
 
     @property
     def is_many(self) -> bool:
@@ -300,16 +303,12 @@ def _edit_video(
     options = VideoOptions(
         codec=job.codec,
         quality=quality,
-        start_s=job.start_s,
-        end_s=job.end_s,
         overwrite=job.overwrite,
         side_by_side=job.compare,
         max_memory=job.max_memory,
         copy_unedited=_may_be_copied(job, source, output),
         streamed=job.streamed,
     )
-    options = replace(options, start_s=None, end_s=None)
-    # the run minds the section itself: it must see the frames around it to ease in and out
     run = FilterRun(opened.result(), job.goal, start_s=job.start_s, end_s=job.end_s, own=job.own)
     with display.watch(source) as show:
         report = edit_video(

@@ -12,6 +12,7 @@ from mien.calibration.audit.finding import Finding, printable
 from mien.calibration.audit.graph import Tensor, TypedGraph, graph_values
 from mien.engines.engine import FakeEngine
 from mien.engines.errors import ModelError
+from mien.engines.face_space import FACE_SPACE
 from mien.engines.network import Network, TensorSpec
 from mien.engines.networks import (
     FACE_PARSER_NAME,
@@ -26,7 +27,9 @@ PARITY_LIMIT = 1e-3  # relative, of an export against its source
 ORIGINS = ("mien.paper", "mien.source", "mien.trained_on")
 WORDS = {"judge": ("mien.classes", "probabilities"), "warp": ("mien.targets", None)}
 # A user's own may have other sizes, labels and classes.
-FREE = {network.name for network in GENERATORS} | {FACE_PARSER_NAME}
+STYLED = {network.name for network in GENERATORS}
+# Networks whose sizes are their own: what comes with mien is one of many.
+FREE = STYLED | {FACE_PARSER_NAME} | {network.name for network in FACE_SPACE}
 NUMPY_NAMES = {"FP32": "float32", "FP16": "float16", "DOUBLE": "float64", "BOOL": "bool"}
 EXPORT_AGAIN = "write it with mien export"
 
@@ -113,7 +116,7 @@ def _check_words(network: Network, metadata: Mapping[str, str]) -> Iterator[Find
     try:
         if network.name == FACE_PARSER_NAME:
             parser_facts(engine)
-        elif network.name in FREE:
+        elif network.name in STYLED:
             generator_facts(engine)
     except ModelError as error:
         yield _wrong(str(error), EXPORT_AGAIN)

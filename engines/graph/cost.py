@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from mien.engines.errors import ModelError
-from mien.engines.graph.guard import CONVOLUTIONS, ELEMENTS, MAX_RANK, POOLS, PRODUCTS
+from mien.engines.graph.guard import (
+    CONVOLUTIONS,
+    DATA_LOCATION,
+    ELEMENTS,
+    MAX_RANK,
+    POOLS,
+    PRODUCTS,
+    RECURRENT,
+)
 from mien.engines.graph.wire import bytes_field, fields, integers, number_field, part, text_field
 from mien.engines.system.limits import MAX_MEMORY, memory_text
 
@@ -31,7 +39,7 @@ SMALL_BYTES: Final = 8 << 10  # such a tensor may state a size; a larger one is 
 IR_VERSION, GRAPH, OPSET = 1, 7, 8  # of a model
 NODE, GRAPH_NAME, INITIALIZER, INPUT, OUTPUT = 1, 2, 5, 11, 12  # of a graph
 NODE_INPUT, NODE_OUTPUT, OP_TYPE, ATTRIBUTE = 1, 2, 4, 5  # of a node
-INTS = 8  # of an attribute
+TEXT, INTS = 4, 8  # of an attribute
 DIMS, DATA_TYPE, TENSOR_NAME = 1, 2, 8  # of a tensor
 FLOAT = 1  # an element's type
 
@@ -77,12 +85,16 @@ EMPTY: Final = Tensor(1, (0,))
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node. kernel: the product of `kernel_shape`, 1 where it has none."""
+    """A node.
+
+    kernel: the product of `kernel_shape`, 1 where it has none. equation: of an Einsum.
+    """
 
     operator: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     kernel: int = 1
+    equation: str = ""
 
 
 class SizedGraph:
@@ -151,7 +163,9 @@ def check_cost(
         raise ModelError(
             f"the model {path} is no ONNX file: {error}; export or download it again"
         ) from error
-    needed = COPIES * len(model) + graph.peak_bytes()
+    # Weights are as large as their file; one that is larger than the limit is no small file that
+    # asks for much.
+    needed = COPIES * min(len(model), limit // (2 * COPIES)) + graph.peak_bytes()
     if needed > limit:
         raise ModelError(
             f"the model {path} takes about {memory_text(needed)} of memory, more than the "
@@ -198,7 +212,7 @@ class _Bare:
         )
         parts = [text_field(GRAPH_NAME, "sizes")]
         for number, value in fields(_graph(model)):
-            if number == NODE or (number == INITIALIZER and len(part(value)) <= SMALL_BYTES):
+            if number == NODE or (number == INITIALIZER and _is_small(part(value))):
                 parts.append(bytes_field(number, part(value)))
             elif number == INITIALIZER:
                 parts.append(_input_field(*_stated_tensor(part(value))))
@@ -288,7 +302,35 @@ def _operations(node: Node, inputs: Sequence[Tensor], outputs: Sequence[Tensor])
         return 2 * outputs[0].count * (inputs[0].count // max(1, rows))
     if node.operator in PRODUCTS:
         return 2 * outputs[0].count * (inputs[0].shape or (1,))[-1]
+    return _operations_of_sequences(node, inputs, outputs)
+
+
+def _operations_of_sequences(
+    node: Node, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> int:
+    """The same of the operators that language and attention are made of."""
+    if node.operator == "Einsum":
+        return len(node.inputs) * _places(node.equation, inputs)
+    if node.operator in RECURRENT:  # X, then for each direction W and R: (gates * hidden, ...)
+        steps = math.prod(inputs[0].shape[:2])
+        return 2 * steps * sum(tensor.count for tensor in inputs[1:3])
+    if node.operator == "Attention":  # queries with keys, and weights with values: lengths twice
+        keys = inputs[1].shape[-2] if len(inputs[1].shape) > 1 else 1
+        return 2 * keys * (inputs[0].count + outputs[0].count)
     return 0
+
+
+def _places(equation: str, inputs: Sequence[Tensor]) -> int:
+    """The product of the lengths of all indices of an Einsum; those of `...` count for each."""
+    lengths: dict[str, int] = {}
+    more = 1
+    for term, tensor in zip(equation.partition("->")[0].split(","), inputs, strict=False):
+        letters = [letter for letter in term if letter.isalpha()]
+        start = len(tensor.shape) - len(letters) if "..." in term else 0
+        more = max(more, math.prod(tensor.shape[: max(0, start)]))
+        for letter, side in zip(letters, tensor.shape[max(0, start) :], strict=False):
+            lengths[letter] = max(side, lengths.get(letter, 1))
+    return more * math.prod(lengths.values())
 
 
 def _scratch_bytes(node: Node, graph: SizedGraph) -> int:
@@ -308,6 +350,13 @@ def _kernel(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     return inputs[index] if len(inputs) > index else EMPTY
 
 
+def _is_small(message: memoryview) -> bool:
+    """Whether an initializer may state a size; the values of one in a part are not here."""
+    return len(message) <= SMALL_BYTES and not any(
+        number == DATA_LOCATION and value for number, value in fields(message)
+    )
+
+
 def _graph(model: memoryview) -> memoryview:
     return _inner(model, GRAPH)
 
@@ -320,10 +369,12 @@ def _name(message: memoryview, field: int) -> str:
 
 def _node(message: memoryview) -> Node:
     names: dict[int, list[str]] = {NODE_INPUT: [], NODE_OUTPUT: [], OP_TYPE: []}
-    kernel = 1
+    kernel, equation = 1, ""
     for number, value in fields(message):
         if number in names:
             names[number].append(bytes(part(value)).decode())
+        elif number == ATTRIBUTE and _name(part(value), 1) == "equation":
+            equation = _name(part(value), TEXT)
         elif number == ATTRIBUTE and _name(part(value), 1) == "kernel_shape":
             sides = [
                 side for key, ints in fields(part(value)) if key == INTS for side in integers(ints)
@@ -331,7 +382,8 @@ def _node(message: memoryview) -> Node:
             kernel = math.prod(max(1, side) for side in sides)
     operator = names[OP_TYPE][-1] if names[OP_TYPE] else ""
     made = tuple(names[NODE_OUTPUT])
-    return Node(operator, tuple(names[NODE_INPUT]), made, kernel if operator in POOLS else 1)
+    window = kernel if operator in POOLS else 1
+    return Node(operator, tuple(names[NODE_INPUT]), made, window, equation)
 
 
 def _stated_tensor(message: memoryview) -> tuple[str, Tensor]:

@@ -1,6 +1,7 @@
 """What is refused of a model file before any native code reads it.
 
-A model is data from anywhere: its weights may lie in other files, which nobody has hashed, a small
+A model is data from anywhere: its weights may lie in other files, which nobody has hashed unless
+the model itself states the hash of each, a small
 file may unfold to gigabytes in its reader's memory, and a Loop may never end. The networks of mien
 are feed-forward, so a graph has operators of a known list, each run once, and tensors that hold as
 many values as they state.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final, NoReturn
@@ -21,7 +22,9 @@ import numpy as np
 from mien.engines.errors import ModelError
 from mien.engines.graph.wire import Field, fields, integers, part
 
-MAX_BYTES = 512 << 20  # the largest network planned here, a StyleGAN2 of 1024 pixels, has 120 MB
+MAX_BYTES = 512 << 20  # of one file; the weights of larger networks lie in parts beside it
+MAX_PARTS_BYTES = 16 << 30  # of all parts together; an e4e encoder has 1 GB
+MAX_PARTS = 64
 MAX_NODES = 10_000  # the largest graph of this kind, a diffusion UNet, has about 5,000
 MAX_FIELDS = 1_000_000  # the shipped ones have up to 4,700
 # Of messages and packed numbers: a byte becomes up to 8 as a number, and up to 40 as a message.
@@ -34,21 +37,22 @@ MAX_TEXT_BYTES: Final = 64 << 10  # of one thing that a model states of itself
 POOLS: Final = frozenset(("AveragePool", "MaxPool"))
 CONVOLUTIONS: Final = frozenset(("Conv", "ConvInteger", "QLinearConv"))
 PRODUCTS: Final = frozenset(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"))
+RECURRENT: Final = frozenset(("LSTM", "GRU", "RNN"))
 OPERATORS: Final = frozenset(
     re.findall(
         r"\w+",
         """
-    Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool
+    Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool
     BatchNormalization BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike
     Ceil Celu CenterCropPad Clip Concat Constant ConstantOfShape Conv ConvInteger
     ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout
-    DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather
+    DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather
     GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
     GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity
-    InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log
+    InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log
     LogSoftmax LpNormalization MatMul MatMulInteger Max MaxPool Mean
     MeanVarianceNormalization Min Mish Mod Mul Neg Not OneHot Or PRelu Pad Pow QLinearConv
-    QLinearMatMul QuantizeLinear RMSNormalization RandomNormal RandomNormalLike
+    QLinearMatMul QuantizeLinear RMSNormalization RNN RandomNormal RandomNormalLike
     RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
     ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
     Reshape Resize ReverseSequence Round Scatter ScatterElements ScatterND Selu Shape Shrink
@@ -122,13 +126,14 @@ ELEMENTS: Final = {
 }
 
 
-def check_graph(model: bytes, path: Path) -> None:
+def check_graph(model: bytes, path: Path, parts: Mapping[str, int] | None = None) -> None:
     """Check that a model is one whole graph such as a network of mien has.
 
-    path: for messages. Raises ModelError.
+    path: for messages. parts: the sizes of the files beside it that may hold weights of it, by
+    name. Raises ModelError.
     """
     try:
-        has_graph = _Walk(path).run(memoryview(model))
+        has_graph = _Walk(path, parts or {}).run(memoryview(model))
     except ValueError as error:
         raise ModelError(
             f"the model {path} is no ONNX file: {error}; export or download it again"
@@ -140,8 +145,9 @@ def check_graph(model: bytes, path: Path) -> None:
 class _Walk:
     """One walk through all parts of a model, which counts what it meets."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, parts: Mapping[str, int]) -> None:
         self._path = path
+        self._parts = parts
         self._nodes = self._fields = self._unfolding = 0
 
     def run(self, model: memoryview) -> bool:
@@ -199,13 +205,14 @@ class _Walk:
         """Check that a tensor's values lie in the file and are as many as its shape says."""
         shape: list[int] = []
         element, raw = 0, -1
+        place: dict[str, str] = {}
         given = dict.fromkeys((field for _, field in ELEMENTS.values()), 0)
         for number, value in self._counted(Kind.TENSOR, message):
             if number in (EXTERNAL_DATA, DATA_LOCATION) and value != 0:
-                raise ModelError(
-                    f"the model {self._path} keeps weights in other files; export it as one file "
-                    "(external_data=False)"
-                )
+                self._check_allows_parts()
+                if number == EXTERNAL_DATA:
+                    key, text = external_entry(part(value))
+                    place[key] = text
             if number == DIMS:
                 shape += integers(
                     value[: 10 * MAX_RANK] if isinstance(value, memoryview) else value
@@ -216,7 +223,27 @@ class _Walk:
                 raw = len(part(value))
             elif number in given:
                 given[number] += _count(number, value)
+        if place:
+            if raw >= 0 or any(given.values()):
+                raise ValueError("a tensor's values lie in two places")
+            raw = self._bytes_in_part(place)
         self._check_values(shape, element, raw, given)
+
+    def _check_allows_parts(self) -> None:
+        if not self._parts:
+            raise ModelError(
+                f"the model {self._path} keeps weights in other files whose hashes it does not "
+                "state; write it with mien export, or as one file (external_data=False)"
+            )
+
+    def _bytes_in_part(self, place: Mapping[str, str]) -> int:
+        """How many bytes a tensor has in a part. Raises ModelError, ValueError."""
+        name, offset, length = placed(place)
+        if name not in self._parts:
+            self._refuse(f"keeps weights in {name[:80]!r}, of which it states no hash")
+        if offset + length > self._parts[name]:
+            self._refuse(f"looks for weights beyond the end of {name[:80]!r}")
+        return length
 
     def _check_values(
         self, shape: list[int], element: int, raw: int, given: dict[int, int]
@@ -237,6 +264,20 @@ class _Walk:
         raise ModelError(
             f"the model {self._path} {reason}; no network of mien has, so do not use it"
         )
+
+
+def external_entry(message: memoryview) -> tuple[str, str]:
+    """A key and a text of where a tensor's values lie. Raises ValueError."""
+    texts = {number: bytes(part(value)[:1000]).decode() for number, value in fields(message)}
+    return texts.get(1, ""), texts.get(2, "")
+
+
+def placed(place: Mapping[str, str]) -> tuple[str, int, int]:
+    """The file, the offset and the length of a tensor's values. Raises ValueError."""
+    numbers = [place.get(key, "0") for key in ("offset", "length")]
+    if not all(text.isascii() and text.isdigit() and len(text) < 16 for text in numbers):
+        raise ValueError("the place of a tensor's values is no number")
+    return place.get("location", ""), int(numbers[0]), int(numbers[1])
 
 
 def _count(number: int, value: int | memoryview | bytes) -> int:

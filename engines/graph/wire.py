@@ -63,12 +63,12 @@ def integers(value: int | memoryview | bytes) -> list[int]:
 
 def number_field(number: int, value: int) -> bytes:
     """A field with a number from 0."""
-    return _written(number << 3 | VARINT) + _written(value)
+    return written(number << 3 | VARINT) + written(value)
 
 
 def bytes_field(number: int, content: bytes | memoryview) -> bytes:
     """A field with a message or other bytes."""
-    return _written(number << 3 | BYTES) + _written(len(content)) + bytes(content)
+    return written(number << 3 | BYTES) + written(len(content)) + bytes(content)
 
 
 def text_field(number: int, text: str) -> bytes:
@@ -81,7 +81,8 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _written(value: int) -> bytes:
+def written(value: int) -> bytes:
+    """A number from 0 in seven bits a byte."""
     parts = bytearray()
     while value > 0x7F:
         parts.append(value & 0x7F | 0x80)

@@ -12,6 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ import numpy as np
 from mien.engines.engine import Engine
 from mien.engines.errors import DeviceError, EngineError, ModelError
 from mien.engines.graph.cost import check_cost
-from mien.engines.graph.file import declared_network, read_metadata, read_model
+from mien.engines.graph.file import ModelFile, declared_network, read_metadata, read_model_file
 from mien.engines.network import Network, TensorSpec
 from mien.engines.ort.providers import (
     AUTO,
@@ -131,10 +132,13 @@ class OnnxRuntimeEngine(Engine):
         sha256: str | None = None,
     ) -> None:
         path = Path(path)
-        model = read_model(path, sha256)
-        metadata = read_metadata(model, path)
-        check_runnable(model, path)
-        session = open_session(model, path, provider=provider, threads=threads)
+        file = read_model_file(path, sha256)
+        metadata = read_metadata(file.graph, path)
+        check_runnable(file.graph, path)
+        session = open_session(
+            _graph_of(file), path, provider=provider, threads=threads, parts=_parts_of(file)
+        )
+        del file
         if isinstance(network, str):
             network = declared_network(network, path, metadata)
         _check_session(session, path, network)
@@ -162,6 +166,20 @@ class OnnxRuntimeEngine(Engine):
     def _release(self) -> None:
         self._binding = None
         self._session = None
+
+
+def _takes_parts() -> bool:
+    """Whether this ONNX Runtime takes the weights of a graph from memory."""
+    runtime = import_onnxruntime()
+    return hasattr(runtime.SessionOptions, "add_external_initializers_from_files_in_memory")
+
+
+def _graph_of(file: ModelFile) -> bytes:
+    return file.graph if _takes_parts() else file.whole()
+
+
+def _parts_of(file: ModelFile) -> Mapping[str, bytes]:
+    return file.parts if _takes_parts() else {}
 
 
 def check_runnable(model: bytes, path: Path, *, limit: int = MAX_MEMORY) -> None:
@@ -197,19 +215,43 @@ def available_providers() -> tuple[Provider, ...]:
 
 
 def open_session(
-    model: bytes, path: Path, *, provider: str, threads: int | None = None
+    model: bytes,
+    path: Path,
+    *,
+    provider: str,
+    threads: int | None = None,
+    parts: Mapping[str, bytes] | None = None,
 ) -> onnxruntime.InferenceSession:
     """A bare session, for a graph that is no declared network; the rest as `OnnxRuntimeEngine`.
 
-    path: for messages. Raises ModelError, DeviceError.
+    path: for messages. parts: the files that hold weights of it, by name, where they are not in it.
+
+    Raises ModelError, DeviceError.
     """
     name, index = split_device(provider)
+    weights = _Weighed(model, parts or {})
     if name == AUTO:
-        return _open_best(model, path, threads)
-    return _open(model, path, ProviderOptions.of(provider_named(name), index), threads)
+        return _open_best(weights, path, threads)
+    return _open(weights, path, ProviderOptions.of(provider_named(name), index), threads)
 
 
-def _open_best(model: bytes, path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A model's bytes, and those of the files beside it that hold its weights."""
+
+    model: bytes
+    parts: Mapping[str, bytes]
+
+    def add_to(self, options: onnxruntime.SessionOptions) -> onnxruntime.SessionOptions:
+        """Options from which a session takes the weights; it copies them."""
+        if self.parts:
+            options.add_external_initializers_from_files_in_memory(
+                list(self.parts), list(self.parts.values()), list(map(len, self.parts.values()))
+            )
+        return options
+
+
+def _open_best(model: _Weighed, path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     installed = available_providers()
     reasons = []
     for provider in AUTO_ORDER:
@@ -223,7 +265,7 @@ def _open_best(model: bytes, path: Path, threads: int | None) -> onnxruntime.Inf
 
 
 def _open(
-    model: bytes, path: Path, asked: ProviderOptions, threads: int | None
+    model: _Weighed, path: Path, asked: ProviderOptions, threads: int | None
 ) -> onnxruntime.InferenceSession:
     """A session whose first provider is the one asked for, and which has run once there."""
     runtime = import_onnxruntime()
@@ -236,7 +278,8 @@ def _open(
             f"{install_line(provider)}"
         )
     try:
-        session = _create(runtime, model, _session_options(runtime, threads), asked)
+        options = model.add_to(_session_options(runtime, threads))
+        session = _create(runtime, model.model, options, asked)
     except _failures() as error:
         if provider is Provider.CPU or type(error).__name__ in ("InvalidProtobuf", "InvalidGraph"):
             raise _unloadable(path, error) from error

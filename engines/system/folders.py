@@ -88,7 +88,6 @@ def _opened(folder: Path) -> int:
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 PART = ".part"
-KEY_NAME, KEY_BYTES = "key", 32
 
 
 def user_cache() -> Path:
@@ -181,20 +180,6 @@ class CacheFolder:
         for part in parts:
             self.remove(part.name)
         return [part.name for part in parts]
-
-    def key(self, *, create: bool = False) -> bytes | None:
-        """The secret that this folder's own files are signed with; None where there is none yet.
-
-        create: make one where it is missing or damaged; only for who holds the folder's lock.
-        """
-        key = self.read(KEY_NAME)
-        if key is not None and len(key) == KEY_BYTES:
-            return key
-        if not create:
-            return None
-        key = secrets.token_bytes(KEY_BYTES)
-        self.write(KEY_NAME, key)
-        return key
 
     def _check_owner(self, path: Path, found: os.stat_result) -> None:
         if sys.platform != "win32" and found.st_uid != os.getuid():

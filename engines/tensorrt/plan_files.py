@@ -1,18 +1,14 @@
-"""What a plan was made from, for and on: the JSON file beside it, signed.
+"""What a plan was made from, for and on: the JSON file beside it; and plans from elsewhere.
 
 TensorRT cannot be asked beforehand whether a plan fits this machine, and a plan is code that runs
-as this user. So a plan is loaded only where its sidecar, signed with a key of this machine's cache
-folder, says exactly what is asked for, and holds the hash of its bytes.
-
-Plans from elsewhere, read with care until a person's word is all that is left to take.
-
-A plan is code: loading one runs it as this user.
+as this user. So a plan is loaded only from a folder and files that are this user's alone, where its
+sidecar says exactly what is asked for and holds the hash of its bytes. A plan from elsewhere is
+read with care, until a person's word is all that is left to take.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import os
 import re
@@ -25,7 +21,7 @@ from mien.engines.errors import ModelError
 from mien.engines.network import Network
 
 SIDECAR = ".json"  # the ending of its files
-FORMAT = 1
+FORMAT = 2  # 1 was signed
 KEY_DIGITS = 24
 # What reading one byte changed, or a file made to harm, can raise: 1e999 is no whole number.
 DAMAGE = (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
@@ -110,33 +106,25 @@ class PlanSidecar:
         digest = hashlib.sha256(plan).hexdigest()
         return len(plan) == self.plan_bytes and digest == self.plan_sha256
 
-    def write(self, key: bytes) -> bytes:
-        """The bytes of the file, signed."""
+    def write(self) -> bytes:
+        """The bytes of the file."""
         content = {"format": FORMAT, **asdict(self)}
-        content["signature"] = _sign(content, key)
+        content["sha256"] = _digest(content)
         return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
-def read_sidecar(data: bytes, key: bytes | None) -> PlanSidecar:
-    """The sidecar in the bytes of a file.
-
-    key: what it must be signed with; None takes any signature, for a plan that a person trusts.
-    Raises ValueError, which says what is wrong with it.
-    """
+def read_sidecar(data: bytes) -> PlanSidecar:
+    """The sidecar in the bytes of a file. Raises ValueError, which says what is wrong with it."""
     try:
         content = json.loads(data)
-        signature = content.pop("signature")
         stated = int(content["format"])
-        sidecar = _sidecar(content)
+        sidecar = _sidecar(content) if stated == FORMAT else None
     except DAMAGE as error:
         raise ValueError("its sidecar is damaged") from error
-    if stated != FORMAT:
+    if sidecar is None:
         raise ValueError(f"its sidecar is of format {stated}, expected {FORMAT}")
-    if key is None:
-        return sidecar
-    canonical = sidecar.write(key)
-    if not hmac.compare_digest(str(signature), _sign(content, key)) or canonical != data:
-        raise ValueError("its sidecar is damaged, or was not written by mien on this machine")
+    if sidecar.write() != data:  # one spelling only, so that nothing hides in another
+        raise ValueError("its sidecar is damaged")
     return sidecar
 
 
@@ -162,10 +150,6 @@ def _sidecar(content: dict[str, Any]) -> PlanSidecar:
     )
 
 
-def _sign(content: dict[str, Any], key: bytes) -> str:
-    return hmac.new(key, _canonical(content), hashlib.sha256).hexdigest()
-
-
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(_canonical(content)).hexdigest()
 
@@ -180,7 +164,7 @@ MAX_PLAN_BYTES = 2 << 30  # a plan is about as large as its graph
 
 @dataclass(frozen=True, slots=True)
 class ForeignPlan:
-    """A plan from elsewhere, whole by its sidecar, which is signed by whomever.
+    """A plan from elsewhere, whole by its sidecar, which anybody may have written.
 
     file: where it came from.
     """
@@ -198,7 +182,7 @@ def read_foreign(file: Path) -> ForeignPlan:
         raise ModelError(f"{str(file)!r} is no name of a plan; give a .plan file") from error
     data = _read(beside, MAX_SIDECAR_BYTES)
     try:
-        sidecar = read_sidecar(data, None)
+        sidecar = read_sidecar(data)
     except ValueError as error:
         raise ModelError(f"the plan {file} cannot be used: {error}") from error
     plan = _read(file, MAX_PLAN_BYTES)

@@ -216,9 +216,7 @@ class PlanCache:
         return built.plan
 
     def _write(self, identity: PlanIdentity, plan: bytes, built_s: float) -> None:
-        key = self._folder.key(create=True)
-        assert key is not None
-        sidecar = PlanSidecar.of(identity, plan, built_s).write(key)
+        sidecar = PlanSidecar.of(identity, plan, built_s).write()
         # Between the two, whoever reads finds that they do not belong together, and waits here.
         self._folder.write(identity.stem + PLAN, plan)
         self._folder.write(identity.stem + SIDECAR, sidecar)
@@ -231,11 +229,8 @@ class PlanCache:
             return "there is no plan yet"
         if data is None or plan is None:
             return f"its {'sidecar' if data is None else 'plan'} is missing or not private"
-        key = self._folder.key()
-        if key is None:  # and not an empty one, which anybody can sign with
-            return "its sidecar was not written by mien on this machine: there is no key"
         try:
-            sidecar = read_sidecar(data, key)
+            sidecar = read_sidecar(data)
         except ValueError as error:
             return str(error)
         if sidecar.identity.stem != stem:

@@ -17,9 +17,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from mien.engines.errors import ModelError
+from mien.engines.errors import ModelError, UsageError
 from mien.export.checkpoints.loading import listed, load_strictly, without
 from mien.export.checkpoints.reading import Checkpoint
+from mien.export.latent_formats import LATENT_FORMATS, LatentFormat, Prepared, prepare
 from mien.export.models.gans import (
     Activation,
     CycleGanGenerator,
@@ -29,6 +30,7 @@ from mien.export.models.gans import (
 )
 from mien.export.models.parsers import BiSeNet, BiSeNetSpec, DeepLab, DeepLabSpec
 from mien.export.models.trunks import Shapes
+from mien.export.options import Options
 
 State = Mapping[str, torch.Tensor]
 
@@ -171,17 +173,11 @@ def _sides(key: str, *sides: int | None) -> Callable[[Shapes], bool]:
 
 # First match; the names inside a file that holds several networks begin with the network's.
 OTHERS: tuple[tuple[Callable[[Shapes], bool], str], ...] = (
-    (_begins("encoder.styles."), f"an e4e or pSp encoder, {NOT_YET}"),
-    (_begins("mapper."), f"a StyleCLIP mapper, {NOT_YET}"),
-    (_begins("g_ema."), f"a StyleGAN2 training checkpoint, {NOT_YET}"),
-    (_begins("style.1.", "convs.0.", "to_rgbs."), f"a StyleGAN2 generator, {NOT_YET}"),
-    (_begins("input_layer.0.", "output_layer."), f"an ArcFace IR-SE50, {NOT_YET}"),
     (_begins("plfd_backbone."), f"a PFLD landmark network, {NOT_YET}"),
     (_begins("inc.double_conv.", "sa1."), f"the UNet of a diffusion model, {NOT_YET}"),
     (_begins("h_net1.", "ca_net."), f"a FaceCLIP or AttnGAN generator, {NOT_YET}"),
     (_begins("rnn.weight_ih_l0", "encoder.weight"), f"a DAMSM text encoder, {NOT_YET}"),
     (_begins("emb_features.", "Mixed_5b."), f"a DAMSM image encoder, {NOT_YET}"),
-    (_begins("visual.", "token_embedding."), f"a CLIP of OpenAI, {NOT_YET}"),
     (_begins("text_model."), f"a CLIP of Hugging Face, {NOT_YET}"),
     (_begins("vision_model."), f"a CLIP of Hugging Face, {NOT_YET}"),
     (
@@ -230,27 +226,42 @@ FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A network read from a checkpoint: its form and its module, ready to be exported."""
+    """A network read from a checkpoint: its form and its module, ready to be exported.
 
-    format: Format
+    prepared: what is declared of a network of the latent papers, None of any other.
+    """
+
+    format: Format | LatentFormat
     module: nn.Module
+    prepared: Prepared | None = None
 
 
-def recognise(checkpoint: Checkpoint, activation: Activation | None = None) -> Source:
+def recognise(
+    checkpoint: Checkpoint,
+    activation: Activation | None = None,
+    options: Options | None = None,
+) -> Source:
     """The network in a checkpoint.
 
     activation: of a generator's hidden layers, where it is not the one its form has by default.
+    options: of the export, which choose among several networks in one file.
 
     Raises ModelError for another network, and for one that is not whole.
     """
     shapes = checkpoint.shapes
-    form = next((form for form in FORMATS if form.fits(shapes)), None)
+    every = (*FORMATS, *LATENT_FORMATS)
+    form = next((form for form in every if form.fits(shapes)), None)
     if form is None:
         raise ModelError(_stranger(checkpoint))
     where = f"{checkpoint.path} looks like {form.words}"
-    options = () if form.kind == "face_parser" else (activation,)
     try:
-        return Source(form, form.build(checkpoint.state, where, *options))
+        if isinstance(form, LatentFormat):
+            prepared = prepare(form, checkpoint, options or Options(checkpoint.path), where)
+            return Source(form, prepared.module, prepared)
+        given = () if form.kind == "face_parser" else (activation,)
+        return Source(form, form.build(checkpoint.state, where, *given))
+    except UsageError:
+        raise
     except KeyError as error:
         raise ModelError(f"{where}, but it lacks {error.args[0]}; is the file whole?") from error
     except ModelError as error:
@@ -262,7 +273,7 @@ def recognise(checkpoint: Checkpoint, activation: Activation | None = None) -> S
 
 def _stranger(checkpoint: Checkpoint) -> str:
     """What to say about a checkpoint that is none of FORMATS."""
-    takes = ", ".join(form.words for form in FORMATS)
+    takes = ", ".join(form.words for form in (*FORMATS, *LATENT_FORMATS))
     known = other_format(checkpoint.shapes)
     if known is not None:
         return f"{checkpoint.path} looks like {known}; mien export takes {takes}"

@@ -37,6 +37,19 @@ def load_strictly(make: Callable[[], Module], state: State, where: str) -> Modul
     wanted = module.state_dict()
     given = {key: tensor for key, tensor in state.items() if not key.endswith(COUNTER)}
     needed = {key: tensor for key, tensor in wanted.items() if not key.endswith(COUNTER)}
+    check_names(given, needed, where)
+    counters = {key: torch.tensor(0) for key in wanted if key.endswith(COUNTER)}
+    module.load_state_dict({**counters, **given}, assign=True)
+    return module.eval()
+
+
+def check_names(given: State, needed: State, where: str) -> None:
+    """Check that tensors have the names, shapes and kinds that are needed.
+
+    needed: any tensors of these, on whatever device. where: a beginning for the message.
+
+    Raises ModelError that lists what is missing, what is too much and what has another shape.
+    """
     missing = [key for key in needed if key not in given]
     extra = [key for key in given if key not in needed]
     unlike = [_unlike(key, given[key], needed[key]) for key in needed if key in given]
@@ -53,9 +66,6 @@ def load_strictly(make: Callable[[], Module], state: State, where: str) -> Modul
         raise ModelError(
             f"{where}, but {'; '.join(faults)}; was it made by another version of that code?"
         )
-    counters = {key: torch.tensor(0) for key in wanted if key.endswith(COUNTER)}
-    module.load_state_dict({**counters, **given}, assign=True)
-    return module.eval()
 
 
 def _unlike(key: str, given: torch.Tensor, wanted: torch.Tensor) -> str:

@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -22,6 +22,9 @@ import torch
 
 from mien.engines.errors import ModelError, is_out_of_memory
 from mien.engines.system.limits import MAX_MEMORY, check_memory, memory_text
+from mien.export.checkpoints.archives import WALK, is_torchscript, read_torchscript, read_walk
+from mien.export.checkpoints.inert import Inert, inert_class
+from mien.export.checkpoints.nvidia import read_nvidia
 from mien.export.models.trunks import Shapes
 
 State = dict[str, torch.Tensor]
@@ -44,6 +47,18 @@ PREFIXES = ("module.", "_orig_mod.")  # of DataParallel, and of torch.compile
 # keep an average of the weights beside those that they train.
 INSIDE = ("average", "averaged", "state_dict", "model_state_dict", "model", "net", "params_ema")
 OWN_GENERATORS = ("average.generator", "average.there")
+# Tensors that public files keep beside a state dict, and that belong to it.
+BESIDE = ("latent_avg",)
+# What files of public code also hold, beside weights: settings and losses. These are the names of
+# classes and functions that stand for nothing here but themselves.
+SETTINGS = (
+    "argparse.Namespace",
+    *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
+    "numpy.dtype",
+)
+# Where the settings of a training lie, and the longest text of one that is kept.
+OPTIONS, MOST_TEXT = ("opts", "args"), 200
+CONTAINER = "container"  # the fact that says what kind of file it was
 WHAT_TO_DO = (
     "if you trust where it comes from, open it with the code that wrote it and save "
     "model.state_dict() instead"
@@ -55,12 +70,13 @@ class Checkpoint:
     """The weights in a file.
 
     state: the tensors by name, float32, without the prefixes that wrappers put before names.
-    sha256: of the file.
+    sha256: of the file. facts: settings that the file holds beside them, as texts.
     """
 
     path: Path
     sha256: str
     state: State
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shapes(self) -> Shapes:
@@ -143,19 +159,75 @@ def _read(file: BinaryIO, path: Path, limit: int) -> Checkpoint:
     file.seek(0)
     if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
         _check_archive(file, path, limit)
-    else:
+    elif _starts_as_torch(file):
         _check_pickles(file, path)
     file.seek(0)
     digest = hashlib.sha256()
     while block := file.read(BLOCK):
         digest.update(block)
     file.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old files, for whoever wrote them
-        held = torch.load(file, map_location="cpu", weights_only=True)
-    state = _without_prefixes(_weights(path, held))
+    state, facts = _held(file, path, limit)
+    state = _without_prefixes(state)
     _check_state(path, state, limit)
-    return Checkpoint(path, digest.hexdigest(), _as_float(path, state))
+    return Checkpoint(path, digest.hexdigest(), _as_float(path, state), facts)
+
+
+def _held(file: BinaryIO, path: Path, limit: int) -> tuple[State, dict[str, str]]:
+    """The weights in an open file, and the settings beside them."""
+    if not _starts_as_torch(file):
+        return _read_pickle(file, path, limit)
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            is_program = is_torchscript(archive)
+        if is_program:
+            return read_torchscript(file, path, limit), {CONTAINER: "torchscript"}
+    file.seek(0)
+    stands = [(inert_class(name), name) for name in SETTINGS]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(stands):
+        warnings.simplefilter("ignore")  # of old files, for whoever wrote them
+        try:
+            held = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            refused = REFUSED.search(str(error))
+            if refused is None or not WALK.fullmatch(refused.group(1)):
+                raise
+            return read_walk(file, path, limit), {CONTAINER: "latent2im"}
+    return _weights(path, held), _settings(held)
+
+
+def _read_pickle(file: BinaryIO, path: Path, limit: int) -> tuple[State, dict[str, str]]:
+    """The weights in a pickle that torch.save did not write."""
+    try:
+        return read_nvidia(file, path, limit)
+    except pickle.UnpicklingError as error:
+        refused = REFUSED.search(str(error))
+        if refused is None:
+            raise
+        raise ModelError(
+            f"{path} is a pickle that torch.save did not write, and a pickle can run any code "
+            f"when it is loaded, here {refused.group(1)}; {WHAT_TO_DO}"
+        ) from error
+
+
+def _starts_as_torch(file: BinaryIO) -> bool:
+    file.seek(0)
+    head = file.read(len(OLD_MAGIC))
+    file.seek(0)
+    return head.startswith(ZIP_MAGIC) or OLD_MAGIC.startswith(head)
+
+
+def _settings(held: object) -> dict[str, str]:
+    """The settings that a file holds beside its weights, numbers and texts only."""
+    if not isinstance(held, Mapping):
+        return {}
+    facts: dict[str, str] = {}
+    for where in OPTIONS:
+        options = held.get(where)
+        given = options.attributes if isinstance(options, Inert) else options
+        for key, value in given.items() if isinstance(given, Mapping) else ():
+            if isinstance(key, str) and isinstance(value, (str, int, float, bool)):
+                facts[key[:SHOWN]] = str(value)[:MOST_TEXT]
+    return facts
 
 
 def _check_kind(file: BinaryIO, path: Path) -> None:
@@ -172,22 +244,12 @@ def _check_kind(file: BinaryIO, path: Path) -> None:
             f"{path} is no PyTorch checkpoint: expected a file that torch.save wrote; "
             "give the .ckpt, .pth or .pt file"
         )
-    if head.startswith(PICKLE_MAGIC) and not OLD_MAGIC.startswith(head):
-        raise ModelError(
-            f"{path} is a pickle that torch.save did not write, and a pickle can run any code "
-            f"when it is loaded; {WHAT_TO_DO}"
-        )
 
 
 def _check_archive(file: BinaryIO, path: Path, limit: int) -> None:
     """Check what the files in an archive are, and how large they become."""
     with zipfile.ZipFile(file) as archive:
         files = archive.infolist()
-    if any(one.filename.endswith("/constants.pkl") for one in files):
-        raise ModelError(
-            f"{path} is a TorchScript archive, that is a program; if you trust where it comes "
-            "from, save torch.jit.load(FILE).state_dict() with torch.save and export that"
-        )
     whole = sum(one.file_size for one in files)
     check_memory(whole, f"unpacking {path}", limit=limit, error=ModelError)
     pickles = [one.file_size for one in files if one.filename.endswith(".pkl")]
@@ -242,7 +304,8 @@ def _weights(path: Path, held: object) -> State:
         inner = (held.get(key) for key in INSIDE)
     for inside in inner:
         if isinstance(inside, Mapping) and _tensors(inside):
-            return _tensors(inside)
+            beside = {key: held[key] for key in BESIDE if isinstance(held.get(key), torch.Tensor)}
+            return beside | _tensors(inside)
     tensors, nested = _tensors(held), _nested(held)
     if len(tensors) < len(nested):  # such as a StyleGAN2's latent_avg beside its networks
         tensors = nested | tensors

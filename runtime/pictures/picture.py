@@ -15,7 +15,7 @@ import numpy as np
 
 from mien.engines.errors import VideoError
 from mien.engines.system.limits import MAX_MEMORY, check_memory, file_size
-from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.frame import Frame, PixelLayout, Plane, side_by_side_order
 from mien.runtime.pictures.bitmaps import (
     BMP_HEADERS,
     CODESTREAM,
@@ -283,11 +283,10 @@ def check_picture_suffix(path: Path, container: Container) -> None:
 
 def side_by_side(original: Frame, edited: Frame) -> Frame:
     """Both pictures in one, the original left of the edited one as they are displayed."""
+    axis, is_first = side_by_side_order(original)
     planes = []
     for before, after in zip(original.planes, edited.planes, strict=True):
-        first_is_left = (original.rotation in (0, 3)) != original.mirrored
-        pair = (before, after) if first_is_left else (after, before)
-        axis = 1 if original.rotation in (0, 2) else 0
+        pair = (before, after) if is_first else (after, before)
         samples = np.concatenate([plane.samples for plane in pair], axis)
         planes.append(Plane(samples, before.subsampling_xy))
     height, width = planes[0].samples.shape[:2]

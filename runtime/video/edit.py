@@ -317,7 +317,6 @@ class _Run:
         self._process = process
         self._options = options
         self._canvas = canvas
-        self._start_pts: int | None = None
         self._resized = 0
         self._stop = stop
         self._started = time.perf_counter()
@@ -417,14 +416,12 @@ class _Run:
             self.encode_s += time.perf_counter() - before
 
     def _edit(self, picture: av.VideoFrame) -> av.VideoFrame:
-        wanted, original = self._is_in_section(picture), picture
+        original = picture
         picture = self._canvas.fit(original)
         self._resized += picture is not original
-        if not wanted and not self._options.side_by_side:
-            return picture
-        own = wanted and carries_extras(picture)
+        own = carries_extras(picture)
         given = _frame_of(picture, original, copy=own)
-        result = self._process(given) if wanted else given
+        result = self._process(given)
         changed = any(
             new.samples is not old.samples
             for new, old in zip(result.planes, given.planes, strict=True)
@@ -433,13 +430,3 @@ class _Run:
         if self._options.side_by_side:
             return side_by_side(given, result, picture)
         return av_from_frame(result, picture, given, own=own) if changed else picture
-
-    def _is_in_section(self, picture: av.VideoFrame) -> bool:
-        start_s, end_s = self._options.start_s, self._options.end_s
-        if start_s is None and end_s is None:
-            return True
-        pts = picture.pts or 0
-        if self._start_pts is None:
-            self._start_pts = pts
-        seconds = float((pts - self._start_pts) * self._video.time_base)
-        return (start_s is None or seconds >= start_s) and (end_s is None or seconds < end_s)

@@ -21,7 +21,7 @@ from av.sidedata.sidedata import SideData, SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 
 from mien.engines.errors import VideoError
-from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.frame import Frame, PixelLayout, Plane, side_by_side_order
 from mien.runtime.video.formats import FormatLayout, format_layout
 
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
@@ -295,14 +295,11 @@ def side_by_side(original: Frame, edited: Frame, like: av.VideoFrame) -> av.Vide
     joined = blank_like(like, *side_by_side_size(original))
     layout = format_layout(like.format.name)
     assert layout is not None  # the frames came from this format
-    # Displayed left is stored left, bottom, right, top for 0, 1, 2, 3 clockwise quarter turns, and
-    # the other way about where the picture is mirrored.
-    is_first = (original.rotation in (0, 3)) != original.mirrored
+    axis, is_first = side_by_side_order(original)
     first, second = (original, edited) if is_first else (edited, original)
-    axis = original.rotation % 2 == 0
     for index, view in enumerate(plane_views(joined, layout, writable=True)):
         halves = (first.planes[index].samples, second.planes[index].samples)
-        _join_into(view, halves, axis=int(axis))
+        _join_into(view, halves, axis=axis)
     return joined
 
 

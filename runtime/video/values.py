@@ -17,8 +17,6 @@ class VideoOptions:
     quality: 0..100, one scale for every encoder: 80 looks like the source, 100 is lossless where
         the encoder can be (x264, x265, VP9, AV1, FFV1).
     speed: the encoder's own preset name; None is a fast one (`faster` for x264).
-    start_s, end_s: only frames shown in [start, end), in seconds since the first frame, are
-        edited; the others pass through and the clip keeps its length.
     overwrite: whether a file under the destination's name may be replaced.
     side_by_side: show the original and the edit next to each other, at twice the displayed width.
     copy_unedited: let a clip of which no frame was edited, and none was lost, become a copy of the
@@ -30,8 +28,6 @@ class VideoOptions:
     codec: str | None = None
     quality: int = 80
     speed: str | None = None
-    start_s: float | None = None
-    end_s: float | None = None
     overwrite: bool = False
     side_by_side: bool = False
     copy_unedited: bool = False
@@ -41,11 +37,6 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
             raise UsageError(f"quality {self.quality} is outside 0..100")
-        if self.start_s is not None and self.end_s is not None and self.end_s <= self.start_s:
-            raise UsageError(
-                f"the section from {self.start_s:g} s to {self.end_s:g} s is empty; "
-                "its end must come after its start"
-            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from mien.engines.networks import cyclegan_network, stargan_network
 from mien.engines.system.install import extras_line
 from mien.export import command
 from mien.export.__main__ import main
-from mien.export.checkpoints.declare import CLASS_ORDERS
+from mien.export.checkpoints.names import CLASS_ORDERS
 from mien.export.models.gans import CycleGanSpec, StarGanSpec
 from mien.export.models.parsers import DeepLabSpec
 from mien.export.onnx_file import sha256_of

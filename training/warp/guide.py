@@ -107,12 +107,12 @@ def load_guides(path: Path) -> nn.ModuleList:
     return guides.eval().requires_grad_(False)
 
 
-def jitter(x: torch.Tensor) -> torch.Tensor:
+def jitter(x: torch.Tensor, *, mirrored: bool = True) -> torch.Tensor:
     """Crops shifted, turned, scaled, mirrored, relit and blurred a little, each by its own draw."""
     n = len(x)
     angle = torch.randn(n) * 0.10
     scale = 1 + torch.randn(n) * 0.06
-    mirror = torch.where(torch.rand(n) < 0.5, 1.0, -1.0)
+    mirror = torch.where(torch.rand(n) < (0.5 if mirrored else 1.0), 1.0, -1.0)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0] = torch.cos(angle) * scale * mirror
     theta[:, 0, 1] = -torch.sin(angle) * scale

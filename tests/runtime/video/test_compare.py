@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.frame import Frame
-from mien.runtime.video import VideoOptions, edit_video, probe, read_frames
+from mien.runtime.video import VideoOptions, edit_video, read_frames
 
 COMPARE = VideoOptions(quality=100, side_by_side=True)
 
@@ -50,13 +50,3 @@ def test_an_odd_width_gains_a_column(clip: Callable[..., Path], tmp_path: Path) 
     for old, new in zip(before.planes, after.planes, strict=True):
         assert np.array_equal(new.samples[:, : old.samples.shape[1]], old.samples)
     assert np.all(after.planes[0].samples[:, 34:] == 16)
-
-
-def test_frames_outside_the_section_are_shown_twice(
-    clip: Callable[..., Path], tmp_path: Path
-) -> None:
-    source = clip("in.mp4", frames=4)
-    edit_video(source, tmp_path / "out.mp4", paint_black, replace(COMPARE, start_s=0.1))
-    assert probe(tmp_path / "out.mp4").width == 320
-    before, after = next(read_frames(source)), next(read_frames(tmp_path / "out.mp4"))
-    assert np.array_equal(after.planes[0].samples[:, 160:], before.planes[0].samples)

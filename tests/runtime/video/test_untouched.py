@@ -255,17 +255,6 @@ def test_interlaced_frames_stay_interlaced_when_edited(
         assert np.array_equal(expected.planes[1].samples, other.planes[1].samples)
 
 
-def test_a_section_leaves_the_other_frames_alone(clip: Callable[..., Path], tmp_path: Path) -> None:
-    source = clip("in.mp4", frames=20)
-    options = VideoOptions(quality=100, start_s=0.2, end_s=0.6)
-    report = edit_video(source, tmp_path / "out.mp4", brighten_corner, options)
-
-    assert (report.frames, report.edited) == (20, 10)
-    pairs = zip(read_frames(source), read_frames(tmp_path / "out.mp4"), strict=True)
-    changed = [not np.array_equal(a.planes[0].samples, b.planes[0].samples) for a, b in pairs]
-    assert changed == [False] * 5 + [True] * 10 + [False] * 5
-
-
 def test_a_stream_without_times_is_counted_in_frames(
     clip: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -276,8 +265,9 @@ def test_a_stream_without_times_is_counted_in_frames(
         seen_s.append(frame.time_s)
         return frame
 
-    edit_video(source, tmp_path / "out.mkv", look, VideoOptions(start_s=0.2, end_s=0.6))
-    assert seen_s == pytest.approx([0.04 * index for index in range(5, 15)])
+    edit_video(source, tmp_path / "out.mkv", look)
+    assert len(seen_s) > 10
+    assert seen_s == pytest.approx([0.04 * index for index in range(len(seen_s))])
 
 
 def test_paths_may_be_texts(clip: Callable[..., Path], tmp_path: Path) -> None:
