@@ -7,17 +7,16 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mien.apps import options
-from mien.calibration.judges.features import InputRange
-from mien.calibration.smile.report import json_report, markdown_report, text_report
-from mien.calibration.smile.tables import SmilePlan, measure_smile
-from mien.calibration.tables.machine import available_cores
 from mien.engines.errors import UsageError, plain_lines
 from mien.runtime.methods.gan import BLENDS
+
+if TYPE_CHECKING:
+    from mien.calibration.smile.tables import SmilePlan
 
 STEP_S = 0.5  # between two looks of the progress on a terminal
 
@@ -50,6 +49,10 @@ def smile_plan(
     data: Path, *, blend: str, inception: Path | None, inception_range: str | None
 ) -> SmilePlan:
     """The plan of these options. Raises UsageError."""
+    from mien.calibration.judges.features import InputRange
+    from mien.calibration.smile.tables import SmilePlan
+    from mien.calibration.tables.machine import available_cores
+
     blends = BLENDS if blend == "both" else (blend,)
     if not set(blends) <= set(BLENDS):
         raise UsageError(f"--blend must be {', '.join(BLENDS)} or both, not {blend!r}")
@@ -69,6 +72,9 @@ def print_smile(plan: SmilePlan, *, as_json: bool, as_markdown: bool) -> None:
     """Measure, and print the parts paper's tables with mien's numbers. Raises MienError."""
     if as_json and as_markdown:
         raise UsageError("give either --json or --markdown, not both")
+    from mien.calibration.smile.report import json_report, markdown_report, text_report
+    from mien.calibration.smile.tables import measure_smile
+
     progress = StepProgress()
     try:
         report = measure_smile(plan, progress)

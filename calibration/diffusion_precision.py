@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from mien.calibration.precision.fp16 import half_model, reasons_to_keep, fake_quantised_model
+from mien.calibration.precision.fp16 import fake_quantised_model, half_model, reasons_to_keep
 from mien.calibration.precision.graph import read_graph, with_metadata
 from mien.calibration.precision.quality import OutputError, largest_values
 from mien.calibration.precision.search import Search
@@ -75,7 +75,9 @@ def half_unet(
     tolerance = TOLERANCE
     while True:
         plan = search.settle(kept, tolerance)
-        fake_quantised = with_metadata(fake_quantised_model(graph, plan.kept.keys()), graph.metadata)
+        fake_quantised = with_metadata(
+            fake_quantised_model(graph, plan.kept.keys()), graph.metadata
+        )
         found = _run_model(fake_quantised, network, faces, options)
         run_db = psnr_db(expected, found)
         if run_db >= least_db:

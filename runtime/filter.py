@@ -36,7 +36,7 @@ from mien.runtime.faces.smoothing import Easing
 from mien.runtime.faces.tracking import Face, SearchEffort, Tracker
 from mien.runtime.frame import MAX_SIDE_PX, Frame, PixelLayout, Plane, check_frame
 from mien.runtime.luma import align_in_frame
-from mien.runtime.methods import method_spec
+from mien.runtime.methods import method_spec, method_specs
 from mien.runtime.methods.base import FaceEditor, Goal, Method
 from mien.runtime.spec import FilterSpec, OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
@@ -316,7 +316,10 @@ class Filter:
                 f"{shortened(own)}"
             )
         if scale != 1 and not self._spec.scales_own:
-            raise UsageError(f"the method {self._spec.name} cannot scale a person's own expression")
+            able = " or ".join(name for name, spec in method_specs().items() if spec.scales_own)
+            raise UsageError(
+                f"the method {self._spec.name} cannot scale a person's own expression; {able} can"
+            )
         self._own = scale
 
     @property

@@ -68,7 +68,8 @@ class Running:
 class Wanted:
     """New settings; None leaves one as it is.
 
-    goal: an expression, a mix or `none`. options: of the method, by name.
+    goal: an expression, a mix or `none`. options: of the method, by name; those that are not named
+    stay as they are, but another method takes its own choices.
     """
 
     goal: str | None = None
@@ -271,6 +272,8 @@ def _changes(
         for name in ("face", "method", "options", "paused", "mark", "own")
         if (value := getattr(wanted, name)) is not None
     }
+    if wanted.options is not None and wanted.method in (None, now.method):
+        changes["options"] = {**dict(now.options), **wanted.options}
     if wanted.intensity is not None:
         given = finite_number(wanted.intensity)
         if given is None or not 0 <= given <= MAX_STRENGTH:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from mien.apps.boundary import tell_error
 from mien.apps.edit.job import Result
-from mien.apps.main import tell_error
 from mien.engines.errors import MienError, one_line
 from mien.runtime.video import Progress
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from mien.apps.main import EXIT_ERROR, tell_error
+from mien.apps.boundary import EXIT_ERROR, tell_error
 from mien.engines import NETWORKS, Catalog, DeviceError, EngineError, ModelError, UsageError
 from mien.engines.errors import one_line
 from mien.engines.opening import tensorrt_source

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from mien.apps import options
 from mien.engines import Catalog
@@ -24,6 +22,9 @@ from mien.engines.system.process import module_command
 
 def print_models(folder: Path | None) -> int:
     """The exit status, 2 where a file is missing or damaged; prints one row for each model."""
+    from rich.console import Console
+    from rich.table import Table
+
     catalog = Catalog.bundled() if folder is None else Catalog.load(folder)
     table = Table(box=None)
     for heading in ("network", "model", "size", "licence", "trained on", "file"):

@@ -234,8 +234,9 @@ class Change:
 
     target: replaces all weights; missing emotions get 0, weights that sum to more than 1 are
     scaled down; an empty one (in JSON also null) leaves faces as they are. own: 0.25..1.5, as of
-    `State`; presets leave it as it is. options: of the method, all that it is told; gan: one of
-    them by its old name. Another method without options takes its own choices.
+    `State`; presets leave it as it is. options: of the method, all that it is told; gan: the
+    option of that name, which leaves the others. Another method without options takes its own
+    choices.
     """
 
     type: ClassVar[str] = "set"

@@ -158,7 +158,8 @@ class Steering:
             if (value := getattr(change, name)) is not None
         }
         if change.gan is not None:
-            changes["options"] = {**changes.get("options", {}), "gan": change.gan}
+            kept = dict(now.options) if change.method in (None, now.method) else {}
+            changes["options"] = {**changes.get("options", kept), "gan": change.gan}
         options = changes.get("options", dict(now.options))
         if changes.get("method", now.method) != now.method or options != dict(now.options):
             self._count_method()

@@ -29,6 +29,7 @@ RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:\.\.|,)\s*(-?\d+(?:\.\d+)?)")
 # Field numbers of onnx.proto.
 MODEL_GRAPH = 7
 GRAPH_NODE, GRAPH_OUTPUT = 1, 12
+PRODUCTS = (b"Gemm", b"MatMul")
 NODE_INPUT, NODE_TYPE = 1, 4
 VALUE_NAME, VALUE_TYPE = 1, 2
 TYPE_TENSOR, TENSOR_ELEMENT, TENSOR_SHAPE, SHAPE_SIDE, FLOAT32 = 1, 1, 2, 1, 1
@@ -45,8 +46,7 @@ def features_tensor(model: bytes, path: Path) -> str:
             nodes = wire.fields(wire.part(graph)) if number == MODEL_GRAPH else ()
             for kind, node in nodes:
                 parts = list(wire.fields(wire.part(node))) if kind == GRAPH_NODE else []
-                kinds = [bytes(wire.part(x)) for n, x in parts if n == NODE_TYPE]
-                if b"Gemm" in kinds or b"MatMul" in kinds:
+                if any(n == NODE_TYPE and bytes(wire.part(x)) in PRODUCTS for n, x in parts):
                     last = next(bytes(wire.part(x)) for n, x in parts if n == NODE_INPUT)
     except (ValueError, StopIteration):
         raise ModelError(f"{path} is not an ONNX file, or damaged; get it again") from None

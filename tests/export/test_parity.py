@@ -73,11 +73,11 @@ PUBLIC_CYCLEGAN = CycleGanSpec(64, 9, "deconv")
 
 # The networks whose parity another file here tests, by the constant that it names.
 ELSEWHERE = {
-    "detector": ("test_landmarks_and_detector.py", "DETECTOR"),
-    "landmarks": ("test_landmarks_and_detector.py", "LANDMARKS"),
-    "warp": ("test_warp_and_occlusion.py", "WARP"),
-    "occlusion": ("test_warp_and_occlusion.py", "OCCLUSION"),
-    "judge": ("test_emotions.py", "EMOTION_CLASSIFIER"),
+    "detector": ("models/test_landmarks_and_detector.py", "DETECTOR"),
+    "landmarks": ("models/test_landmarks_and_detector.py", "LANDMARKS"),
+    "warp": ("models/test_warp_and_occlusion.py", "WARP"),
+    "occlusion": ("models/test_warp_and_occlusion.py", "OCCLUSION"),
+    "judge": ("models/test_emotions.py", "EMOTION_CLASSIFIER"),
 }
 CASES = {
     "StarGAN, image, student": Case(

@@ -19,7 +19,7 @@ from mien.engines.tensorrt.builder import BuildProgress
 from mien.engines.tensorrt.engine import PlanModel, PlanSource
 from mien.engines.tensorrt.plan_files import DeviceFacts, PlanSidecar
 from mien.engines.tensorrt.plans import PlanCache
-from mien.tests.engines.tensorrt.fake_builder import FAKE_DEVICE, FakePlanBuilder
+from tests.engines.tensorrt.fake_builder import FAKE_DEVICE, FakePlanBuilder
 
 OTHER = DeviceFacts("11.4.0", 13, "8.9", "Another", "Linux", "x86_64")
 

@@ -379,7 +379,7 @@ def test_method_that_changes_all_the_time_is_refused_for_a_moment(panel: Running
             send(websocket, type="set", method="parts")
             send(websocket, type="set", method="warp")
         assert "the method changes too often; wait" in receive(websocket, "error")["text"]
-    panel.loop.controls.update(method="warp", gan=None)
+    panel.loop.controls.update(method="warp", options={})
 
 
 def test_flood_of_presets_is_bounded_and_told_a_few_times_a_second(tmp_path: Path) -> None:

@@ -121,11 +121,11 @@ def test_an_emotion_without_a_label_is_refused_at_once_and_later(gan: str, model
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "warp", "gan": "stargan"}, "the method warp has no GAN; leave out --gan"),
-        ({"method": "warp", "blend": "paste"}, "the method warp has no blend 'paste'; leave out"),
-        ({"method": "parts", "gan": "stylegan"}, r"unknown GAN 'stylegan' \(known: stargan, cycle"),
+        ({"method": "warp", "gan": "stargan"}, "the method warp has no option gan; leave gan out"),
+        ({"method": "warp", "blend": "paste"}, "the method warp has no option blend; leave"),
+        ({"method": "parts", "gan": "stylegan"}, r"unknown gan 'stylegan' \(known: stargan, cycle"),
         ({"method": "face", "blend": "mix"}, r"unknown blend 'mix' \(known: field, paste\)"),
-        ({"method": "mouth"}, r"unknown method 'mouth' \(known: face, image, parts, warp\)"),
+        ({"method": "mouth"}, r"unknown method 'mouth' \(known: warp, face, image, parts\)"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(

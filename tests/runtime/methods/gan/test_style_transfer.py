@@ -350,7 +350,7 @@ def test_parts_are_labelled_by_their_kind() -> None:
     generator = CountedGenerator(PART_LABELS, 4)
     look = PartsLook(FaceParser(CountedParser().engine()))
     StyleEditor(Restyler(generator.engine("stargan_parts")), look, pastes=True)(
-        *sample(), HAPPY, 1.0, 0.0
+        *sample(), Goal(HAPPY), 0.0
     )
     (asked,) = generator.asked
     np.testing.assert_array_equal(
