@@ -9,10 +9,10 @@ import typer
 from mien.apps.bench.command import bench
 from mien.apps.camera.command import camera
 from mien.apps.camera.set import set_camera
-from mien.apps.commands.marks import inspect, provenance
 from mien.apps.doctor.command import build, doctor
 from mien.apps.edit.command import edit
 from mien.apps.evaluate import evaluate
+from mien.apps.marks.command import inspect, provenance
 from mien.apps.models.command import audit, calibrate, export, export_triton, models
 from mien.apps.options import with_method_options
 

@@ -37,8 +37,8 @@ from mien.engines.networks import (
 )
 from mien.export.checkpoints.diffusion import condition_of
 from mien.export.checkpoints.formats import Source
+from mien.export.checkpoints.latent_formats import LatentFormat
 from mien.export.checkpoints.names import class_names, direction, label_names
-from mien.export.latent_formats import LatentFormat
 from mien.export.models.diffusion import LABELS, PaperUNet
 from mien.export.models.diffusion_encoders import CnnEncoder, VaeEncoder
 from mien.export.models.gans import CycleGanGenerator, StarGanGenerator

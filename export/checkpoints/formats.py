@@ -26,9 +26,9 @@ from mien.export.checkpoints.diffusion import (
     is_small_unet,
     is_vae,
 )
+from mien.export.checkpoints.latent_formats import LATENT_FORMATS, LatentFormat, Prepared, prepare
 from mien.export.checkpoints.loading import listed, load_strictly, without
 from mien.export.checkpoints.reading import Checkpoint
-from mien.export.latent_formats import LATENT_FORMATS, LatentFormat, Prepared, prepare
 from mien.export.models.gans import (
     Activation,
     CycleGanGenerator,

@@ -2,7 +2,7 @@
 
 StyleGAN2's mapping network (Karras et al., 2020) sends z to one code of W. Here it ends in amounts
 of the principal components of the codes of W+, because the encoder and the generator learned
-together and use all of W+. It is fitted by regression (`mien.training.mapper`).
+together and use all of W+. It is fitted by regression (`mien.training.latent.prior`).
 """
 
 from __future__ import annotations

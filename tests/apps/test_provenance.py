@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.apps.credential import Credential, load, local_file, make_local
-from mien.apps.inspect import told
 from mien.apps.main import run
-from mien.apps.provenance import Applied, read_manifest, sign_file, sign_into, unsigned_note
-from mien.calibration.watermarks import PAYLOAD, encoded_file, marked
+from mien.apps.marks.credential import Credential, load, local_file, make_local
+from mien.apps.marks.inspect import told
+from mien.apps.marks.provenance import Applied, read_manifest, sign_file, sign_into, unsigned_note
+from mien.calibration.clips.watermarks import PAYLOAD, encoded_file, marked
 from mien.engines.errors import UsageError, VideoError
 from mien.engines.system.partial_file import PartialFile, remove_leftovers
-from mien.runtime.watermark import Payload
-from mien.runtime.watermark_reader import Reading
+from mien.runtime.watermark.reader import Reading
+from mien.runtime.watermark.watermark import Payload
 
 ROOT = Path(__file__).parents[2]
 APPLIED = Applied("happy", 0.8, "warp", watermark="0abcdef")
@@ -205,8 +205,8 @@ def test_killed_signing_leaves_nothing_under_the_name(
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from mien.apps.credential import load\n"
-        "from mien.apps.provenance import Applied, sign_into\n"
+        "from mien.apps.marks.credential import load\n"
+        "from mien.apps.marks.provenance import Applied, sign_into\n"
         "from mien.engines.system.partial_file import PartialFile\n"
         "source, final = map(Path, sys.argv[1:])\n"
         "part = PartialFile(final)\n"

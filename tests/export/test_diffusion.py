@@ -28,7 +28,7 @@ from mien.export.models.diffusion import (
     positions,
 )
 from mien.export.models.small_unet import SIGMA_DATA, SmallSpec, SmallUNet
-from mien.runtime.diffusion import Sampler, SamplerOptions
+from mien.runtime.methods.diffusion.sampler import Sampler, SamplerOptions
 from tests.export.checkpoints.files import (
     SMALL_CNN,
     SMALL_PAPER_UNET,

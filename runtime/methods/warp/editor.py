@@ -36,6 +36,7 @@ from mien.runtime.methods.warp.mouth import (
     with_rigid_teeth,
 )
 from mien.runtime.methods.warp.occlusion import Occlusion
+from mien.runtime.methods.warp.proportions import Proportions
 from mien.runtime.methods.warp.speech import (
     OPENS,
     OpenEyes,
@@ -44,7 +45,6 @@ from mien.runtime.methods.warp.speech import (
     keep_blinks,
     keep_lips,
 )
-from mien.runtime.proportions import Proportions
 from mien.runtime.spec import OptionValue
 from mien.runtime.target import Target
 
