@@ -92,7 +92,8 @@ def marked(path: Path, emotion: str) -> Marked:
     """A clip edited by the default filter, with the mark over it."""
     frames, rate = decoded_frames(path)
     watermark, found, errors, cost_ms, is_exact = Watermark(PAYLOAD), [], [], [], True
-    with _Recorder(emotion) as change:
+    change = _Recorder(emotion)
+    with change:
         change.effort = FILE
         for frame in frames:
             change.edits = []
@@ -142,7 +143,7 @@ def encoded_file(frames: list[Frame], rate: Fraction, crf: int) -> io.BytesIO:
         for frame in frames:
             picture = av.VideoFrame(frame.width, frame.height, "yuv420p")
             for place, plane in zip(picture.planes, frame.planes, strict=True):
-                rows = np.frombuffer(place, np.uint8).reshape(-1, place.line_size)
+                rows = np.frombuffer(memoryview(place), np.uint8).reshape(-1, place.line_size)
                 rows[: plane.samples.shape[0], : plane.samples.shape[1]] = plane.samples
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
@@ -213,7 +214,7 @@ class Phone:
         seen = cv2.warpPerspective(samples, matrix, (width, height), borderMode=border)
         if steps != (1, 1):
             return seen
-        shown = cv2.GaussianBlur(seen, (0, 0), 0.9).astype(np.float32)
+        shown = cv2.GaussianBlur(seen, (0, 0), 0.9).astype(np.float64)
         shown = 242 * (shown / 255) ** 1.15 + 8 + self._rng.normal(0, 2.5, shown.shape)
         result: np.ndarray = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
         return result

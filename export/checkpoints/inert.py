@@ -75,6 +75,8 @@ class StandIn:
     """
 
     __slots__ = ("_call", "name")
+    _call: Callable[..., Any]
+    name: str
 
     def __init__(self, name: str, call: Callable[..., Any]) -> None:
         object.__setattr__(self, "name", name)

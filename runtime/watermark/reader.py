@@ -256,7 +256,9 @@ class Search:
         linear = places[:, 2:].reshape(-1, 2, 2) + np.eye(2)
         moved = np.einsum("pij,nj->pni", linear, points) + places[:, None, :2] + 0.5
         maps = (moved * CROP_PX - 0.5).astype(np.float32)
-        looks = [cv2.remap(image, maps, None, cv2.INTER_LINEAR) for image in self._images]
+        looks = [
+            cv2.remap(image, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR) for image in self._images
+        ]
         values = np.ascontiguousarray(np.moveaxis(np.concatenate(looks, 2), 2, 1))
         seen: np.ndarray = values[:, 0::2] + 1j * values[:, 1::2]
         return seen

@@ -231,9 +231,9 @@ def _add_overlay(region: np.ndarray, alpha: np.ndarray, box: Box) -> None:
     centres = (np.arange(size, dtype=np.float32) + 0.5) / size
     x = (centres - box[0]) / (box[2] - box[0]) * alpha.shape[1] - 0.5
     y = (centres - box[1]) / (box[3] - box[1]) * alpha.shape[0] - 0.5
-    maps = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
+    map_x, map_y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
     part = (alpha > 0).astype(np.float32)
-    shown = cv2.remap(part, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    shown = cv2.remap(part, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     region[shown >= 1] = 1
 
 
@@ -291,7 +291,7 @@ class Watermark:
         mark = self._at(time_s)
         mark *= strength
         moved = cv2.warpAffine(
-            cv2.add(mark, float(_ZERO), dtype=cv2.CV_8U),
+            cv2.add(mark, (float(_ZERO), 0.0, 0.0, 0.0), dtype=cv2.CV_8U),
             here,
             (part.shape[1], part.shape[0]),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,

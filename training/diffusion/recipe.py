@@ -396,7 +396,7 @@ class Sheets:
         return named
 
     def _write(self, rows: np.ndarray) -> None:
-        """A picture of (r, n, 1, s, s), enlarged to be looked at."""
+        """Write a picture of (r, n, 1, s, s), enlarged to be looked at."""
         count, across, _, size, _ = rows.shape
         sheet = rows[:, :, 0].transpose(0, 2, 1, 3).reshape(count * size, across * size)
         pixels = np.round((sheet + 1) * 127.5).clip(0, 255).astype(np.uint8)
