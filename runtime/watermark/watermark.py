@@ -291,7 +291,7 @@ class Watermark:
         mark = self._at(time_s)
         mark *= strength
         moved = cv2.warpAffine(
-            cv2.add(mark, (float(_ZERO), 0.0, 0.0, 0.0), dtype=cv2.CV_8U),
+            cv2.add(mark, np.float64(_ZERO), dtype=cv2.CV_8U),
             here,
             (part.shape[1], part.shape[0]),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
