@@ -25,7 +25,7 @@ LEAST: Final = 0.62  # of a movement is shown, however small the part is
 WIDE, WIDEST, LEAST_STRETCH = 1.08, 1.25, 0.2
 FARTHEST = 0.15  # of the mouth's width, how far a corner may move outwards
 # Open lips, by their gap as a share of the mouth's width, are turned down less, to the least share.
-OPEN, WIDE_OPEN, LEAST_TURN = 0.04, 0.14, 0.25
+OPEN, WIDE_OPEN, LEAST_TURN = 0.07, 0.15, 0.25
 TURN = 0.02  # crop units between corners and middle from which a movement turns a mouth down
 CALM_S: Final = 1.0  # time constant of the proportions, for speech and blinks change them
 _NAMES: Final = tuple(action.name for action in ACTIONS)

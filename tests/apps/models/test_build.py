@@ -184,7 +184,7 @@ def test_trusted_plan_that_the_device_refuses_is_not_called_trusted(
     source = fake(0)
     identity = model.identity(source.builder.device(), source.options)
     foreign.write_bytes(b"no plan")
-    foreign.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"no plan").write(b"other"))
+    foreign.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"no plan").write())
     with pytest.raises(ModelError, match=r"the device does not take the plan .*warp\.plan"):
         run_build(BuildJob(open_source=fake), trust=foreign)
     assert not log.exists()
