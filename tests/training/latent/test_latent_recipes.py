@@ -135,9 +135,9 @@ def test_the_baseline_of_the_directions_takes_the_same_regressor(trained: Made) 
 
 def test_the_chain_works_in_a_folder_of_its_face_space(trained: Made) -> None:
     assert work_folder(Path("out"), trained.work / "latent.pt") == Path("out/space64-1")
-    assert [job.module for job in JOBS].index("emm") > [job.module for job in JOBS].index(
-        "text_image"
-    )
+    recipes = [job.recipe for job in JOBS]
+    assert recipes.index("emm") > recipes.index("text-image")
+    assert recipes.index("emm") > recipes.index("classifiers")
 
 
 def test_what_an_emotion_adds_to_a_code_is_told_apart_from_the_light() -> None:
