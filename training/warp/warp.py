@@ -255,7 +255,9 @@ class Objective:
                 "judge": self.discriminator.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
-            torch.save(state, self.checkpoint)
+            part = self.checkpoint.with_suffix(".part")  # a run may be stopped while it writes
+            torch.save(state, part)
+            part.replace(self.checkpoint)
         return terms
 
     def apply(
