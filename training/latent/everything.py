@@ -69,7 +69,22 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--latent", default="", help="further options of the recipe latent")
     parser.add_argument("--guides", type=Path, help="guides.pt of the recipe guide, for emm")
     add_judges(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if (args.judges_code is None) != (args.judges is None):
+        parser.error("--judges-code and --judges belong together: give both or neither")
+    _refuse_missing(parser, args)
+    return args
+
+
+def _refuse_missing(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse a place that is not there now, since some are first opened hours later."""
+    needed = {"--data": args.data, "--features": args.features, "--guides": args.guides}
+    needed |= {"--judges-code": args.judges_code, "--judges": args.judges}
+    if args.latent_minutes <= 0:
+        needed["--space"] = args.space or args.out / "latent.pt"
+    for option, path in needed.items():
+        if path is not None and not path.exists():
+            parser.error(f"{option}: {path} does not exist; give a path that does")
 
 
 def work_folder(out: Path, space: Path) -> Path:

@@ -150,6 +150,28 @@ def test_the_chain_works_in_a_folder_of_its_face_space(tmp_path: Path) -> None:
     assert recipes.index("emm") > recipes.index("classifiers")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--guides", "nowhere.pt"], "--guides: nowhere.pt does not exist"),
+        (["--features", "nowhere.json"], "--features: nowhere.json does not exist"),
+        (["--space", "nowhere.pt"], "--space: nowhere.pt does not exist"),
+        (["--judges", "nowhere"], "belong together"),
+        (["--judges", "nowhere", "--judges-code", __file__], "--judges: nowhere does not exist"),
+    ],
+)
+def test_what_the_chain_needs_later_is_missed_at_once(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "latent.pt").touch()
+    places = ["--data", str(tmp_path), "--features", __file__, "--out", str(tmp_path)]
+    minutes = ["--latent-minutes", "0", "--minutes-each", "0.1"]
+    with pytest.raises(SystemExit) as ended:
+        main(["latent-all", *minutes, *places, *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_what_an_emotion_adds_to_a_code_is_told_apart_from_the_light() -> None:
     random = np.random.default_rng(0)
     count, labels = 400, np.arange(400) % 8
