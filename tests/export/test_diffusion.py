@@ -108,10 +108,30 @@ def test_the_small_network_trusts_the_picture_at_low_noise_and_not_at_high() -> 
 @pytest.mark.parametrize(
     ("spec", "name", "inputs"),
     [
-        (SMALL_PAPER_UNET, "diffusion_vae", ["x", "t", "label", "semantic", "cond_scale"]),
-        (UNetSpec(7, 256, 4), "diffusion_cnn", ["x", "t", "label", "semantic", "cond_scale"]),
-        (UNetSpec(7, 0, 4), "diffusion_label", ["x", "t", "label", "cond_scale"]),
-        (replace(SMALL_UNET, semantic=0), "diffusion_label", ["x", "sigma", "label", "cond_scale"]),
+        pytest.param(
+            SMALL_PAPER_UNET,
+            "diffusion_vae",
+            ["x", "t", "label", "semantic", "cond_scale"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            UNetSpec(7, 256, 4),
+            "diffusion_cnn",
+            ["x", "t", "label", "semantic", "cond_scale"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            UNetSpec(7, 0, 4),
+            "diffusion_label",
+            ["x", "t", "label", "cond_scale"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            replace(SMALL_UNET, semantic=0),
+            "diffusion_label",
+            ["x", "sigma", "label", "cond_scale"],
+            marks=pytest.mark.slow,
+        ),
         (STUDENT, "diffusion_label_2", ["x", "sigma", "label", "cond_scale"]),
         (SMALL_VAE, "diffusion_vae_encoder", ["image"]),
         (SMALL_CNN, "diffusion_cnn_encoder", ["image"]),
@@ -153,6 +173,7 @@ def test_a_checkpoint_becomes_a_model_that_the_audit_passes(
             np.testing.assert_allclose(facts.sigmas, (2.5, 0.3, 0.0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_scores_of_the_papers_network_are_large_in_its_graph(tmp_path: Path) -> None:
     source = saved(state_of(UNetSpec(7, 0, 4)), tmp_path / "ema_ckpt.pt")
     path = tmp_path / "made.onnx"
@@ -168,6 +189,7 @@ def test_no_scores_of_the_papers_network_are_large_in_its_graph(tmp_path: Path) 
     assert not any(node.op_type == "Attention" for node in graph.node)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(tmp_path: Path) -> None:
     """Of a network whose layers are as wide as the trained one's: they are what is divided."""
     spec = SmallSpec(widths=(48, 96), blocks=1, embedding=32)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from mien.training.__main__ import main
+from mien.training.__main__ import RECIPES, main
+from mien.training.latent.everything import JOBS
 from mien.training.recipe import (
     Options,
     Prefetch,
@@ -96,3 +99,29 @@ def test_a_card_has_its_sections_and_table(tmp_path: Path) -> None:
 def test_an_unknown_recipe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["faces"]) == 2
     assert "landmarks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_can_be_started(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = importlib.import_module(f"mien.training.{RECIPES[name]}")
+    with pytest.raises(SystemExit) as ended:
+        recipe.main(["--help"])
+    assert ended.value.code == 0
+    assert f"usage: python -m mien.training {name} " in capsys.readouterr().out
+
+
+def test_the_chain_of_the_latent_papers_runs_recipes_that_exist() -> None:
+    assert {job.recipe for job in JOBS} <= set(RECIPES)
+
+
+def test_every_recipe_that_a_text_names_exists() -> None:
+    root = Path(__file__).parents[2]
+    folders = ("training/**/*.py", "docs/**/*.md", "engines/models/*.md", "*.md")
+    texts = [path for folder in folders for path in root.glob(folder)]
+    named = {
+        name
+        for path in texts
+        for name in re.findall(r"-m mien\.training ([a-z][a-z_-]*)", path.read_text())
+    }
+    assert {"latent-all", "diffusion"} <= named
+    assert named <= set(RECIPES)

@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 
+from mien.training.data.crops import write_arrays
 from mien.training.data.facemesh import landmarks_106
 from mien.training.data.labels import PictureLabels, label_pictures, overlap
 
@@ -105,7 +106,7 @@ def _labelled(
         "landmarks": _objects(made.landmarks),
         "boxes": _objects(made.boxes),
     }
-    np.savez(cache, **columns)
+    write_arrays(cache, **columns)
     return made
 
 

@@ -44,6 +44,14 @@ class Crops:
         )
 
 
+def write_arrays(file: Path, **arrays: np.ndarray) -> None:
+    """Keep arrays in `file`, an npz, whole or not at all: a run may be stopped while it writes."""
+    part = file.with_suffix(".part")
+    with part.open("wb") as opened:
+        np.savez(opened, **arrays)
+    part.replace(file)
+
+
 def load_crops(data: Path, size: int, cache: Path) -> Crops:
     """All labelled faces of `data` as crops of `size` pixels, from `cache` when it has them."""
     file = cache / f"crops{size}.npz"
@@ -54,7 +62,7 @@ def load_crops(data: Path, size: int, cache: Path) -> Crops:
         pixels, landmarks, emotions, validation = (
             np.concatenate(arrays) for arrays in zip(*parts, strict=True)
         )
-        np.savez(
+        write_arrays(
             file,
             pixels=pixels,
             landmarks=landmarks,

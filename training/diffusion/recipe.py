@@ -131,6 +131,8 @@ def parse_options(argv: list[str]) -> Options:
         parser.error("the condition latent needs --encoder, a checkpoint of the latent recipe")
     if not set(options.students) <= set(options.conditions) or "label" not in options.conditions:
         parser.error("--conditions has label (all others begin as it) and all of --students")
+    if options.encoder is not None and not options.encoder.exists():  # it is opened hours later
+        parser.error(f"--encoder: {options.encoder} does not exist; give a path that does")
     return options
 
 

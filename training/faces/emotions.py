@@ -246,7 +246,7 @@ def train(run: Run, split: Split, minutes: float) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, score on both test splits and export; see the module."""
-    parser = argparse.ArgumentParser(prog="mien.training emotions", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m mien.training emotions", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=35.0, help="0 only exports once more")

@@ -21,7 +21,7 @@ from mien.runtime.methods.gan.parts import (
     face_box,
     part_boxes,
 )
-from mien.training.data.crops import FACES160, FER2013
+from mien.training.data.crops import FACES160, FER2013, write_arrays
 from mien.training.data.faces import Faces, load_faces160, load_fer2013
 
 WIDE = 128  # pixels a side of the stored wide crops: about what faces160 resolves
@@ -63,7 +63,7 @@ def load_pool(data: Path, cache: Path) -> Pool:
             np.concatenate(arrays) for arrays in zip(*parts, strict=True)
         )
         source = np.repeat([FACES160, FER2013], [len(p[0]) for p in parts])
-        np.savez(
+        write_arrays(
             file,
             pixels=pixels,
             landmarks=landmarks,

@@ -19,6 +19,7 @@ from mien.runtime.faces.alignment import roi_matrix, sample_crop, transform_poin
 from mien.training.data import augment
 from mien.training.data.augment import texture
 from mien.training.data.clips import read_clip
+from mien.training.data.crops import write_arrays
 from mien.training.data.facemesh import landmarks_106
 from mien.training.data.faces import (
     faces160_meshes,
@@ -154,7 +155,7 @@ def load_clips(folder: Path, cache: Path, facemesh_python: Path, *, step: int) -
                 crops.append(sample_crop(frame, matrix, SIZE + 2 * ROOM))
                 meshes.append(transform_points(matrix, label.meshes[0]))
         cache.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(cache, pictures=np.stack(crops), meshes=np.stack(meshes))
+        write_arrays(cache, pictures=np.stack(crops), meshes=np.stack(meshes))
     with np.load(cache) as stored:
         return Pool(list(stored["pictures"]), stored["meshes"], 0.32, 1.0)
 

@@ -19,7 +19,7 @@ from mien.runtime.luma import align_in_frame
 from mien.runtime.methods import method_spec
 from mien.runtime.methods.base import Goal, Method
 from mien.runtime.target import EMOTIONS
-from mien.training.data.crops import FACES160, FER2013
+from mien.training.data.crops import FACES160, FER2013, write_arrays
 from mien.training.gan.faces import Lessons, Pool
 
 # How many of each emotion are taught, where there are so many: sharp ones, and small blurred ones.
@@ -53,7 +53,7 @@ def _load_pair(pool: Pool, emotion: int, goal: int, cache: Path, seed: int) -> L
     if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
         made = _make(pool, emotion, goal, np.random.default_rng(seed))
-        np.savez(file, faces=made.faces, goals=made.goals, pixels=made.pixels)
+        write_arrays(file, faces=made.faces, goals=made.goals, pixels=made.pixels)
     with np.load(file) as stored:
         return Lessons(**{name: stored[name] for name in Lessons.__dataclass_fields__})
 

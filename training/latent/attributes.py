@@ -194,5 +194,8 @@ def kept_measures(faces: CodedFaces, model: Path, cache: Path, device: str) -> n
     glasses = np.full(len(press), (MAYBE_NONE + MAYBE_GLASSES) / 2, np.float32)
     glasses[press] = covered_by_glasses(faces.crops.pixels[press])
     found = np.column_stack([glasses, people_of(faces.crops.pixels, model, device)])
-    np.save(file, found.astype(np.float32))
+    part = file.with_suffix(".part")  # a run may be stopped while it writes
+    with part.open("wb") as opened:
+        np.save(opened, found.astype(np.float32))
+    part.replace(file)
     return found.astype(np.float32)

@@ -167,7 +167,7 @@ def load_coded_faces(options: LatentOptions, space: FaceSpace) -> CodedFaces:
 
 
 def _cached_codes(options: LatentOptions, space: FaceSpace, crops: Crops) -> torch.Tensor:
-    """Codes from `codes<size>.npy`, made again where the encoder or the faces are others."""
+    """Codes from `codes.npy`, made again where the encoder or the faces are others."""
     state = torch.load(options.space, weights_only=True, map_location="cpu", mmap=True)
     stamp = {"step": state["step"], "size": state["size"], "faces": len(crops.source)}
     file, told = (options.work / f"codes.{suffix}" for suffix in ("npy", "json"))

@@ -226,7 +226,9 @@ class EmmLoss:
         self.optimiser.step()
         self.steps += 1
         if self.steps % CRITIC_KEPT == 0:
-            torch.save(self.critic.state_dict(), self.critic_file)
+            part = self.critic_file.with_suffix(".part")  # a run may be stopped while it writes
+            torch.save(self.critic.state_dict(), part)
+            part.replace(self.critic_file)
 
 
 class WarmLoss:

@@ -13,25 +13,25 @@ On a GPU: `--device cuda --batch-times 8 --trunk resnet18 --latent "--size 256 -
 from __future__ import annotations
 
 import argparse
-import importlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from mien.training.__main__ import run_recipe
 from mien.training.latent.scores import add_judges
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One recipe after the face space.
+    """One recipe after the face space, by its name in `mien.training.__main__`.
 
     share: of `--minutes-each`. batch: at `--batch-times` 1. judged: whether it takes judges and
     guides.
     """
 
-    module: str
+    recipe: str
     words: str
     share: float
     batch: int
@@ -41,8 +41,8 @@ class Job:
 # In the order of need: the mapper learns from the guides, and each baseline as long as what it is
 # compared to.
 JOBS = (
-    Job("latent_classifiers", "", 1.0, 64),
-    Job("text_image", "", 1.0, 96),
+    Job("classifiers", "", 1.0, 64),
+    Job("text-image", "", 1.0, 96),
     Job("emm", "--condition global", 2.0, 10, judged=True),
     Job("mapper", "", 0.5, 256),
     Job("directions", "", 1.5, 10),
@@ -69,7 +69,22 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--latent", default="", help="further options of the recipe latent")
     parser.add_argument("--guides", type=Path, help="guides.pt of the recipe guide, for emm")
     add_judges(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if (args.judges_code is None) != (args.judges is None):
+        parser.error("--judges-code and --judges belong together: give both or neither")
+    _refuse_missing(parser, args)
+    return args
+
+
+def _refuse_missing(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse a place that is not there now, since some are first opened hours later."""
+    needed = {"--data": args.data, "--features": args.features, "--guides": args.guides}
+    needed |= {"--judges-code": args.judges_code, "--judges": args.judges}
+    if args.latent_minutes <= 0:
+        needed["--space"] = args.space or args.out / "latent.pt"
+    for option, path in needed.items():
+        if path is not None and not path.exists():
+            parser.error(f"{option}: {path} does not exist; give a path that does")
 
 
 def work_folder(out: Path, space: Path) -> Path:
@@ -103,11 +118,10 @@ def main(argv: list[str]) -> None:
             "--batch",
             job.batch * args.batch_times,
         ]
-        _run(job.module, [*words, *common, *job.words.split(), *(mappers if job.judged else [])])
-    _run("latent_export", [*common, *judges])
+        _run(job.recipe, [*words, *common, *job.words.split(), *(mappers if job.judged else [])])
+    _run("latent-export", [*common, *judges])
 
 
-def _run(module: str, words: list[object]) -> None:
-    print(f"{module}: {' '.join(map(str, words))}", flush=True)
-    recipe = importlib.import_module(f"mien.training.{module}")
-    recipe.main([str(word) for word in words])
+def _run(recipe: str, words: list[object]) -> None:
+    print(f"{recipe}: {' '.join(map(str, words))}", flush=True)
+    run_recipe(recipe, [str(word) for word in words])

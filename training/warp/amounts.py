@@ -172,7 +172,7 @@ def _faces(crops: Crops, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 
 def main(argv: list[str]) -> None:
     """Set the amounts of a trained editor; needs `warp.pt` and `guides.pt` in `--out`."""
-    parser = argparse.ArgumentParser(prog="python -m mien.training warp_amounts")
+    parser = argparse.ArgumentParser(prog="python -m mien.training warp-amounts")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=Search().steps)

@@ -255,7 +255,9 @@ class Objective:
                 "judge": self.discriminator.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
-            torch.save(state, self.checkpoint)
+            part = self.checkpoint.with_suffix(".part")  # a run may be stopped while it writes
+            torch.save(state, part)
+            part.replace(self.checkpoint)
         return terms
 
     def apply(
@@ -409,7 +411,7 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
             "checkpoint of `python -m mien.training emotions --seed 1` as a third, then `python -m "
             f"mien.training warp --minutes {metrics['minutes']:.0f}`: {metrics['minutes']} "
             f"minutes, {metrics['steps']} steps of {metrics['batch']}, one processor core, "
-            "bfloat16 autocast, averaged weights. Then `python -m mien.training warp_amounts`: the "
+            "bfloat16 autocast, averaged weights. Then `python -m mien.training warp-amounts`: the "
             "guides move the amounts of sadness, disgust and anger, each as one vector within "
             "bounds that are set by hand, 40 steps of 16 faces, fear's are set by hand, and the "
             "last layer is fitted to them. Units 9 and 12 (brows that a wrinkled nose knits less, "

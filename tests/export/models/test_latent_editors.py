@@ -126,7 +126,14 @@ CASES: dict[str, tuple[nn.Module, Network]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# The others cost up to 9 s of processor time each.
+QUICK = ("directions", "prior")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES],
+)
 def test_a_graph_says_what_its_module_says(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, network = CASES[name]

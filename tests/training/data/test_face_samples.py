@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from mien.runtime.faces.alignment import ROI_TEMPLATE, transform_points
 from mien.runtime.faces.topology import MIRROR, RIGID
 from mien.training.data.augment import face_free_crops, plain, texture
 from mien.training.data.clips import Labelled, sure_faces
+from mien.training.data.crops import write_arrays
 from mien.training.data.labels import merged, overlap, tiles
 from mien.training.faces.detector import assign, generous_overlap, make_batch
 from mien.training.faces.detector_scenes import Composer, Scene, Subject, targets_of
@@ -185,3 +189,14 @@ def test_overlapping_finds_are_merged_to_the_best() -> None:
     kept = merged(boxes)
     np.testing.assert_allclose(kept[:, 4], [0.9, 0.5])
     assert overlap(boxes[0], boxes)[1] == pytest.approx(0.81)
+
+
+def test_a_cache_that_is_not_written_to_its_end_leaves_the_one_before(tmp_path: Path) -> None:
+    file = tmp_path / "faces.npz"
+    write_arrays(file, rows=np.arange(3))
+    broken = np.array([lambda: None], object)  # cannot be written, and is found out half-way
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        write_arrays(file, rows=np.arange(4), broken=broken)
+    with np.load(file) as stored:
+        assert stored.files == ["rows"]
+        np.testing.assert_array_equal(stored["rows"], np.arange(3))

@@ -248,6 +248,7 @@ def test_the_minutes_are_divided_among_what_is_asked_for(tmp_path: Path) -> None
     "arguments",
     [
         ["--conditions", "label,latent"],
+        ["--conditions", "label,latent", "--encoder", "nowhere.pt"],
         ["--conditions", "vae"],
         ["--conditions", "label,words"],
         ["--conditions", "label", "--students", "vae"],

@@ -58,6 +58,7 @@ def read(path: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_every_recipe_leaves_its_checkpoint_its_log_and_what_it_measured(trained: Made) -> None:
     for name in ("text_image", "emm", "prior", "directions"):
         assert (trained.work / f"{name}.pt").exists()
@@ -65,12 +66,14 @@ def test_every_recipe_leaves_its_checkpoint_its_log_and_what_it_measured(trained
     assert set(read(trained.work / "classifiers.json")) >= {"codes", "pictures", "minutes"}
 
 
+@pytest.mark.slow
 def test_edits_and_directions_are_drawn(trained: Made) -> None:
     assert list(trained.work.glob("emm-*min.png"))
     assert list(trained.work.glob("directions-*min.png"))
     assert (trained.work / "prior.png").exists()
 
 
+@pytest.mark.slow
 def test_the_mapper_is_scored_from_neutral_and_from_happy(trained: Made) -> None:
     scores = read(trained.work / "emm.json")["scores"]
     assert isinstance(scores, dict)
@@ -78,6 +81,7 @@ def test_the_mapper_is_scored_from_neutral_and_from_happy(trained: Made) -> None
     assert set(scores["from happy"]) == {*EMOTIONS[2:7], "mean"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(GRAPHS))
 def test_every_graph_is_clean_and_says_what_it_is(trained: Made, name: str) -> None:
     path = trained.work / "models" / f"{name}.onnx"
@@ -89,6 +93,7 @@ def test_every_graph_is_clean_and_says_what_it_is(trained: Made, name: str) -> N
     assert (trained.work / "models" / f"{name}.md").read_text().startswith(f"# {name}")
 
 
+@pytest.mark.slow
 def test_the_mapper_states_the_condition_that_it_was_trained_with(trained: Made) -> None:
     with OnnxRuntimeEngine(trained.work / "models" / "emm.onnx", "emm") as engine:
         table = stated_condition(engine.metadata)
@@ -104,6 +109,7 @@ def test_the_mapper_states_the_condition_that_it_was_trained_with(trained: Made)
     np.testing.assert_allclose(condition(table, 3)[0], medians, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_text_tower_states_its_words(trained: Made) -> None:
     with OnnxRuntimeEngine(trained.work / "models" / "text_tower.onnx", "text_tower") as engine:
         words = stated_vocabulary(engine.metadata)
@@ -111,6 +117,7 @@ def test_the_text_tower_states_its_words(trained: Made) -> None:
         assert engine.network.inputs[0].range == (0.0, len(words) + 1.0)
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_done_is_not_trained_again(
     trained: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,12 +127,14 @@ def test_a_recipe_that_is_done_is_not_trained_again(
     assert read(trained.work / "text_image.json")["steps"] == before["steps"]
 
 
+@pytest.mark.slow
 def test_the_mapper_without_condition_is_kept_beside_the_other(trained: Made) -> None:
     words = [*trained.words(), "--batch", "6", "--condition", "none"]
     assert main(["emm", *words]) == 0
     assert read(trained.work / "styleclip.json")["condition"] == "none"
 
 
+@pytest.mark.slow
 def test_the_baseline_of_the_directions_takes_the_same_regressor(trained: Made) -> None:
     before = (trained.work / "regressor.pt").read_bytes()
     assert main(["directions", *trained.words(), "--batch", "6", "--no-hfld"]) == 0
@@ -133,11 +142,34 @@ def test_the_baseline_of_the_directions_takes_the_same_regressor(trained: Made) 
     assert (trained.work / "directions_baseline.json").exists()
 
 
-def test_the_chain_works_in_a_folder_of_its_face_space(trained: Made) -> None:
-    assert work_folder(Path("out"), trained.work / "latent.pt") == Path("out/space64-1")
-    assert [job.module for job in JOBS].index("emm") > [job.module for job in JOBS].index(
-        "text_image"
-    )
+def test_the_chain_works_in_a_folder_of_its_face_space(tmp_path: Path) -> None:
+    torch.save({"size": 64, "step": 1}, tmp_path / "latent.pt")
+    assert work_folder(Path("out"), tmp_path / "latent.pt") == Path("out/space64-1")
+    recipes = [job.recipe for job in JOBS]
+    assert recipes.index("emm") > recipes.index("text-image")
+    assert recipes.index("emm") > recipes.index("classifiers")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--guides", "nowhere.pt"], "--guides: nowhere.pt does not exist"),
+        (["--features", "nowhere.json"], "--features: nowhere.json does not exist"),
+        (["--space", "nowhere.pt"], "--space: nowhere.pt does not exist"),
+        (["--judges", "nowhere"], "belong together"),
+        (["--judges", "nowhere", "--judges-code", __file__], "--judges: nowhere does not exist"),
+    ],
+)
+def test_what_the_chain_needs_later_is_missed_at_once(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "latent.pt").touch()
+    places = ["--data", str(tmp_path), "--features", __file__, "--out", str(tmp_path)]
+    minutes = ["--latent-minutes", "0", "--minutes-each", "0.1"]
+    with pytest.raises(SystemExit) as ended:
+        main(["latent-all", *minutes, *places, *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_what_an_emotion_adds_to_a_code_is_told_apart_from_the_light() -> None:
@@ -161,6 +193,7 @@ def test_the_sizes_share_the_time_after_the_first() -> None:
     assert stages_of(SMALL, 100.0, 0.6) == {SMALL: (0.0, 100.0)}
 
 
+@pytest.mark.slow
 def test_the_face_space_trains_grows_and_goes_on(tmp_path: Path) -> None:
     made = make(tmp_path)
     (made.work / "latent.pt").unlink()
