@@ -1,0 +1,135 @@
+"""The field of generate(edited) against generate(reconstruction): what moves, and what is left.
+
+What the generator cannot reproduce of a face stays as the camera has it, for only the difference of
+two of its pictures is shown. What moves between them is found by their landmarks and moves the
+frame's own pixels; what no movement explains (light, creases, the inside of a mouth) is added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from mien.engines import Engine
+from mien.runtime.blending.edit import Delta, Edit
+from mien.runtime.faces.alignment import AlignedFace, roi_matrix
+from mien.runtime.faces.landmarks import LandmarkDetector
+from mien.runtime.faces.region import face_region
+from mien.runtime.faces.topology import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from mien.runtime.luma import RGB_WEIGHTS
+from mien.runtime.methods.latent.space import planes_of, resized
+from mien.runtime.methods.motion import edge_ramp, moved, share_beyond
+from mien.runtime.methods.warp.flow import dense_flow, hold_brows
+from mien.runtime.methods.warp.mouth import hold_lips
+from mien.runtime.methods.warp.speech import keep_blinks, lids_opening
+
+FLOW_CELLS: Final = 64
+# Where the rest changes a mouth this much it is redrawn, at twice that wholly: teeth that were
+# there shine through lips that close otherwise.
+REDRAWN: Final = 0.03
+LIPS_ROOM: Final = 0.02  # crop units around the lips, and the softness of that edge
+RIM: Final = 0.1  # of the crop's side, over which the rest fades to its border
+# An eye less open than this share of its usual opening blinks: no light is added to its lid. From
+# the second on it is open.
+BLINKS, OPEN = 0.45, 0.75
+EYE_REACH: Final = 0.085  # crop units, the deviation of what lies around an eye
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the generator says of one face.
+
+    before, after: float32 (c, s, s) in [0, 1], of the face's code and of the edited one.
+    displacement: float32 (106, 2), crop units, by which the landmarks of the two differ.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    displacement: np.ndarray
+
+
+class Comparison:
+    """Compares pictures by the landmark network, seen where the face is."""
+
+    def __init__(self, landmarks: Engine) -> None:
+        self._detect = LandmarkDetector(landmarks)
+
+    def __call__(self, pictures: np.ndarray, landmarks: np.ndarray) -> Made:
+        """What differs between two pictures (2, c, s, s); landmarks (106, 2), crop units."""
+        size = pictures.shape[-1]
+        place = roi_matrix(landmarks * size - 0.5)
+        before, after = (self._detect(luma_bytes(planes), place).points for planes in pictures)
+        return Made(pictures[0], pictures[1], ((after - before) / size).astype(np.float32))
+
+
+def luma_bytes(planes: np.ndarray) -> np.ndarray:
+    """A picture (c, s, s) in [0, 1] as luma: uint8 (s, s)."""
+    weights = np.float32([1]) if len(planes) == 1 else np.float32(RGB_WEIGHTS)
+    luma = np.tensordot(weights, planes, 1)
+    return np.round(np.clip(luma, 0, 1) * 255).astype(np.uint8)
+
+
+def field_edit(face: AlignedFace, made: Made, open_eyes: np.ndarray, amount: float = 1.0) -> Edit:
+    """The edit that shows what a generator changes, on a face as the frame has it.
+
+    open_eyes: (2,), how far this person's eyes are open between blinks, crop units.
+    amount: of it; 1 is the generator's own.
+    """
+    landmarks = face.landmarks
+    asked = made.displacement * np.float32(amount)
+    asked = hold_brows(landmarks, hold_lips(landmarks, asked))
+    asked = keep_blinks(landmarks, asked, open_eyes)
+    flow = dense_flow(landmarks, asked, FLOW_CELLS)
+    size = made.before.shape[-1]
+    on_picture = np.stack([cv2.resize(c, (size, size)) for c in flow])
+    before = moved(made.before, on_picture)
+    rest = (made.after - before) * np.float32(amount)
+    mask = _shown(landmarks, landmarks + asked, open_eyes, size)
+    lips = lips_region(landmarks, landmarks + asked, size)
+    rest -= level(rest, mask * (1 - lips))
+    seen = moved(resized(planes_of(face), size), on_picture)
+    redrawn = share_beyond(REDRAWN, rest) * lips * np.float32(min(1.0, amount))
+    rest += redrawn * (before - seen)
+    return Edit(flow=flow, delta=Delta(rest.astype(np.float32), mask))
+
+
+def level(rest: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The mean of a change (c, s, s) under a mask (s, s), per channel: float32 (c, 1, 1).
+
+    Generators light a face a little differently with each expression; a face in a frame must not.
+    """
+    weight = max(float(mask.sum()), 1e-6)
+    mean: np.ndarray = (rest * mask).sum((1, 2), keepdims=True) / np.float32(weight)
+    return mean
+
+
+def lips_region(before: np.ndarray, after: np.ndarray, size: int) -> np.ndarray:
+    """1 on the lips and between them, before and after, and softly around: float32 (size, size)."""
+    lips = np.concatenate([points[list(OUTER_LIPS)] for points in (before, after)])
+    region = np.zeros((size, size), np.uint8)
+    corners = np.round((lips * size - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(region, [cv2.convexHull(corners)], 255, cv2.LINE_AA, 4)
+    reach = 2 * max(1, round(LIPS_ROOM * size)) + 1
+    grown = cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    return cv2.GaussianBlur(grown.astype(np.float32) / 255, (0, 0), LIPS_ROOM * size)
+
+
+def _shown(before: np.ndarray, after: np.ndarray, open_eyes: np.ndarray, size: int) -> np.ndarray:
+    """Where the rest is shown: float32 (size, size), on the face, off lids that are shut."""
+    region = np.minimum(face_region(before, size), face_region(after, size))
+    mask: np.ndarray = region * edge_ramp(size, RIM)
+    ratios = lids_opening(before) / np.maximum(open_eyes, 1e-3)
+    shut = 1 - np.clip((ratios - BLINKS) / (OPEN - BLINKS), 0, 1)
+    axis = (np.arange(size, dtype=np.float32) + 0.5) / size
+    for eye, share in zip((LEFT_EYE, RIGHT_EYE), shut, strict=True):
+        if share <= 0:
+            continue
+        x, y = before[list(eye)].mean(0)
+        across, down = (np.exp(-0.5 * ((axis - at) / EYE_REACH) ** 2) for at in (x, y))
+        mask = mask * (1 - np.float32(share) * down[:, None] * across[None])
+    closed = np.zeros_like(mask)
+    closed[1:-1, 1:-1] = mask[1:-1, 1:-1]
+    return closed
