@@ -14,16 +14,17 @@ import cv2
 import numpy as np
 
 from mien.engines import Engine
-from mien.runtime.blending.edit import Delta, Edit
+from mien.runtime.blending.edit import Delta, Edit, Patch
 from mien.runtime.faces.alignment import AlignedFace, roi_matrix
 from mien.runtime.faces.landmarks import LandmarkDetector
 from mien.runtime.faces.region import face_region
-from mien.runtime.faces.topology import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from mien.runtime.faces.topology import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from mien.runtime.luma import RGB_WEIGHTS
 from mien.runtime.methods.latent.space import planes_of, resized
 from mien.runtime.methods.motion import edge_ramp, moved, share_beyond
+from mien.runtime.methods.warp.editor import painted_share, skin_rim
 from mien.runtime.methods.warp.flow import dense_flow, hold_brows
-from mien.runtime.methods.warp.mouth import hold_lips
+from mien.runtime.methods.warp.mouth import hold_lips, lips_gap, mouth_box
 from mien.runtime.methods.warp.speech import keep_blinks, lids_opening
 
 FLOW_CELLS: Final = 64
@@ -35,6 +36,8 @@ RIM: Final = 0.1  # of the crop's side, over which the rest fades to its border
 # An eye less open than this share of its usual opening blinks: no light is added to its lid. From
 # the second on it is open.
 BLINKS, OPEN = 0.45, 0.75
+PATCH_WH: Final = (64, 32)  # cells of the inside of a mouth
+INSIDE_COLOUR: Final = 0.45  # how colourful it is, as a share of the skin around
 EYE_REACH: Final = 0.085  # crop units, the deviation of what lies around an eye
 
 
@@ -90,10 +93,14 @@ def field_edit(face: AlignedFace, made: Made, open_eyes: np.ndarray, amount: flo
     mask = _shown(landmarks, landmarks + asked, open_eyes, size)
     lips = lips_region(landmarks, landmarks + asked, size)
     rest -= level(rest, mask * (1 - lips))
-    seen = moved(resized(planes_of(face), size), on_picture)
+    seen = moved(resized(planes_of(face), size), on_picture)  # as the flow alone would show it
     redrawn = share_beyond(REDRAWN, rest) * lips * np.float32(min(1.0, amount))
     rest += redrawn * (before - seen)
-    return Edit(flow=flow, delta=Delta(rest.astype(np.float32), mask))
+    delta = Delta(rest.astype(np.float32), mask)
+    patch = None
+    if len(rest) == 1:
+        patch = inside_patch(seen[0] + rest[0], landmarks, landmarks + asked)
+    return Edit(flow=flow, delta=delta, patch=patch)
 
 
 def level(rest: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -115,6 +122,40 @@ def lips_region(before: np.ndarray, after: np.ndarray, size: int) -> np.ndarray:
     reach = 2 * max(1, round(LIPS_ROOM * size)) + 1
     grown = cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     return cv2.GaussianBlur(grown.astype(np.float32) / 255, (0, 0), LIPS_ROOM * size)
+
+
+def inside_patch(luma: np.ndarray, before: np.ndarray, after: np.ndarray) -> Patch | None:
+    """The inside of a mouth that an edit opens, off the colour of lips; None where none does.
+
+    A generator of luma darkens what it opens, but its colour is still that of the lips that were
+    there. luma: float32 (s, s), the face as edited. before, after: landmarks (106, 2), crop units.
+    """
+    share = painted_share(lips_gap(before), lips_gap(after))
+    if share <= 0:
+        return None
+    x0, y0, x1, y1 = box = mouth_box(after)
+    width, height = PATCH_WH
+    place = np.array(
+        [
+            [width / (x1 - x0), 0, -x0 * width / (x1 - x0)],
+            [0, height / (y1 - y0), -y0 * height / (y1 - y0)],
+        ]
+    )
+    lips = after[list(INNER_LIPS)] @ place[:, :2].T + place[:, 2]
+    inside = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(inside, [np.round((lips - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    alpha = cv2.GaussianBlur(inside.astype(np.float32) / 255, (0, 0), 1.0) * np.float32(share)
+    alpha[[0, -1]] = 0
+    alpha[:, [0, -1]] = 0
+    cells = len(luma)
+    columns, rows = (
+        ((np.arange(count) + 0.5) / count * (high - low) + low) * cells - 0.5
+        for count, low, high in ((width, x0, x1), (height, y0, y1))
+    )
+    map_x, map_y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+    seen = cv2.remap(luma, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    saturation = np.full_like(alpha, INSIDE_COLOUR)
+    return Patch(np.clip(seen, 0, 1), alpha, saturation, skin_rim(alpha.shape), box)
 
 
 def _shown(before: np.ndarray, after: np.ndarray, open_eyes: np.ndarray, size: int) -> np.ndarray:

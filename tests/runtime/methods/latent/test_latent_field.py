@@ -1,0 +1,155 @@
+"""What is made of a generator's two pictures, and which emotion a face is taken to show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mien.engines import FakeEngine
+from mien.engines.face_space import latent_classifier_network
+from mien.runtime.faces.alignment import AlignedFace
+from mien.runtime.faces.topology import INNER_LIPS_LOWER, LEFT_EYE, OUTER_LIPS
+from mien.runtime.methods.latent.editor import Shown
+from mien.runtime.methods.latent.edits import OwnEmotion
+from mien.runtime.methods.latent.field import Made, field_edit, inside_patch, level
+from mien.runtime.methods.warp.speech import LID_COLUMNS, lids_opening
+from mien.runtime.target import EMOTIONS
+from tests.runtime.faces.shapes import mean_face
+
+SIZE = 64
+STILL = np.zeros((106, 2), np.float32)
+
+
+def face(luma: float = 0.5, landmarks: np.ndarray | None = None) -> AlignedFace:
+    pixels = np.full((2 * SIZE, 2 * SIZE), luma, np.float32)
+    points = mean_face() if landmarks is None else landmarks
+    return AlignedFace(pixels, np.eye(2, 3, dtype=np.float32), points)
+
+
+def picture(luma: float, spot: float = 0.0, at: tuple[float, float] = (0.5, 0.5)) -> np.ndarray:
+    """A grey picture with a soft spot: float32 (1, 64, 64)."""
+    axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
+    down, across = (np.exp(-0.5 * ((axis - place) / 0.05) ** 2) for place in (at[1], at[0]))
+    return (luma + spot * down[:, None] * across[None])[None].astype(np.float32)
+
+
+def eyes_of(landmarks: np.ndarray) -> np.ndarray:
+    return lids_opening(landmarks)
+
+
+def cell(at: tuple[float, float]) -> tuple[int, int]:
+    return int(at[1] * SIZE), int(at[0] * SIZE)
+
+
+def test_two_like_pictures_change_nothing() -> None:
+    made = Made(picture(0.4), picture(0.4), STILL)
+    edit = field_edit(face(), made, eyes_of(mean_face()))
+    assert edit.flow is not None
+    assert not edit.flow.any()
+    assert edit.delta is not None
+    assert np.abs(edit.delta.values).max() < 1e-6
+    assert edit.patch is None
+
+
+def test_what_differs_is_added_and_the_light_of_the_whole_is_not() -> None:
+    cheek = (0.3, 0.5)
+    made = Made(picture(0.4), picture(0.6, spot=0.2, at=cheek), STILL)
+    edit = field_edit(face(), made, eyes_of(mean_face()))
+    assert edit.delta is not None
+    values = edit.delta.values[0]
+    assert values[cell(cheek)] > 0.15
+    assert abs(values[cell((0.7, 0.5))]) < 0.03
+    assert edit.delta.mask[cell(cheek)] > 0.9
+    assert not edit.delta.mask[0].any()
+    assert not edit.delta.mask[:, -1].any()
+
+
+def test_a_mouth_that_is_redrawn_loses_what_was_there() -> None:
+    lips = tuple(mean_face()[list(OUTER_LIPS)].mean(0))
+    made = Made(picture(0.5), picture(0.5, spot=-0.4, at=lips), STILL)
+    kept = field_edit(face(0.5), made, eyes_of(mean_face()))
+    lit = field_edit(face(0.8), made, eyes_of(mean_face()))  # as with teeth that are not redrawn
+    assert kept.delta is not None
+    assert lit.delta is not None
+    seen = [0.5 + kept.delta.values[0][cell(lips)], 0.8 + lit.delta.values[0][cell(lips)]]
+    assert seen[1] == pytest.approx(seen[0], abs=0.02)
+
+
+def test_light_stays_off_lids_that_are_shut() -> None:
+    eye = tuple(mean_face()[list(LEFT_EYE)].mean(0))
+    made = Made(picture(0.5), picture(0.5, spot=0.3, at=eye), STILL)
+    open_eyes = eyes_of(mean_face())
+    shut = mean_face()
+    for upper, lower in LID_COLUMNS[0]:
+        shut[[upper, lower], 1] = shut[[upper, lower], 1].mean()
+    masks = []
+    for points in (mean_face(), shut):
+        edit = field_edit(face(landmarks=points), made, open_eyes)
+        assert edit.delta is not None
+        masks.append(edit.delta.mask)
+    assert masks[0][cell(eye)] > 0.9
+    assert masks[1][cell(eye)] < 0.1
+    right = (1 - eye[0], eye[1])
+    assert masks[1][cell(right)] > 0.9
+
+
+def test_landmarks_move_the_pixels_of_the_frame() -> None:
+    moves = STILL.copy()
+    moves[list(OUTER_LIPS), 1] = -0.03
+    made = Made(picture(0.5), picture(0.5), moves)
+    lips = tuple(mean_face()[list(OUTER_LIPS)].mean(0))
+    for amount in (1.0, 1.5):
+        edit = field_edit(face(), made, eyes_of(mean_face()), amount)
+        assert edit.flow is not None
+        moved = edit.flow[1][cell((lips[0], lips[1] - 0.06))]
+        assert moved == pytest.approx(0.03 * amount, abs=0.01)
+
+
+def test_a_mouth_that_opens_is_off_the_colour_of_lips() -> None:
+    before, after = mean_face(), mean_face()
+    upper = before[list(INNER_LIPS_LOWER[::-1]), 1].min()
+    before[list(INNER_LIPS_LOWER), 1] = upper
+    after[list(INNER_LIPS_LOWER[1:-1]), 1] += 0.05
+    patch = inside_patch(np.full((SIZE, SIZE), 0.2, np.float32), before, after)
+    assert patch is not None
+    assert patch.alpha.max() > 0.9
+    assert not patch.alpha[0].any()
+    assert patch.luma[patch.alpha > 0.5] == pytest.approx(0.2, abs=1e-3)
+    assert patch.saturation.max() < 1
+    assert inside_patch(np.full((SIZE, SIZE), 0.2, np.float32), after, after) is None
+
+
+def test_the_level_is_that_under_the_mask() -> None:
+    rest = picture(0.0)
+    rest[:, :, :32] = 0.5
+    mask = np.zeros((SIZE, SIZE), np.float32)
+    mask[:, :32] = 1
+    np.testing.assert_allclose(level(rest, mask), 0.5)
+
+
+def test_the_faces_own_emotion_changes_only_for_a_surer_one() -> None:
+    answer = np.zeros((1, 8), np.float32)
+    classifier = FakeEngine(latent_classifier_network(2), lambda _: {"probabilities": answer})
+    own = OwnEmotion(classifier)
+    codes = np.zeros((2, 512), np.float32)
+    answer[0, 0] = 0.5
+    assert EMOTIONS[own(codes, 0.0)] == "neutral"
+    answer[0, 1] = 0.6
+    assert all(own(codes, t / 30) == 0 for t in range(1, 90))  # surer, by less than it takes
+    answer[0, 1] = 0.9
+    seen = [own(codes, 3 + t / 30) for t in range(60)]
+    assert seen[0] == 0
+    assert seen[-1] == 1
+    answer[0, 0], answer[0, 1] = 0.95, 0.9
+    assert own(codes, 60.0) == 0  # after a gap it begins again
+
+
+def test_what_is_shown_follows_without_a_jump() -> None:
+    shown = Shown()
+    first, second = (Made(picture(v), picture(v), STILL) for v in (0.2, 0.6))
+    assert shown(first, 0.0).after[0, 0, 0] == pytest.approx(0.2)
+    steps = [float(shown(second, t / 30).after[0, 0, 0]) for t in range(1, 12)]
+    assert steps == sorted(steps)
+    assert 0.2 < steps[0] < 0.5
+    assert steps[-1] == pytest.approx(0.6, abs=0.01)
+    assert shown(first, 9.0).after[0, 0, 0] == pytest.approx(0.2)
