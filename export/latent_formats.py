@@ -63,7 +63,7 @@ from mien.export.checkpoints.stylegan2 import (
     synthesis_of,
 )
 from mien.export.models.irse import ALIGNED, FACE
-from mien.export.models.stylegan2 import ImageOfCode, ImageOfDraw
+from mien.export.models.stylegan2_public import ImageOfCode, ImageOfDraw
 from mien.export.models.trunks import Shapes
 from mien.export.options import Options
 from mien.export.parity import Allowed, Example, generator_examples

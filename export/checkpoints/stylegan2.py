@@ -18,8 +18,8 @@ import torch
 from mien.engines.errors import ModelError
 from mien.export.checkpoints.loading import check_names, listed, load_strictly
 from mien.export.checkpoints.reading import Checkpoint
-from mien.export.models.stylegan2 import (
-    BLUR,
+from mien.export.models.stylegan2 import BLUR
+from mien.export.models.stylegan2_public import (
     MAPPING_RATE,
     MappingNetwork,
     SynthesisNetwork,

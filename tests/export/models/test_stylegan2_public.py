@@ -16,7 +16,8 @@ from mien.engines.latents import synthesis_network
 from mien.export.__main__ import main
 from mien.export.checkpoints.reading import Checkpoint
 from mien.export.checkpoints.stylegan2 import generator_of, mapping_of, synthesis_of
-from mien.export.models.stylegan2 import Synthesis, SynthesisNetwork, SynthesisSpec, prepared
+from mien.export.models.stylegan2 import Synthesis
+from mien.export.models.stylegan2_public import SynthesisNetwork, SynthesisSpec, prepared
 from tests.export.checkpoints.files import saved
 from tests.export.public_stylegan2 import (
     public_channels,
