@@ -92,7 +92,7 @@ class EmotionMapper(CodeEdit):
         if target.prompt:
             if self.reader is None:
                 raise UsageError(
-                    "a prompt needs the network text_tower, which is not there; add it to the "
+                    "a prompt needs the network text_tower, which is missing; add it to the "
                     "folder of --models, or give --emotion"
                 )
             weights: Sequence[float] = self.reader(target.prompt).tolist()
