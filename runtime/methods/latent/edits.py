@@ -10,7 +10,7 @@ import numpy as np
 
 from mien.engines import Engine
 from mien.engines.errors import ModelError, UsageError
-from mien.engines.face_space import condition, stated_condition
+from mien.engines.face_space import condition, layer_levels, stated_condition
 from mien.runtime.faces.smoothing import Easing
 from mien.runtime.methods.base import Goal
 from mien.runtime.methods.latent.prompts import PromptReader
@@ -258,10 +258,9 @@ def parse_moves(text: str) -> list[tuple[str, float]]:
 def parse_layers(text: str, layers: int) -> np.ndarray:
     """A mask over a code's layers, float32 (layers,), of `all`, level names or ranges `0-7`.
 
-    Levels are StyleCLIP's: coarse is the first four layers, middle up to the eighth, fine the rest.
-    Raises UsageError.
+    The levels are those of `face_space.layer_levels`. Raises UsageError.
     """
-    coarse, middle = min(4, layers), min(8, layers)
+    coarse, middle = (min(end, layers) for end in layer_levels(layers))
     named = {
         "all": (0, layers),
         "coarse": (0, coarse),

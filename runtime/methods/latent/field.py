@@ -37,6 +37,9 @@ RIM: Final = 0.1  # of the crop's side, over which the rest fades to its border
 # the second on it is open.
 BLINKS, OPEN = 0.45, 0.75
 PATCH_WH: Final = (64, 32)  # cells of the inside of a mouth
+# The mean change of luma between the lips from which it is another inside; at twice that wholly.
+OTHER_MOUTH: Final = 0.05
+LEAST_INSIDE: Final = 12.0  # cells; a mouth with less of an inside is closed
 INSIDE_COLOUR: Final = 0.45  # how colourful it is, as a share of the skin around
 EYE_REACH: Final = 0.085  # crop units, the deviation of what lies around an eye
 
@@ -94,12 +97,14 @@ def field_edit(face: AlignedFace, made: Made, open_eyes: np.ndarray, amount: flo
     lips = lips_region(landmarks, landmarks + asked, size)
     rest -= level(rest, mask * (1 - lips))
     seen = moved(resized(planes_of(face), size), on_picture)  # as the flow alone would show it
+    change = rest.copy()
     redrawn = share_beyond(REDRAWN, rest) * lips * np.float32(min(1.0, amount))
     rest += redrawn * (before - seen)
     delta = Delta(rest.astype(np.float32), mask)
     patch = None
     if len(rest) == 1:
-        patch = inside_patch(seen[0] + rest[0], landmarks, landmarks + asked)
+        share = painted_share(lips_gap(landmarks), lips_gap(landmarks + asked))
+        patch = inside_patch(seen[0] + rest[0], change[0], landmarks + asked, share)
     return Edit(flow=flow, delta=delta, patch=patch)
 
 
@@ -124,38 +129,49 @@ def lips_region(before: np.ndarray, after: np.ndarray, size: int) -> np.ndarray:
     return cv2.GaussianBlur(grown.astype(np.float32) / 255, (0, 0), LIPS_ROOM * size)
 
 
-def inside_patch(luma: np.ndarray, before: np.ndarray, after: np.ndarray) -> Patch | None:
-    """The inside of a mouth that an edit opens, off the colour of lips; None where none does.
+def inside_patch(
+    luma: np.ndarray, change: np.ndarray, landmarks: np.ndarray, opened: float = 0.0
+) -> Patch | None:
+    """The inside of a mouth that an edit opens or draws differently, or None.
 
     A generator of luma darkens what it opens, but its colour is still that of the lips that were
-    there. luma: float32 (s, s), the face as edited. before, after: landmarks (106, 2), crop units.
+    there; and where it draws a mouth without teeth, their edges, finer than its pixels, are still
+    the camera's. luma, change: float32 (s, s), the face as edited, and what the edit adds.
+    landmarks: (106, 2), crop units, as edited. opened: how much of the mouth is new, 0..1.
     """
-    share = painted_share(lips_gap(before), lips_gap(after))
-    if share <= 0:
+    box = mouth_box(landmarks)
+    inside = np.clip(_on_box(inner_mouth(landmarks, len(luma)), box), 0, 1)
+    amount = float((np.abs(_on_box(change, box)) * inside).sum()) / max(float(inside.sum()), 1e-6)
+    share = max(opened, min(1.0, max(0.0, amount / OTHER_MOUTH - 1)))
+    if share <= 0 or inside.sum() < LEAST_INSIDE:
         return None
-    x0, y0, x1, y1 = box = mouth_box(after)
-    width, height = PATCH_WH
-    place = np.array(
-        [
-            [width / (x1 - x0), 0, -x0 * width / (x1 - x0)],
-            [0, height / (y1 - y0), -y0 * height / (y1 - y0)],
-        ]
-    )
-    lips = after[list(INNER_LIPS)] @ place[:, :2].T + place[:, 2]
-    inside = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(inside, [np.round((lips - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    alpha = cv2.GaussianBlur(inside.astype(np.float32) / 255, (0, 0), 1.0) * np.float32(share)
+    alpha = inside * np.float32(share)
     alpha[[0, -1]] = 0
     alpha[:, [0, -1]] = 0
-    cells = len(luma)
+    seen = np.clip(_on_box(luma, box), 0, 1)
+    saturation = np.full_like(alpha, INSIDE_COLOUR)
+    return Patch(seen, alpha, saturation, skin_rim(alpha.shape), box)
+
+
+def inner_mouth(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """1 between the inner lips, softly: float32 (size, size); landmarks (106, 2), crop units."""
+    cells = 4 * size  # finer than the crop, or closed lips would have an inside
+    region = np.zeros((cells, cells), np.uint8)
+    corners = np.round((landmarks[list(INNER_LIPS)] * cells - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(region, [corners], 255, cv2.LINE_AA, 4)
+    small = cv2.resize(region, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.GaussianBlur(small.astype(np.float32) / 255, (0, 0), 0.008 * size)
+
+
+def _on_box(grid: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """A grid (s, s) over the crop in a box of it: float32, PATCH_WH."""
+    (x0, y0, x1, y1), size = box, len(grid)
     columns, rows = (
-        ((np.arange(count) + 0.5) / count * (high - low) + low) * cells - 0.5
-        for count, low, high in ((width, x0, x1), (height, y0, y1))
+        ((np.arange(count) + 0.5) / count * (high - low) + low) * size - 0.5
+        for count, low, high in ((PATCH_WH[0], x0, x1), (PATCH_WH[1], y0, y1))
     )
     map_x, map_y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
-    seen = cv2.remap(luma, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    saturation = np.full_like(alpha, INSIDE_COLOUR)
-    return Patch(np.clip(seen, 0, 1), alpha, saturation, skin_rim(alpha.shape), box)
+    return cv2.remap(grid, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _shown(before: np.ndarray, after: np.ndarray, open_eyes: np.ndarray, size: int) -> np.ndarray:

@@ -95,28 +95,42 @@ def test_light_stays_off_lids_that_are_shut() -> None:
 
 def test_landmarks_move_the_pixels_of_the_frame() -> None:
     moves = STILL.copy()
-    moves[list(OUTER_LIPS), 1] = -0.03
+    moves[84:104, 1] = -0.02  # the lips as one
     made = Made(picture(0.5), picture(0.5), moves)
-    lips = tuple(mean_face()[list(OUTER_LIPS)].mean(0))
+    x, y = mean_face()[list(OUTER_LIPS)].mean(0)
+    shown = []
     for amount in (1.0, 1.5):
         edit = field_edit(face(), made, eyes_of(mean_face()), amount)
         assert edit.flow is not None
-        moved = edit.flow[1][cell((lips[0], lips[1] - 0.06))]
-        assert moved == pytest.approx(0.03 * amount, abs=0.01)
+        shown.append(float(edit.flow[1][cell((x, y - 0.02 * amount))]))
+    assert shown[0] == pytest.approx(0.02, abs=0.005)
+    assert shown[1] == pytest.approx(0.03, abs=0.007)
+
+
+def opened_mouth(by: float = 0.05) -> np.ndarray:
+    landmarks = mean_face()
+    landmarks[list(INNER_LIPS_LOWER[1:-1]), 1] += by
+    return landmarks
 
 
 def test_a_mouth_that_opens_is_off_the_colour_of_lips() -> None:
-    before, after = mean_face(), mean_face()
-    upper = before[list(INNER_LIPS_LOWER[::-1]), 1].min()
-    before[list(INNER_LIPS_LOWER), 1] = upper
-    after[list(INNER_LIPS_LOWER[1:-1]), 1] += 0.05
-    patch = inside_patch(np.full((SIZE, SIZE), 0.2, np.float32), before, after)
+    luma, none = np.full((SIZE, SIZE), 0.2, np.float32), np.zeros((SIZE, SIZE), np.float32)
+    patch = inside_patch(luma, none, opened_mouth(), 1.0)
     assert patch is not None
     assert patch.alpha.max() > 0.9
     assert not patch.alpha[0].any()
     assert patch.luma[patch.alpha > 0.5] == pytest.approx(0.2, abs=1e-3)
     assert patch.saturation.max() < 1
-    assert inside_patch(np.full((SIZE, SIZE), 0.2, np.float32), after, after) is None
+    assert inside_patch(luma, none, opened_mouth(), 0.0) is None
+
+
+def test_a_mouth_that_is_drawn_otherwise_is_replaced_and_a_moved_one_is_not() -> None:
+    luma, grey = np.full((SIZE, SIZE), 0.2, np.float32), np.ones((SIZE, SIZE), np.float32)
+    patch = inside_patch(luma, 0.2 * grey, opened_mouth())
+    assert patch is not None
+    assert patch.alpha.max() > 0.9
+    assert inside_patch(luma, 0.03 * grey, opened_mouth()) is None
+    assert inside_patch(luma, 0.2 * grey, opened_mouth(-0.045), 1.0) is None  # it is closed
 
 
 def test_the_level_is_that_under_the_mask() -> None:
