@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from mien.engines import LANDMARKS, Catalog, Engine
+from mien.engines import LANDMARKS, OCCLUSION, Catalog, Engine
 from mien.engines.face_space import (
     DIRECTIONS,
     EMM,
@@ -23,21 +23,23 @@ from mien.engines.face_space import (
     TEXT_TOWER,
 )
 from mien.runtime.blending.edit import Edit
-from mien.runtime.faces.alignment import AlignedFace, Crop
+from mien.runtime.faces.alignment import AlignedFace, Crop, invert_similarity, transform_points
 from mien.runtime.faces.smoothing import OneEuro
 from mien.runtime.frame import Frame
 from mien.runtime.inversion import Inversion
 from mien.runtime.methods.base import FaceEditor, Goal, Method
 from mien.runtime.methods.latent.edits import (
     CodeEdit,
+    CodeEditor,
     Directions,
     EmotionMapper,
     parse_layers,
     parse_moves,
 )
-from mien.runtime.methods.latent.field import Comparison, Made, field_edit
+from mien.runtime.methods.latent.field import Comparison, Made, behind, field_edit
 from mien.runtime.methods.latent.prompts import PromptReader
 from mien.runtime.methods.latent.space import FaceSpace, check_there
+from mien.runtime.methods.warp.occlusion import Occlusion
 from mien.runtime.methods.warp.speech import OpenEyes
 from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target
@@ -51,12 +53,18 @@ Opening = Callable[[str], Engine]
 
 
 class LatentMethod(Method):
-    """A face space, a way to edit its codes, and the landmark network that compares pictures."""
+    """A face space and a way to edit its codes.
 
-    def __init__(self, space: FaceSpace, edit: CodeEdit, landmarks: Engine) -> None:
+    landmarks: the network that compares pictures. occlusion: the one that sees what covers a face.
+    """
+
+    def __init__(
+        self, space: FaceSpace, edit: CodeEdit, *, landmarks: Engine, occlusion: Engine
+    ) -> None:
         self._space, self._edit = space, edit
-        self._landmarks = landmarks
         self._compare = Comparison(landmarks)
+        self._occlusion = occlusion
+        self._engines = (*space.engines, *edit.engines, landmarks, occlusion)
 
     @property
     def crop(self) -> Crop:
@@ -68,17 +76,14 @@ class LatentMethod(Method):
         """Which provider runs each network."""
         return {engine.network.name: engine.provider for engine in self._engines}
 
-    @property
-    def _engines(self) -> tuple[Engine, ...]:
-        return (*self._space.engines, *self._edit.engines, self._landmarks)
-
     def check_target(self, target: Target) -> None:
         """Raise UsageError where the networks cannot reach it."""
         self._edit.check_target(target)
 
     def new_face(self) -> FaceEditor:
         """An editor for a face that has just appeared."""
-        return LatentEditor(self._space, self._edit, self._compare)
+        occlusion = Occlusion(self._occlusion)
+        return LatentEditor(self._space, self._edit.new_face(), self._compare, occlusion)
 
     def close(self) -> None:
         """Close the networks."""
@@ -94,22 +99,30 @@ class LatentEditor(FaceEditor):
 
     left_alone: tuple[str, ...] = ()
 
-    def __init__(self, space: FaceSpace, edit: CodeEdit, compare: Comparison) -> None:
-        self._space, self._compare = space, compare
+    def __init__(
+        self, space: FaceSpace, move: CodeEditor, compare: Comparison, occlusion: Occlusion
+    ) -> None:
+        self._space, self._move, self._compare = space, move, compare
+        self._occlusion = occlusion
         self._invert = Inversion(space.encode)
-        self._move = edit.new_face()
         self._open_eyes = OpenEyes()
         self._shown = Shown()
         self._made: Made | None = None
         self._made_s = math.inf  # never
 
-    def __call__(self, _frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
+    def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
         """The edit of the face in this frame; see `FaceEditor`."""
         open_eyes = self._open_eyes(face.landmarks, time_s)
         codes = self._invert(face, time_s)
         if self._made is None or not 0 <= time_s - self._made_s < FRESH_S:
             self._made, self._made_s = self._make(codes, face, goal, time_s), time_s
-        return field_edit(face, self._shown(self._made, time_s), open_eyes, max(1.0, goal.strength))
+        made = self._shown(self._made, time_s)
+        edit = field_edit(face, made, open_eyes, max(1.0, goal.strength))
+        in_frame = transform_points(
+            invert_similarity(face.crop_from_frame), face.landmarks * face.size - 0.5
+        )
+        covered = self._occlusion(frame, in_frame, time_s)
+        return edit if covered is None else behind(edit, covered, face.landmarks)
 
     def _make(self, codes: np.ndarray, face: AlignedFace, goal: Goal, time_s: float) -> Made:
         """What the generator makes of the code, and of the code moved as far as is asked."""
@@ -178,6 +191,8 @@ def _opened(
             return opening.enter_context(catalog.open(network, provider=provider, threads=THREADS))
 
         space = FaceSpace(opened(GENERATOR), opened(ENCODER))
-        method = LatentMethod(space, edit_of(opened, space), opened(LANDMARKS.name))
+        edit = edit_of(opened, space)
+        landmarks, occlusion = opened(LANDMARKS.name), opened(OCCLUSION.name)
+        method = LatentMethod(space, edit, landmarks=landmarks, occlusion=occlusion)
         opening.pop_all()
     return method

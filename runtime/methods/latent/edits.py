@@ -18,6 +18,7 @@ from mien.runtime.methods.latent.space import check_sides, stated_words
 from mien.runtime.target import ALIASES, EMOTIONS, Target, shortened
 
 PROMPT_S: Final = 0.45  # how long a change of prompt takes, as a change of emotion does
+LEAST_PROMPTED: Final = 1e-3  # a prompt with less of a share has faded
 SURER_S: Final = 0.5  # time constant of how surely the classifier sees each emotion
 # Another emotion is taken for the face's own where it is that much surer than the one before:
 # a mapper answers differently under each, and a face between two would flicker.
@@ -122,14 +123,14 @@ class MappedFace(CodeEditor):
     def __init__(self, edit: EmotionMapper) -> None:
         self._edit = edit
         self._own = OwnEmotion(edit.classifier)
-        self._prompted = Easing(PROMPT_S)
+        self._read = Easing(PROMPT_S)
+        self._prompted = Easing(PROMPT_S)  # 1 under a prompt, 0 under an emotion
+        self._prompt = ""
 
     def __call__(self, codes: np.ndarray, goal: Goal, time_s: float) -> np.ndarray:
         """A mix is the mapper's own: its target takes weights. See `CodeEditor`."""
         source = self._own(codes, time_s)
-        weights = goal.weights
-        if goal.prompt and self._edit.reader is not None:
-            weights = self._prompted(self._edit.reader(goal.prompt), time_s).astype(np.float32)
+        weights = self._weights(goal, time_s)
         total = min(1.0, float(weights.sum()))
         if total <= 0:
             return codes
@@ -142,6 +143,16 @@ class MappedFace(CodeEditor):
         # What a mix leaves of 1 stays as it is.
         moved: np.ndarray = codes + np.float32(total) * (edited - codes)
         return moved
+
+    def _weights(self, goal: Goal, time_s: float) -> np.ndarray:
+        """The emotions to show now, whether words or weights ask for them: float32 (8,)."""
+        share = float(self._prompted(1.0 if goal.prompt else 0.0, time_s))
+        self._prompt = goal.prompt or self._prompt
+        if self._edit.reader is None or not self._prompt or share < LEAST_PROMPTED:
+            return goal.weights
+        read = self._read(self._edit.reader(self._prompt), time_s)
+        mixed = goal.weights + share * (read - goal.weights)
+        return np.clip(mixed, 0, 1).astype(np.float32)
 
 
 class OwnEmotion:

@@ -7,7 +7,7 @@ frame's own pixels; what no movement explains (light, creases, the inside of a m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -15,14 +15,19 @@ import numpy as np
 
 from mien.engines import Engine
 from mien.runtime.blending.edit import Delta, Edit, Patch
-from mien.runtime.faces.alignment import AlignedFace, roi_matrix
+from mien.runtime.faces.alignment import (
+    AlignedFace,
+    crop_matrix,
+    invert_similarity,
+    roi_matrix,
+)
 from mien.runtime.faces.landmarks import LandmarkDetector
 from mien.runtime.faces.region import face_region
 from mien.runtime.faces.topology import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from mien.runtime.luma import RGB_WEIGHTS
 from mien.runtime.methods.latent.space import planes_of, resized
 from mien.runtime.methods.motion import edge_ramp, moved, share_beyond
-from mien.runtime.methods.warp.editor import painted_share, skin_rim
+from mien.runtime.methods.warp.editor import SMALLEST_GAP, painted_share, skin_rim
 from mien.runtime.methods.warp.flow import dense_flow, hold_brows
 from mien.runtime.methods.warp.mouth import hold_lips, lips_gap, mouth_box
 from mien.runtime.methods.warp.speech import keep_blinks, lids_opening
@@ -38,8 +43,7 @@ RIM: Final = 0.1  # of the crop's side, over which the rest fades to its border
 BLINKS, OPEN = 0.45, 0.75
 PATCH_WH: Final = (64, 32)  # cells of the inside of a mouth
 # The mean change of luma between the lips from which it is another inside; at twice that wholly.
-OTHER_MOUTH: Final = 0.05
-LEAST_INSIDE: Final = 12.0  # cells; a mouth with less of an inside is closed
+OTHER_MOUTH: Final = 0.035
 INSIDE_COLOUR: Final = 0.45  # how colourful it is, as a share of the skin around
 EYE_REACH: Final = 0.085  # crop units, the deviation of what lies around an eye
 
@@ -143,7 +147,7 @@ def inside_patch(
     inside = np.clip(_on_box(inner_mouth(landmarks, len(luma)), box), 0, 1)
     amount = float((np.abs(_on_box(change, box)) * inside).sum()) / max(float(inside.sum()), 1e-6)
     share = max(opened, min(1.0, max(0.0, amount / OTHER_MOUTH - 1)))
-    if share <= 0 or inside.sum() < LEAST_INSIDE:
+    if share <= 0 or lips_gap(landmarks) < SMALLEST_GAP:
         return None
     alpha = inside * np.float32(share)
     alpha[[0, -1]] = 0
@@ -172,6 +176,25 @@ def _on_box(grid: np.ndarray, box: tuple[float, float, float, float]) -> np.ndar
     )
     map_x, map_y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
     return cv2.remap(grid, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def behind(edit: Edit, covered: np.ndarray, landmarks: np.ndarray) -> Edit:
+    """An edit of what lies behind glasses, a hand or hair, which stay as they are.
+
+    covered: float32 (128, 128) of `Occlusion`, over the canonical crop. landmarks: (106, 2), units
+    of the edit's crop.
+    """
+    cells = len(covered)
+    canonical = crop_matrix(landmarks * cells - 0.5, cells)  # from this crop, at as many cells
+    front = cv2.warpAffine(covered, invert_similarity(canonical), (cells, cells))
+    delta, patch = edit.delta, edit.patch
+    if delta is not None:
+        size = delta.mask.shape[0]
+        free = 1 - cv2.resize(front, (size, size), interpolation=cv2.INTER_AREA)
+        delta = replace(delta, mask=delta.mask * free)
+    if patch is not None:
+        patch = replace(patch, alpha=patch.alpha * (1 - np.clip(_on_box(front, patch.box), 0, 1)))
+    return replace(edit, covered=front, delta=delta, patch=patch)
 
 
 def _shown(before: np.ndarray, after: np.ndarray, open_eyes: np.ndarray, size: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from mien.runtime.faces.alignment import AlignedFace
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, LEFT_EYE, OUTER_LIPS
 from mien.runtime.methods.latent.editor import Shown
 from mien.runtime.methods.latent.edits import OwnEmotion
-from mien.runtime.methods.latent.field import Made, field_edit, inside_patch, level
+from mien.runtime.methods.latent.field import Made, behind, field_edit, inside_patch, level
 from mien.runtime.methods.warp.speech import LID_COLUMNS, lids_opening
 from mien.runtime.target import EMOTIONS
 from tests.runtime.faces.shapes import mean_face
@@ -129,7 +129,7 @@ def test_a_mouth_that_is_drawn_otherwise_is_replaced_and_a_moved_one_is_not() ->
     patch = inside_patch(luma, 0.2 * grey, opened_mouth())
     assert patch is not None
     assert patch.alpha.max() > 0.9
-    assert inside_patch(luma, 0.03 * grey, opened_mouth()) is None
+    assert inside_patch(luma, 0.02 * grey, opened_mouth()) is None
     assert inside_patch(luma, 0.2 * grey, opened_mouth(-0.045), 1.0) is None  # it is closed
 
 
@@ -167,3 +167,23 @@ def test_what_is_shown_follows_without_a_jump() -> None:
     assert 0.2 < steps[0] < 0.5
     assert steps[-1] == pytest.approx(0.6, abs=0.01)
     assert shown(first, 9.0).after[0, 0, 0] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7])
+def test_what_lies_in_front_of_the_face_stays(scale: float) -> None:
+    # A crop in which the face is smaller, as FFHQ's, sees the cover where the face has it.
+    landmarks = ((mean_face() - 0.5) * scale + 0.5).astype(np.float32)
+    made = Made(picture(0.4), picture(0.4, spot=0.3), STILL)
+    edit = field_edit(face(landmarks=landmarks), made, eyes_of(landmarks))
+    covered = np.zeros((128, 128), np.float32)
+    covered[40:60, 20:50] = 1  # about (0.27, 0.39) of the canonical crop
+    shown = behind(edit, covered, landmarks)
+    place = cell(((0.27 - 0.5) * scale + 0.5, (0.39 - 0.5) * scale + 0.5))
+    assert edit.delta is not None
+    assert shown.delta is not None
+    assert shown.covered is not None
+    assert edit.delta.mask[place] > 0.5
+    assert shown.delta.mask[place] < 0.02
+    assert shown.covered[2 * place[0], 2 * place[1]] > 0.98
+    other = place[0], SIZE - 1 - place[1]
+    assert shown.delta.mask[other] == pytest.approx(edit.delta.mask[other])
