@@ -137,7 +137,7 @@ class Shown:
     """What is shown of what was made, calm over time: crops are never twice the same."""
 
     def __init__(self) -> None:
-        self._displacement = OneEuro(min_cutoff_hz=1.5, beta=25.0)
+        self._displacement = OneEuro(min_cutoff_hz=1.0, beta=25.0)
         self._made: Made | None = None
         self._time_s = 0.0
 

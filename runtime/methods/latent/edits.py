@@ -151,8 +151,8 @@ class MappedFace(CodeEditor):
         if self._edit.reader is None or not self._prompt or share < LEAST_PROMPTED:
             return goal.weights
         read = self._read(self._edit.reader(self._prompt), time_s)
-        mixed = goal.weights + share * (read - goal.weights)
-        return np.clip(mixed, 0, 1).astype(np.float32)
+        mixed: np.ndarray = np.clip(goal.weights + share * (read - goal.weights), 0, 1)
+        return mixed.astype(np.float32)
 
 
 class OwnEmotion:
@@ -178,7 +178,7 @@ class OwnEmotion:
         return self._source
 
 
-class Directions(CodeEdit):
+class Directions(CodeEdit, CodeEditor):
     """The matrix of directions: w' = w + T s, the same for every face.
 
     moves: how far each named attribute is moved. mask: (layers,), how much of it a layer takes.
@@ -217,9 +217,11 @@ class Directions(CodeEdit):
 
     def new_face(self) -> CodeEditor:
         """An editor, which remembers nothing."""
-        return self._moved
+        return self
 
-    def _moved(self, codes: np.ndarray, goal: Goal, _time_s: float) -> np.ndarray:
+    def __call__(self, codes: np.ndarray, goal: Goal, time_s: float) -> np.ndarray:
+        """All faces move alike; see `CodeEditor`."""
+        del time_s
         steps = self.steps.copy()
         for emotion, column in self.emotions.items():
             steps[column] += goal.weights[EMOTIONS.index(emotion)]

@@ -29,7 +29,14 @@ from mien.runtime.methods.latent.space import planes_of, resized
 from mien.runtime.methods.motion import edge_ramp, moved, share_beyond
 from mien.runtime.methods.warp.editor import SMALLEST_GAP, painted_share, skin_rim
 from mien.runtime.methods.warp.flow import dense_flow, hold_brows
-from mien.runtime.methods.warp.mouth import hold_lips, lips_gap, mouth_box
+from mien.runtime.methods.warp.mouth import (
+    DARK,
+    DARK_COLOUR,
+    TEETH,
+    hold_lips,
+    lips_gap,
+    mouth_box,
+)
 from mien.runtime.methods.warp.speech import keep_blinks, lids_opening
 
 FLOW_CELLS: Final = 64
@@ -37,14 +44,18 @@ FLOW_CELLS: Final = 64
 # there shine through lips that close otherwise.
 REDRAWN: Final = 0.03
 LIPS_ROOM: Final = 0.02  # crop units around the lips, and the softness of that edge
+DARKEST, MOST_GAIN = 0.12, 0.6  # luma below which, and relative change to which shading goes
 RIM: Final = 0.1  # of the crop's side, over which the rest fades to its border
 # An eye less open than this share of its usual opening blinks: no light is added to its lid. From
 # the second on it is open.
 BLINKS, OPEN = 0.45, 0.75
+# Teeth lie behind the lips: brighter than this share of the skin around they glow, so only a share
+# of what is beyond is shown. And their colour, of the skin's: with less they look blue beside lips.
+BRIGHTEST, GLOW, TEETH_COLOUR = 0.9, 0.3, 0.45
 PATCH_WH: Final = (64, 32)  # cells of the inside of a mouth
-# The mean change of luma between the lips from which it is another inside; at twice that wholly.
+# By how much luma darkens between the lips where it is another inside; at twice that wholly. Where
+# it brightens, teeth that are there stay the camera's.
 OTHER_MOUTH: Final = 0.035
-INSIDE_COLOUR: Final = 0.45  # how colourful it is, as a share of the skin around
 EYE_REACH: Final = 0.085  # crop units, the deviation of what lies around an eye
 
 
@@ -77,7 +88,7 @@ class Comparison:
 
 def luma_bytes(planes: np.ndarray) -> np.ndarray:
     """A picture (c, s, s) in [0, 1] as luma: uint8 (s, s)."""
-    weights = np.float32([1]) if len(planes) == 1 else np.float32(RGB_WEIGHTS)
+    weights = np.array([1.0] if len(planes) == 1 else RGB_WEIGHTS, np.float32)
     luma = np.tensordot(weights, planes, 1)
     return np.round(np.clip(luma, 0, 1) * 255).astype(np.uint8)
 
@@ -104,12 +115,24 @@ def field_edit(face: AlignedFace, made: Made, open_eyes: np.ndarray, amount: flo
     change = rest.copy()
     redrawn = share_beyond(REDRAWN, rest) * lips * np.float32(min(1.0, amount))
     rest += redrawn * (before - seen)
-    delta = Delta(rest.astype(np.float32), mask)
-    patch = None
-    if len(rest) == 1:
-        share = painted_share(lips_gap(landmarks), lips_gap(landmarks + asked))
-        patch = inside_patch(seen[0] + rest[0], change[0], landmarks + asked, share)
-    return Edit(flow=flow, delta=delta, patch=patch)
+    if len(rest) > 1:
+        return Edit(flow=flow, delta=Delta(rest.astype(np.float32), mask))
+    opened = painted_share(lips_gap(landmarks), lips_gap(landmarks + asked))
+    return Edit(
+        flow=flow,
+        gain=shading(rest[0] * (1 - lips) * mask, seen[0]),
+        delta=Delta(rest.astype(np.float32), lips * mask),
+        patch=inside_patch(seen[0] + rest[0], change[0], landmarks + asked, opened),
+    )
+
+
+def shading(rest: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """A change of luma as a relative one, float32 (s, s), by the luma (s, s) that is changed.
+
+    Skin in shade has less of all colours: luma that is taken away alone leaves it orange.
+    """
+    gain: np.ndarray = np.clip(rest / np.maximum(seen, DARKEST), -MOST_GAIN, MOST_GAIN)
+    return gain.astype(np.float32)
 
 
 def level(rest: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -145,7 +168,8 @@ def inside_patch(
     """
     box = mouth_box(landmarks)
     inside = np.clip(_on_box(inner_mouth(landmarks, len(luma)), box), 0, 1)
-    amount = float((np.abs(_on_box(change, box)) * inside).sum()) / max(float(inside.sum()), 1e-6)
+    darker = np.maximum(0, -_on_box(change, box))
+    amount = float((darker * inside).sum()) / max(float(inside.sum()), 1e-6)
     share = max(opened, min(1.0, max(0.0, amount / OTHER_MOUTH - 1)))
     if share <= 0 or lips_gap(landmarks) < SMALLEST_GAP:
         return None
@@ -153,8 +177,12 @@ def inside_patch(
     alpha[[0, -1]] = 0
     alpha[:, [0, -1]] = 0
     seen = np.clip(_on_box(luma, box), 0, 1)
-    saturation = np.full_like(alpha, INSIDE_COLOUR)
-    return Patch(seen, alpha, saturation, skin_rim(alpha.shape), box)
+    around = skin_rim(alpha.shape)
+    skin = float(np.percentile(seen[around > 0], 70))
+    seen = seen - (1 - GLOW) * np.maximum(0, seen - np.float32(BRIGHTEST * skin))
+    bright = np.clip((seen / max(skin, 0.02) - DARK) / (TEETH - DARK), 0, 1)
+    saturation = DARK_COLOUR + bright * np.float32(TEETH_COLOUR - DARK_COLOUR)
+    return Patch(seen, alpha, saturation.astype(np.float32), around, box)
 
 
 def inner_mouth(landmarks: np.ndarray, size: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import pytest
 
 from mien.engines import FakeEngine
 from mien.engines.face_space import latent_classifier_network
+from mien.runtime.blending.edit import Delta, Edit
 from mien.runtime.faces.alignment import AlignedFace
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, LEFT_EYE, OUTER_LIPS
 from mien.runtime.methods.latent.editor import Shown
@@ -48,20 +49,35 @@ def test_two_like_pictures_change_nothing() -> None:
     assert not edit.flow.any()
     assert edit.delta is not None
     assert np.abs(edit.delta.values).max() < 1e-6
+    assert edit.gain is not None
+    assert np.abs(edit.gain).max() < 1e-6
     assert edit.patch is None
 
 
-def test_what_differs_is_added_and_the_light_of_the_whole_is_not() -> None:
+def test_what_differs_is_shaded_and_the_light_of_the_whole_is_not() -> None:
     cheek = (0.3, 0.5)
     made = Made(picture(0.4), picture(0.6, spot=0.2, at=cheek), STILL)
-    edit = field_edit(face(), made, eyes_of(mean_face()))
+    edit = field_edit(face(0.5), made, eyes_of(mean_face()))
+    assert edit.gain is not None
+    assert 0.3 < edit.gain[cell(cheek)] < 0.45  # of 0.5
+    assert abs(edit.gain[cell((0.7, 0.5))]) < 0.06
+    assert not edit.gain[0].any()
+    assert not edit.gain[:, -1].any()
+
+
+def test_pictures_in_colour_are_added_in_colour() -> None:
+    cheek = (0.3, 0.5)
+    tint = np.array([1.0, 0.2, 0.0], np.float32)[:, None, None]
+    before, spot = np.repeat(picture(0.4), 3, 0), picture(0.0, spot=0.2, at=cheek)
+    seen = face()
+    coloured = AlignedFace(np.repeat(seen.pixels[None], 3, 0), seen.crop_from_frame, seen.landmarks)
+    edit = field_edit(coloured, Made(before, before + spot * tint, STILL), eyes_of(mean_face()))
+    assert edit.gain is None
     assert edit.delta is not None
-    values = edit.delta.values[0]
-    assert values[cell(cheek)] > 0.15
-    assert abs(values[cell((0.7, 0.5))]) < 0.03
-    assert edit.delta.mask[cell(cheek)] > 0.9
-    assert not edit.delta.mask[0].any()
-    assert not edit.delta.mask[:, -1].any()
+    red, green, blue = (float(channel[cell(cheek)]) for channel in edit.delta.values)
+    assert red > 0.15
+    assert green == pytest.approx(0.2 * red, abs=0.01)
+    assert blue == pytest.approx(0, abs=0.01)
 
 
 def test_a_mouth_that_is_redrawn_loses_what_was_there() -> None:
@@ -77,20 +93,20 @@ def test_a_mouth_that_is_redrawn_loses_what_was_there() -> None:
 
 def test_light_stays_off_lids_that_are_shut() -> None:
     eye = tuple(mean_face()[list(LEFT_EYE)].mean(0))
-    made = Made(picture(0.5), picture(0.5, spot=0.3, at=eye), STILL)
     open_eyes = eyes_of(mean_face())
     shut = mean_face()
     for upper, lower in LID_COLUMNS[0]:
         shut[[upper, lower], 1] = shut[[upper, lower], 1].mean()
-    masks = []
-    for points in (mean_face(), shut):
-        edit = field_edit(face(landmarks=points), made, open_eyes)
-        assert edit.delta is not None
-        masks.append(edit.delta.mask)
-    assert masks[0][cell(eye)] > 0.9
-    assert masks[1][cell(eye)] < 0.1
     right = (1 - eye[0], eye[1])
-    assert masks[1][cell(right)] > 0.9
+    both = picture(0.5, spot=0.3, at=eye) + picture(0.0, spot=0.3, at=right)
+    gains = []
+    for points in (mean_face(), shut):
+        edit = field_edit(face(landmarks=points), Made(picture(0.5), both, STILL), open_eyes)
+        assert edit.gain is not None
+        gains.append(edit.gain)
+    assert gains[0][cell(eye)] > 0.4
+    assert gains[1][cell(eye)] < 0.05
+    assert gains[1][cell(right)] > 0.4
 
 
 def test_landmarks_move_the_pixels_of_the_frame() -> None:
@@ -113,24 +129,36 @@ def opened_mouth(by: float = 0.05) -> np.ndarray:
     return landmarks
 
 
+def lit_face(mouth: float) -> np.ndarray:
+    """Skin of 0.6 and the inside of a mouth: float32 (64, 64)."""
+    luma = np.full((SIZE, SIZE), 0.6, np.float32)
+    luma[int(0.66 * SIZE) : int(0.82 * SIZE), int(0.34 * SIZE) : int(0.66 * SIZE)] = mouth
+    return luma
+
+
 def test_a_mouth_that_opens_is_off_the_colour_of_lips() -> None:
-    luma, none = np.full((SIZE, SIZE), 0.2, np.float32), np.zeros((SIZE, SIZE), np.float32)
-    patch = inside_patch(luma, none, opened_mouth(), 1.0)
+    none = np.zeros((SIZE, SIZE), np.float32)
+    patch = inside_patch(lit_face(0.2), none, opened_mouth(), 1.0)
     assert patch is not None
     assert patch.alpha.max() > 0.9
     assert not patch.alpha[0].any()
-    assert patch.luma[patch.alpha > 0.5] == pytest.approx(0.2, abs=1e-3)
+    assert np.median(patch.luma[patch.alpha > 0.9]) == pytest.approx(0.2, abs=0.01)
     assert patch.saturation.max() < 1
-    assert inside_patch(luma, none, opened_mouth(), 0.0) is None
+    assert inside_patch(lit_face(0.2), none, opened_mouth(), 0.0) is None
+    teeth = inside_patch(lit_face(0.9), none, opened_mouth(), 1.0)
+    assert teeth is not None
+    assert teeth.luma.max() < 0.7  # they do not glow
+    assert teeth.saturation[teeth.alpha > 0.9].max() < patch.saturation[patch.alpha > 0.9].min()
 
 
 def test_a_mouth_that_is_drawn_otherwise_is_replaced_and_a_moved_one_is_not() -> None:
     luma, grey = np.full((SIZE, SIZE), 0.2, np.float32), np.ones((SIZE, SIZE), np.float32)
-    patch = inside_patch(luma, 0.2 * grey, opened_mouth())
+    patch = inside_patch(luma, -0.2 * grey, opened_mouth())
     assert patch is not None
     assert patch.alpha.max() > 0.9
-    assert inside_patch(luma, 0.02 * grey, opened_mouth()) is None
-    assert inside_patch(luma, 0.2 * grey, opened_mouth(-0.045), 1.0) is None  # it is closed
+    assert inside_patch(luma, -0.02 * grey, opened_mouth()) is None
+    assert inside_patch(luma, 0.2 * grey, opened_mouth()) is None  # teeth that are there
+    assert inside_patch(luma, -0.2 * grey, opened_mouth(-0.045), 1.0) is None  # it is closed
 
 
 def test_the_level_is_that_under_the_mask() -> None:
@@ -173,8 +201,8 @@ def test_what_is_shown_follows_without_a_jump() -> None:
 def test_what_lies_in_front_of_the_face_stays(scale: float) -> None:
     # A crop in which the face is smaller, as FFHQ's, sees the cover where the face has it.
     landmarks = ((mean_face() - 0.5) * scale + 0.5).astype(np.float32)
-    made = Made(picture(0.4), picture(0.4, spot=0.3), STILL)
-    edit = field_edit(face(landmarks=landmarks), made, eyes_of(landmarks))
+    whole = np.ones((SIZE, SIZE), np.float32)
+    edit = Edit(delta=Delta(0.1 * whole[None], whole))
     covered = np.zeros((128, 128), np.float32)
     covered[40:60, 20:50] = 1  # about (0.27, 0.39) of the canonical crop
     shown = behind(edit, covered, landmarks)

@@ -113,11 +113,12 @@ def test_a_seed_draws_the_condition_and_without_one_it_is_the_median(
 
 
 def test_the_source_emotion_conditions_the_mapper(frames: list[Frame], tmp_path: Path) -> None:
-    sums = {}
+    shown = {}
     for source in ("neutral", "angry"):
         folder = write_emm(write_space(tmp_path / source), source=source, conditioned=-0.3)
-        sums[source] = edited(frames[0], folder).sum()
-    assert sums["neutral"] < sums["angry"]  # a neutral face is surely neutral
+        shown[source] = edited(frames[0], folder)
+    # A neutral face is surely neutral, so its blot is darker.
+    assert (shown["neutral"] - shown["angry"]).min() < -8
 
 
 def test_an_emotion_that_the_mapper_was_not_trained_for_is_refused(
@@ -145,7 +146,7 @@ def test_a_prompt_of_two_emotions_mixes_them(models: Path, frames: list[Frame]) 
     np.testing.assert_allclose(
         edited(frames[0], models, asked),
         edited(frames[0], models, "happy:0.5+surprised:0.5"),
-        atol=1,
+        atol=3,
     )
 
 
@@ -173,15 +174,18 @@ def test_a_prompt_needs_a_text_tower_and_a_method_that_reads(tmp_path: Path) -> 
 
 
 def test_attributes_move_and_layers_hold_them_back(models: Path, frames: list[Frame]) -> None:
-    told = {"method": "directions", "attribute": "brows_raised:+1"}
-    whole = edited(frames[0], models, "neutral", **told)
-    assert whole.sum() > luma(frames[0]).sum()
-    back = edited(frames[0], models, "neutral", method="directions", attribute="brows_raised:-1")
-    assert back.sum() < luma(frames[0]).sum()
-    part = edited(frames[0], models, "neutral", layers="coarse", **told)
-    both = edited(frames[0], models, "neutral", layers="0-3,4-7", **told)
-    np.testing.assert_array_equal(both, whole)
-    assert luma(frames[0]).sum() < part.sum() < whole.sum()
+    before = luma(frames[0])
+
+    def change(**told: str) -> np.ndarray:
+        return edited(frames[0], models, "neutral", method="directions", **told) - before
+
+    up, down = change(attribute="brows_raised:+1"), change(attribute="brows_raised:-1")
+    assert up.max() > 10
+    assert down.min() < -10
+    assert np.corrcoef(up.ravel(), down.ravel())[0, 1] < -0.8
+    part = change(attribute="brows_raised:+1", layers="coarse")
+    assert 0 < np.abs(part).sum() < 0.9 * np.abs(up).sum()
+    np.testing.assert_array_equal(change(attribute="brows_raised", layers="0-3,4-7"), up)
 
 
 def test_an_attribute_serves_the_emotion_that_it_names(models: Path, frames: list[Frame]) -> None:
