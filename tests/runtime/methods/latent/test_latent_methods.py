@@ -183,8 +183,8 @@ def test_attributes_move_and_layers_hold_them_back(models: Path, frames: list[Fr
     assert up.max() > 10
     assert down.min() < -10
     assert np.corrcoef(up.ravel(), down.ravel())[0, 1] < -0.5  # but for what the landmarks move
-    part = change(attribute="brows_raised:+1", layers="coarse")
-    assert 0 < np.abs(part).sum() < 0.9 * np.abs(up).sum()
+    part = change(attribute="brows_raised:+1", layers="fine")  # below the attribute's blot
+    assert np.abs(part).sum() < 0.7 * np.abs(up).sum()
     np.testing.assert_array_equal(change(attribute="brows_raised", layers="0-3,4-7"), up)
 
 
