@@ -47,7 +47,7 @@ from mien.runtime.target import EMOTIONS, Target
 THREADS: Final = 2  # the generator is large enough to gain from a second one
 # How old the pictures may be, and the time constant over which what is shown follows them.
 FRESH_S: Final = 0.06
-CALM_S: Final = 0.06
+CALM_S: Final = 0.1
 
 Opening = Callable[[str], Engine]
 
