@@ -12,6 +12,7 @@ from mien.apps.camera.set import set_camera
 from mien.apps.doctor.command import build, doctor
 from mien.apps.edit.command import edit
 from mien.apps.evaluate import evaluate
+from mien.apps.marks.command import inspect, provenance
 from mien.apps.models.command import audit, calibrate, export, export_triton, models
 from mien.apps.options import with_method_options
 
@@ -63,3 +64,5 @@ app.command()(doctor)
 app.command()(audit)
 app.command()(with_method_options(bench))
 app.add_typer(evaluate, name="evaluate")
+app.command()(inspect)
+app.add_typer(provenance, name="provenance")

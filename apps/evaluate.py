@@ -1,7 +1,4 @@
-"""The measuring commands: progress on standard error, the result on standard output.
-
-`mien evaluate`: measures on data of one's own.
-"""
+"""`mien evaluate`: measures on data of one's own, its progress on standard error."""
 
 from __future__ import annotations
 
@@ -10,17 +7,16 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mien.apps import options
-from mien.calibration.judges.features import InputRange
-from mien.calibration.smile.report import json_report, markdown_report, text_report
-from mien.calibration.smile.tables import SmilePlan, measure_smile
-from mien.calibration.tables.machine import available_cores
 from mien.engines.errors import UsageError, plain_lines
 from mien.runtime.methods.gan import BLENDS
+
+if TYPE_CHECKING:
+    from mien.calibration.smile.tables import SmilePlan
 
 STEP_S = 0.5  # between two looks of the progress on a terminal
 
@@ -34,7 +30,7 @@ class StepProgress:
         self._told_s = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Nothing; `done` of `total` pictures of the step `what` are done."""
+        """Show that `done` of `total` pictures of the step `what` are done."""
         if what != self._what:
             typer.echo(("\n" if self._what and self._on_terminal else "") + what, err=True)
             self._what = what
@@ -44,7 +40,7 @@ class StepProgress:
             typer.echo(f"\r{done}/{total}", err=True, nl=False)
 
     def end(self) -> None:
-        """Nothing; ends the last line."""
+        """End the last line."""
         if self._what and self._on_terminal:
             typer.echo("", err=True)
 
@@ -53,6 +49,10 @@ def smile_plan(
     data: Path, *, blend: str, inception: Path | None, inception_range: str | None
 ) -> SmilePlan:
     """The plan of these options. Raises UsageError."""
+    from mien.calibration.judges.features import InputRange
+    from mien.calibration.smile.tables import SmilePlan
+    from mien.calibration.tables.machine import available_cores
+
     blends = BLENDS if blend == "both" else (blend,)
     if not set(blends) <= set(BLENDS):
         raise UsageError(f"--blend must be {', '.join(BLENDS)} or both, not {blend!r}")
@@ -69,9 +69,12 @@ def smile_plan(
 
 
 def print_smile(plan: SmilePlan, *, as_json: bool, as_markdown: bool) -> None:
-    """Prints the parts paper's tables with mien's numbers. Raises MienError."""
+    """Measure, and print the parts paper's tables with mien's numbers. Raises MienError."""
     if as_json and as_markdown:
         raise UsageError("give either --json or --markdown, not both")
+    from mien.calibration.smile.report import json_report, markdown_report, text_report
+    from mien.calibration.smile.tables import measure_smile
+
     progress = StepProgress()
     try:
         report = measure_smile(plan, progress)

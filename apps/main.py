@@ -1,23 +1,17 @@
-"""The edge of the command line: every error becomes one line and an exit status.
+"""The `mien` command: where it starts.
 
-The `mien` command: where it starts.
-
-Nothing is imported here before signals are minded, lest Ctrl-C ends a start with a trace.
+Nothing is imported here before signals are handled, so that Ctrl-C during the start leaves no
+trace.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import typer
-
-from mien.apps.signals import Stopped, status_of
-from mien.engines.errors import message_of, short_line
+from mien.apps.signals import status_of
 
 if TYPE_CHECKING:
     from mien.runtime.session import FaceFilter, FilterMaker
@@ -25,51 +19,6 @@ if TYPE_CHECKING:
 
 
 EXIT_ERROR = 2
-EXIT_CTRL_C = 130
-# typer leans on click, or brings it along under a name of its own; both are reached from
-# what typer itself shows: a BadParameter is a UsageError is a ClickException.
-CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
-
-
-def exit_status(command: Callable[[], object]) -> int:
-    """The exit status of a typer command that does not end the program itself."""
-    try:
-        with _plain_warnings():
-            status = command()
-    except CommandLineError as error:
-        tell_error(error.format_message() if hasattr(error, "format_message") else error)
-        return EXIT_ERROR
-    except Stopped as stopped:
-        return stopped.status
-    except (KeyboardInterrupt, typer.Abort):
-        return EXIT_CTRL_C
-    except typer.Exit as ended:
-        return ended.exit_code
-    except Exception as error:  # noqa: BLE001 -- whatever it is, people get one line
-        tell_error(message_of(error))
-        return EXIT_ERROR
-    return status if isinstance(status, int) else 0
-
-
-def tell_error(message: object) -> None:
-    """Print `mien: message` in one line on standard error."""
-    typer.echo(f"mien: {short_line(message)}", err=True)
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """What mien logs meanwhile is printed on standard error, a line each."""
-    log, handler = logging.getLogger("mien"), _PlainHandler(logging.WARNING)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-
-
-class _PlainHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(short_line(record.getMessage()), err=True)
 
 
 def open_filter(settings: FilterSpec) -> FaceFilter:
@@ -105,6 +54,7 @@ def _why_auto(where: str) -> str:
 def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int:
     """The exit status of a command line; every error is one line on standard error."""
     try:
+        from mien.apps.boundary import exit_status
         from mien.apps.command_line import app
     except (ImportError, MemoryError, OSError) as error:
         # What turns errors into lines may be what does not load.
@@ -119,7 +69,7 @@ def run(arguments: Sequence[str], make_filter: FilterMaker = open_filter) -> int
 
 
 def main() -> None:
-    """The entry point of `mien`."""
+    """Run the command `mien`, and exit with its status."""
     # What OpenCV finds wrong in a file is told in mien's own words.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     sys.exit(status_of(lambda: run(sys.argv[1:])))

@@ -1,7 +1,4 @@
-"""What options say, checked.
-
-Options that several commands take, each written once.
-"""
+"""Options that several commands take, each written once, and checks of their values."""
 
 from __future__ import annotations
 

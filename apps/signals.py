@@ -15,8 +15,8 @@ from types import FrameType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 # A wrapper passes a terminal's Ctrl-C on to a child that has it already, and a terminal that closes
-# sends several signals: what comes this soon after the first one is no second wish.
-ONE_WISH_S = 0.5
+# sends several signals: what comes this soon after the first one is no second request.
+ONE_REQUEST_S = 0.5
 PATIENCE_S = 1.5  # then a program that is still cleaning up says so
 PATIENCE = b"mien: stopping; Ctrl-C again ends it at once\n"
 
@@ -86,7 +86,7 @@ def _listen(heard: socket.socket, told: socket.socket) -> None:
             with contextlib.suppress(OSError):
                 os.write(2, PATIENCE)
             heard.settimeout(None)
-        elif number == signal.SIGINT and time.monotonic() - first_s > ONE_WISH_S:
+        elif number == signal.SIGINT and time.monotonic() - first_s > ONE_REQUEST_S:
             told.close()
             os._exit(128 + number)
 

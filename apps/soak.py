@@ -5,7 +5,7 @@
 A clip in which a face leaves, two faces are in view and the scene is cut every 20 seconds stands in
 for the camera. Where the panel is installed, a browser's stream of it is opened, closed and opened
 again every 30 seconds, by a process of its own. It prints a line a minute and ends with exit
-status 1 where a floor is missed. What it measures means nothing while other programs are at work.
+status 1 where a limit is missed. What it measures means nothing while other programs are at work.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SIZE_WH: Final = (1280, 720)
 RECONNECT_S: Final = 30.0
 PAUSE_S: Final = 1.0  # without a browser, between two connections
 WARM_UP_S: Final = 10.0  # is not counted: networks are loaded, the browser's first picture made
-FLOORS: Final = {"median_ms": 40.0, "p95_ms": 80.0, "dropped": 0.01, "growth_mb": 20.0}
+LIMITS: Final = {"median_ms": 40.0, "p95_ms": 80.0, "dropped": 0.01, "growth_mb": 20.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Watch:
         self._index: int | None = None
 
     def offer(self, frame: LiveFrame) -> None:
-        """Nothing; the frame is counted."""
+        """Count the frame and its delay."""
         self._delays_ms.append((time.monotonic() - frame.captured_s) * 1e3)
         if self._index is not None:
             self._dropped += frame.index - self._index - 1
@@ -93,7 +93,7 @@ class Watch:
         return OutputStatus(self.name, len(self._delays_ms), 0, None)
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing: there is nothing to close."""
 
     def take(self) -> tuple[list[float], int]:
         """Delays in ms and dropped frames since the last time."""
@@ -129,7 +129,7 @@ def watch_stream(url: str) -> int:
 
 
 def browse(url: str) -> None:
-    """Nothing; looks at the panel, goes, and comes again, until its parent ends."""
+    """Look at the panel, leave, and come again, until the parent process ends."""
     while True:
         typer.echo(json.dumps({"pictures": watch_stream(url)}))
         time.sleep(PAUSE_S)
@@ -154,13 +154,13 @@ def _panel(loop: LiveLoop) -> Iterator[tuple[Any, subprocess.Popen[str]]]:
 
 
 def _measure(loop: LiveLoop, watch: Watch, seconds: float, panel: Any) -> tuple[Minute, set[str]]:
-    """One minute, or what is left of it, and what was told of in it."""
+    """One minute, or what is left of it, and what was reported in it."""
     messages: set[str] = set()
     end_s = time.monotonic() + seconds
     while (left_s := end_s - time.monotonic()) > 0:
         time.sleep(min(2.0, left_s))
         stats = loop.stats()
-        # without their numbers, or one trouble would be told of many times
+        # without their numbers, or one trouble would be reported many times
         messages |= {re.sub(r"\d+", "N", text) for text in (*stats.messages, *stats.adaptations)}
         if loop.join(0):
             break
@@ -172,7 +172,7 @@ def _measure(loop: LiveLoop, watch: Watch, seconds: float, panel: Any) -> tuple[
 
 
 def soak(clip: Path, minutes: float, *, with_panel: bool) -> tuple[list[Minute], set[str]]:
-    """What each minute was like, and everything that was told of meanwhile."""
+    """What each minute was like, and everything that was reported meanwhile."""
     watch = Watch(watched=not with_panel)
     loop = LiveLoop(
         open_source(str(clip)),
@@ -199,7 +199,7 @@ def soak(clip: Path, minutes: float, *, with_panel: bool) -> tuple[list[Minute],
 
 
 def verdict(measured: list[Minute], told: set[str]) -> dict[str, Any]:
-    """What the floors are held against."""
+    """What is compared with the limits."""
     frames = sum(minute.frames for minute in measured)
     dropped = sum(minute.dropped for minute in measured)
     return {
@@ -227,7 +227,7 @@ def main(
     clip: Annotated[Path | None, typer.Option(help="A clip in place of the made one.")] = None,
     browse_url: Annotated[str | None, typer.Option("--browse", hidden=True)] = None,
 ) -> None:
-    """Runs live video for a while and says whether anything grows or is lost."""
+    """Run live video for a while, and say whether anything grows or is lost."""
     if browse_url is not None:
         browse(browse_url)
         return
@@ -241,9 +241,9 @@ def main(
         measured, told = soak(clip, minutes, with_panel=panel)
     result = verdict(measured, told)
     typer.echo(json.dumps(result, indent=1))
-    missed = [name for name, floor in FLOORS.items() if result[name] > floor]
+    missed = [name for name, limit in LIMITS.items() if result[name] > limit]
     for name in missed:
-        typer.echo(f"missed: {name} {result[name]:.3g}, floor {FLOORS[name]:g}", err=True)
+        typer.echo(f"missed: {name} {result[name]:.3g}, limit {LIMITS[name]:g}", err=True)
     if missed or told:
         raise typer.Exit(1)
 

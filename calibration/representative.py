@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from mien.calibration.clips.edits import CLIP_SUFFIXES
-from mien.calibration.judges.classifier import EmotionJudge, fer_crop
-from mien.calibration.tables.floors import EDITED
+from mien.calibration.judges.classifier import EmotionClassifier, fer_crop
+from mien.calibration.tables.thresholds import EDITED
 from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.network import Network
-from mien.engines.networks import DETECTOR, JUDGE, LANDMARKS
+from mien.engines.networks import DETECTOR, EMOTION_CLASSIFIER, LANDMARKS
 from mien.runtime.faces.alignment import Crop
 from mien.runtime.faces.tracking import Face
 from mien.runtime.filter import SETTLE_S, Filter
@@ -41,7 +41,7 @@ STILL_PASSES = 3  # a picture is shown this often, a second apart, so that all e
 FRAMES_AN_EMOTION = 15
 MOST_FRAMES = 900
 Feeds = dict[str, np.ndarray]
-Shot = list[Frame]
+Clip = list[Frame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class _RememberingEngine(Engine):
         self._engine.close()
 
 
-def shots_of(data: Path | None) -> list[Shot]:
+def read_clips(data: Path | None) -> list[Clip]:
     """The clips and pictures of a folder (or the one file) as frames; None is the bundled sample.
 
     Raises UsageError where there are none, VideoError for one that cannot be read.
@@ -95,26 +95,26 @@ def shots_of(data: Path | None) -> list[Shot]:
     if not folder.exists():
         raise UsageError(f"no such folder: {folder}; give one with pictures or clips of faces")
     files = [folder] if folder.is_file() else sorted(p for p in folder.iterdir() if p.is_file())
-    shots: list[Shot] = []
+    clips: list[Clip] = []
     for file in files:
         if file.suffix.lower() in CLIP_SUFFIXES:
-            shots.append(
+            clips.append(
                 list(itertools.islice(read_frames(file), 0, None, CLIP_STEP))[:CLIP_FRAMES]
             )
         elif file.suffix.lower() in PICTURE_SUFFIXES:
             still = read_picture(file).frame
             passes = range(STILL_PASSES)
-            shots.append([replace(still, pts=n, time_base=Fraction(1)) for n in passes])
-        if sum(map(len, shots)) > MOST_FRAMES:
+            clips.append([replace(still, pts=n, time_base=Fraction(1)) for n in passes])
+        if sum(map(len, clips)) > MOST_FRAMES:
             break
-    if not shots:
+    if not clips:
         raise UsageError(f"{folder} holds no picture or clip; give a folder with faces")
-    return shots
+    return clips
 
 
 def ways_of(network: str) -> list[FilterSpec]:
     """How the filter may come to use a network. Raises ModelError where it does not."""
-    if network in {known.name for known in (DETECTOR, LANDMARKS, JUDGE)}:
+    if network in {known.name for known in (DETECTOR, LANDMARKS, EMOTION_CLASSIFIER)}:
         return [FilterSpec()]
     ways = []
     for name, spec in method_specs().items():
@@ -135,14 +135,14 @@ def filter_of(way: FilterSpec, catalog: Catalog) -> Filter:
     return Filter(None, method=way.method, models=catalog, **way.told)
 
 
-def edits(shots: Sequence[Shot], way: FilterSpec, catalog: Catalog) -> Iterator[Edited]:
-    """Every frame of every shot, edited; what is asked for changes every few frames."""
+def edits(clips: Sequence[Clip], way: FilterSpec, catalog: Catalog) -> Iterator[Edited]:
+    """Every frame of every clip, edited; what is asked for changes every few frames."""
     with filter_of(way, catalog) as face_filter:
         targets = reachable(face_filter)
         turns = itertools.cycle(targets)
-        for shot in shots:
+        for clip in clips:
             face_filter.reset()
-            for index, frame in enumerate(shot):
+            for index, frame in enumerate(clip):
                 if index % FRAMES_AN_EMOTION == 0:
                     emotion = next(turns)
                     face_filter.target = targets[emotion]
@@ -171,28 +171,28 @@ def _is_whole(way: FilterSpec, catalog: Catalog) -> bool:
 
 
 def representative_inputs(
-    network: str, shots: Sequence[Shot], catalog: Catalog, count: int = INPUTS
+    network: str, clips: Sequence[Clip], catalog: Catalog, count: int = INPUTS
 ) -> list[Feeds]:
-    """Inputs of a network, evenly from all it is given while `shots` are edited.
+    """Inputs of a network, evenly from all it is given while `clips` are edited.
 
-    Raises ModelError, UsageError where the shots show it nothing: they hold no face.
+    Raises ModelError, UsageError where the clips show it nothing: they hold no face.
     """
     # One whose networks are all there: a generator may serve a method that lacks another.
     (way, *_) = sorted(ways_of(network), key=lambda way: not _is_whole(way, catalog))
     remembering = RememberingCatalog(catalog.entries)
-    if network == JUDGE.name:
-        judge = EmotionJudge(remembering.open(JUDGE))
-        for edit in edits(shots, way, catalog):
+    if network == EMOTION_CLASSIFIER.name:
+        classifier = EmotionClassifier(remembering.open(EMOTION_CLASSIFIER))
+        for edit in edits(clips, way, catalog):
             for face in edit.faces:
-                judge(fer_crop(edit.edited, face.landmarks))
+                classifier(fer_crop(edit.edited, face.landmarks))
     elif show := dict(method_spec(way.method).shown_alone).get(network):
         engine, show_face = remembering.open(network), named_function(show)
-        for edit in edits(shots, FilterSpec(), catalog):
+        for edit in edits(clips, FilterSpec(), catalog):
             for face in edit.faces:
                 crop = align_in_frame(edit.source, face.landmarks, Crop(64))
                 show_face(engine, edit.source, crop)
     else:
-        for _ in edits(shots, way, remembering):
+        for _ in edits(clips, way, remembering):
             pass
     seen = remembering.seen.get(network, [])
     if not seen:

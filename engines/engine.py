@@ -1,6 +1,6 @@
-"""What runs a network: one checked call, with a small hole for each backend.
+"""What runs a network: one checked call, which each backend fills in.
 
-An engine without a model: a function behind the checks of a real one.
+`FakeEngine` is an engine without a model: a function behind the checks of a real one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Engine(ABC):
         return results
 
     def close(self) -> None:
-        """Nothing; gives back what the engine holds. A second call does nothing."""
+        """Free what the engine holds. A second call does nothing."""
         if not self._closed:
             self._closed = True
             self._release()
@@ -71,7 +71,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Nothing; called once, on the first `close`."""
+        """Free what the backend holds; called once, on the first `close`."""
 
 
 class FakeEngine(Engine):
@@ -93,4 +93,4 @@ class FakeEngine(Engine):
         return self._function(dict(feeds))
 
     def _release(self) -> None:
-        """Nothing is held."""
+        """Do nothing: a function holds nothing."""

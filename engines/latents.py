@@ -25,7 +25,7 @@ LATENT_NAMES = (
 SIGNED = (-1.0, 1.0)
 PSI = (0.0, 1.0)  # the truncations that were meant; others extrapolate
 STRENGTH = (-2.0, 2.0)
-MOST_TOKEN = 49407.0  # of CLIP's vocabulary: the end of a text
+VOCABULARY = 49408  # of CLIP; the last two tokens are the beginning and the end of a text
 
 
 def synthesis_network(size: int, *, layers: int, style_dim: int = 512, batch: int = 1) -> Network:
@@ -80,9 +80,9 @@ def walk_network(*, attributes: int, layers: int, style_dim: int = 512, batch: i
     return Network(WALK, (codes, steps, mask), (edited,))
 
 
-def arcface_network(size: int, *, batch: int = 1) -> Network:
+def arcface_network(size: int, *, length: int = 512, batch: int = 1) -> Network:
     """Faces to embeddings of unit length: of 112 pixels, or FFHQ-aligned ones of 256."""
-    embedding = TensorSpec("embedding", (batch, 512), range=SIGNED)
+    embedding = TensorSpec("embedding", (batch, length), range=SIGNED)
     return Network(ARCFACE, (_picture(size, batch),), (embedding,))
 
 
@@ -92,16 +92,19 @@ def numbers_network(name: str, count: int, *, size: int = 256, batch: int = 1) -
     return Network(name, (_picture(size, batch),), (TensorSpec(output, (batch, count)),))
 
 
-def clip_text_network(*, context: int = 77, width: int = 512, batch: int = 1) -> Network:
-    """Tokens int64 (n, context) to embeddings, not of unit length."""
-    tokens = TensorSpec("tokens", (batch, context), dtype="int64", range=(0.0, MOST_TOKEN))
-    return Network(CLIP_TEXT, (tokens,), (TensorSpec("embedding", (batch, width)),))
+def clip_text_network(
+    *, context: int = 77, width: int = 512, vocabulary: int = VOCABULARY, batch: int = 1
+) -> Network:
+    """Tokens int64 (n, context) to features, not of unit length."""
+    most = float(vocabulary - 1)
+    tokens = TensorSpec("tokens", (batch, context), dtype="int64", range=(0.0, most))
+    return Network(CLIP_TEXT, (tokens,), (TensorSpec("features", (batch, width)),))
 
 
 def clip_image_network(*, size: int = 224, width: int = 512, batch: int = 1) -> Network:
-    """Pictures normalised by CLIP's mean and deviation to embeddings, not of unit length."""
+    """Pictures normalised by CLIP's mean and deviation to features, not of unit length."""
     image = TensorSpec("image", (batch, 3, size, size), colour="rgb")
-    return Network(CLIP_IMAGE, (image,), (TensorSpec("embedding", (batch, width)),))
+    return Network(CLIP_IMAGE, (image,), (TensorSpec("features", (batch, width)),))
 
 
 def _picture(size: int, batch: int) -> TensorSpec:

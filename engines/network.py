@@ -1,6 +1,6 @@
 """A network's inputs and outputs, declared once for export, calibration and runtime.
 
-Inputs to run a network with where no picture is at hand.
+`example_inputs` gives inputs to run a network with where no picture is at hand.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Network:
     outputs: tuple[TensorSpec, ...]
 
     def check_inputs(self, feeds: Mapping[str, np.ndarray]) -> None:
-        """Nothing, where `feeds` is what the network takes. Raises EngineError."""
+        """Raise EngineError where `feeds` is not what the network takes."""
         _check_tensors(self.name, "input", self.inputs, feeds)
 
     def check_outputs(self, results: Mapping[str, np.ndarray]) -> None:
-        """Check that `results` are what the network gives, in earnest. Raises EngineError."""
+        """Raise EngineError where `results` is not what the network gives."""
         _check_tensors(self.name, "output", self.outputs, results)
         for spec in self.outputs:
             values = results[spec.name]
@@ -147,7 +147,7 @@ def _fits(spec: TensorSpec, tensor: object) -> bool:
 
 
 def _refuse(where: str, spec: TensorSpec, tensor: object) -> NoReturn:
-    """Nothing; raises EngineError that says in what a tensor is not `spec`."""
+    """Raise EngineError that says in what a tensor is not `spec`."""
     if not isinstance(tensor, np.ndarray):
         raise EngineError(
             f"{where}: received {type(tensor).__name__}, expected an array of {spec}; "

@@ -1,17 +1,14 @@
-"""The networks of the default filter.
+"""The networks that come with mien, declared: every network that its catalog can hold.
 
-All are float32 with batch 1. Pictures are luma in [0, 1]. `target` is one weight per emotion of
-`mien.runtime.target.EMOTIONS`; crop units run from 0 to 1 along a side of the aligned crop.
+All are float32 with batch 1. The default filter's take pictures as luma in [0, 1]; `target` is one
+weight per emotion of `mien.runtime.target.EMOTIONS`; crop units run from 0 to 1 along a side of the
+aligned crop. Beside them stand the emotion classifier that edits are measured with, which is no
+part of the filter, and the networks of the parts paper: generators that restyle a picture, and the
+face parser. Those of the face space are declared in `mien.engines.face_space`.
 
-The emotion classifier that edits are measured with, no part of the filter.
-
-The networks of the parts paper: generators that restyle a picture, and the face parser.
-
-Those that come with mien are declared here. A user's own may have other sizes, labels and classes,
-so the filter opens them by name and reads what they are from what their graphs state: the
-declaration, and facts under `mien.<key>`, which the exporter writes.
-
-Every network that may come with mien: what a catalog can hold, and `training ship` put there.
+A user's own generators and parsers may have other sizes, labels and classes, so the filter opens
+them by name and reads what they are from what their graphs state: the declaration, and facts under
+`mien.<key>`, which the exporter writes.
 """
 
 from __future__ import annotations
@@ -21,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mien.engines.diffusion import ENCODERS, UNETS
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError
 from mien.engines.face_space import FACE_SPACE
@@ -79,7 +77,7 @@ FER_CLASSES = ("neutral", "happy", "sad", "surprised", "fearful", "disgusted", "
 FER_SIZE = 48
 
 # A face cropped as FER-2013 crops it to one probability per emotion of FER_CLASSES.
-JUDGE = Network(
+EMOTION_CLASSIFIER = Network(
     "judge",
     inputs=(TensorSpec("face", (1, 1, FER_SIZE, FER_SIZE), range=(0.0, 1.0), colour="luma"),),
     outputs=(TensorSpec("probabilities", (1, len(FER_CLASSES)), range=(0.0, 1.0)),),
@@ -311,4 +309,12 @@ def _three(
     return red, green, blue
 
 
-SHIPPED = (*NETWORKS, FACE_PARSER, *GENERATORS, JUDGE, *FACE_SPACE)
+SHIPPED = (
+    *NETWORKS,
+    FACE_PARSER,
+    *GENERATORS,
+    EMOTION_CLASSIFIER,
+    *FACE_SPACE,
+    *UNETS,
+    *ENCODERS,
+)

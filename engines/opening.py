@@ -1,6 +1,6 @@
-"""An engine that another one carries until its plan is built.
+"""Which backend runs a model, for the provider that was asked for.
 
-Which backend runs a model for a provider that was asked for.
+`LazyEngine` runs on another engine until its TensorRT plan is built.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ GaveUp = Callable[[], bool]
 
 
 class LazyEngine(Engine):
-    """Runs on `carrier` while `build` makes what was asked for, then on that.
+    """Runs on `fallback` while `build` makes what was asked for, then on that.
 
     build: called once in a thread of its own, with a function that says whether to stop.
-    `provider` says what runs it now. Where the build fails, a line says so and the carrier goes on:
-    a call or a film that runs is not broken off for it.
+    `provider` says what runs it now. Where the build fails, a line says so and the fallback goes
+    on: a call or a film that runs is not broken off for it.
     """
 
-    def __init__(self, carrier: Engine, build: Callable[[GaveUp], Engine]) -> None:
-        super().__init__(carrier.network, carrier.provider, carrier.metadata)
-        self._now = carrier
+    def __init__(self, fallback: Engine, build: Callable[[GaveUp], Engine]) -> None:
+        super().__init__(fallback.network, fallback.provider, fallback.metadata)
+        self._now = fallback
         self._next: Engine | None = None
         self._lock = threading.Lock()
         self._given_up = threading.Event()
         self._ended = threading.Event()  # not Thread.join: see `mien.engines.system.process`
         self._build = build
-        name = f"build {carrier.network.name}"
+        name = f"build {fallback.network.name}"
         threading.Thread(target=self._make, name=name, daemon=True).start()
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -66,7 +66,7 @@ class LazyEngine(Engine):
         except Exception as error:  # noqa: BLE001 -- of a thread's, nobody else would hear
             if not self._given_up.is_set():
                 log.warning(
-                    "%s: its plan cannot be built: %s; %s carries the frames on",
+                    "%s: its plan cannot be built: %s; %s goes on running the frames",
                     self.network.name,
                     " ".join(str(error).split()) or type(error).__name__,
                     self._now.provider,
@@ -121,7 +121,7 @@ def open_engine(
 
     `tensorrt` is mien's own backend where the packages it takes are installed, else ONNX Runtime's
     provider of that name. Where its plan is not built yet, the best provider of ONNX Runtime
-    carries the frames meanwhile, and a line says so. `auto` takes TensorRT where the plan is
+    runs the frames meanwhile, and a line says so. `auto` takes TensorRT where the plan is
     built, else the best provider that works.
 
     Raises ModelError, DeviceError, EngineError.
@@ -158,7 +158,7 @@ def tensorrt_source(device_index: int = 0) -> PlanSource:
 
 
 def open_plan(source: PlanSource, model: PlanModel, *, threads: int | None = None) -> Engine:
-    """An engine for a model from its plan, carried by ONNX Runtime while that is built.
+    """An engine for a model from its plan, run by ONNX Runtime while that is built.
 
     Without ONNX Runtime it waits for the build. Raises ModelError, DeviceError, EngineError.
     """
@@ -166,8 +166,8 @@ def open_plan(source: PlanSource, model: PlanModel, *, threads: int | None = Non
     watch = BuildWatch(on_wait=lambda: log.warning("%s: another program builds plans", name))
     if source.is_built(model):
         return source.open(model, watch)
-    carrier = _carrier(model, threads)
-    if carrier is None:
+    fallback = _fallback(model, threads)
+    if fallback is None:
         log.warning(
             "%s: there is no %s plan yet; building it, which takes minutes (mien build does it "
             "ahead)",
@@ -176,17 +176,17 @@ def open_plan(source: PlanSource, model: PlanModel, *, threads: int | None = Non
         )
         return source.open(model, watch)
     log.warning(
-        "%s: there is no %s plan yet; %s carries the frames while it is built (mien build does it "
+        "%s: there is no %s plan yet; %s runs the frames while it is built (mien build does it "
         "ahead)",
         name,
         source.builder.name,
-        carrier.provider,
+        fallback.provider,
     )
 
     def build(gave_up: GaveUp) -> Engine:
         return source.open(model, replace(watch, gave_up=gave_up))
 
-    return LazyEngine(carrier, build)
+    return LazyEngine(fallback, build)
 
 
 def has_onnx_runtime() -> bool:
@@ -194,7 +194,7 @@ def has_onnx_runtime() -> bool:
     return importlib.util.find_spec("onnxruntime") is not None
 
 
-def _carrier(model: PlanModel, threads: int | None) -> Engine | None:
+def _fallback(model: PlanModel, threads: int | None) -> Engine | None:
     """The network on the best provider of ONNX Runtime that works, None without ONNX Runtime."""
     if not has_onnx_runtime():
         return None

@@ -16,12 +16,19 @@ from mien.export.checkpoints.formats import Source, recognise
 from mien.export.checkpoints.reading import read_checkpoint
 from mien.export.onnx_file import copy_whole, write_onnx
 from mien.export.options import SUFFIX, Options
-from mien.export.parity import Allowed, Parity, generator_examples, parser_examples
+from mien.export.parity import (
+    Allowed,
+    Parity,
+    diffusion_examples,
+    generator_examples,
+    parser_examples,
+)
 
 # Outputs lie in [-1, 1]; 1e-4 is a hundredth of a step of an 8-bit picture.
 GENERATOR_ALLOWED = Allowed(1e-4)
 PARSER_ALLOWED = Allowed(1e-4, same_class=0.9999)
 CARD_SUFFIX = ".md"
+EXAMPLES_OF = {"face_parser": parser_examples, "diffusion": diffusion_examples}
 
 
 def export(options: Options) -> str:
@@ -53,7 +60,7 @@ def _write(source: Source, declared: Declaration, path: Path) -> Parity:
             examples=source.prepared.examples,
         )
     is_parser = source.format.kind == "face_parser"
-    examples = parser_examples if is_parser else generator_examples
+    examples = EXAMPLES_OF.get(source.format.kind, generator_examples)
     return write_onnx(
         source.module,
         declared.network,
@@ -65,7 +72,7 @@ def _write(source: Source, declared: Declaration, path: Path) -> Parity:
 
 
 def _check_places(options: Options, declared: Declaration) -> None:
-    """Nothing, where the results may be written; told before minutes are spent on them."""
+    """Raise UsageError where a result may not be written, before minutes are spent on it."""
     places = _places(options, declared)
     cards = [] if options.into is None else [places[-1].with_suffix(CARD_SUFFIX)]
     for place in (*places, *cards):
@@ -161,11 +168,13 @@ def _report(
 ) -> str:
     network = declared.network
     given = [f"{spec.name} {spec.shape}" for spec in (*network.inputs, *network.outputs)]
-    named = next((key for key in ("labels", "classes", "noise") if key in declared.facts), "")
+    words = {
+        key: declared.facts[key] for key in ("labels", "classes", "noise") if key in declared.facts
+    }
     lines = [
         f"{options.checkpoint}: {source.format.words}, {_millions(source)} M weights",
         f"as {network.name}: {', '.join(given)}",
-        *([f"{named}: {declared.facts[named]}"] if named else []),
+        *(f"{key}: {names}" for key, names in words.items()),
         f"largest difference from PyTorch: {parity.difference:.2g}" + _classes(parity),
         *(f"{place}: {place.stat().st_size / 1e6:.1f} MB" for place in places),
     ]

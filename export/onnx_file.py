@@ -1,7 +1,6 @@
 """From a torch module to a checked ONNX file that states what it is.
 
-Weights kept in half precision: a file of half the size that computes in single precision.
-
+Weights may be kept in half precision: a file of half the size that computes in single precision.
 Rounding is done to the module, before its export, so that the file still says exactly what the
 module says and a score of the module is a score of the file.
 """
@@ -234,9 +233,10 @@ def _merge_normalisation(sequence: nn.Sequential) -> None:
 
 
 def store_half(path: Path) -> int:
-    """Keep the weights of the graph at `path` that half precision holds exactly in half precision.
+    """How many weights of the graph at `path` are now kept in half precision.
 
-    Each is cast when the graph is loaded; engines fold such casts. Returns how many there are.
+    Those that half precision holds exactly. Each is cast when the graph is loaded; engines fold
+    such casts.
     """
     model = onnx.load(str(path))
     graph = model.graph

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from mien.engines.diffusion import NETWORK_NAMES as DIFFUSION_NAMES
 from mien.engines.errors import UsageError
 from mien.engines.latents import LATENT_NAMES
 from mien.engines.networks import FACE_PARSER_NAME, GENERATORS
 from mien.engines.system.limits import MAX_MEMORY, parse_memory
 
-NETWORK_NAMES = (*(network.name for network in GENERATORS), FACE_PARSER_NAME, *LATENT_NAMES)
+NETWORK_NAMES = (
+    *(network.name for network in GENERATORS),
+    FACE_PARSER_NAME,
+    *LATENT_NAMES,
+    *DIFFUSION_NAMES,
+)
 NOT_STATED = "not stated"
 SUFFIX = ".onnx"
 MOST_DIGITS = 9
@@ -76,8 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mien export",
         description="Write a PyTorch checkpoint as an ONNX model that mien runs: StarGAN and "
-        "CycleGAN generators, DeepLabV3 and BiSeNet face parsers, and the networks of latent "
-        "editing: StyleGAN2, e4e and pSp, StyleCLIP mappers, Latent2im walks, ArcFace, CLIP. The "
+        "CycleGAN generators, DeepLabV3 and BiSeNet face parsers, the networks of latent editing "
+        "(StyleGAN2, e4e and pSp, StyleCLIP mappers, Latent2im walks, ArcFace, CLIP), and the "
+        "UNet and encoders of the diffusion paper. The "
         "form is recognised by the names in the checkpoint; nothing in it is run.",
     )
     parser.add_argument(
@@ -103,13 +110,14 @@ def _parser() -> argparse.ArgumentParser:
         type=_count,
         metavar="S",
         help="pixels a side: by default 64 with bilinear upsampling (the parts paper's form), "
-        "128 for a public StarGAN, 256 for a public CycleGAN, 256 for a parser",
+        "128 for a public StarGAN, 256 for a public CycleGAN, 256 for a parser, 48 for diffusion",
     )
     parser.add_argument(
         "--batch",
         type=_count,
         metavar="N",
-        help="pictures at once; by default 4 for parts (eyes, nose, mouth), else 1",
+        help="pictures at once; by default 4 for parts (eyes, nose, mouth), 2 for a diffusion UNet "
+        "(with and without the condition), else 1",
     )
     _add_facts(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a model that exists")
@@ -125,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_facts(parser: argparse.ArgumentParser) -> None:
-    """The options for what no tensor tells."""
+    """Add the options for what no tensor tells."""
     parser.add_argument(
         "--labels",
         type=_names,

@@ -1,9 +1,7 @@
-"""Real pictures to compare a file with its module on: squares of the bundled portrait.
+"""Whether an ONNX file says what its torch module says, on random inputs and on a real picture.
 
 Random inputs are flat in colour and rich in edges; a face is neither, so that normalisation and
-ties between classes work in another range.
-
-Whether an ONNX file says what its torch module says.
+ties between classes work in another range. So squares of the bundled portrait are compared as well.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ PORTRAIT = Path(__file__).parent.parent / "apps" / "sample" / "portrait.jpg"
 # Left, top and side in the portrait's pixels: the wide crop, then the left eye, the right one, the
 # nose and the mouth, as the filter would cut them.
 WIDE = (120, 73, 293)
+FACE = (161, 95, 214)  # about as FER-2013 crops faces
 PARTS = ((170, 135, 110), (252, 135, 110), (222, 195, 90), (210, 218, 120))
 
 
@@ -43,8 +42,8 @@ def generator_examples(network: Network, colour: str) -> list[Example]:
     for number, pictures in enumerate(groups):
         feeds = {"image": pictures.astype(np.float32)}
         if labels:
-            wish = np.eye(labels, dtype=np.float32)[number % labels]
-            feeds["label"] = np.tile(wish, (batch, 1))
+            label = np.eye(labels, dtype=np.float32)[number % labels]
+            feeds["label"] = np.tile(label, (batch, 1))
         examples.append(Example(f"crop {number} of the portrait", feeds))
     return examples
 
@@ -60,6 +59,33 @@ def parser_examples(network: Network, colour: str) -> list[Example]:
         Example("the portrait", {"image": normalised}),
         Example("the mirrored portrait", {"image": mirrored}),
     ]
+
+
+def diffusion_examples(network: Network, _colour: str) -> list[Example]:
+    """Inputs of a diffusion network: the portrait, for a UNet under noise of three levels."""
+    size = network.inputs[0].shape[2]
+    face = (_square(FACE, size, "luma")[:1] * 2 - 1).astype(np.float32)
+    feeds = {spec.name: np.zeros(spec.shape, np.float32) for spec in network.inputs}
+    if "image" in feeds:
+        feeds["image"] = np.broadcast_to(face, feeds["image"].shape).copy()
+        return [Example("the portrait", feeds)]
+    rng = np.random.default_rng(0)
+    examples = []
+    for number, (t, sigma) in enumerate(((20.0, 0.1), (400.0, 1.5), (980.0, 40.0))):
+        # As the paper's UNet sees it, and as mien's own.
+        noise = rng.standard_normal(feeds["x"].shape)
+        kept = 1.0 if "sigma" in feeds else (1 + sigma**2) ** -0.5
+        made = {"x": kept * (face + sigma * noise), "label": np.zeros(feeds["label"].shape)}
+        made["label"][:, number % made["label"].shape[1]] = 1
+        made["cond_scale"] = np.arange(len(noise)) % 2 == 0
+        made["sigma" if "sigma" in feeds else "t"] = np.full(
+            len(noise), sigma if "sigma" in feeds else t
+        )
+        if "semantic" in feeds:
+            made["semantic"] = rng.standard_normal(feeds["semantic"].shape)
+        given = {name: np.asarray(value, np.float32) for name, value in made.items()}
+        examples.append(Example(f"the portrait under noise {number}", given))
+    return examples
 
 
 def _square(place: tuple[int, int, int], size: int, colour: str) -> np.ndarray:

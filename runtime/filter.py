@@ -36,13 +36,13 @@ from mien.runtime.faces.smoothing import Easing
 from mien.runtime.faces.tracking import Face, SearchEffort, Tracker
 from mien.runtime.frame import MAX_SIDE_PX, Frame, PixelLayout, Plane, check_frame
 from mien.runtime.luma import align_in_frame
-from mien.runtime.methods import method_spec
+from mien.runtime.methods import method_spec, method_specs
 from mien.runtime.methods.base import FaceEditor, Goal, Method
 from mien.runtime.spec import FilterSpec, OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 
 STAGES = ("track", "align", "edit", "blend")
-UNSEEN_STEP_S = 1 / 30  # between frames that carry no time
+UNSEEN_STEP_S = 1 / 30  # between frames without a time
 LEAST_STRENGTH = 1e-3
 SETTLE_S = 0.45  # how long a change of expression takes
 MOST_TIME_S = 1e20  # either way from 0; every timestamp of a file lies within
@@ -63,7 +63,7 @@ class Timings:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts what happens inside towards a stage."""
+        """A context whose time counts towards a stage."""
         began = time.perf_counter()
         try:
             yield
@@ -164,7 +164,7 @@ class Filter:
 
     After a call `faces` holds the faces of that frame as they came, with named landmarks
     (`Face.parts`) and what they do (`Face.measures`); `edited` the track ids changed in it, and
-    `left_alone` the parts of them that could not be seen and are as they were.
+    `unedited_parts` the parts of them that could not be seen and are as they were.
 
     Threads: frames go in from one thread at a time; `target`, `own`, `face`, `effort`
     and `detection_spacing` may be set from any other meanwhile, and hold from the next frame on.
@@ -320,7 +320,10 @@ class Filter:
                 f"{shortened(own)}"
             )
         if scale != 1 and not self._spec.scales_own:
-            raise UsageError(f"the method {self._spec.name} cannot scale a person's own expression")
+            able = " or ".join(name for name, spec in method_specs().items() if spec.scales_own)
+            raise UsageError(
+                f"the method {self._spec.name} cannot scale a person's own expression; {able} can"
+            )
         self._own = scale
 
     @property
@@ -337,7 +340,7 @@ class Filter:
         self._time_s = 0.0
         self.faces: tuple[Face, ...] = ()
         self.edited: tuple[int, ...] = ()
-        self.left_alone: tuple[str, ...] = ()
+        self.unedited_parts: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Close the networks."""
@@ -399,7 +402,7 @@ class Filter:
             self.faces = tuple(self._tracker(frame, self._time_s))
             chosen = {face.track_id for face in self._choice(self.faces, frame)}
         self._forget_lost()
-        self.left_alone = ()
+        self.unedited_parts = ()
         target = self._target  # which another thread may set meanwhile
         found = [
             self._edit_face(frame, face, target, is_chosen=face.track_id in chosen)
@@ -435,7 +438,7 @@ class Filter:
             aligned = align_in_frame(frame, face.landmarks, self._method.crop)
         with self.timings.stage("edit"):
             edit = subject.editor(frame, aligned, goal, self._time_s)
-        self.left_alone += subject.editor.left_alone
+        self.unedited_parts += subject.editor.unedited_parts
         if edit.is_empty:
             return None
         return face.track_id, FaceEdit(

@@ -46,7 +46,7 @@ class Inversion:
     def __call__(self, face: AlignedFace, time_s: float) -> np.ndarray:
         """The code to use for this frame: float32, of the encoder's shape.
 
-        time_s: grows from call to call; where it falls, or leaps by GAP_S, all begins anew.
+        time_s: grows from call to call; where it falls, or leaps by GAP_S, all begins again.
         """
         step_s = time_s - self._time_s
         if not 0 <= step_s < GAP_S:

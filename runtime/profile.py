@@ -1,7 +1,4 @@
-"""How long the stages of a filter take, frame by frame.
-
-A catalog that notes which networks a filter opens, how, and how long they run.
-"""
+"""How long a filter takes, frame by frame: its stages, and the networks that it opens."""
 
 from __future__ import annotations
 
@@ -54,7 +51,7 @@ class _Times:
         self._faces = 0
 
     def call(self, face_filter: Filter, frame: Frame, *, counts: bool) -> None:
-        """Nothing; applies the filter, and notes how long it took where that counts."""
+        """Apply the filter, and note how long it took where that counts."""
         started = time.perf_counter()
         face_filter.apply(frame)
         spent_ms = 1000 * (time.perf_counter() - started)
@@ -130,7 +127,7 @@ class WatchedEngine(Engine):
         self._inner = inner
 
     def reset(self) -> None:
-        """Nothing; counts from zero."""
+        """Reset the counts to zero."""
         self.calls, self.spent_s = 0, 0.0
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -174,6 +171,6 @@ class WatchedCatalog(Catalog):
         return engine
 
     def reset(self) -> None:
-        """Nothing; all engines count from zero."""
+        """Reset the counts of all engines to zero."""
         for engine in self.engines.values():
             engine.reset()

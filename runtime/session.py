@@ -57,17 +57,17 @@ class FaceFilter(Protocol):
         """The faces in the last frame."""
 
     @property
-    def left_alone(self) -> Sequence[str]:
+    def unedited_parts(self) -> Sequence[str]:
         """Parts of faces that the last frame does not show and that are as they were."""
 
     def apply(self, frame: Frame) -> Frame:
         """`frame` edited; the very same object where nothing is."""
 
     def reset(self) -> None:
-        """Nothing; forgets the clip."""
+        """Forget the clip."""
 
     def close(self) -> None:
-        """Nothing; gives the networks back."""
+        """Close the networks."""
 
 
 FilterMaker = Callable[[FilterSpec], FaceFilter]
@@ -109,7 +109,7 @@ class FilterRun:
         self.stage_ms: dict[str, float] = {}
         self.unfollowed = 0
         self.frames_without_chosen = 0
-        self.left_alone: Counter[str] = Counter()
+        self.unedited_parts: Counter[str] = Counter()
         self._filter = face_filter
         self._goal, self._own = goal, own
         self._start_s = start_s or 0.0
@@ -133,7 +133,7 @@ class FilterRun:
         self.faces = max(self.faces, seen)
         self.frames_without_chosen += self._filter.is_face_missing
         self.unfollowed = max(self.unfollowed, self._filter.unfollowed)
-        self.left_alone.update(self._filter.left_alone)
+        self.unedited_parts.update(self._filter.unedited_parts)
         for stage, ms in self._filter.timings.last_ms.items():
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + ms
         return edited
@@ -143,7 +143,7 @@ class FilterRun:
         self._filter.effort = PICTURE
         edited = frame
         for second in range(STILL_PASSES):
-            self.left_alone.clear()  # the passes show one and the same picture
+            self.unedited_parts.clear()  # the passes show one and the same picture
             edited = frame  # a large picture of the last pass is released
             shown = replace(frame, pts=second, time_base=Fraction(1))
             edited = self(shown)
@@ -161,7 +161,7 @@ class FilterRun:
         edited = frame = frames[-1]
         for frame, time_s in (*early, *zip(frames, times_s, strict=True)):
             # what is counted is the last one alone
-            self.left_alone.clear()
+            self.unedited_parts.clear()
             self.frames = self.frames_without_chosen = 0
             self._zero_s = 0.0
             shown = replace(frame, pts=round(time_s * MICRO), time_base=Fraction(1, MICRO))

@@ -1,6 +1,6 @@
-"""What a face should look like: emotions, mixes of them, and how strongly.
+"""What a face should look like: emotions, mixes of them, how strongly, and from which time on.
 
-Timelines: which expression from which time on.
+A `Target` is one expression; a `Timeline`, read from CSV, is a series of them.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ from mien.runtime.live.sources.source import open_source
 # The attackers' own library reports each refusal that it did not expect.
 logging.getLogger("websockets.client").setLevel(logging.CRITICAL)
 
-FLOOR: Final = 0.9  # of the frame rate in peace
+THRESHOLD: Final = 0.9  # of the frame rate in peace
 NEWCOMER_S: Final = 5.0  # until somebody new has everything
 SETTLE_S: Final = 2.0  # after an attack begins, and before it is counted
 MANY: Final = 500
@@ -410,7 +410,7 @@ def main(
     role: Annotated[str | None, typer.Option(hidden=True)] = None,
     url: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
-    """Runs the filter with a panel under attack, and says what that costs."""
+    """Run the filter with a panel under attack, and print what that costs."""
     if role is not None:
         _ROLES[role](Gate(url))
         return
@@ -420,7 +420,7 @@ def main(
             write_bench_clip(SAMPLE, clip)
         rates, waits = stress(clip, seconds, only or list(ATTACKS))
     typer.echo(f"in peace: {rates['peace']:.2f} frames a second")
-    slow = [name for name, rate in rates.items() if rate < FLOOR * rates["peace"]]
+    slow = [name for name, rate in rates.items() if rate < THRESHOLD * rates["peace"]]
     for name in slow:
         typer.echo(f"missed: {name}, {rates[name] / rates['peace']:.0%} of that", err=True)
     late = [name for name, wait_s in waits.items() if wait_s > NEWCOMER_S]

@@ -37,6 +37,9 @@ PANEL = {"starlette", "uvicorn", "h11", "websockets", "aiortc", "cryptography", 
 # What `mien bench` makes its scenes and its chart with.
 SCENES = {"av", "cv2"}
 
+# What the extra `provenance` brings, for its two modules, imported when they are first used.
+PROVENANCE = {"c2pa", "cryptography"}
+
 # What mien's own TensorRT backend runs on, for its modules only, imported when they are first used.
 TENSORRT = {"tensorrt", "pycuda"}
 
@@ -94,7 +97,8 @@ def test_lean_rooms_import_only_the_base_install(room: str) -> None:
     def allowed(path: Path) -> set[str]:
         panel = {"panel": PANEL, "bench": SCENES}.get(path.parent.name, set())
         tensorrt = TENSORRT if path.parent == ROOT / "engines" / "tensorrt" else set()
-        return base | panel | tensorrt
+        provenance = PROVENANCE if path.name in ("credential.py", "provenance.py") else set()
+        return base | panel | tensorrt | provenance
 
     found = {
         f"{path.relative_to(ROOT)}: {name}"

@@ -120,7 +120,8 @@ def _listed(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "extras"), [("base", []), ("dev", ["dev", "camera", "panel", "heif", "docs"])]
+    ("name", "extras"),
+    [("base", []), ("dev", ["dev", "camera", "panel", "heif", "docs"])],
 )
 def test_what_ci_installs_by_hash_is_in_the_ranges_of_the_project(
     name: str, extras: list[str]
@@ -147,7 +148,9 @@ def test_the_list_of_the_base_install_is_part_of_the_other() -> None:
 def test_every_package_that_acts_when_imported_has_a_tested_upper_bound() -> None:
     requirements = pytest.importorskip("packaging.requirements")
     optional = PROJECT["project"]["optional-dependencies"]
-    shipped = [optional[name] for name in ("export", "gpu", "camera", "panel", "heif")]
+    shipped = [
+        optional[name] for name in ("export", "gpu", "camera", "panel", "heif", "provenance")
+    ]
     for line in [
         *PROJECT["project"]["dependencies"],
         *(line for lines in shipped for line in lines),
@@ -210,6 +213,27 @@ def test_the_quick_tests_run_without_arguments_and_all_with_one(
     environment = os.environ | {"PYTHON": "echo"}
     ran = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     assert ran.stdout == f"{given}\n"
+
+
+@pytest.mark.parametrize(
+    ("docstring", "returns", "is_wrong"),
+    [
+        ("Close the networks.", "None", False),
+        ("Nothing; gives the networks back.", "None", True),
+        ("Closes the networks.", "None", True),
+        ("The networks.", "None", True),
+        ("The networks that were closed.", "int", False),
+    ],
+)
+def test_the_docstring_of_a_procedure_says_what_it_does(
+    tmp_path: Path, docstring: str, returns: str, is_wrong: bool
+) -> None:
+    file = tmp_path / "close.py"
+    file.write_text(f'def close() -> {returns}:\n    """{docstring}"""\n')
+    command = [sys.executable, str(ROOT / "scripts" / "check_docstrings.py"), str(file)]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert ran.returncode == is_wrong, ran.stderr
+    assert (f"{file}:2: say what close does" in ran.stdout) is is_wrong
 
 
 COMMANDS = {

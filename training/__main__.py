@@ -12,19 +12,21 @@ RECIPES = {
     "emotions": "faces.emotions",
     "guide": "warp.guide",
     "warp": "warp.warp",
+    "warp-amounts": "warp.amounts",
     "occlusion": "warp.occlusion",
     "stargan": "gan.stargan",
     "cyclegan": "gan.cyclegan",
     "parser": "gan.parser",
     "smile": "gan.smile",
     "latent": "latent.generator",
-    "latent-all": "latent_all",
-    "mapper": "mapper",
-    "classifiers": "latent_classifiers",
-    "text-image": "text_image",
-    "emm": "emm",
-    "directions": "directions",
-    "latent-export": "latent_export",
+    "latent-all": "latent.everything",
+    "mapper": "latent.prior",
+    "classifiers": "latent.classifiers",
+    "text-image": "latent.text_image",
+    "emm": "latent.emm",
+    "directions": "latent.directions",
+    "latent-export": "latent.export",
+    "diffusion": "diffusion.recipe",
     "ship": "ship",
 }
 
@@ -35,7 +37,7 @@ def run_recipe(name: str, argv: list[str]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run one recipe; the exit status."""
+    """The exit status of one recipe, which is run."""
     if not argv or argv[0] not in RECIPES:
         print(f"usage: python -m mien.training {{{','.join(RECIPES)}}} --minutes N ...")
         return 2

@@ -40,7 +40,7 @@ LEAST_DB = 45.0  # between the frames that the two have edited
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What to measure: the clip, and the filter as `mien.runtime.Filter` is told of it."""
+    """What to measure: the clip, and the filter as `mien.runtime.Filter` takes it."""
 
     clip: Path
     emotion: str = "happy"

@@ -208,8 +208,9 @@ class Trainer(Generic[Batch]):
                 value.copy_(theirs[key])
 
     def _log(self, terms: Mapping[str, float]) -> None:
+        told = {key: round(value, 5) for key, value in terms.items()}
         line = {"step": self.step, "minutes": round(self.spent_s / 60, 2)}
-        line |= {key: round(value, 5) for key, value in terms.items()}
+        line = line | told | line  # a term of the same name may not hide a counter
         print(json.dumps(line), flush=True)
         with (self.options.out / f"{self.name}.log").open("a") as file:
             file.write(json.dumps(line) + "\n")

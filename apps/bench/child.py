@@ -79,9 +79,9 @@ class WatchedFilter:
         return tuple(self._inner.faces)
 
     @property
-    def left_alone(self) -> tuple[str, ...]:
+    def unedited_parts(self) -> tuple[str, ...]:
         """Parts of faces that are as they were."""
-        return tuple(self._inner.left_alone)
+        return tuple(self._inner.unedited_parts)
 
     def apply(self, frame: Frame) -> Frame:
         """`frame` edited."""
@@ -91,11 +91,11 @@ class WatchedFilter:
         return edited
 
     def reset(self) -> None:
-        """Nothing; forgets the clip."""
+        """Forget the clip."""
         self._inner.reset()
 
     def close(self) -> None:
-        """Nothing; gives the networks back."""
+        """Close the networks."""
         self._inner.close()
 
 

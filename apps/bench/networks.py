@@ -1,9 +1,8 @@
-"""What a machine can do at most: a large matrix product and a large copy, measured.
+"""Each network of a filter, timed by itself and compared with the peak of the machine.
 
-The product runs on the same provider and as many threads as the networks it is held against. Its
-graph is written here byte by byte, for the package `onnx` is not part of the base install.
-
-Each network that a filter uses, timed by itself and held against the machine's peak.
+The peak is a large matrix product and a large copy, measured. The product runs on the same provider
+and as many threads as the networks it is compared with. Its graph is written here byte by byte, for
+the package `onnx` is not part of the base install.
 """
 
 from __future__ import annotations

@@ -70,12 +70,12 @@ class BenchPlan:
         return replace(self, filter=spec)
 
     def filter_options(self) -> list[str]:
-        """How a program in a process of its own is told of the filter."""
+        """The options that describe the filter to a program in a process of its own."""
         models = [] if self.models is None else ["--models", str(self.models)]
         return ["--emotion", self.emotion, *self.filter.words, *models]
 
     def edit_options(self) -> list[str]:
-        """How `mien edit` is told of it."""
+        """The options of `mien edit` that describe it."""
         return [*self.filter_options(), "--provider", self.provider]
 
     def open_filter(self, models: Catalog | None = None) -> Filter:
@@ -106,7 +106,7 @@ class BenchOutput:
     plot: Path | None = None
 
     def check(self) -> None:
-        """Nothing, where it can be given so. Raises UsageError."""
+        """Raise UsageError where the report cannot be given in this form or place."""
         if self.as_json and self.as_markdown:
             raise UsageError("give either --json or --markdown, not both")
         if self.plot is None:

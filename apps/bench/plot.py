@@ -1,7 +1,4 @@
-"""Bars drawn with OpenCV, which is installed anyway: the picture of `mien bench --plot`.
-
-The picture of `mien bench --plot`.
-"""
+"""The picture of `mien bench --plot`: bars drawn with OpenCV, which is installed anyway."""
 
 from __future__ import annotations
 
@@ -93,7 +90,7 @@ def number(value: float) -> str:
 
 
 def _write(picture: np.ndarray, text: str, at: tuple[int, int], scale: float = 0.45) -> None:
-    """Nothing; OpenCV's fonts know ASCII alone."""
+    """Write `text` into `picture`; what is not ASCII, which OpenCV's fonts lack, becomes "?"."""
     plain = text.encode("ascii", "replace").decode()
     cv2.putText(picture, plain, at, FONT, scale, INK, 1, cv2.LINE_AA)
 

@@ -1,7 +1,4 @@
-"""The tables of `mien bench`, for the terminal and as Markdown.
-
-What `mien bench` found, and its tables.
-"""
+"""What `mien bench` found, and its tables, for the terminal and as Markdown."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class CommandTimes:
 
 
 def print_bench(plan: BenchPlan, output: BenchOutput) -> None:
-    """Nothing; measures and prints tables, JSON or Markdown. Raises MienError."""
+    """Measure, and print tables, JSON or Markdown. Raises MienError."""
     output.check()
     report = measure(plan)
     if output.plot is not None:
@@ -75,7 +75,7 @@ def measure(plan: BenchPlan) -> BenchReport:
     if plan.clip is not None and is_picture(plan.clip):
         raise UsageError(f"{plan.clip} is a picture; give a video to measure on")
     against_torch = plan.against_torch
-    for variant in plan.variants:  # what does not open is told of before anything is timed
+    for variant in plan.variants:  # what does not open is reported before anything is timed
         plan.of(variant).open_filter().close()
     with private_folder() as folder:
         clip = plan.clip

@@ -1,8 +1,7 @@
-"""The clip that `mien bench` measures on when it is given none.
+"""What `mien bench` compares in one run: providers and folders of models, on clips and scenes.
 
-Scenes to measure on: the sample at any frame size, and with more faces than one.
-
-What `mien bench` holds against each other: providers and folders of models, in one run.
+The clip, where none is given, and the scenes are made of the sample: at any frame size, and with
+more faces than one.
 """
 
 from __future__ import annotations

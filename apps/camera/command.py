@@ -1,7 +1,4 @@
-"""The table of `mien camera --list`.
-
-`mien camera`: its options, and the plan they make.
-"""
+"""`mien camera`: its options, the plan they make, and the table of `--list`."""
 
 from __future__ import annotations
 
@@ -9,15 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from mien.apps import options
 from mien.apps.camera.plan import CameraPlan, OutputPlan, PanelPlan, parse_rate, parse_size
 from mien.apps.options import checked_own, checked_strength
 from mien.engines.errors import one_line
 from mien.engines.system.limits import parse_memory
-from mien.runtime.live.sources.cameras import list_cameras
 from mien.runtime.spec import DEFAULT_METHOD
 
 if TYPE_CHECKING:
@@ -26,6 +20,11 @@ if TYPE_CHECKING:
 
 def print_cameras() -> int:
     """The exit status; prints one row for each camera, or what to do where there is none."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mien.runtime.live.sources.cameras import list_cameras
+
     cameras = list_cameras()
     if not cameras:
         Console().print(

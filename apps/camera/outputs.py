@@ -31,7 +31,7 @@ class OpenOutputs:
 
 
 def check_outputs(plan: OutputPlan, source: str) -> None:
-    """Nothing, where the files of a plan may be written. Raises MienError."""
+    """Raise MienError where a file of the plan may not be written."""
     for path in (plan.record, plan.pipe):
         if path is not None and _is_same_file(Path(path), Path(source)):
             raise UsageError(f"{path} is what is read; choose another name")

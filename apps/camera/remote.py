@@ -38,7 +38,7 @@ _LOOK_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A camera that runs, as its file tells of it.
+    """A camera that runs, as its file describes it.
 
     source: as it was asked for. names: what else it is called. port: where it listens. panel: the
     port of its panel, None without one. host: the machine it runs on.
@@ -53,7 +53,7 @@ class Running:
 
     @property
     def text(self) -> str:
-        """How people are told of it: the name that `--camera` takes."""
+        """Its name for people: what `--camera` takes."""
         where = "no panel" if self.panel is None else f"panel {self.panel}"
         return f"{self.source} ({where}, port {self.port})"
 
@@ -68,7 +68,8 @@ class Running:
 class Wanted:
     """New settings; None leaves one as it is.
 
-    goal: an expression, a mix or `none`. options: of the method, by name.
+    goal: an expression, a mix or `none`. options: of the method, by name; those that are not named
+    stay as they are, but another method takes its own choices.
     """
 
     goal: str | None = None
@@ -271,6 +272,8 @@ def _changes(
         for name in ("face", "method", "options", "paused", "mark", "own")
         if (value := getattr(wanted, name)) is not None
     }
+    if wanted.options is not None and wanted.method in (None, now.method):
+        changes["options"] = {**dict(now.options), **wanted.options}
     if wanted.intensity is not None:
         given = finite_number(wanted.intensity)
         if given is None or not 0 <= given <= MAX_STRENGTH:

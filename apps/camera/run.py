@@ -1,6 +1,6 @@
-"""What `mien camera` says while it runs: a line that is renewed, or only what changes.
+"""`mien camera` at work: a source, a filter, outputs and the panel, until it is told to stop.
 
-`mien camera` at work: a source, a filter, outputs and the panel, until it is told to stop.
+In a terminal it renews one status line; elsewhere it prints only what changes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def summary_line(stats: LiveStats) -> str:
 
 
 class Teller:
-    """Tells on standard error, for standard output may carry the video itself.
+    """Tells on standard error, for standard output may be the video itself.
 
     is_terminal: the line is renewed in its place; else only what is wrong is told, once.
     """
@@ -78,12 +78,12 @@ class Teller:
         self._has_line = False
 
     def say(self, text: str) -> None:
-        """Nothing; prints a line that stays."""
+        """Print a line that stays."""
         self.end_line()
         typer.echo(one_line(text), err=True)
 
     def show(self, stats: LiveStats) -> None:
-        """Nothing; renews the status line, or tells what is new."""
+        """Renew the status line, or, without a terminal, print the messages that are new."""
         if self._is_terminal:
             width = shutil.get_terminal_size().columns - 1
             typer.echo(f"\r\033[K{status_line(stats)[:width]}", err=True, nl=False)
@@ -96,7 +96,7 @@ class Teller:
         self._told = tuple(_kind(text) for text in texts)
 
     def end_line(self) -> None:
-        """Nothing; what follows begins on a line of its own."""
+        """End the status line, so that the next output begins on a line of its own."""
         if self._has_line:
             typer.echo("", err=True)
             self._has_line = False
@@ -217,7 +217,7 @@ def _remote(
 def _introduce(
     source: Source, panel: PanelServer | None, opened: OpenOutputs, teller: Teller
 ) -> None:
-    """Nothing; says what is read, and where it can be seen."""
+    """Print what is read, and where it can be seen."""
     facts = source.facts
     rate = f" at {float(facts.rate):.4g}" if facts.rate else ""
     size = f"{facts.size_wh[0]}x{facts.size_wh[1]}"
@@ -239,7 +239,7 @@ def _introduce(
 def _watch(
     plan: CameraPlan, loop: LiveLoop, opened: OpenOutputs, teller: Teller, *, alone: bool
 ) -> None:
-    """Nothing; tells how it goes until the time is over or nobody is left to show it to."""
+    """Show statistics until the time is over or, where `alone`, every output has stopped."""
     ends_s = None if plan.seconds is None else time.monotonic() + plan.seconds
     while ends_s is None or time.monotonic() < ends_s:
         left_s = _TELL_S if ends_s is None else max(0.0, ends_s - time.monotonic())

@@ -1,10 +1,8 @@
-"""Cameras: whether there are any, and whether this user may open them.
+"""What `mien doctor` says of cameras, codecs, the panel and the virtual camera.
 
-Codecs: what of usual videos can be read and written here.
-
-The panel: its packages, and its port.
-
-The virtual camera: its package, its driver, and how the driver is set.
+Whether there are cameras and this user may open them; which usual videos can be read and written
+here; the panel's packages and port; the virtual camera's package, driver, and how the driver is
+set.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mien.apps.boundary import EXIT_ERROR
 from mien.apps.doctor.devices import (
     check_cameras,
     check_codecs,
@@ -31,7 +32,6 @@ from mien.apps.doctor.networks import (
     check_tensorrt,
 )
 from mien.apps.doctor.networks import check_driver as check_nvidia_driver
-from mien.apps.main import EXIT_ERROR
 from mien.engines.errors import one_line
 
 CHECKS: tuple[Check, ...] = (

@@ -1,10 +1,8 @@
-"""The networks: their files, and what runs them.
+"""What `mien doctor` says of the networks: their files, what runs them, and what would be faster.
 
-mien's own TensorRT backend: whether it starts here, and whether its plans are built.
-
-TensorRT, the CUDA driver, and the board: what would run the networks faster than the processor.
-
-Libraries are only looked for by name; nothing here starts a device.
+Faster than the processor are TensorRT, with the CUDA driver and the board, whose libraries are only
+looked for by name, without starting a device, and mien's own TensorRT backend: whether it starts
+here, and whether its plans are built.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ def check_models(machine: Machine) -> list[Finding]:
     for entry in catalog.entries:
         try:
             entry.check_file()
-        except MienError as error:  # noqa: PERF203 -- each file is told of
+        except MienError as error:  # noqa: PERF203 -- each file is reported
             broken.append(Finding("models", "bad", str(error), mend_models(entry.folder)))
     if broken:
         return broken

@@ -13,10 +13,10 @@ from mien.apps import options
 from mien.apps.options import checked_own, checked_strength
 from mien.engines.errors import UsageError
 from mien.runtime.methods import method_spec, method_specs
-from mien.runtime.session import FilterMaker
 from mien.runtime.spec import DEFAULT_METHOD, FilterSpec
 
 if TYPE_CHECKING:
+    from mien.runtime.session import FilterMaker
     from mien.runtime.target import Target, Timeline
 
 MOST_DIGITS = 9  # of a number that is typed

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from mien.apps.boundary import tell_error
 from mien.apps.edit.job import Result
-from mien.apps.main import tell_error
 from mien.engines.errors import MienError, one_line
 from mien.runtime.video import Progress
 
@@ -40,23 +40,23 @@ class PlainDisplay:
 
     @contextmanager
     def watch(self, source: Path, /) -> Iterator[Callable[[Progress, int], None]]:
-        """Gives a function that takes the progress and the number of faces, and keeps silent."""
+        """A function that takes the progress and the number of faces, and keeps silent."""
         del source
         yield lambda _progress, _faces: None
 
     def finish(self, result: Result) -> None:
-        """Prints the summary line, and what is lost of a damaged source."""
+        """Print the summary line, and what is lost of a damaged source."""
         if result.lost:
             told = result.lost.removeprefix("the file is damaged").lstrip(":;, ")
             tell_error(f"{result.source} is damaged: {told}; edited what there is")
         typer.echo(summary(result))
 
     def fail(self, error: MienError) -> None:
-        """Prints the error."""
+        """Print the error."""
         tell_error(error)
 
     def skip(self, files: Sequence[Path]) -> None:
-        """Prints the names of what is passed over."""
+        """Print the names of the files that are passed over."""
         if files:
             names = ", ".join(file.name for file in files[:SHOWN_NAMES])
             rest = len(files) - SHOWN_NAMES
@@ -64,7 +64,7 @@ class PlainDisplay:
             tell_error(f"passed over, no video or picture that mien reads: {names}{more}")
 
     def plan(self, source: Path, output: Path) -> None:
-        """Prints which file would become which."""
+        """Print which file would become which."""
         typer.echo(one_line(f"{source} -> {output}"))
 
 
@@ -72,7 +72,7 @@ class JsonDisplay(PlainDisplay):
     """Prints a JSON object for each file, in a line of its own."""
 
     def finish(self, result: Result) -> None:
-        """Prints all of the result."""
+        """Print all of the result as one line of JSON."""
         told = {
             "source": str(result.source),
             "output": str(result.output),
@@ -86,7 +86,7 @@ class JsonDisplay(PlainDisplay):
         typer.echo(json.dumps(told))
 
     def plan(self, source: Path, output: Path) -> None:
-        """Prints which file would become which."""
+        """Print which file would become which."""
         typer.echo(json.dumps({"source": str(source), "output": str(output)}))
 
 
@@ -95,7 +95,7 @@ class TerminalDisplay(PlainDisplay):
 
     @contextmanager
     def watch(self, source: Path, /) -> Iterator[Callable[[Progress, int], None]]:
-        """Shows the bar on standard error while entered, and gives what moves it."""
+        """What moves the bar, which is shown on standard error while entered."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),

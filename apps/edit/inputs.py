@@ -81,7 +81,7 @@ def output_path(source: Path, output: Path | None, tag: str, *, suffix: str | No
 
 
 def check_output(source: Path, output: Path, *, overwrite: bool) -> None:
-    """Nothing, where `output` may be written from `source`. Raises VideoError."""
+    """Raise VideoError where `output` may not be written from `source`."""
     if output.exists() and output.samefile(source):
         raise VideoError(f"the output {output} is the input itself; give it another name with -o")
     if output.is_dir():
@@ -92,7 +92,7 @@ def check_output(source: Path, output: Path, *, overwrite: bool) -> None:
 
 
 def check_source(source: Path) -> None:
-    """Nothing, where `source` is a file that can be read, or a folder. Raises VideoError."""
+    """Raise VideoError where `source` is neither a readable file nor a folder."""
     if not source.exists():
         raise VideoError(f"no such file: {source}")
     if not source.is_file() and not source.is_dir():
@@ -174,7 +174,7 @@ def without_own_outputs(files: Iterable[Path]) -> list[Path]:
 
 
 def prepare_folder(output: Path | None) -> None:
-    """Nothing; makes the folder for the results of a folder. Raises UsageError."""
+    """Make the folder for the results of a folder. Raises UsageError."""
     if output is None:
         return
     if output.exists() and not output.is_dir():

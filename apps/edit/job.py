@@ -155,19 +155,19 @@ class Display(Protocol):
     """Where an edit tells how it goes."""
 
     def watch(self, source: Path, /) -> AbstractContextManager[Callable[[Progress, int], None]]:
-        """Shows the progress of one file while it is entered; gives what takes it and the faces."""
+        """A context that shows the progress of one file, and gives what takes it and the faces."""
 
     def finish(self, result: Result) -> None:
-        """Tells of a file that is done."""
+        """Report a file that is done."""
 
     def fail(self, error: MienError) -> None:
-        """Tells of a file that is not."""
+        """Report a file that failed."""
 
     def skip(self, files: Sequence[Path]) -> None:
-        """Tells of files in a folder that are passed over."""
+        """Report the files of a folder that are passed over."""
 
     def plan(self, source: Path, output: Path) -> None:
-        """Tells of a file that would be edited."""
+        """Report a file that would be edited."""
 
 
 def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Display) -> int:
@@ -315,7 +315,7 @@ def _edit_video(
             source, output, run, options, progress=lambda progress: show(progress, run.faces)
         )
     unchanged = _why_unchanged(job, run, changed=report.edited > 0)
-    notes = unchanged + _left_alone(run) + (() if report.is_copy else report.notes)
+    notes = unchanged + _unedited_parts(run) + (() if report.is_copy else report.notes)
     frames = max(report.frames, 1)
     stages = [
         ("decode", 1000 * report.seconds.decode / frames),
@@ -345,7 +345,7 @@ def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str,
     return (NOT_EDITED,) if isinstance(job.goal, Target) or job.own != 1 else ()
 
 
-def _left_alone(run: FilterRun) -> tuple[str, ...]:
+def _unedited_parts(run: FilterRun) -> tuple[str, ...]:
     """The notes on faces that were not edited, and on parts of faces that could not be seen."""
     notes: tuple[str, ...] = ()
     if run.frames_without_chosen:
@@ -353,10 +353,10 @@ def _left_alone(run: FilterRun) -> tuple[str, ...]:
         notes = (f"the chosen face was not in view, or could not be told from others, in {told}",)
     if run.unfollowed:
         notes += (f"more faces than are followed at a time: {run.unfollowed} left unchanged",)
-    if not run.left_alone:
+    if not run.unedited_parts:
         return notes
     counts = ", ".join(
-        f"{part.replace('_', ' ')} {count}x" for part, count in sorted(run.left_alone.items())
+        f"{part.replace('_', ' ')} {count}x" for part, count in sorted(run.unedited_parts.items())
     )
     return (*notes, f"not seen, so left unchanged: {counts}")
 
@@ -407,7 +407,7 @@ def _preview(
             *run.stage_ms.items(),
             ("encode", 1000 * (done - filtered)),
         ),
-        notes=(*unchanged, *_left_alone(run), *moment.notes),
+        notes=(*unchanged, *_unedited_parts(run), *moment.notes),
         still=True,
     )
 
@@ -432,7 +432,7 @@ def _edit_picture(
     edited = run_aside(lambda: run.still(picture.frame))
     filtered = time.perf_counter()
     changed = edited is not picture.frame
-    notes = _why_unchanged(job, run, changed=changed) + _left_alone(run)
+    notes = _why_unchanged(job, run, changed=changed) + _unedited_parts(run)
     encoded = None
     if changed or job.compare:
         notes += left_out_note(picture)

@@ -121,7 +121,7 @@ def _discard_output() -> None:
 
 @contextmanager
 def _said_of_streams(shown: dict[Path, str]) -> Iterator[None]:
-    """Errors name the streams, and not the files that stand for them meanwhile."""
+    """A context in which errors name the streams, not the files that stand for them meanwhile."""
     try:
         yield
     except MienError as error:
@@ -135,7 +135,7 @@ def _renamed(text: str, shown: dict[Path, str]) -> str:
 
 
 class _Renamed:
-    """A display that is told of streams by their names."""
+    """A display that gets streams by their names."""
 
     def __init__(self, display: Display, shown: dict[Path, str]) -> None:
         self._display, self._shown = display, shown
@@ -145,21 +145,21 @@ class _Renamed:
         return self._display.watch(self._named(source))
 
     def finish(self, result: Result) -> None:
-        """As of the display."""
+        """Pass the result on to the display."""
         notes = tuple(_renamed(note, self._shown) for note in result.notes)
         source, output = self._named(result.source), self._named(result.output)
         self._display.finish(replace(result, source=source, output=output, notes=notes))
 
     def fail(self, error: MienError) -> None:
-        """As of the display."""
+        """Pass the error on to the display."""
         self._display.fail(error)
 
     def skip(self, files: Sequence[Path]) -> None:
-        """As of the display."""
+        """Pass the names on to the display."""
         self._display.skip(files)
 
     def plan(self, source: Path, output: Path) -> None:
-        """As of the display."""
+        """Pass the names on to the display."""
         self._display.plan(self._named(source), self._named(output))
 
     def _named(self, path: Path) -> Path:

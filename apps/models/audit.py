@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.apps.main import EXIT_ERROR
+from mien.apps.boundary import EXIT_ERROR
 from mien.calibration.audit.finding import VERSIONS, Finding, Report
 from mien.calibration.audit.guard import audit_guarded, onnx_files
 from mien.engines.catalog import BUNDLED_FOLDER

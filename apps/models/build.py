@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from mien.apps.main import EXIT_ERROR, tell_error
+from mien.apps.boundary import EXIT_ERROR, tell_error
 from mien.engines import NETWORKS, Catalog, DeviceError, EngineError, ModelError, UsageError
 from mien.engines.errors import one_line
 from mien.engines.opening import tensorrt_source
@@ -191,7 +191,7 @@ def _fail(error: EngineError) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Report]:
-    """Gives what shows progress: a bar with the time left, nothing where it is no terminal."""
+    """What shows progress: a bar with the time left, nothing where it is no terminal."""
     if not sys.stderr.isatty():
         yield lambda _progress: None
         return

@@ -1,8 +1,6 @@
-"""The table of `mien models`.
+"""`mien models`, `export`, `calibrate`, `audit` and `export-triton`.
 
-`mien export`, run beside the command: it needs PyTorch, which the command never imports.
-
-`mien models`, `export`, `calibrate`, `audit` and `export-triton`: the models, and more.
+The export needs PyTorch, which a command never imports, so it runs in a process beside it.
 """
 
 from __future__ import annotations
@@ -15,8 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from mien.apps import options
 from mien.engines import Catalog
@@ -26,6 +22,9 @@ from mien.engines.system.process import module_command
 
 def print_models(folder: Path | None) -> int:
     """The exit status, 2 where a file is missing or damaged; prints one row for each model."""
+    from rich.console import Console
+    from rich.table import Table
+
     catalog = Catalog.bundled() if folder is None else Catalog.load(folder)
     table = Table(box=None)
     for heading in ("network", "model", "size", "licence", "trained on", "file"):
@@ -143,7 +142,7 @@ def export_triton(
 
 @contextmanager
 def _told_on_a_terminal(what: str) -> Iterator[None]:
-    """Show what is done, and for how long, on standard error where that is a terminal."""
+    """A context that shows on a terminal's standard error what is done, and for how long."""
     if not sys.stderr.isatty():
         yield
         return

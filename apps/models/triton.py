@@ -1,8 +1,7 @@
-"""The program that Triton's Python backend runs for the filter, as text.
+"""`mien export-triton`: the default filter as a model repository of Triton Inference Server.
 
-It is no module of this package: what it imports is there only inside the server.
-
-`mien export-triton`: the default filter as a model repository of Triton Inference Server.
+The program that Triton's Python backend runs for the filter is kept as text and is no module of
+this package: what it imports is there only inside the server.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the panel answers: its page and files, its picture, and its WebSocket.
+"""The panel: what it answers, and its server, which steers a live loop from a thread of its own.
 
-The panel's server: a page to steer a live loop, in a thread of its own.
+It answers with its page and files, its picture, and its WebSocket.
 """
 
 from __future__ import annotations

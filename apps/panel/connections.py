@@ -52,7 +52,7 @@ class Turns:
             asyncio.get_running_loop().call_at(self._rested_s, self._next)
 
     def forget(self, line: Line) -> None:
-        """Leave out a line that is closed."""
+        """Forget a line that is closed."""
         self._waiting.pop(line, None)
 
     def _next(self) -> None:
@@ -167,7 +167,7 @@ class Line(asyncio.Protocol):
         self._speech.pause_writing()
 
     def resume_writing(self) -> None:
-        """Everything was taken."""
+        """Note that everything was taken."""
         self._stalled_s = None
         if self._stall is not None:
             self._stall.cancel()
@@ -175,7 +175,7 @@ class Line(asyncio.Protocol):
         self._read_on()
 
     def asks(self) -> None:
-        """Give the other side `request_s` for its next request."""
+        """Begin to wait for the next request, for at most `request_s`."""
         self._asking_s = time.monotonic()
         if not self._is_leaving:
             self._set_deadline(self.lines.request_s)
@@ -187,7 +187,7 @@ class Line(asyncio.Protocol):
             self._deadline.cancel()
 
     def leaves(self) -> None:
-        """Give the other side a moment to answer the good-bye."""
+        """Give the other side a moment to answer the closing message."""
         if not self._is_leaving:
             self._is_leaving = True
             self._asking_s = time.monotonic()

@@ -1,11 +1,12 @@
-"""How much the panel takes on: places for a bounded number, who makes room for whom, and rates.
-
-The door of the panel: who may come in, checked on every request before anything else.
+"""Who may use the panel, checked on every request before anything else, and how many at once.
 
 A page of another web site, open in the same browser, can send requests here. It does not know the
 token; its Origin is its own; and where it points its own name at this machine (DNS rebinding), the
 Host is that name. Names of this machine are taken with any port, for a tunnel such as `ssh -L` may
 begin at another one; it is the name that such a page cannot choose.
+
+Places are bounded: a newcomer gets that of whoever can best be spared. Events are limited in
+rate.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Presets:
         return self._wanted[name]
 
     def save(self, preset: Preset) -> asyncio.Task[None]:
-        """Keeps the preset, in the place of one of the same name.
+        """The task that keeps the preset, in the place of one of the same name.
 
         Raises UsageError; so does what is returned, where the file cannot be written.
         """
@@ -63,20 +63,20 @@ class Presets:
         return self._keep({**self._wanted, preset.name: preset})
 
     def delete(self, name: str) -> asyncio.Task[None]:
-        """Forgets the preset; as `save`."""
+        """The task that forgets the preset; as `save`."""
         if name not in self._wanted:
             raise UsageError(f"there is no preset {name!r}")
         return self._keep({key: kept for key, kept in self._wanted.items() if key != name})
 
     async def close(self) -> None:
-        """Return when everything is written."""
+        """Wait until everything is written."""
         if self._writing is not None:
             await asyncio.wait({self._writing})
         async with self._one_at_a_time:
             pass
 
     def _keep(self, presets: dict[str, Preset]) -> asyncio.Task[None]:
-        """Writes first, so that what is shown is what was kept."""
+        """The task of writing, which comes first, so that what is shown is what was kept."""
         self._wanted = presets
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_soon())

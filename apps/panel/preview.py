@@ -1,6 +1,6 @@
-"""The pictures browsers get: made once for all of them, small, the newest only.
+"""The pictures that browsers get: made once for all of them, small, the newest only.
 
-The picture without WebRTC: single JPEGs, and JPEGs one after the other.
+Without WebRTC they go as JPEGs, single or one after the other.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ class Onlooker:
         self._moved.set()
 
     async def until_moved(self, *works: Coroutine[Any, Any, Any]) -> None:
-        """Return when one of them is done, or somebody else has the place."""
+        """Wait until one of them is done, or somebody else has the place."""
         tasks = [asyncio.ensure_future(work) for work in (*works, self._moved.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

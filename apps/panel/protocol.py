@@ -35,8 +35,8 @@ class State:
     they are.
     intensity: 0..1.5. face: `all`, `largest`, or a number from 1 on. options: what the method is
     told beside its own choices, by name. gan: the option of that name, else None. paused: whether
-    the original is shown. mark: whether the mark `AI-edited` is drawn. browser_camera: whether a
-    browser is the camera now.
+    the original is shown. mark: whether the watermark `AI-edited` is drawn. browser_camera: whether
+    a browser is the camera now.
     emotions: those that the method in use can make; a target with another one is answered with
     `error`, and the target stays as it was. While another method is being opened, all eight; where
     it turns out that it cannot make the target, the method stays as it was.
@@ -234,8 +234,9 @@ class Change:
 
     target: replaces all weights; missing emotions get 0, weights that sum to more than 1 are
     scaled down; an empty one (in JSON also null) leaves faces as they are. own: 0.25..1.5, as of
-    `State`; presets leave it as it is. options: of the method, all that it is told; gan: one of
-    them by its old name. Another method without options takes its own choices.
+    `State`; presets leave it as it is. options: of the method, all that it is told; gan: the
+    option of that name, which leaves the others. Another method without options takes its own
+    choices.
     """
 
     type: ClassVar[str] = "set"

@@ -87,7 +87,7 @@ class PanelSettings:
     """Settings of the panel.
 
     listen: the address of a network card; other than loopback ones ask for certificate and key,
-    files in PEM. port: 0 takes any free one. token: the secret every request carries.
+    files in PEM. port: 0 takes any free one. token: the secret in every request.
     presets: the file presets are kept in.
     """
 

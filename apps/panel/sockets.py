@@ -87,7 +87,7 @@ class _Client:
         self.end(_TRY_LATER)
 
     async def send_all(self) -> None:
-        """Return when the client is ended. Who takes nothing is cut off by the connection."""
+        """Send what waits until the client is ended. The connection cuts off who takes nothing."""
         while True:
             await self._filled.wait()
             self._filled.clear()
@@ -139,7 +139,7 @@ class Sockets:
             client.end(_GOING_AWAY)
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Return when the line is closed."""
+        """Serve the client until the line is closed."""
         await websocket.accept()
         client = _Client(websocket)
         if not self._clients.take(client):

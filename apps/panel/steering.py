@@ -1,6 +1,6 @@
-"""What messages do to a live loop, and how the loop is told about.
+"""Between the panel's messages and a live loop: what they change, and how the loop reports.
 
-How a live loop is doing, as messages, and what it says in the words of the page.
+Reports use the words of the page.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Loop(Protocol):
         ...
 
     def add_output(self, output: Output) -> None:
-        """Let frames go there too from now on."""
+        """Send frames there too from now on."""
         ...
 
     def remove_output(self, output: Output) -> None:
@@ -86,7 +86,7 @@ class Loop(Protocol):
 class Steering:
     """Carries out messages; used in the server's thread.
 
-    An intensity is remembered while there is no target to carry it.
+    An intensity is remembered while there is no target to give it to.
     """
 
     def __init__(self, controls: Controls, presets: Presets) -> None:
@@ -158,7 +158,8 @@ class Steering:
             if (value := getattr(change, name)) is not None
         }
         if change.gan is not None:
-            changes["options"] = {**changes.get("options", {}), "gan": change.gan}
+            kept = dict(now.options) if change.method in (None, now.method) else {}
+            changes["options"] = {**changes.get("options", kept), "gan": change.gan}
         options = changes.get("options", dict(now.options))
         if changes.get("method", now.method) != now.method or options != dict(now.options):
             self._count_method()
@@ -204,7 +205,7 @@ def _gan(state: ControlState) -> str | None:
 
 
 def _options(spec: MethodSpec) -> tuple[MethodChoice, ...]:
-    """What a method can be told, as pages are told of it."""
+    """What can be set of a method, in the words of the pages."""
     return tuple(
         MethodChoice(option.name, option.help, option.values, option.bounds, option.choice)
         for option in spec.options

@@ -1,7 +1,4 @@
-"""A browser's camera in the place of the machine's own.
-
-WebRTC: the edited picture to browsers, and a browser's camera to the loop.
-"""
+"""WebRTC: the edited picture to browsers, and a browser's camera in place of the machine's."""
 
 from __future__ import annotations
 

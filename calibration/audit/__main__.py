@@ -17,7 +17,10 @@ COPIES = 8
 
 
 def _bound_memory(path: Path) -> None:
-    """Nothing; more memory than a file of this size can need becomes a MemoryError (on Linux)."""
+    """Limit this process's memory to what a file of this size can need (on Linux).
+
+    A file that asks for more gets MemoryError.
+    """
     try:
         import resource  # noqa: PLC0415 - not on Windows
 
@@ -32,7 +35,7 @@ def _bound_memory(path: Path) -> None:
 
 
 def main() -> None:
-    """Prints the report."""
+    """Print the report of the graph named on the command line, as JSON."""
     path = Path(sys.argv[1])
     _bound_memory(path)
     try:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from mien.engines.errors import ModelError
+from mien.engines.graph.file import PART_KEY, read_metadata, read_model
 from mien.engines.graph.guard import MAX_BYTES, MAX_NODES
 
 MAX_TENSORS = 40_000
@@ -46,9 +47,18 @@ def read_bytes(path: Path) -> bytes:
         if facts.st_size > MAX_BYTES:
             size, most = facts.st_size >> 20, MAX_BYTES >> 20
             raise ModelError(f"{path} has {size} MiB, more than the {most} MiB that mien reads")
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    return read_model(path) if _has_parts(content, path) else content
+
+
+def _has_parts(content: bytes, path: Path) -> bool:
+    """Whether a model states parts; what is no model at all states none."""
+    try:
+        return any(key.startswith(PART_KEY) for key in read_metadata(content, path))
+    except ModelError:
+        return False
 
 
 def parse(content: bytes, path: Path) -> ModelProto:
@@ -141,7 +151,7 @@ def _check_tensors(graph: GraphProto, path: Path) -> None:
 
 
 def _check_tensor(tensor: TensorProto, path: Path) -> None:
-    """Nothing, where a tensor's values lie in the file and are as many as it says."""
+    """Raise ModelError where a tensor's values are not in the file, or not as many as it says."""
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         _refuse_external(tensor, path)
     if any(side < 0 for side in tensor.dims):

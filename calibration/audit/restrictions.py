@@ -1,8 +1,7 @@
 """Every node against the table of the operators that TensorRT's parser imports.
 
-What the table of operators says beyond types: attributes, ranks, inputs that must be constant.
-
-Each check yields what is wrong and for which versions; `check_restrictions` makes findings of it.
+Beyond types the table restricts attributes, ranks, and inputs that must be constant. Each check
+yields what is wrong and for which versions; `check_restrictions` makes findings of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What must stay in FP32: norms, warps and sums of squares overflow or lose pixels in FP16.
+"""What TensorRT imports and then computes wrongly, slowly or not at all.
 
-What TensorRT imports and then computes wrongly, slowly or not at all.
+Norms, warps and sums of squares overflow or lose pixels in FP16, so they must stay in FP32.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def _sizes(node: Node) -> Iterator[Finding]:
 
 
 def _weights(node: Node) -> Iterator[Finding]:
-    """Weights that are not in the file are taken as a second input, by another path."""
+    """A finding for weights outside the file, which come as a second input, by another path."""
     if node.kind not in ("Conv", "ConvTranspose") or node.is_weight(1):
         return
     maker = node.maker(1)

@@ -123,7 +123,7 @@ def link_tree(checkout: Path, into: Path) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure what the default filter costs; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.clips.cost", description=__doc__)
     parser.add_argument("--clip", type=Path, required=True)
     parser.add_argument("--baseline", type=Path, required=True, help="another checkout")

@@ -1,9 +1,4 @@
-"""The clips to measure on.
-
-The default filter, as the measurements take it.
-
-Edits of whole clips, frame by frame, as the judges see them.
-"""
+"""Edits of whole clips by the default filter, frame by frame, and the clips to measure on."""
 
 from __future__ import annotations
 
@@ -68,7 +63,7 @@ class Editor(Protocol):
         """The edited frame."""
 
     def reset(self) -> None:
-        """Forgets the frames before."""
+        """Forget the frames before."""
 
 
 @dataclass(frozen=True, slots=True)

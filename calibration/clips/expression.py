@@ -1,4 +1,4 @@
-"""Whether edits show, stay calm and leave the rest alone, judged by FaceMesh.
+"""Whether edits show, stay calm and leave the rest alone, measured by FaceMesh.
 
 `python -m mien.calibration.clips.expression --clips DIR [CLIP...] --facemesh-python P --out
 report.json` edits every clip to every emotion and compares FaceMesh's points of input and output,
@@ -18,14 +18,14 @@ from pathlib import Path
 from mien.calibration.clips.edits import add_models_option, all_clips, default_editors
 from mien.calibration.clips.measure import measure_clip, report
 from mien.calibration.judges.facemesh import FaceMesh
-from mien.calibration.tables.floors import MEASURED
 from mien.calibration.tables.sheet import write_sheet
+from mien.calibration.tables.thresholds import MEASURED
 from mien.runtime.video import read_frames
 from mien.runtime.whole_file import write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure whether edits show and stay calm; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.clips.expression", description=__doc__)
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="folders, or clips")
     parser.add_argument("--facemesh-python", type=Path, required=True)
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     editors = default_editors(options.emotions.split(","), options.models)
     clips = {}
-    with FaceMesh(options.facemesh_python) as judge:
+    with FaceMesh(options.facemesh_python) as reference:
         for path in all_clips(options.clips):
             frames = itertools.islice(read_frames(path), options.frames)
-            clips[path.stem] = measure_clip(frames, judge, editors)
+            clips[path.stem] = measure_clip(frames, reference, editors)
     text = json.dumps(report(clips), indent=1) + "\n"
     write_whole(options.out, text.encode(), overwrite=True)
     if options.sheet:

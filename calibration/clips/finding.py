@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mien.calibration.clips.edits import all_clips
-from mien.calibration.judges.facemesh import FaceMesh, LandmarkJudge, find_anywhere
+from mien.calibration.judges.facemesh import FaceMesh, LandmarkReference, find_anywhere
 from mien.calibration.tables.sheet import rgb_picture
 from mien.engines.catalog import Catalog
 from mien.engines.errors import VideoError
@@ -48,13 +48,13 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def measure_finding(
-    frames: Iterable[Frame], judge: LandmarkJudge, detector: FaceDetector
+    frames: Iterable[Frame], reference: LandmarkReference, detector: FaceDetector
 ) -> Finding:
     """How many of every tenth of `frames` have a face, and in how many it was found."""
     looked = with_face = found = 0
     for frame in itertools.islice(frames, 0, None, FRAME_STEP):
         looked += 1
-        points = find_anywhere(judge, rgb_picture(frame))
+        points = find_anywhere(reference, rgb_picture(frame))
         if points is None:
             continue
         with_face += 1
@@ -73,7 +73,7 @@ def false_faces(picture: Path, detector: FaceDetector) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure whether faces are found; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.clips.finding", description=__doc__)
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="folders, or clips")
     parser.add_argument("--faceless", type=Path, nargs="*", default=[], help="pictures, no faces")
@@ -82,9 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     detector = FaceDetector(Catalog.bundled().open(DETECTOR))
     told: dict[str, dict[str, object]] = {"clips": {}, "faceless": {}}
-    with FaceMesh(options.facemesh_python) as judge:
+    with FaceMesh(options.facemesh_python) as reference:
         for path in all_clips(options.clips):
-            finding = measure_finding(read_frames(path), judge, detector)
+            finding = measure_finding(read_frames(path), reference, detector)
             told["clips"][path.stem] = {
                 "frames": finding.frames,
                 "with_face": finding.with_face,

@@ -2,7 +2,7 @@
 
 `python -m mien.calibration.clips.linearity --clips DIR [CLIP...] --facemesh-python P --out
 report.json` edits a few frames of each clip, each as a picture of its own, at intensities from 0.25
-to 1.5, and measures the one movement that is most the emotion's own (`floors.OWN_ACTIONS`).
+to 1.5, and measures the one movement that is most the emotion's own (`thresholds.OWN_ACTIONS`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from mien.calibration.clips.edits import add_models_option, all_clips, default_editors
 from mien.calibration.clips.measure import FollowedFace, plain
 from mien.calibration.clips.series import Linear, expression, measure_linearity
-from mien.calibration.judges.facemesh import FaceMesh, LandmarkJudge
-from mien.calibration.tables.floors import EDITED, OWN_ACTIONS
+from mien.calibration.judges.facemesh import FaceMesh, LandmarkReference
 from mien.calibration.tables.sheet import rgb_picture
+from mien.calibration.tables.thresholds import EDITED, OWN_ACTIONS
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
 from mien.runtime.target import parse_target
@@ -49,12 +49,12 @@ class Growth:
 
 
 def measure_growth(
-    frames: Iterable[Frame], judge: LandmarkJudge, edit: EditAt, emotions: Sequence[str]
+    frames: Iterable[Frame], reference: LandmarkReference, edit: EditAt, emotions: Sequence[str]
 ) -> dict[str, Growth]:
     """How the movement of each emotion grows, over `frames`, each a picture of its own."""
     rows: dict[str, list[list[float]]] = {emotion: [] for emotion in emotions}
     for frame in frames:
-        followed = FollowedFace(judge)
+        followed = FollowedFace(reference)
         mesh = followed.find(rgb_picture(frame))
         if mesh is None:
             continue
@@ -109,7 +109,7 @@ def few_frames(clips: Sequence[Path], step: int) -> Iterator[Frame]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure how edits follow the strength; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.clips.linearity", description=__doc__)
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="folders, or clips")
     parser.add_argument("--facemesh-python", type=Path, required=True)
@@ -119,8 +119,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     edit = StillEdits(default_editors(EDITED, options.models))
     frames = few_frames(all_clips(options.clips), options.step)
-    with FaceMesh(options.facemesh_python) as judge:
-        measured = measure_growth(frames, judge, edit, EDITED)
+    with FaceMesh(options.facemesh_python) as reference:
+        measured = measure_growth(frames, reference, edit, EDITED)
     told = {
         emotion: {"quantity": OWN_ACTIONS[emotion].quantity, **asdict(found)}
         for emotion, found in measured.items()

@@ -1,7 +1,4 @@
-"""What edits do to a clip, judged by FaceMesh on input and output.
-
-The measures of clips against their floors, and as JSON.
-"""
+"""What edits do to a clip, measured by FaceMesh on input and output, against thresholds."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ from mien.calibration.clips.series import (
     measure_lips,
 )
 from mien.calibration.clips.shading import Stain, low_frequency_change, over_frames
-from mien.calibration.judges.facemesh import LandmarkJudge, Region, find_anywhere, region_around
-from mien.calibration.tables.floors import ACTION_FLOORS, CALM_CEILING
+from mien.calibration.judges.facemesh import LandmarkReference, Region, find_anywhere, region_around
 from mien.calibration.tables.sheet import SheetRow, rgb_picture
+from mien.calibration.tables.thresholds import ACTION_THRESHOLDS, CALM_CEILING
 from mien.runtime.frame import Frame
 
 SHEET_FRAME = 60  # late enough that the filter has eased in
@@ -67,12 +64,12 @@ class ClipMeasure:
 class FollowedFace:
     """FaceMesh on the frames of one clip, looking where the face last was.
 
-    Input and output of a frame are looked at through the same region, so that the judge's own
+    Input and output of a frame are looked at through the same region, so that FaceMesh's own
     noise is the same for both.
     """
 
-    def __init__(self, judge: LandmarkJudge) -> None:
-        self._judge = judge
+    def __init__(self, reference: LandmarkReference) -> None:
+        self._reference = reference
         self._region: Region | None = None
         self._next: Region | None = None
 
@@ -80,17 +77,17 @@ class FollowedFace:
         """Points (478, 3) in an input frame."""
         size_wh = (rgb.shape[1], rgb.shape[0])
         if self._region is None:
-            seen = find_anywhere(self._judge, rgb)
+            seen = find_anywhere(self._reference, rgb)
             if seen is None:
                 return None
             self._region = region_around(seen, size_wh)
-        points = self._judge(rgb, self._region)
+        points = self._reference(rgb, self._region)
         self._next = None if points is None else region_around(points, size_wh, self._region)
         return points
 
     def again(self, rgb: np.ndarray) -> np.ndarray | None:
         """Points in an output frame, through the region of the last input frame."""
-        return self._judge(rgb, self._region)
+        return self._reference(rgb, self._region)
 
     def advance(self) -> None:
         """Move on to the next frame."""
@@ -98,10 +95,10 @@ class FollowedFace:
 
 
 def measure_clip(
-    frames: Iterable[Frame], judge: LandmarkJudge, editors: Mapping[str, Editor]
+    frames: Iterable[Frame], reference: LandmarkReference, editors: Mapping[str, Editor]
 ) -> ClipMeasure:
     """What each emotion does to a clip of one person."""
-    followed = FollowedFace(judge)
+    followed = FollowedFace(reference)
     before: list[np.ndarray | None] = []
     edits = {emotion: _Series() for emotion in editors}
     row: SheetRow | None = None
@@ -167,16 +164,16 @@ def _sheet_row(step: EditedFrame, mesh: np.ndarray) -> SheetRow:
 
 
 def failures(clips: Mapping[str, ClipMeasure]) -> list[str]:
-    """A line for every floor that a clip does not reach."""
+    """A line for every threshold that a clip does not reach."""
     lines = []
     for name, clip in clips.items():
-        for floor in ACTION_FLOORS:
-            if floor.emotion not in clip.edits:
+        for threshold in ACTION_THRESHOLDS:
+            if threshold.emotion not in clip.edits:
                 continue
-            value = getattr(clip.edits[floor.emotion].action, floor.quantity)
-            if not floor.holds(value):
-                what = f"{floor.emotion} {floor.quantity}"
-                lines.append(f"{name}: {what} {value:+.3f}, floor {floor.least:+.3f}")
+            value = getattr(clip.edits[threshold.emotion].action, threshold.quantity)
+            if not threshold.holds(value):
+                what = f"{threshold.emotion} {threshold.quantity}"
+                lines.append(f"{name}: {what} {value:+.3f}, threshold {threshold.least:+.3f}")
         for emotion, edit in clip.edits.items():
             if not edit.calm <= CALM_CEILING:
                 lines.append(f"{name}: {emotion} calm {edit.calm:.2f}, ceiling {CALM_CEILING}")

@@ -29,9 +29,9 @@ from mien.calibration.clips.edits import (
 )
 from mien.calibration.clips.measure import FollowedFace, plain
 from mien.calibration.clips.shading import native_luma
-from mien.calibration.judges.facemesh import FaceMesh, LandmarkJudge
-from mien.calibration.tables.floors import MEASURED
+from mien.calibration.judges.facemesh import FaceMesh, LandmarkReference
 from mien.calibration.tables.sheet import rgb_picture
+from mien.calibration.tables.thresholds import MEASURED
 from mien.engines.catalog import Catalog
 from mien.engines.errors import VideoError
 from mien.engines.networks import OCCLUSION
@@ -236,12 +236,12 @@ class NetworkMask:
 
 def measure_rims(
     frames: Iterable[Frame],
-    judge: LandmarkJudge,
+    reference: LandmarkReference,
     editors: Mapping[str, Editor],
     glasses: GlassesMask | None,
 ) -> dict[str, RimShift]:
     """How far each emotion moves the rims of a clip of one person."""
-    followed = FollowedFace(judge)
+    followed = FollowedFace(reference)
     shifts: dict[str, list[np.ndarray]] = {emotion: [] for emotion in editors}
     for step in edit_frames(frames, editors):
         mesh = followed.find(rgb_picture(step.source))
@@ -286,7 +286,7 @@ def frames_of(path: Path, step: int, most: int | None) -> Iterator[Frame]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure whether the rims of glasses keep their place; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.clips.rims", description=__doc__)
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="clips and pictures")
     parser.add_argument("--facemesh-python", type=Path, required=True)
@@ -299,10 +299,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     editors = default_editors(options.emotions.split(","), options.models)
     glasses = NetworkMask(options.models)
     told = {}
-    with FaceMesh(options.facemesh_python) as judge:
+    with FaceMesh(options.facemesh_python) as reference:
         for path in all_clips(options.clips):
             frames = frames_of(path, options.step, options.frames)
-            measured = measure_rims(frames, judge, editors, glasses)
+            measured = measure_rims(frames, reference, editors, glasses)
             told[path.stem] = {emotion: plain(asdict(rim)) for emotion, rim in measured.items()}
     text = json.dumps({"clips": told}, indent=1) + "\n"
     write_whole(options.out, text.encode(), overwrite=True)

@@ -1,14 +1,13 @@
-"""What a face does, read from FaceMesh points with the head's pose taken out.
+"""What a face does, from FaceMesh points, and how an edit follows the movements of its source.
 
 Every mesh is moved by a similarity in three dimensions (rotation, one scale, translation, least
 squares) so that its rigid points fit those of a mean face that looks straight ahead. What is left
 is expression: x to the viewer's right, y down, z away from the viewer, all in units of the mean
-face's distance between the outer corners of the eyes (vertices 33 and 263). Lengths are divided
-by the same distance of the measured face.
+face's distance between the outer corners of the eyes (vertices 33 and 263). Lengths are divided by
+the same distance of the measured face.
 
-How the movements of an edited face follow those of its source, from one number a frame.
-
-A series is float64 (frames,), NaN where no face was seen. Lengths are outer-eye distances.
+A series is one number a frame: float64 (frames,), NaN where no face was seen, lengths in outer-eye
+distances.
 """
 
 from __future__ import annotations

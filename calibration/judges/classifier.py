@@ -1,7 +1,4 @@
-"""The emotion classifier: faces cropped the way FER-2013 crops them.
-
-Which emotion a classifier sees in edited faces.
-"""
+"""Which emotion a classifier sees in edited faces, cropped the way FER-2013 crops them."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ import numpy as np
 from mien.calibration.clips.edits import Editor, edit_frames
 from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
-from mien.engines.networks import FER_CLASSES, FER_SIZE, JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES, FER_SIZE
 from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.runtime.faces.alignment import fer_matrix
 from mien.runtime.frame import Frame, PixelLayout, Plane
@@ -31,21 +28,21 @@ def fer_crop(source: LumaSource, landmarks: np.ndarray) -> np.ndarray:
     return sample_luma(source, fer_matrix(landmarks, FER_SIZE), FER_SIZE).astype(np.float32) / 255
 
 
-class EmotionJudge:
+class EmotionClassifier:
     """What a classifier sees in a face."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     @classmethod
-    def bundled(cls) -> EmotionJudge:
+    def bundled(cls) -> EmotionClassifier:
         """The emotion classifier that comes with mien. Raises ModelError."""
-        return cls(Catalog.bundled().open(JUDGE))
+        return cls(Catalog.bundled().open(EMOTION_CLASSIFIER))
 
     @classmethod
-    def load(cls, path: Path) -> EmotionJudge:
+    def load(cls, path: Path) -> EmotionClassifier:
         """The classifier of an ONNX file. Raises ModelError."""
-        return cls(OnnxRuntimeEngine(path, JUDGE))
+        return cls(OnnxRuntimeEngine(path, EMOTION_CLASSIFIER))
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
         """Probabilities float32 (7,) in the order of FER_CLASSES, of a `fer_crop`.
@@ -66,11 +63,12 @@ class EmotionJudge:
 
 
 @dataclass(frozen=True, slots=True)
-class Persuasion:
-    """What the judge said.
+class NamedEmotions:
+    """What the classifier said.
 
-    said: by what was asked for (`source` for the unedited face), how often the judge named what.
-    faces: faces judged. missed: pictures in which the filter found no face; they count as failed.
+    said: by what was asked for (`source` for the unedited face), how often it named what.
+    faces: faces classified. missed: pictures in which the filter found no face; they count as
+        failed.
     """
 
     said: dict[str, Counter[str]]
@@ -78,7 +76,7 @@ class Persuasion:
     missed: int
 
     def accuracy(self, emotion: str) -> float:
-        """How often the judge named `emotion` where it was asked for."""
+        """How often the classifier named `emotion` where it was asked for."""
         return self.said[emotion][emotion] / max(1, self.faces + self.missed)
 
     def report(self) -> dict[str, object]:
@@ -100,21 +98,21 @@ def still(luma: np.ndarray) -> Frame:
     return Frame((Plane(luma, (1, 1)),), layout, luma.shape[1], luma.shape[0])
 
 
-def persuade(
-    shots: Iterable[Iterable[Frame]],
-    judge: EmotionJudge,
+def name_emotions(
+    sequences: Iterable[Iterable[Frame]],
+    classifier: EmotionClassifier,
     editors: Mapping[str, Editor],
     *,
     step: int = 1,
-) -> Persuasion:
-    """What the judge says of the edits of every `step`-th frame of each shot.
+) -> NamedEmotions:
+    """What the classifier says of the edits of every `step`-th frame of each sequence.
 
-    A shot is a clip or a single picture; the editors start afresh with each.
+    A sequence is a clip or a single picture; the editors start afresh with each.
     """
     said: dict[str, Counter[str]] = {asked: Counter() for asked in ("source", *editors)}
     faces = missed = 0
-    for shot in shots:
-        edits = edit_frames(shot, editors)
+    for sequence in sequences:
+        edits = edit_frames(sequence, editors)
         for edit in itertools.islice(edits, step - 1, None, step):
             if edit.landmarks is None:
                 missed += 1
@@ -122,5 +120,5 @@ def persuade(
             faces += 1
             for asked, frame in {"source": edit.source, **edit.edited}.items():
                 # Rigid points stay where they are, so one place serves the face and its edits.
-                said[asked][judge.name(fer_crop(frame, edit.landmarks))] += 1
-    return Persuasion(said, faces, missed)
+                said[asked][classifier.name(fer_crop(frame, edit.landmarks))] += 1
+    return NamedEmotions(said, faces, missed)

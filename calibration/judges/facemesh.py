@@ -1,4 +1,4 @@
-"""FaceMesh as the judge of landmarks: 478 points of a face in a picture."""
+"""FaceMesh as the reference for landmarks: 478 points of a face in a picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mien.engines.errors import EngineError, UsageError
 POINT_COUNT = 478
 ENDED = "FaceMesh ended; install mediapipe 0.10.21 in its environment"
 REGION_PER_FACE = 2.6  # the side of the picture FaceMesh sees, by the longer side of the face
-LEAST_REGION_PX = 320  # smaller ones are enlarged by a whole number: the judge misses small faces
+LEAST_REGION_PX = 320  # smaller ones are enlarged by a whole number: FaceMesh misses small faces
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Region:
     side_px: float = 0.0
 
 
-class LandmarkJudge(Protocol):
+class LandmarkReference(Protocol):
     """What is needed of `FaceMesh`."""
 
     def __call__(self, rgb: np.ndarray, region: Region | None = None) -> np.ndarray | None:
@@ -56,7 +56,7 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
 
 
 class FaceMesh:
-    """The judge of landmarks, running in a process of its own; a context manager.
+    """The reference for landmarks, running in a process of its own; a context manager.
 
     python: the Python of an environment with mediapipe 0.10.21. Raises UsageError where it does
         not start.
@@ -130,9 +130,9 @@ class FaceMesh:
         return np.frombuffer(data, "<f4").reshape(POINT_COUNT, 3).astype(np.float32)
 
 
-def find_anywhere(judge: LandmarkJudge, rgb: np.ndarray) -> np.ndarray | None:
+def find_anywhere(reference: LandmarkReference, rgb: np.ndarray) -> np.ndarray | None:
     """Points (478, 3) of a face in `rgb`, also of one too small for FaceMesh in the whole frame."""
-    points = judge(rgb)
+    points = reference(rgb)
     if points is not None:
         return points
     height, width = rgb.shape[:2]
@@ -141,7 +141,7 @@ def find_anywhere(judge: LandmarkJudge, rgb: np.ndarray) -> np.ndarray | None:
         for y in _starts(height, side):
             for x in _starts(width, side):
                 region = Region(x, y, x + side, y + side, _zoom(side))
-                points = judge(rgb, region)
+                points = reference(rgb, region)
                 if points is not None:
                     return points
     return None
@@ -153,7 +153,7 @@ def region_around(
     """The part of a frame in which to look for a face that was at `points` (n, 2 or more).
 
     `last` is kept while it holds the face with room around it: a region that moves with every
-    frame would shake the judge.
+    frame would shake its points.
     """
     low, high = points[:, :2].min(0), points[:, :2].max(0)
     half = float((high - low).max()) * REGION_PER_FACE / 2

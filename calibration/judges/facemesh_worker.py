@@ -27,7 +27,7 @@ def read_picture(stream: BinaryIO) -> np.ndarray | None:
 
 
 def main() -> None:
-    """Answers pictures until the input ends."""
+    """Answer pictures until the input ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what mediapipe prints, while it is imported too, must not get between them
     import mediapipe  # type: ignore[import-not-found]  # noqa: PLC0415

@@ -1,7 +1,4 @@
-"""What networks see in a face: the features that a Frechet distance is taken over.
-
-The Frechet distance between two sets of pictures, by the features a network sees in them.
-"""
+"""The Frechet distance between two sets of pictures, by the features a network sees in them."""
 
 from __future__ import annotations
 
@@ -32,6 +29,7 @@ RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:\.\.|,)\s*(-?\d+(?:\.\d+)?)")
 # Field numbers of onnx.proto.
 MODEL_GRAPH = 7
 GRAPH_NODE, GRAPH_OUTPUT = 1, 12
+PRODUCTS = (b"Gemm", b"MatMul")
 NODE_INPUT, NODE_TYPE = 1, 4
 VALUE_NAME, VALUE_TYPE = 1, 2
 TYPE_TENSOR, TENSOR_ELEMENT, TENSOR_SHAPE, SHAPE_SIDE, FLOAT32 = 1, 1, 2, 1, 1
@@ -48,7 +46,7 @@ def features_tensor(model: bytes, path: Path) -> str:
             nodes = wire.fields(wire.part(graph)) if number == MODEL_GRAPH else ()
             for kind, node in nodes:
                 parts = list(wire.fields(wire.part(node))) if kind == GRAPH_NODE else []
-                if any(n == NODE_TYPE and wire.part(x) in (b"Gemm", b"MatMul") for n, x in parts):
+                if any(n == NODE_TYPE and bytes(wire.part(x)) in PRODUCTS for n, x in parts):
                     last = next(bytes(wire.part(x)) for n, x in parts if n == NODE_INPUT)
     except (ValueError, StopIteration):
         raise ModelError(f"{path} is not an ONNX file, or damaged; get it again") from None
@@ -83,7 +81,7 @@ class Features(Protocol):
     def dimensions(self) -> int: ...
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
-        """The features float32 (d,) of a `judge.fer_crop`, float32 (48, 48) in [0, 1]."""
+        """The features float32 (d,) of a `classifier.fer_crop`, float32 (48, 48) in [0, 1]."""
         ...
 
 
@@ -212,7 +210,7 @@ class Gaussian:
 
 
 def check_enough(count: int, dimensions: int) -> None:
-    """Nothing, where `count` pictures are enough for `dimensions` features. Raises UsageError.
+    """Raise UsageError where `count` pictures are too few for `dimensions` features.
 
     Fewer pictures than features leave directions in which nothing was seen; the distance then says
     more of the number of pictures than of the pictures. The paper's own 2,048 of 2,048 are taken.

@@ -30,9 +30,9 @@ from mien.calibration.clips.edits import (
     edit_frames,
 )
 from mien.calibration.judges.facemesh import end_process
-from mien.calibration.judges.persuasion import CLIP_STEP, pictures
-from mien.calibration.tables.floors import EDITED
+from mien.calibration.judges.named_emotion import CLIP_STEP, pictures
 from mien.calibration.tables.sheet import rgb_picture
+from mien.calibration.tables.thresholds import EDITED
 from mien.engines.errors import EngineError, UsageError
 from mien.engines.system.process import this_python
 from mien.runtime.faces.alignment import fer_matrix, sample_crop
@@ -204,16 +204,16 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def look_at_emotions(
-    shots: Iterable[Iterable[Frame]],
+    sequences: Iterable[Iterable[Frame]],
     networks: OtherNetworks,
     editors: Mapping[str, Editor],
     *,
     step: int = 1,
 ) -> Seen:
-    """Emotions and identities in every `step`-th frame of each shot, and in its edits."""
+    """Emotions and identities in every `step`-th frame of each sequence, and in its edits."""
     seen = Seen({asked: Counter() for asked in ("source", *editors)}, {e: [] for e in editors})
-    for shot in shots:
-        for edit in itertools.islice(edit_frames(shot, editors), step - 1, None, step):
+    for sequence in sequences:
+        for edit in itertools.islice(edit_frames(sequence, editors), step - 1, None, step):
             if edit.landmarks is None:
                 seen.missed += 1
                 continue
@@ -254,7 +254,7 @@ def look_at_neighbours(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure edits with networks of other origin; see the module."""
     parser = argparse.ArgumentParser(
         prog="mien.calibration.judges.independent", description=__doc__
     )
@@ -277,8 +277,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         expressions = {"held_out": faces.expressions()}
         identities = {"held_out": faces.identities()}
         if clips:
-            shots = (itertools.islice(read_frames(path), options.frames) for path in clips)
-            seen = look_at_emotions(shots, networks, editors, step=CLIP_STEP)
+            sequences = (itertools.islice(read_frames(path), options.frames) for path in clips)
+            seen = look_at_emotions(sequences, networks, editors, step=CLIP_STEP)
             expressions["clips"] = seen.expressions()
         for path in clips:
             frames = itertools.islice(read_frames(path), options.frames)

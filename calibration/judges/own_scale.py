@@ -20,8 +20,8 @@ import numpy as np
 from mien.calibration.clips.edits import Editor, add_models_option
 from mien.calibration.clips.measure import FollowedFace, plain
 from mien.calibration.clips.series import expression
-from mien.calibration.judges.classifier import EmotionJudge, fer_crop, still
-from mien.calibration.judges.facemesh import FaceMesh, LandmarkJudge
+from mien.calibration.judges.classifier import EmotionClassifier, fer_crop, still
+from mien.calibration.judges.facemesh import FaceMesh, LandmarkReference
 from mien.calibration.judges.held_out import HeldOutFace, SmilingPerson, smiling_people
 from mien.calibration.tables.sheet import rgb_picture
 from mien.runtime.filter import Filter
@@ -54,13 +54,13 @@ class OwnScale:
 
 def measure_person(
     person: SmilingPerson,
-    judge: LandmarkJudge,
-    classifier: EmotionJudge,
+    reference: LandmarkReference,
+    classifier: EmotionClassifier,
     editors: Mapping[float, Editor],
 ) -> PersonSmile | None:
     """One person's smile and its edits; None where FaceMesh or the filter finds no face."""
-    calm = [_corners(face, judge) for face in person.neutral]
-    looks = [_look(face, judge, classifier, editors) for face in person.smiling]
+    calm = [_corners(face, reference) for face in person.neutral]
+    looks = [_look(face, reference, classifier, editors) for face in person.smiling]
     seen = [look for look in looks if look is not None]
     known = [height for height in calm if height is not None]
     if not seen or not known:
@@ -91,12 +91,12 @@ _Look = dict[float, tuple[float, str]]  # by scale: height of the corners, what 
 
 def _look(
     face: HeldOutFace,
-    judge: LandmarkJudge,
-    classifier: EmotionJudge,
+    reference: LandmarkReference,
+    classifier: EmotionClassifier,
     editors: Mapping[float, Editor],
 ) -> _Look | None:
     frame = still(face.luma)
-    followed = FollowedFace(judge)
+    followed = FollowedFace(reference)
     mesh = followed.find(rgb_picture(frame))
     if mesh is None:
         return None
@@ -115,26 +115,28 @@ def _look(
     return found
 
 
-def _corners(face: HeldOutFace, judge: LandmarkJudge) -> float | None:
-    mesh = FollowedFace(judge).find(rgb_picture(still(face.luma)))
+def _corners(face: HeldOutFace, reference: LandmarkReference) -> float | None:
+    mesh = FollowedFace(reference).find(rgb_picture(still(face.luma)))
     return None if mesh is None else expression(mesh).corners_up
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure whether `own` scales a smile by what is asked for; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.judges.own_scale", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of faces160")
     parser.add_argument("--facemesh-python", type=Path, required=True)
-    parser.add_argument("--judge", type=Path, help="another judge.onnx than the bundled one")
+    parser.add_argument("--judge", type=Path, help="another classifier (ONNX) than the bundled one")
     parser.add_argument("--count", type=int, default=60, help="people")
     parser.add_argument("--out", type=Path, required=True)
     add_models_option(parser)
     options = parser.parse_args(argv)
-    classifier = EmotionJudge.load(options.judge) if options.judge else EmotionJudge.bundled()
+    classifier = (
+        EmotionClassifier.load(options.judge) if options.judge else EmotionClassifier.bundled()
+    )
     editors = {scale: Filter(None, own=scale, models=options.models) for scale in SCALES}
-    with FaceMesh(options.facemesh_python) as judge:
+    with FaceMesh(options.facemesh_python) as reference:
         people = [
-            measure_person(person, judge, classifier, editors)
+            measure_person(person, reference, classifier, editors)
             for person in smiling_people(options.data, options.count)
         ]
     seen = [person for person in people if person is not None]

@@ -15,7 +15,7 @@ from mien.calibration.precision.calibrate import PRECISIONS, RULES
 from mien.calibration.precision.card import ROW
 from mien.calibration.precision.folder import check_folder, data_name, keep
 from mien.calibration.precision.run import Calibration
-from mien.calibration.representative import shots_of
+from mien.calibration.representative import read_clips
 from mien.calibration.tables.machine import machine_line
 from mien.calibration.tables.table import markdown
 from mien.engines.catalog import Catalog
@@ -43,19 +43,19 @@ def _measure(options: argparse.Namespace) -> int:
     """The exit status; prints the table. Raises MienError where there is nothing to measure."""
     catalog = Catalog.load(options.models) if options.models else Catalog.bundled()
     names = (options.networks or ",".join(e.network for e in catalog.entries)).split(",")
-    shots, rows, status = shots_of(options.data), [], 0
+    clips, rows, status = read_clips(options.data), [], 0
     for name in names:
         try:
             check_folder(options.out, catalog.entry(name))
-            made = Calibration(name, catalog, shots, data=data_name(options.data))
-            twin = made.fp16() if options.precision == "fp16" else made.int8(options.rules)
-            keep(twin, catalog.entry(name), options.out, overwrite=True)
+            made = Calibration(name, catalog, clips, data=data_name(options.data))
+            variant = made.fp16() if options.precision == "fp16" else made.int8(options.rules)
+            keep(variant, catalog.entry(name), options.out, overwrite=True)
         except MienError as error:
             rows.append((name, *["-"] * (len(ROW) - 2), f"no: {error}"))
             status = 2
             continue
-        rows.append(twin.card.row())
-        print(twin.card.row(), file=sys.stderr, flush=True)  # noqa: T201 - progress
+        rows.append(variant.card.row())
+        print(variant.card.row(), file=sys.stderr, flush=True)  # noqa: T201 - progress
     print(markdown(ROW, rows))  # noqa: T201 - printing is what it is for
     print(f"\nMeasured on {machine_line()}.")  # noqa: T201 - as above
     return status

@@ -62,7 +62,7 @@ def calibrate(plan: CalibratePlan) -> Calibrated:
 
 
 def check_plan(plan: CalibratePlan) -> None:
-    """Nothing, where a plan makes sense. Raises UsageError."""
+    """Raise UsageError where the plan makes no sense."""
     if plan.precision not in PRECISIONS:
         raise UsageError(f"--precision must be {' or '.join(PRECISIONS)}, not {plan.precision!r}")
     if plan.rules not in RULES:

@@ -19,7 +19,7 @@ class PrecisionCard:
     nodes: that compute with floating values. kept: those that stay in FP32, and why.
     int8: what of it really computes in INT8, None for FP16.
     errors: per output, against FP32. quality: of the edited frames, None where none depends on it.
-    agreement: of the judge with itself in FP32, None for other networks.
+    agreement: of the classifier with itself in FP32, None for other networks.
     fp32_ms, ms: of a run of either on `machine`, in turns; a tenth of the runs was faster, so that
         what else a machine does counts little. For FP16 they are None.
     refusal: why it was not accepted, empty where it was. notes: what a reader must know besides.

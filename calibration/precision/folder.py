@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, cast
 from mien.calibration.precision.calibrate import Calibrated
 from mien.calibration.precision.graph import read_graph
 from mien.calibration.precision.places import Rules
-from mien.calibration.precision.run import Calibration, Twin, entry_like
-from mien.calibration.representative import shots_of
+from mien.calibration.precision.run import Calibration, Variant, entry_like
+from mien.calibration.representative import read_clips
 from mien.engines.catalog import CATALOG_NAME, Catalog, ModelEntry, read_catalog, record_model
 from mien.engines.errors import ModelError
 from mien.engines.network import Network
@@ -37,24 +37,26 @@ def calibrate_into(plan: CalibratePlan, catalog: Catalog, network: str) -> Calib
     for suffix in SUFFIXES:
         place = plan.folder / f"{network}{suffix}"
         check_free(place, overwrite=plan.overwrite, error=ModelError)
-    calibration = Calibration(network, catalog, shots_of(plan.data), data=data_name(plan.data))
+    calibration = Calibration(network, catalog, read_clips(plan.data), data=data_name(plan.data))
     if plan.precision == "fp16":
-        twin = calibration.fp16()
+        variant = calibration.fp16()
     else:
-        twin = calibration.int8(cast("Rules", plan.rules))
-    return keep(twin, catalog.entry(network), plan.folder, overwrite=plan.overwrite)
+        variant = calibration.int8(cast("Rules", plan.rules))
+    return keep(variant, catalog.entry(network), plan.folder, overwrite=plan.overwrite)
 
 
 def check_folder(folder: Path, source: ModelEntry) -> None:
-    """Nothing, where a twin of `source` may go into a folder. Raises ModelError."""
+    """Raise ModelError where a variant of `source` may not go into `folder`."""
     if Path(source.network).name != source.network:
         raise ModelError(f"{source.network!r} is no name of a network: it would name a file")
     if folder.resolve() == source.folder.resolve():
         raise ModelError(f"{folder} holds the FP32 model itself; give another folder with -o")
 
 
-def keep(twin: Twin, source: ModelEntry, folder: Path, *, overwrite: bool = False) -> Calibrated:
-    """A twin and its card written into a folder and its catalog; a refused one's card only.
+def keep(
+    variant: Variant, source: ModelEntry, folder: Path, *, overwrite: bool = False
+) -> Calibrated:
+    """A variant and its card written into a folder and its catalog; a refused one's card only.
 
     overwrite: whether an accepted model may replace one that is there. Raises MienError where the
     folder cannot be written to, or holds the FP32 model itself.
@@ -65,20 +67,20 @@ def keep(twin: Twin, source: ModelEntry, folder: Path, *, overwrite: bool = Fals
     except OSError as error:
         raise ModelError(f"cannot make the folder {folder}: {error.strerror}") from error
     remove_leftovers(folder)
-    text, told = twin.card.markdown(), twin.card.json().encode()
-    refusal = folder / f"{source.network}-{twin.card.precision}-refused.md"
+    text, told = variant.card.markdown(), variant.card.json().encode()
+    refusal = folder / f"{source.network}-{variant.card.precision}-refused.md"
     with ExitStack() as opened:
-        if twin.model is None:
+        if variant.model is None:
             cards = {refusal: text.encode(), refusal.with_suffix(".json"): told}
             for part in _parts(cards, opened, overwrite=True):
                 part.publish()
             return Calibrated(None, refusal, text)
-        data = twin.model.SerializeToString()
+        data = variant.model.SerializeToString()
         entry = entry_like(source, data, folder)
         card = folder / entry.card
         files = {entry.path: data, card: text.encode(), card.with_suffix(".json"): told}
-        name = f"{source.name}-{twin.card.precision}"
-        listed = replace(entry, name=name, quality=_numbers(twin))
+        name = f"{source.name}-{variant.card.precision}"
+        listed = replace(entry, name=name, quality=_numbers(variant))
         record_model(listed, _parts(files, opened, overwrite=overwrite))
     for outdated in (refusal, refusal.with_suffix(".json")):
         with suppress(OSError):
@@ -126,8 +128,8 @@ def data_name(data: Path | None) -> str:
     return "the bundled sample" if data is None else f"the pictures and clips of {data.name}"
 
 
-def _numbers(twin: Twin) -> dict[str, float]:
-    numbers = {f"error_of_{e.output}_against_fp32": e.relative for e in twin.card.errors}
-    if twin.card.quality is not None:
-        numbers["lowest_psnr_db_of_edited_frames"] = twin.card.quality.psnr_db
+def _numbers(variant: Variant) -> dict[str, float]:
+    numbers = {f"error_of_{e.output}_against_fp32": e.relative for e in variant.card.errors}
+    if variant.card.quality is not None:
+        numbers["lowest_psnr_db_of_edited_frames"] = variant.card.quality.psnr_db
     return {name: round(value, 6) for name, value in numbers.items()}

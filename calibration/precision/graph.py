@@ -1,17 +1,16 @@
-"""An FP32 graph taken apart: its weights, its nodes by name, and the type of every value.
+"""FP32 graphs as calibration needs them: taken apart, with one more output, without unshuffles.
 
-One more output for an ONNX file: a tensor that the graph computes on its way.
+`Graph` holds the weights, the nodes by name, and the type of every value.
 
-Works on the bytes, without the package `onnx`, which the base install does not have. An ONNX file
-is one protobuf message, and messages that stand one after the other are read as one: bytes that
-say nothing but "the graph has another output" can simply be appended.
+A tap works on the bytes, without the package `onnx`, which the base install does not have. An ONNX
+file is one protobuf message, and messages that stand one after the other are read as one: bytes
+that say nothing but "the graph has another output" can simply be appended.
 
-A graph without pixel unshuffles before convolutions: a convolution with strides does both.
-
-An unshuffle by r makes r * r channels of squares of r * r pixels. It is exported as Reshape,
-Transpose and Reshape, which move every value and compute nothing; a convolution of what comes out
-is a convolution of what went in, with a kernel and strides r times as large. The results are the
-same but for the order of the sums.
+A pixel unshuffle before a convolution is what a convolution with strides does by itself. An
+unshuffle by r makes r * r channels of squares of r * r pixels. It is exported as Reshape, Transpose
+and Reshape, which move every value and compute nothing; a convolution of what comes out is a
+convolution of what went in, with a kernel and strides r times as large. The results are the same
+but for the order of the sums.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""A graph in INT8 with explicit Q/DQ: weights per channel, activations per tensor.
+"""A graph in INT8 with explicit Q/DQ, and how much of it really computes in INT8.
 
-One calibration, two spellings. TensorRT takes signed activations without a zero point only.
-Processors multiply unsigned by signed (VNNI): there signed activations bring nothing, so that a
-graph for the processor has unsigned ones with a zero point.
-
-How much of a graph with Q/DQ really computes in INT8.
+Weights are quantised per channel, activations per tensor. One calibration, two spellings: TensorRT
+takes signed activations without a zero point only. Processors multiply unsigned by signed (VNNI):
+there signed activations bring nothing, so that a graph for the processor has unsigned ones with a
+zero point.
 
 A pair of Q and DQ only says what a value may be rounded to. What is between two pairs computes in
 INT8 where the runtime has a kernel for it, and in FP32 elsewhere.

@@ -1,10 +1,7 @@
-"""Whether a classifier in another precision says the same: for the judge, which edits nothing.
+"""Whether another precision of a network is as good: its outputs, and the edits made with it.
 
-How far the outputs of one graph are from those of another, on representative inputs.
-
-What another precision does to the final picture: two filters side by side on the same frames.
-
-Whether an edit is still as good with a network in INT8.
+Outputs are compared on representative inputs, final pictures by two filters side by side on the
+same frames. The emotion classifier edits nothing, so it is asked whether it still says the same.
 """
 
 from __future__ import annotations
@@ -16,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, helper
 
-from mien.calibration.judges.classifier import EmotionJudge, fer_crop
+from mien.calibration.judges.classifier import EmotionClassifier, fer_crop
 from mien.calibration.precision.graph import FLOAT, Graph
-from mien.calibration.representative import Edited, Feeds, Shot, edits
-from mien.calibration.tables.floors import (
+from mien.calibration.representative import Clip, Edited, Feeds, edits
+from mien.calibration.tables.thresholds import (
     INT8_CALM_CEILING,
     INT8_NAMED_LOSS_CEILING,
     INT8_SHIFT_CEILING,
@@ -34,10 +31,10 @@ from mien.runtime.faces.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from mien.runtime.frame import Frame
 from mien.runtime.spec import FilterSpec
 
-JUDGED_INPUTS = 128  # that it is compared on, where the pictures and clips give as many
+COMPARED_INPUTS = 128  # that it is compared on, where the pictures and clips give as many
 PROBABILITIES = "probabilities"
-FP16_SAME_NAME_FLOOR = 0.99
-INT8_SAME_NAME_FLOOR = 0.98
+FP16_SAME_NAME_THRESHOLD = 0.99
+INT8_SAME_NAME_THRESHOLD = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +71,13 @@ def agreement_of(expected: Sequence[Feeds], received: Sequence[Feeds]) -> Agreem
     )
 
 
-def agreement_refusal(agreement: Agreement, floor: float) -> str:
+def agreement_refusal(agreement: Agreement, threshold: float) -> str:
     """What is worse than it may be, in words; empty where nothing is."""
-    if agreement.same_name >= floor:
+    if agreement.same_name >= threshold:
         return ""
     return (
         f"it names {100 * agreement.same_name:.1f} % of the faces as in FP32 "
-        f"(at least {100 * floor:g})"
+        f"(at least {100 * threshold:g})"
     )
 
 
@@ -167,8 +164,8 @@ class EditQuality:
     landmark_shift, edited_shift: the mean distance of the landmarks that the filter tracks, and of
         those found in its edited frames, by the distance of the outer corners of the eyes.
     calm: the edited faces' frame-to-frame acceleration, by that of the old networks.
-    named, named_before: share of edits, once they have settled, that the bundled judge names as
-        asked. same_name: share in which it names both alike.
+    named, named_before: share of edits, once they have settled, that the bundled classifier names
+        as asked. same_name: share in which it names both alike.
     """
 
     frames: int
@@ -193,20 +190,20 @@ class _Notes:
 
 
 def compare_edits(
-    shots: Sequence[Shot], way: FilterSpec, before: Catalog, after: Catalog
+    clips: Sequence[Clip], way: FilterSpec, before: Catalog, after: Catalog
 ) -> EditQuality | None:
     """How the edits of two catalogs differ; None where no face is seen."""
-    judge = EmotionJudge.bundled()
+    classifier = EmotionClassifier.bundled()
     notes = _Notes()
     calms: tuple[list[float], list[float]] = ([], [])
     with Catalog.bundled().open(LANDMARKS) as engine:
         detector = LandmarkDetector(engine)
-        pairs = zip(edits(shots, way, before), edits(shots, way, after), strict=True)
-        for shot in shots:
+        pairs = zip(edits(clips, way, before), edits(clips, way, after), strict=True)
+        for clip in clips:
             traces: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-            for _ in shot:
+            for _ in clip:
                 old, new = next(pairs)
-                found = _note(notes, old, new, judge, detector)
+                found = _note(notes, old, new, classifier, detector)
                 if found is not None:
                     for trace, points in zip(traces, found, strict=True):
                         trace.append(points)
@@ -231,7 +228,11 @@ def psnr_db(a: Frame, b: Frame) -> float:
 
 
 def _note(
-    notes: _Notes, old: Edited, new: Edited, judge: EmotionJudge, detector: LandmarkDetector
+    notes: _Notes,
+    old: Edited,
+    new: Edited,
+    classifier: EmotionClassifier,
+    detector: LandmarkDetector,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The landmarks of the first face in both edits, in eye distances; None without a face."""
     if not old.faces or not new.faces:
@@ -245,7 +246,7 @@ def _note(
     shown = [detector(edit.edited, region).points for edit in (old, new)]
     notes.shown.append(_distance(*shown) / eyes)
     if old.is_settled:
-        said = [judge.name(fer_crop(edit.edited, points)) for edit in (old, new)]
+        said = [classifier.name(fer_crop(edit.edited, points)) for edit in (old, new)]
         notes.names.append((old.emotion, said[0], said[1]))
     return shown[0] / eyes, shown[1] / eyes
 

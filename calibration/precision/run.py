@@ -1,4 +1,4 @@
-"""From an FP32 graph to its twin in FP16 or INT8, checked, with its card."""
+"""From an FP32 graph to its variant in FP16 or INT8, checked, with its card."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from onnx import ModelProto
 
 from mien.calibration.precision.card import PrecisionCard
-from mien.calibration.precision.fp16 import half_model, reasons_to_keep, rehearsal_model
+from mien.calibration.precision.fp16 import fake_quantised_model, half_model, reasons_to_keep
 from mien.calibration.precision.graph import Graph, read_graph, with_metadata, without_unshuffles
 from mien.calibration.precision.int8 import alone_model, count_int8, int8_model
 from mien.calibration.precision.places import Rules, ends_of, layers_of, places_of, reasons_for_rest
 from mien.calibration.precision.quality import (
-    FP16_SAME_NAME_FLOOR,
-    INT8_SAME_NAME_FLOOR,
-    JUDGED_INPUTS,
+    COMPARED_INPUTS,
+    FP16_SAME_NAME_THRESHOLD,
+    INT8_SAME_NAME_THRESHOLD,
     Agreement,
     EditQuality,
     agreement_of,
@@ -33,18 +33,18 @@ from mien.calibration.precision.quality import (
 )
 from mien.calibration.precision.search import Search
 from mien.calibration.representative import (
+    Clip,
     Feeds,
-    Shot,
     filter_of,
     representative_inputs,
     ways_of,
 )
-from mien.calibration.tables.floors import FP16_PSNR_FLOOR_DB
 from mien.calibration.tables.machine import machine_line
+from mien.calibration.tables.thresholds import FP16_PSNR_THRESHOLD_DB
 from mien.engines.catalog import Catalog, ModelEntry
 from mien.engines.errors import EngineError, ModelError
 from mien.engines.network import Network
-from mien.engines.networks import JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER
 from mien.engines.ort.backend import open_session
 from mien.engines.system.folders import private_folder
 from mien.runtime.spec import FilterSpec
@@ -63,7 +63,7 @@ INT8_AT_LEAST = 0.5  # of the layers; a graph with fewer in INT8 is not worth it
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class Variant:
     """A graph in another precision and its card. model: None where it was refused."""
 
     model: ModelProto | None
@@ -73,34 +73,36 @@ class Twin:
 class Calibration:
     """One network of a catalog, with what it is shown.
 
-    data: what `shots` are, for people. Raises ModelError, UsageError.
+    data: what `clips` are, for people. Raises ModelError, UsageError.
     """
 
     def __init__(
-        self, network: str, catalog: Catalog, shots: Sequence[Shot], *, data: str, inputs: int = 32
+        self, network: str, catalog: Catalog, clips: Sequence[Clip], *, data: str, inputs: int = 32
     ) -> None:
         self._entry = catalog.entry(network)
         self._catalog = catalog
-        self._shots = shots
+        self._clips = clips
         self._data = data
         self._graph: Graph = read_graph(self._entry.path)
         self._network = Network.from_metadata(self._graph.metadata)
-        self._is_judge = network == JUDGE.name
-        count = max(inputs, JUDGED_INPUTS) if self._is_judge else inputs
-        self._feeds = representative_inputs(network, shots, catalog, count)
+        self._is_classifier = network == EMOTION_CLASSIFIER.name
+        count = max(inputs, COMPARED_INPUTS) if self._is_classifier else inputs
+        self._feeds = representative_inputs(network, clips, catalog, count)
         self._largest = largest_values(self._graph, self._feeds)
         self._kept = reasons_to_keep(self._graph, self._network, self._largest)
         self._way = _way_to_pictures(network, catalog)
 
-    def fp16(self, tolerance: float = TOLERANCE, floor_db: float = FP16_PSNR_FLOOR_DB) -> Twin:
-        """The twin in FP16. Raises EngineError where the picture is not near enough at any cost."""
+    def fp16(
+        self, tolerance: float = TOLERANCE, threshold_db: float = FP16_PSNR_THRESHOLD_DB
+    ) -> Variant:
+        """The FP16 variant. Raises EngineError where the picture is not near enough at any cost."""
         search = Search(self._graph, self._network, self._feeds)
         kept: Mapping[str, str] = self._kept
         while True:
             plan = search.settle(kept, tolerance)
-            rehearsal = rehearsal_model(self._graph, plan.kept.keys())
-            quality, agreement = self._quality(rehearsal), self._agreement(rehearsal)
-            far = _too_far(quality, agreement, floor_db)
+            fake_quantised = fake_quantised_model(self._graph, plan.kept.keys())
+            quality, agreement = self._quality(fake_quantised), self._agreement(fake_quantised)
+            far = _too_far(quality, agreement, threshold_db)
             if not far:
                 break
             if len(plan.kept) == len(self._graph.float_nodes()):
@@ -108,10 +110,10 @@ class Calibration:
             kept, tolerance = plan.kept, min(tolerance, plan.worst) * TIGHTER
         blank = replace(self._card("fp16"), kept=plan.kept, errors=plan.errors)
         card = replace(blank, quality=quality, agreement=agreement)
-        return self._twin(half_model(self._graph, plan.kept.keys()), card)
+        return self._variant(half_model(self._graph, plan.kept.keys()), card)
 
-    def int8(self, rules: Rules) -> Twin:
-        """The twin in INT8 that keeps the edit's quality, or a card that says why there is none."""
+    def int8(self, rules: Rules) -> Variant:
+        """The INT8 variant that keeps the edit's quality, or a card that says why there is none."""
         layers = [node.name for node in layers_of(self._graph, rules)]
         kept = self._kept | dict.fromkeys(ends_of(self._graph), END)
         costs = self._costs([name for name in layers if name not in kept])
@@ -119,10 +121,10 @@ class Calibration:
         while True:
             model, card = self._int8_try(kept, rules)
             if not card.refusal:
-                return self._twin(model, card)
-            is_measured = self._way is not None or self._is_judge
+                return self._variant(model, card)
+            is_measured = self._way is not None or self._is_classifier
             if not is_measured or len(costs) - count < INT8_AT_LEAST * len(layers):
-                return Twin(None, card)
+                return Variant(None, card)
             for name in sorted(costs, key=lambda name: -costs[name])[:count]:
                 kept[name] = SENSITIVE.format(costs.pop(name))
             count *= 2
@@ -135,7 +137,7 @@ class Calibration:
         expected, received = (run_model(m, self._feeds) for m in (self._graph.model, model))
         errors = output_errors(expected, received, self._network)
         quality = self._quality(model)
-        agreement = agreement_of(expected, received) if self._is_judge else None
+        agreement = agreement_of(expected, received) if self._is_classifier else None
         fp32_ms, ms = speeds(self._graph.model, model, self._feeds)
         blank = replace(self._card("int8"), rules=rules, kept=rest | kept, errors=errors)
         count = count_int8(model, graph, rules)
@@ -144,7 +146,7 @@ class Calibration:
         if not np.isfinite(worst(errors)):
             return model, replace(card, refusal="its outputs are not finite")
         if agreement is not None:
-            refusal = agreement_refusal(agreement, INT8_SAME_NAME_FLOOR)
+            refusal = agreement_refusal(agreement, INT8_SAME_NAME_THRESHOLD)
             return model, replace(card, refusal=refusal)
         return model, replace(card, refusal=int8_refusal(quality))
 
@@ -166,11 +168,11 @@ class Calibration:
         with private_folder() as folder:
             entry = save_model(with_metadata(model, self._graph.metadata), self._entry, folder)
             others = tuple(e for e in self._catalog.entries if e.network != entry.network)
-            return compare_edits(self._shots, self._way, self._catalog, Catalog((entry, *others)))
+            return compare_edits(self._clips, self._way, self._catalog, Catalog((entry, *others)))
 
     def _agreement(self, model: ModelProto) -> Agreement | None:
-        """What the judge says with `model`; None for other networks."""
-        if not self._is_judge:
+        """What the classifier says with `model`; None for other networks."""
+        if not self._is_classifier:
             return None
         expected, received = (run_model(m, self._feeds) for m in (self._graph.model, model))
         return agreement_of(expected, received)
@@ -193,22 +195,22 @@ class Calibration:
             notes=(SAME_DATA,),
         )
 
-    def _twin(self, model: ModelProto, card: PrecisionCard) -> Twin:
-        return Twin(with_metadata(model, self._graph.metadata | card.metadata()), card)
+    def _variant(self, model: ModelProto, card: PrecisionCard) -> Variant:
+        return Variant(with_metadata(model, self._graph.metadata | card.metadata()), card)
 
 
-def _too_far(quality: EditQuality | None, agreement: Agreement | None, floor_db: float) -> str:
+def _too_far(quality: EditQuality | None, agreement: Agreement | None, threshold_db: float) -> str:
     """What FP16 changes too much, in words; empty where nothing is."""
     if agreement is not None:
-        return agreement_refusal(agreement, FP16_SAME_NAME_FLOOR)
-    if quality is None or quality.psnr_db >= floor_db:
+        return agreement_refusal(agreement, FP16_SAME_NAME_THRESHOLD)
+    if quality is None or quality.psnr_db >= threshold_db:
         return ""
-    return f"edited frames are {quality.psnr_db:.1f} dB from those in FP32, below {floor_db:g}"
+    return f"edited frames are {quality.psnr_db:.1f} dB from those in FP32, below {threshold_db:g}"
 
 
 def _way_to_pictures(network: str, catalog: Catalog) -> FilterSpec | None:
     """How a network comes to change pictures; None for one that does not, with these models."""
-    if network == JUDGE.name:
+    if network == EMOTION_CLASSIFIER.name:
         return None
     for way in ways_of(network):
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mien.calibration.precision.fp16 import rehearsal_model
+from mien.calibration.precision.fp16 import fake_quantised_model
 from mien.calibration.precision.graph import Graph
 from mien.calibration.precision.quality import OutputError, output_errors, run_model, worst
 from mien.calibration.representative import Feeds
@@ -40,7 +40,7 @@ class Search:
 
     def measured(self, kept: Mapping[str, str], inputs: int | None = None) -> Plan:
         """The plan that keeps `kept`, tried on the first `inputs` inputs, or on all."""
-        received = run_model(rehearsal_model(self._graph, kept.keys()), self._feeds[:inputs])
+        received = run_model(fake_quantised_model(self._graph, kept.keys()), self._feeds[:inputs])
         errors = output_errors(self._expected[:inputs], received, self._network)
         return Plan(dict(kept), errors)
 

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mien.calibration.judges.classifier import EmotionJudge
-from mien.calibration.smile.measure import Sample, as_catalog, find_faces, judge_sample
+from mien.calibration.judges.classifier import EmotionClassifier
+from mien.calibration.smile.measure import Sample, as_catalog, classify_sample, find_faces
 from mien.calibration.smile.pictures import held_out_pictures
 from mien.calibration.smile.rows import (
     GAN_TITLES,
@@ -60,14 +60,16 @@ def quick_lines(options: argparse.Namespace, filters: Filters) -> Iterator[str]:
     rows = [SmileRow(t, options.method, options.gan, options.blend) for t in TRANSFERS]
     missing = {row: filters.why_missing(row) for row in rows}
     there = [row for row in rows if missing[row] is None]
-    samples, judge = {}, None
+    samples, classifier = {}, None
     if there:
-        judge = EmotionJudge.load(options.classifier or classifier_of(filters.catalog))
+        classifier = EmotionClassifier.load(options.classifier or classifier_of(filters.catalog))
         emotions = [e for row in there for e in (row.transfer.source, row.transfer.target)]
         samples = _samples(options, filters, list(dict.fromkeys(emotions)))
     for row in rows:
         told = (
-            missing[row] if judge is None or missing[row] else _told(row, filters, judge, samples)
+            missing[row]
+            if classifier is None or missing[row]
+            else _told(row, filters, classifier, samples)
         )
         yield f"{row.title}: {told}"
 
@@ -84,13 +86,13 @@ def _samples(
 
 
 def _told(
-    row: SmileRow, filters: Filters, judge: EmotionJudge, samples: Mapping[str, Sample]
+    row: SmileRow, filters: Filters, classifier: EmotionClassifier, samples: Mapping[str, Sample]
 ) -> str:
     source, target = samples[row.transfer.source], row.transfer.target
-    before = judge_sample(source, judge, None, tell=_silent)
-    real = judge_sample(samples[target], judge, None, tell=_silent)
+    before = classify_sample(source, classifier, None, tell=_silent)
+    real = classify_sample(samples[target], classifier, None, tell=_silent)
     with filters.open(row) as editor:
-        after = judge_sample(source, judge, None, editors=[editor], tell=_silent)
+        after = classify_sample(source, classifier, None, editors=[editor], tell=_silent)
     return (
         f"{after.share(target):.3f} of {source.distinct} named {target} "
         f"(unedited {before.share(target):.3f}, real {real.share(target):.3f}; "

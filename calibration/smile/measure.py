@@ -1,6 +1,6 @@
-"""A folder of ONNX files without a catalog, as a training leaves them, taken for one.
+"""How held-out faces look to a classifier before and after an edit.
 
-How held-out faces look to a classifier before and after an edit.
+A folder of ONNX files without a catalog, as a training leaves them, serves as a catalog too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from mien.calibration.clips.edits import Editor
-from mien.calibration.judges.classifier import EmotionJudge, fer_crop, still
+from mien.calibration.judges.classifier import EmotionClassifier, fer_crop, still
 from mien.calibration.judges.features import Features, Gaussian, fit_gaussian
 from mien.engines.catalog import CATALOG_NAME, ModelEntry, write_catalog
 from mien.engines.errors import UsageError
@@ -86,7 +86,7 @@ class StillEditor(Editor, Protocol):
     """What is needed of a filter with a target."""
 
     @property
-    def left_alone(self) -> Sequence[str]:
+    def unedited_parts(self) -> Sequence[str]:
         """Parts of the last frame's faces that could not be seen."""
 
 
@@ -136,7 +136,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ClassifiedSample:
     """What the networks see in a sample.
 
     named: of the pictures that are no mirror images, how many are named what, in the order of
@@ -180,14 +180,14 @@ def find_faces(
     return Sample(emotion, tuple(faces), len(pictures), looked_at - found)
 
 
-def judge_sample(
+def classify_sample(
     sample: Sample,
-    judge: EmotionJudge,
+    classifier: EmotionClassifier,
     features: Features | None,
     *,
     editors: Sequence[StillEditor] = (),
     tell: Tell,
-) -> Judged:
+) -> ClassifiedSample:
     """What the networks see in a sample, as it is or edited.
 
     editors: all alike, each works on pictures of its own beside the others; none leaves the
@@ -200,7 +200,7 @@ def judge_sample(
     def look(face: FoundFace) -> _Look:
         editor = free.get()
         try:
-            return _look(face, editor, judge, features)
+            return _look(face, editor, classifier, features)
         finally:
             free.put(editor)
 
@@ -213,12 +213,12 @@ def judge_sample(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return _judged(sample, looks)
+    return _classified(sample, looks)
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What is seen in one picture; the fields as of `Judged`."""
+    """What is seen in one picture; the fields as of `ClassifiedSample`."""
 
     named: str
     features: np.ndarray | None
@@ -228,26 +228,29 @@ class _Look:
 
 
 def _look(
-    face: FoundFace, editor: StillEditor | None, judge: EmotionJudge, features: Features | None
+    face: FoundFace,
+    editor: StillEditor | None,
+    classifier: EmotionClassifier,
+    features: Features | None,
 ) -> _Look:
     began = time.perf_counter()
     shown = face.frame if editor is None else edit_still(editor, face.frame)
     edit_s = time.perf_counter() - began
     is_unchanged = editor is not None and _same(shown, face.frame)
-    is_incomplete = editor is not None and not is_unchanged and bool(editor.left_alone)
+    is_incomplete = editor is not None and not is_unchanged and bool(editor.unedited_parts)
     # Rigid points stay where they are, so one place serves the face and its edits.
     crop = fer_crop(shown, face.landmarks)
     seen = None if features is None else features(crop)
-    return _Look(judge.name(crop), seen, is_unchanged, is_incomplete, edit_s)
+    return _Look(classifier.name(crop), seen, is_unchanged, is_incomplete, edit_s)
 
 
-def _judged(sample: Sample, looks: Sequence[_Look]) -> Judged:
+def _classified(sample: Sample, looks: Sequence[_Look]) -> ClassifiedSample:
     named = [0] * len(FER_CLASSES)
     for face, look in zip(sample.faces, looks, strict=True):
         if not face.mirrored:
             named[FER_CLASSES.index(look.named)] += 1
     features = [look.features for look in looks if look.features is not None]
-    return Judged(
+    return ClassifiedSample(
         tuple(named),
         fit_gaussian(np.array(features)) if features else None,
         unchanged=sum(look.is_unchanged for look in looks),

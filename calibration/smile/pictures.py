@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -65,6 +65,14 @@ def _fer2013(data: Path, emotions: Sequence[str]) -> Iterator[tuple[str, np.ndar
             for index, row in enumerate(csv.DictReader(file))
             if row["label"] in emotion_of and row["split"] != "train"
         }
+    yield from fer2013_pictures(data, wanted)
+
+
+def fer2013_pictures(data: Path, wanted: Mapping[int, str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Pictures of FER-2013, uint8 (48, 48), with the words that `wanted` has for their rows.
+
+    Raises UsageError.
+    """
     of_sheet: dict[int, list[int]] = {}
     for index in wanted:
         of_sheet.setdefault(index // FER_SHEET**2, []).append(index)

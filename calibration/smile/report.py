@@ -59,7 +59,7 @@ class TableScores:
 
 @dataclass(frozen=True, slots=True)
 class SmileReport:
-    """All tables, what the distance is, which classifier judged, and on which machine."""
+    """All tables, what the distance is, which classifier named the faces, and on which machine."""
 
     distance_name: str
     classifier: str

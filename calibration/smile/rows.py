@@ -1,6 +1,6 @@
-"""The parts paper ("Let's put a smile on your face", AIxHMI 2022): what it compared and reached.
+"""The rows of the parts paper's tables: what it compared and reached, and each row's filter.
 
-The rows of the parts paper's tables, and the filter that each of them stands for.
+Source: "Let's put a smile on your face" (AIxHMI 2022).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from mien.calibration.smile.measure import Finder, StillEditor
 from mien.engines.catalog import Catalog
-from mien.engines.networks import JUDGE, generator_facts, generator_name
+from mien.engines.networks import EMOTION_CLASSIFIER, generator_facts, generator_name
 from mien.runtime.filter import Filter
 from mien.runtime.target import parse_target
 
@@ -150,6 +150,6 @@ class Filters:
 
 def classifier_of(catalog: Catalog) -> Path:
     """The file of the emotion classifier, whole. Raises ModelError."""
-    entry = catalog.entry(JUDGE)
+    entry = catalog.entry(EMOTION_CLASSIFIER)
     entry.check_file()
     return entry.path

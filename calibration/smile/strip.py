@@ -79,7 +79,7 @@ def _band(landmarks: np.ndarray, shown: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the strip of a clip."""
+    """Write the strip of a clip."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("clip", type=Path)
     parser.add_argument("out", type=Path)

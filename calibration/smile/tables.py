@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mien.calibration.judges.classifier import EmotionJudge
+from mien.calibration.judges.classifier import EmotionClassifier
 from mien.calibration.judges.features import (
     ClassifierFeatures,
     Features,
@@ -19,7 +19,13 @@ from mien.calibration.judges.features import (
     check_enough,
     frechet_distance,
 )
-from mien.calibration.smile.measure import Judged, Sample, Tell, find_faces, judge_sample
+from mien.calibration.smile.measure import (
+    ClassifiedSample,
+    Sample,
+    Tell,
+    classify_sample,
+    find_faces,
+)
 from mien.calibration.smile.pictures import held_out_pictures
 from mien.calibration.smile.report import RowScore, Score, SmileReport, TableScores
 from mien.calibration.smile.rows import (
@@ -75,7 +81,7 @@ class RowFilters(Protocol):
 class Instruments:
     """The networks that measure, and the filters that are measured."""
 
-    judge: EmotionJudge
+    classifier: EmotionClassifier
     features: Features
     filters: RowFilters
 
@@ -84,7 +90,9 @@ def measure_smile(plan: SmilePlan, progress: Progress) -> SmileReport:
     """Both tables. Raises UsageError, ModelError, DeviceError."""
     filters = Filters(plan.models, plan.provider)
     classifier = plan.classifier or classifier_of(filters.catalog)
-    instruments = Instruments(EmotionJudge.load(classifier), _features(plan, classifier), filters)
+    instruments = Instruments(
+        EmotionClassifier.load(classifier), _features(plan, classifier), filters
+    )
     check_enough(plan.count, instruments.features.dimensions)
     tables = measure_tables(
         held_out_pictures(plan.data, _emotions(TRANSFERS)), instruments, plan, progress
@@ -107,8 +115,10 @@ def measure_tables(
             tell = _tell(progress, f"finding {emotion} faces")
             samples[emotion] = find_faces(finder, emotion, pictures[emotion], plan.count, tell)
     for emotion, sample in samples.items():
-        tell = _tell(progress, f"judging {emotion} faces")
-        seen[emotion] = judge_sample(sample, instruments.judge, instruments.features, tell=tell)
+        tell = _tell(progress, f"classifying {emotion} faces")
+        seen[emotion] = classify_sample(
+            sample, instruments.classifier, instruments.features, tell=tell
+        )
     tables = []
     for transfer in TRANSFERS:
         source, target = samples[transfer.source], seen[transfer.target]
@@ -118,8 +128,8 @@ def measure_tables(
             if missing is not None:
                 rows.append(RowScore(row, None, missing))
                 continue
-            judged = _edited(row, source, instruments, plan.workers, _tell(progress, row.title))
-            rows.append(RowScore(row, _score(judged, target, transfer.target)))
+            classified = _edited(row, source, instruments, plan.workers, _tell(progress, row.title))
+            rows.append(RowScore(row, _score(classified, target, transfer.target)))
         tables.append(
             TableScores(
                 transfer,
@@ -136,25 +146,25 @@ def measure_tables(
 
 def _edited(
     row: SmileRow, sample: Sample, instruments: Instruments, workers: int, tell: Tell
-) -> Judged:
+) -> ClassifiedSample:
     """What the networks see in a sample after a row's edit."""
     with ExitStack() as opened:
         editors = [opened.enter_context(instruments.filters.open(row)) for _ in range(workers)]
-        return judge_sample(
-            sample, instruments.judge, instruments.features, editors=editors, tell=tell
+        return classify_sample(
+            sample, instruments.classifier, instruments.features, editors=editors, tell=tell
         )
 
 
-def _score(judged: Judged, target: Judged, emotion: str) -> Score:
+def _score(classified: ClassifiedSample, target: ClassifiedSample, emotion: str) -> Score:
     distance = None
-    if judged.features is not None and target.features is not None:
-        distance = frechet_distance(target.features, judged.features)
+    if classified.features is not None and target.features is not None:
+        distance = frechet_distance(target.features, classified.features)
     return Score(
         distance,
-        judged.share(emotion),
-        unchanged=judged.unchanged,
-        incomplete=judged.incomplete,
-        picture_ms=judged.picture_ms,
+        classified.share(emotion),
+        unchanged=classified.unchanged,
+        incomplete=classified.incomplete,
+        picture_ms=classified.picture_ms,
     )
 
 

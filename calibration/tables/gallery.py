@@ -46,7 +46,7 @@ def gallery(clip: Path) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the gallery of a clip."""
+    """Write the gallery of a clip."""
     clip, out = (Path(text) for text in (sys.argv[1:] if argv is None else argv))
     write_picture(out, gallery(clip))
 

@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from mien.calibration.clips.series import MOVING
-from mien.calibration.tables.floors import (
-    ACTION_FLOORS,
+from mien.calibration.tables.thresholds import (
+    ACTION_THRESHOLDS,
     COST_CEILING,
-    EYES_CORRELATION_FLOOR,
-    IDENTITY_CALM_FLOOR,
+    EYES_CORRELATION_THRESHOLD,
+    IDENTITY_CALM_THRESHOLD,
     IDENTITY_CEILING,
-    LINEAR_CORRELATION_FLOOR,
-    LIPS_FLOOR,
+    LINEAR_CORRELATION_THRESHOLD,
+    LIPS_THRESHOLD,
     MEASURED,
-    NEUTRALISED_FLOOR,
-    OTHERS_MEAN_NAMED_FLOOR,
+    NEUTRALISED_THRESHOLD,
+    OTHERS_MEAN_NAMED_THRESHOLD,
     OWN_ERROR_CEILING,
-    PARTING_LIPS_FLOOR,
+    PARTING_LIPS_THRESHOLD,
     PARTS_AT_REST,
     REVERSAL_CEILING,
     RIM_CEILING_PX,
-    SAME_PERSON_FLOOR,
+    SAME_PERSON_THRESHOLD,
     STAIN_CEILING,
-    LipsFloor,
+    LipsThreshold,
 )
 
 Report = dict[str, Any]
 Row = tuple[str, ...]
-MARK = {True: "", False: " (missed)"}
+VERDICT = {True: "", False: " (missed)"}
 REST = "at rest"
 LEAST_RIM_POINTS = 100  # of a clip: fewer are no glasses
 
@@ -44,29 +44,29 @@ def at_least(value: float | None, least: float | None, form: str = ".3f") -> tup
     """A cell, and that of its threshold; without one nothing is missed."""
     if least is None:
         return number(value, form), ""
-    return number(value, form) + MARK[value is not None and value >= least], f"{least:g}"
+    return number(value, form) + VERDICT[value is not None and value >= least], f"{least:g}"
 
 
 def at_most(value: float | None, most: float | None, form: str = ".3f") -> tuple[str, str]:
     """A cell, and that of its threshold; without one nothing is missed."""
     if most is None:
         return number(value, form), ""
-    return number(value, form) + MARK[value is not None and value <= most], f"at most {most:g}"
+    return number(value, form) + VERDICT[value is not None and value <= most], f"at most {most:g}"
 
 
 def lips_rows(report: Report) -> list[Row]:
     """How lips follow the speaker's, a row an emotion and quantity, a column a clip.
 
-    A correlation and a lag are told of clips with moving lips. Surprise and fear are asked about
+    A correlation and a lag are given for clips with moving lips. Surprise and fear are asked about
     the closures in speech, the others about all.
     """
     rows: list[Row] = []
     for emotion in _emotions(report):
-        floor = PARTING_LIPS_FLOOR if emotion in PARTS_AT_REST else LIPS_FLOOR
-        cells = _LipsCells(floor, emotion in PARTS_AT_REST)
+        threshold = PARTING_LIPS_THRESHOLD if emotion in PARTS_AT_REST else LIPS_THRESHOLD
+        cells = _LipsCells(threshold, emotion in PARTS_AT_REST)
         rows += [
-            _row(report, emotion, "lip gap, r", cells.follows, f"{floor.correlation:g}"),
-            _row(report, emotion, "closures kept", cells.kept, f"{floor.kept:g}"),
+            _row(report, emotion, "lip gap, r", cells.follows, f"{threshold.correlation:g}"),
+            _row(report, emotion, "closures kept", cells.kept, f"{threshold.kept:g}"),
             _row(report, emotion, "lips late by frames", cells.late, "0"),
         ]
     return rows
@@ -74,37 +74,43 @@ def lips_rows(report: Report) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class _LipsCells:
-    floor: LipsFloor
+    threshold: LipsThreshold
     parts_at_rest: bool
 
     def follows(self, edit: Report) -> str:
         lips = edit["lips"]
-        return at_least(lips["correlation"], self.floor.correlation)[0] if _moves(lips) else REST
+        return (
+            at_least(lips["correlation"], self.threshold.correlation)[0] if _moves(lips) else REST
+        )
 
     def late(self, edit: Report) -> str:
         lips = edit["lips"]
-        return str(lips["lag"]) + MARK[lips["lag"] == 0] if _moves(lips) else REST
+        return str(lips["lag"]) + VERDICT[lips["lag"] == 0] if _moves(lips) else REST
 
     def kept(self, edit: Report) -> str:
         lips = edit["lips"]
         count, kept = ("spoken", "spoken_kept") if self.parts_at_rest else ("closures", "kept")
-        return f"{at_least(lips[kept], self.floor.kept)[0]} of {lips[count]}" if lips[count] else ""
+        return (
+            f"{at_least(lips[kept], self.threshold.kept)[0]} of {lips[count]}"
+            if lips[count]
+            else ""
+        )
 
 
 def eye_rows(report: Report) -> list[Row]:
     """How eyes follow the person's own, a row an emotion and quantity, a column a clip."""
 
     def follows(edit: Report) -> str:
-        return at_least(edit["eyes"]["correlation"], EYES_CORRELATION_FLOOR)[0]
+        return at_least(edit["eyes"]["correlation"], EYES_CORRELATION_THRESHOLD)[0]
 
     def blinks(edit: Report) -> str:
         eyes = edit["eyes"]
-        return f"{eyes['kept']} of {eyes['blinks']}" + MARK[eyes["kept"] == eyes["blinks"]]
+        return f"{eyes['kept']} of {eyes['blinks']}" + VERDICT[eyes["kept"] == eyes["blinks"]]
 
     rows: list[Row] = []
     for emotion in _emotions(report):
         rows += [
-            _row(report, emotion, "eye opening, r", follows, f"{EYES_CORRELATION_FLOOR:g}"),
+            _row(report, emotion, "eye opening, r", follows, f"{EYES_CORRELATION_THRESHOLD:g}"),
             _row(report, emotion, "eye opening, slope", lambda e: number(e["eyes"]["slope"]), ""),
             _row(report, emotion, "blinks kept", blinks, "all"),
         ]
@@ -115,7 +121,7 @@ def smile_rows(report: Report) -> list[Row]:
     """What happy does to closed mouths and to the skin's luma, a column a clip."""
     if "happy" not in _emotions(report):
         return []
-    least = next(floor.least for floor in ACTION_FLOORS if floor.emotion == "happy")
+    least = next(threshold.least for threshold in ACTION_THRESHOLDS if threshold.emotion == "happy")
 
     def lift(edit: Report) -> str:
         found = edit["closed_lift"]
@@ -123,7 +129,7 @@ def smile_rows(report: Report) -> list[Row]:
 
     def closed(edit: Report) -> str:
         found = edit["closed_lift"]
-        return at_least(found["kept"], LIPS_FLOOR.kept)[0] if found["frames"] else "none closed"
+        return at_least(found["kept"], LIPS_THRESHOLD.kept)[0] if found["frames"] else "none closed"
 
     def stain(edit: Report) -> str:
         return at_most(edit["stain"]["largest"], STAIN_CEILING)[0]
@@ -131,7 +137,7 @@ def smile_rows(report: Report) -> list[Row]:
     most = f"at most {STAIN_CEILING:g}"
     return [
         _row(report, "happy", "corners up, from closed lips", lift, f"+{least:g}"),
-        _row(report, "happy", "lips then closed", closed, f"{LIPS_FLOOR.kept:g}"),
+        _row(report, "happy", "lips then closed", closed, f"{LIPS_THRESHOLD.kept:g}"),
         _row(report, "happy", "low-frequency luma change, largest", stain, most),
         _row(report, "happy", "and mean", lambda e: number(e["stain"]["mean"]), ""),
     ]
@@ -145,7 +151,7 @@ def linearity_rows(report: Report) -> list[Row]:
         what = f"{emotion}: {found['quantity'].replace('_', ' ')}"
         moved = ", ".join(number(value, "+.3f") for value in found["movements"])
         rows += [
-            (f"{what}, r", *at_least(linear["correlation"], LINEAR_CORRELATION_FLOOR)),
+            (f"{what}, r", *at_least(linear["correlation"], LINEAR_CORRELATION_THRESHOLD)),
             (f"{what}, step back", *at_most(linear["reversal"], REVERSAL_CEILING)),
             (f"{what}, from 0 to 1.5", moved, ""),
         ]
@@ -170,7 +176,7 @@ def other_rows(report: Report, where: str) -> list[Row]:
     """A row an emotion: how often a network of other origin named it."""
     held_out = where == "held-out people"
     rows: list[Row] = [(f"{e}, {where}", number(v), "") for e, v in report["accuracy"].items()]
-    least = OTHERS_MEAN_NAMED_FLOOR if held_out else None
+    least = OTHERS_MEAN_NAMED_THRESHOLD if held_out else None
     return [*rows, (f"mean of the six, {where}", *at_least(report["mean"], least))]
 
 
@@ -182,11 +188,11 @@ def identity_rows(report: Report) -> list[Row]:
         for emotion, found in emotions.items():
             what = f"{emotion}, {name}"
             rows += [
-                (f"{what}: same person", *at_least(found["same_person"], SAME_PERSON_FLOOR)),
+                (f"{what}: same person", *at_least(found["same_person"], SAME_PERSON_THRESHOLD)),
                 (f"{what}: distance", *at_most(found["median_distance"], IDENTITY_CEILING)),
             ]
             if found["calm"] is not None:
-                calm = at_least(found["calm"], IDENTITY_CALM_FLOOR, ".4f")
+                calm = at_least(found["calm"], IDENTITY_CALM_THRESHOLD, ".4f")
                 rows.append((f"{what}: neighbouring frames", *calm))
     return rows
 
@@ -201,9 +207,9 @@ def own_rows(report: Report) -> list[Row]:
         scale, error = found["measured"], OWN_ERROR_CEILING
         holds = scale is not None and abs(scale - float(asked)) <= error
         is_held = asked == "0.5"
-        cell = number(scale) + (MARK[holds] if is_held else "")
+        cell = number(scale) + (VERDICT[holds] if is_held else "")
         threshold = f"{asked} ± {error:g}" if is_held else ""
-        named = at_least(found["neutral"], NEUTRALISED_FLOOR if asked == "0.25" else None)
+        named = at_least(found["neutral"], NEUTRALISED_THRESHOLD if asked == "0.25" else None)
         rows += [
             (f"own {asked}: measured scale", cell, threshold),
             (f"own {asked}: called neutral", *named),

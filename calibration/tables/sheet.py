@@ -1,6 +1,6 @@
-"""Frames as RGB pictures, for judges and sheets; the filter itself never needs them.
+"""Contact sheets: a row a face, a column an emotion, pixels as they are.
 
-Contact sheets: a row a face, a column an emotion, pixels as they are.
+`rgb_picture` makes frames RGB pictures, for classifiers and sheets; the filter never needs them.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def draw_sheet(rows: Sequence[SheetRow]) -> np.ndarray:
 
 
 def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
-    """Writes the sheet of `rows` as the picture `path`; nothing where there are no rows."""
+    """Write the sheet of `rows` as the picture `path`; no file where there are no rows."""
     if not rows:
         return
     write_picture(path, draw_sheet(rows))

@@ -1,7 +1,7 @@
 """The tables of measured quality, docs/quality.md.
 
 `python -m mien.calibration.tables.table DIR` prints, as Markdown, what the reports in DIR say
-(`expression.json`, `linearity.json`, `rims.json`, `persuasion.json`, `independent.json`,
+(`expression.json`, `linearity.json`, `rims.json`, `named_emotion.json`, `independent.json`,
 `own_scale.json`, `cost.json`, `finding.json`, `landmarks.json`, as far as they are there), with the
 threshold beside each number, and the machine.
 """
@@ -14,20 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mien.calibration.tables.floors import (
-    ACTION_FLOORS,
-    ACTIONS_TOLD,
-    CALM_CEILING,
-    CONFUSED_CEILINGS,
-    FOUND_FLOOR,
-    LANDMARK_ERROR_CEILING,
-    MEAN_NAMED_FLOOR,
-    MEASURED,
-    NAMED_FLOORS,
-)
 from mien.calibration.tables.machine import machine_line
 from mien.calibration.tables.rows import (
-    MARK,
+    VERDICT,
     Row,
     at_least,
     at_most,
@@ -40,6 +29,17 @@ from mien.calibration.tables.rows import (
     own_rows,
     rim_rows,
     smile_rows,
+)
+from mien.calibration.tables.thresholds import (
+    ACTION_THRESHOLDS,
+    ACTIONS_TOLD,
+    CALM_CEILING,
+    CONFUSED_CEILINGS,
+    FOUND_THRESHOLD,
+    LANDMARK_ERROR_CEILING,
+    MEAN_NAMED_THRESHOLD,
+    MEASURED,
+    NAMED_THRESHOLDS,
 )
 
 WORDS = {
@@ -73,11 +73,11 @@ def expression_rows(report: dict[str, Any]) -> list[Row]:
     """A row for every action unit, for calm and for what lies outside, a column a clip."""
     clips = list(report["clips"].values())
     rows = []
-    for floor in ACTION_FLOORS:
-        values = [_action(clip, floor.emotion, floor.quantity) for clip in clips]
-        cells = [_signed(v) + MARK[v is not None and floor.holds(v)] for v in values]
-        what = f"{floor.emotion}: {WORDS[floor.quantity]}"
-        rows.append((what, *cells, f"{floor.least:+.3f}"))
+    for threshold in ACTION_THRESHOLDS:
+        values = [_action(clip, threshold.emotion, threshold.quantity) for clip in clips]
+        cells = [_signed(v) + VERDICT[v is not None and threshold.holds(v)] for v in values]
+        what = f"{threshold.emotion}: {WORDS[threshold.quantity]}"
+        rows.append((what, *cells, f"{threshold.least:+.3f}"))
     for emotion, quantity in ACTIONS_TOLD:
         cells = [_signed(_action(clip, emotion, quantity)) for clip in clips]
         rows.append((f"{emotion}: {WORDS[quantity]}", *cells, ""))
@@ -85,25 +85,25 @@ def expression_rows(report: dict[str, Any]) -> list[Row]:
         values = [_edit(clip, emotion).get("calm") for clip in clips]
         if not any(emotion in clip["edits"] for clip in clips):
             continue
-        cells = [_plain(v) + MARK[v is not None and v <= CALM_CEILING] for v in values]
+        cells = [_plain(v) + VERDICT[v is not None and v <= CALM_CEILING] for v in values]
         rows.append((f"{emotion}: calm", *cells, f"at most {CALM_CEILING}"))
     outside = [max((e["outside"] for e in clip["edits"].values()), default=0) for clip in clips]
-    cells = [str(value) + MARK[value == 0] for value in outside]
+    cells = [str(value) + VERDICT[value == 0] for value in outside]
     return [*rows, ("largest change of a sample outside the face", *cells, "0")]
 
 
-def persuasion_rows(report: dict[str, Any], where: str) -> list[Row]:
+def named_emotion_rows(report: dict[str, Any], where: str) -> list[Row]:
     """A row an emotion: how often the classifier named it; thresholds are for held-out people."""
     held_out = where == "held-out people"
     rows = []
     for emotion, value in report["accuracy"].items():
-        least = NAMED_FLOORS.get(emotion) if held_out else None
+        least = NAMED_THRESHOLDS.get(emotion) if held_out else None
         rows.append((f"{emotion}, {where}", *at_least(value, least)))
     for (asked, named), most in CONFUSED_CEILINGS.items() if held_out else ():
         if asked in report["confusion"] and {asked, named} <= set(report["classes"]):
             share = confused(report, asked, named)
             rows.append((f"{asked} called {named}, {where}", *at_most(share, most)))
-    least = MEAN_NAMED_FLOOR if held_out else None
+    least = MEAN_NAMED_THRESHOLD if held_out else None
     return [*rows, (f"mean of the six, {where}", *at_least(report["mean"], least))]
 
 
@@ -128,9 +128,9 @@ def finding_rows(report: dict[str, Any]) -> list[Row]:
     ]
     with_face = sum(c["with_face"] for c in clips.values())
     share = sum(c["found"] for c in clips.values()) / max(1, with_face)
-    rows.append(("all clips", _met(share, FOUND_FLOOR), f"{FOUND_FLOOR}"))
+    rows.append(("all clips", _met(share, FOUND_THRESHOLD), f"{FOUND_THRESHOLD}"))
     for name, count in report["faceless"].items():
-        rows.append((f"false faces in {name}", str(count) + MARK[count == 0], "0"))
+        rows.append((f"false faces in {name}", str(count) + VERDICT[count == 0], "0"))
     return rows
 
 
@@ -139,7 +139,7 @@ def landmark_rows(report: dict[str, Any]) -> list[Row]:
     return [
         (
             f"landmark error, {name}",
-            f"{100 * error:.2f} %" + MARK[error <= LANDMARK_ERROR_CEILING],
+            f"{100 * error:.2f} %" + VERDICT[error <= LANDMARK_ERROR_CEILING],
             f"at most {100 * LANDMARK_ERROR_CEILING:.1f} %",
         )
         for name, error in report["mean_error"].items()
@@ -157,44 +157,44 @@ def _clip_tables(folder: Path) -> Iterator[str]:
     if expression is not None:
         clips = expression["clips"]
         yield markdown(
-            ("FaceMesh, outer-eye distances", *clips, "floor"), expression_rows(expression)
+            ("FaceMesh, outer-eye distances", *clips, "threshold"), expression_rows(expression)
         )
         rows = [*lips_rows(expression), *eye_rows(expression), *smile_rows(expression)]
         if rows:
-            yield markdown(("lips, eyes and skin of the edit", *clips, "floor"), rows)
+            yield markdown(("lips, eyes and skin of the edit", *clips, "threshold"), rows)
     linearity = _read(folder / "linearity.json")
     if linearity is not None:
-        header = ("movement by intensity", "", "floor")
+        header = ("movement by intensity", "", "threshold")
         yield markdown(header, linearity_rows(linearity))
     rims = _read(folder / "rims.json")
     if rims is not None:
-        columns = ("rims of glasses", "", "median px", "95th percentile", "lost", "floor")
+        columns = ("rims of glasses", "", "median px", "95th percentile", "lost", "threshold")
         yield markdown(columns, rim_rows(rims))
     cost = _read(folder / "cost.json")
     if cost is not None:
-        yield markdown(("cost at 720 lines", "", "floor"), cost_rows(cost))
+        yield markdown(("cost at 720 lines", "", "threshold"), cost_rows(cost))
 
 
 def _people_tables(folder: Path) -> Iterator[str]:
-    persuasion = _read(folder / "persuasion.json") or {}
-    rows = [row for key, part in persuasion.items() for row in persuasion_rows(part, _words(key))]
+    named = _read(folder / "named_emotion.json") or {}
+    rows = [row for key, part in named.items() for row in named_emotion_rows(part, _words(key))]
     if rows:
-        yield markdown(("the classifier names the emotion", "share", "floor"), rows)
-    for key, part in persuasion.items():
+        yield markdown(("the classifier names the emotion", "share", "threshold"), rows)
+    for key, part in named.items():
         header = (f"asked for, {_words(key)}", *part["classes"])
         yield markdown(header, confusion_rows(part))
     others = _read(folder / "independent.json")
     if others is not None:
         named = others["expressions"].items()
         rows = [row for key, part in named for row in other_rows(part, _words(key))]
-        yield markdown(("a network of other origin names it", "share", "floor"), rows)
+        yield markdown(("a network of other origin names it", "share", "threshold"), rows)
         for key, part in named:
             header = (f"the same, {_words(key)}", *part["classes"])
             yield markdown(header, confusion_rows(part))
-        yield markdown(("identity, dlib", "", "floor"), identity_rows(others["identity"]))
+        yield markdown(("identity, dlib", "", "threshold"), identity_rows(others["identity"]))
     own = _read(folder / "own_scale.json")
     if own is not None:
-        yield markdown((f"own smiles of {own['people']} people", "", "floor"), own_rows(own))
+        yield markdown((f"own smiles of {own['people']} people", "", "threshold"), own_rows(own))
 
 
 def _finding_tables(folder: Path) -> Iterator[str]:
@@ -202,7 +202,7 @@ def _finding_tables(folder: Path) -> Iterator[str]:
     rows = finding_rows(finding) if finding is not None else []
     rows += landmark_rows(landmarks) if landmarks is not None else []
     if rows:
-        yield markdown(("faces and landmarks against FaceMesh", "", "floor"), rows)
+        yield markdown(("faces and landmarks against FaceMesh", "", "threshold"), rows)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -230,8 +230,8 @@ def _plain(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"
 
 
-def _met(value: float, floor: float) -> str:
-    return f"{value:.3f}" + MARK[value >= floor]
+def _met(value: float, threshold: float) -> str:
+    return f"{value:.3f}" + VERDICT[value >= threshold]
 
 
 def _words(key: str) -> str:
@@ -239,7 +239,7 @@ def _words(key: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Print the tables of the reports in a folder; see the module."""
     parser = argparse.ArgumentParser(prog="mien.calibration.tables.table", description=__doc__)
     parser.add_argument("reports", type=Path, help="the folder of the reports")
     print(tables(parser.parse_args(argv).reports))  # noqa: T201 - printing is what it is for

@@ -246,7 +246,7 @@ def _inferred_sizes(
     """The sizes of what nodes give. Raises ModelError."""
     names = [name for node in nodes for name in node.outputs if name]
     values = dict(zip(names, infer_sizes(bare.giving(names)), strict=False))
-    # ONNX Runtime tells of no sides for a single number, and where it does not know how many.
+    # ONNX Runtime gives no sides for a single number, and where it does not know how many.
     single = [name for name, value in values.items() if not value.shape]
     ranks = infer_sizes(bare.giving_ranks(single)) if single else ()
     unknown = {n for n, rank in zip(single, ranks, strict=False) if list(rank.shape) != [0]}

@@ -1,16 +1,15 @@
-"""The bytes of a model file, read once: what is hashed is what runs.
+"""A model file, read once: its bytes, so that what is hashed is what runs, and what it states.
 
 The weights of a large network lie in parts: files beside the model whose names, sizes and hashes
-stand in the model's metadata, so that the hash of the model is one of them all.
-
-What a model file states of itself, read without ONNX Runtime and without `onnx`.
-
-Source: onnx.proto3 of ONNX (the numbers of the fields).
+stand in the model's metadata, so that the hash of the model is one of them all. The metadata is
+read without ONNX Runtime and without `onnx`. Source: onnx.proto3 of ONNX (the numbers of the
+fields).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -32,6 +31,7 @@ from mien.engines.graph.guard import (
 )
 from mien.engines.graph.wire import bytes_field, fields, number_field, part, written
 from mien.engines.network import Network
+from mien.engines.system.limits import memory_text
 
 PART_KEY: Final = "mien.part."  # and the name of a part; the text is its hash and its size
 PART_TEXT: Final = re.compile(r"([0-9a-f]{64}) ([0-9]{1,15})")
@@ -104,12 +104,29 @@ def stated_parts(metadata: Mapping[str, str], path: Path) -> list[Part]:
                 "and size; export it again"
             )
         parts.append(Part(name, found[1], int(found[2])))
-    if len(parts) > MAX_PARTS or sum(one.size for one in parts) > MAX_PARTS_BYTES:
+    size = sum(one.size for one in parts)
+    if len(parts) > MAX_PARTS or size > MAX_PARTS_BYTES:
         raise ModelError(
             f"the model {path} has {len(parts)} parts; mien reads up to {MAX_PARTS} of together "
             f"{MAX_PARTS_BYTES >> 30} GiB"
         )
+    _check_fits(size, path)
     return parts
+
+
+def _check_fits(size: int, path: Path) -> None:
+    """Check that weights find room in this machine twice, as they do while an engine copies them.
+
+    Raises ModelError.
+    """
+    if not hasattr(os, "sysconf"):  # Windows
+        return
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 2 * size > there:
+        raise ModelError(
+            f"the model {path} takes about {memory_text(2 * size)} of memory to open, and this "
+            f"machine has {memory_text(there)}"
+        )
 
 
 def part_metadata(parts: Mapping[str, Path]) -> dict[str, str]:

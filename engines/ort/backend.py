@@ -1,8 +1,7 @@
-"""Runs of ONNX Runtime with inputs and outputs at fixed places on a device.
+"""Networks run by ONNX Runtime, on the provider that was asked for and no other.
 
-Networks run by ONNX Runtime, on the provider that was asked for and no other.
-
-`onnxruntime` is imported when the first engine opens, so that importing this package stays quick.
+On a device, inputs and outputs may stay at fixed places (`DeviceBinding`). `onnxruntime` is
+imported when the first engine opens, so that importing this package stays quick.
 """
 
 from __future__ import annotations
@@ -298,7 +297,7 @@ def _open(
 
 
 def _try(session: onnxruntime.InferenceSession, provider: Provider) -> None:
-    """Nothing, where the session runs: a provider may be built without code for this device.
+    """Run the session once, for a provider may be built without code for this device.
 
     Raises DeviceError.
     """
@@ -408,7 +407,7 @@ def _session_options(runtime: ModuleType, threads: int | None) -> onnxruntime.Se
 
 
 def _check_session(session: onnxruntime.InferenceSession, path: Path, network: Network) -> None:
-    """Nothing, where the graph is what `network` declares. Raises ModelError."""
+    """Raise ModelError where the graph is not what `network` declares."""
     _check_graph(f"input of {path}", session.get_inputs(), network, network.inputs)
     _check_graph(f"output of {path}", session.get_outputs(), network, network.outputs)
 

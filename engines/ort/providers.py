@@ -1,7 +1,4 @@
-"""What ONNX Runtime can run a network on, under short names.
-
-How ONNX Runtime's providers are started: one value that yields their options.
-"""
+"""What ONNX Runtime can run a network on, under short names, and the options it gets."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def file_lock(
     on_wait: Callable[[], None] = lambda: None,
     gave_up: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
-    """Holds the lock on the file `path`, which is made and stays.
+    """A context that holds the lock on the file `path`, which is made and stays.
 
     on_wait: called once where another process, or thread, holds it. gave_up: asked between tries.
     Raises EngineError where `gave_up` says so, and where the file cannot be locked.
@@ -53,7 +53,7 @@ def file_lock(
 
 @contextmanager
 def passing_lock(path: Path, *, patience_s: float = 60.0) -> Iterator[None]:
-    """Holds the lock on the file `path`, which is there only as long; for steps of an instant.
+    """A context that holds the lock on the file `path`, which exists only as long: for instants.
 
     Where the file system has no locks, nothing is waited for. Raises EngineError where another
     process holds it for longer than `patience_s`, and where the file cannot be made.

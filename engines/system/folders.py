@@ -1,6 +1,7 @@
-"""A folder for what a run makes on its way, which outlives neither the run nor its being killed.
+"""Folders that only this user may read: one for a run's temporary files, and mien's cache.
 
-The folder where mien keeps what it made on this machine: nobody else may write there.
+A run's folder outlives neither the run nor its being killed. The cache keeps what mien made on this
+machine.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class CacheFolder:
                 return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Nothing; the file has all of `data`, or is as it was. Raises EngineError."""
+        """Write the file whole, or leave it as it was. Raises EngineError."""
         part = self.path / f".{name}.{secrets.token_hex(4)}{PART}"
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -166,7 +167,7 @@ class CacheFolder:
                 part.unlink()
 
     def remove(self, name: str) -> None:
-        """Nothing; the file is gone."""
+        """Remove the file, where it is there and may be removed."""
         with contextlib.suppress(OSError):
             (self.path / name).unlink()
 

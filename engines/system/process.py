@@ -1,6 +1,7 @@
-"""mien's own modules, started as programs that import nothing from the working folder.
+"""Work outside the main thread: programs of mien's own, and a thread that no signal interrupts.
 
-Work in a thread of its own, where no signal's exception can break in.
+Programs are started so that they import nothing from the working folder. An exception that a signal
+raises comes in the main thread only, so work in a thread of its own is never broken off halfway.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class _Job(Generic[Result]):
 
 
 def wait_surely(ended: threading.Event) -> None:
-    """Nothing; the event is set, also where a signal's exception comes: that is raised then."""
+    """Wait for the event, also where a signal's exception comes: that is raised afterwards."""
     try:
         ended.wait()
     finally:

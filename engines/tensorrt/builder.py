@@ -1,9 +1,8 @@
-"""What turns graphs into plans and runs them, as the plan cache sees it: a small protocol.
+"""What builds and runs plans, as the plan cache sees it, and how far a build is.
 
-TensorRT stands behind it (`mien.engines.tensorrt.backend`), and a fake one, with which everything
-else can be tested on a machine without a GPU.
-
-How far a build is, from the phases that TensorRT tells of.
+A small protocol: TensorRT stands behind it (`mien.engines.tensorrt.backend`), or a fake, with which
+everything else can be tested on a machine without a GPU. The share of a build that is done is
+computed from the nested phases that TensorRT reports.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ class PlanRunner(Protocol):
         ...
 
     def close(self) -> None:
-        """Nothing; gives the device back."""
+        """Free what the runner holds on the device."""
         ...
 
 
@@ -142,7 +141,7 @@ class PlanBuilder(Protocol):
 
 
 def ignore_progress(progress: BuildProgress) -> None:
-    """Nothing; a `Report` for who does not show it."""
+    """Ignore the progress: a `Report` for callers that do not show it."""
     del progress
 
 
@@ -170,18 +169,18 @@ class PhaseProgress:
         self._share = 0.0
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
-        """Nothing; a phase of so many steps begins, within `parent` where that is one."""
+        """Begin a phase of so many steps, within `parent` where there is one."""
         self._phases[phase] = _Phase(parent or "", max(1, steps))
 
     def step(self, phase: str, step: int) -> None:
-        """Nothing; the step of that number, from 0, is done."""
+        """Note that the step of that number, from 0, is done."""
         known = self._phases.get(phase)
         if known is not None:
             known.done = min(known.steps, step + 1)
             self._tell()
 
     def finish(self, phase: str) -> None:
-        """Nothing; the phase is done."""
+        """End the phase."""
         ended = self._phases.pop(phase, None)
         if ended is not None and not self._phases:
             self._share = 1.0

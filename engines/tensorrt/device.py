@@ -1,6 +1,6 @@
 """The CUDA device that TensorRT runs on, and whether the packages it takes are there.
 
-`tensorrt` and `pycuda` are imported when they are first used, by the modules engines/tensorrt_*.
+`tensorrt` and `pycuda` are imported when they are first used, by the modules of this folder.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A stream's work, recorded once and started with one call: CUDA graphs through the driver itself.
+"""The CUDA driver's own library: CUDA graphs, and the memory of a device.
 
-pycuda has no call for it, and NVIDIA's own Python bindings are not on every board; the driver's
-library is there wherever CUDA works. Source: CUDA driver API, sections Stream and Graph Management.
-
-The memory of a CUDA device, asked of the driver's own library: ONNX Runtime does not tell it.
+A graph is a stream's work, recorded once and started with one call. pycuda has no call for it, ONNX
+Runtime does not tell the memory, and NVIDIA's own Python bindings are not on every board; the
+driver's library is there wherever CUDA works. Source: CUDA driver API, sections Stream, Graph and
+Memory Management.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CudaGraph:
         return bool(self._driver.cuGraphLaunch(self._run, ctypes.c_void_p(stream)) == SUCCESS)
 
     def close(self) -> None:
-        """Nothing; gives the graph back."""
+        """Free the recorded graph."""
         self._driver.cuGraphExecDestroy(self._run)
         self._driver.cuGraphDestroy(self._graph)
 

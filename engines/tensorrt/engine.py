@@ -92,7 +92,7 @@ class PlanSource:
         return self.cache.find(identity).plan is not None
 
     def trust(self, model: PlanModel, foreign: ForeignPlan) -> None:
-        """Nothing; a plan from elsewhere is that of a model from now on: it runs as code.
+        """Take a plan from elsewhere as that of `model`: from now on it runs as code.
 
         Raises ModelError, and keeps the plan there is, where it is another's or the device does
         not take it.

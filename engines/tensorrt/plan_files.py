@@ -1,9 +1,10 @@
-"""What a plan was made from, for and on: the JSON file beside it; and plans from elsewhere.
+"""A plan's sidecar, which says what it was made from, for and on, and plans from elsewhere.
 
 TensorRT cannot be asked beforehand whether a plan fits this machine, and a plan is code that runs
 as this user. So a plan is loaded only from a folder and files that are this user's alone, where its
 sidecar says exactly what is asked for and holds the hash of its bytes. A plan from elsewhere is
-read with care, until a person's word is all that is left to take.
+checked in every other respect first, until only a person's word that it is to be trusted is
+missing.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class PlanCache:
             return Loaded(self._build(identity, builder, model, options, watch), True, found.reason)
 
     def discard(self, identity: PlanIdentity, plan: bytes) -> None:
-        """Nothing; the plan is gone, because the device did not take it.
+        """Remove a plan that the device did not take.
 
         One that another program has built in its place meanwhile stays. Raises EngineError.
         """
@@ -140,7 +140,7 @@ class PlanCache:
     def adopt(
         self, foreign: ForeignPlan, identity: PlanIdentity, try_plan: Callable[[bytes], None]
     ) -> None:
-        """Nothing; takes in a plan from elsewhere, because a person says that it is to be trusted.
+        """Take in a plan from elsewhere, because a person says that it is to be trusted.
 
         try_plan: raises where the device does not take it; the cache is as it was then. Raises
         ModelError where the plan is not of `identity`, EngineError where it cannot be written.

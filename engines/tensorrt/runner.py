@@ -1,8 +1,7 @@
-"""What TensorRT says, kept for messages instead of printed.
+"""A TensorRT plan on one stream: pinned buffers, and a CUDA graph where it can be recorded.
 
-Memory that both the processor and the device reach: pinned, and on Jetson one and the same.
-
-A TensorRT plan on one stream: pinned buffers, and a CUDA graph where it can be recorded.
+Pinned buffers are memory that both the processor and the device reach; on Jetson the two are one.
+What TensorRT logs is kept for error messages instead of printed.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class TensorRTLog:
         return line
 
     def add(self, message: str) -> None:
-        """Nothing; keeps an error."""
+        """Keep an error, on one line and shortened."""
         with self._lock:
             self._lines.append(" ".join(message.split())[:LONGEST])
 
@@ -80,17 +79,17 @@ class Buffer:
         self.pointer = int(base.get_device_pointer() if self._device is None else self._device)
 
     def upload(self, stream: object) -> None:
-        """Nothing; puts the copy to the device on the stream, where there is one to make."""
+        """Put the copy to the device on the stream, where there is one to make."""
         if self._device is not None:
             self._driver.memcpy_htod_async(self._device, self.host, stream)
 
     def download(self, stream: object) -> None:
-        """Nothing; puts the copy from the device on the stream, where there is one to make."""
+        """Put the copy from the device on the stream, where there is one to make."""
         if self._device is not None:
             self._driver.memcpy_dtoh_async(self.host, self._device, stream)
 
     def close(self) -> None:
-        """Nothing; gives the device's side back."""
+        """Free the device's side of the buffer."""
         if self._device is not None:
             self._device.free()
         self._device = None
@@ -156,7 +155,7 @@ class TensorRTRunner:
             return {spec.name: self._buffers[spec.name].host.copy() for spec in self.outputs}
 
     def close(self) -> None:
-        """Nothing; gives the device's memory back."""
+        """Free the device's memory."""
         with self._lock, self._cuda.active():
             self._drop_buffers()
             self._context = None
@@ -165,7 +164,7 @@ class TensorRTRunner:
             self._stream = None
 
     def _start(self) -> None:
-        """Nothing; puts one run on the stream, by the recorded graph where there is one."""
+        """Put one run on the stream, by the recorded graph where there is one."""
         if self._graph is not None:
             if self._graph.launch(self._stream.handle):
                 return
@@ -188,7 +187,7 @@ class TensorRTRunner:
         return True
 
     def _prepare(self, shapes: Shapes) -> None:
-        """Nothing; buffers for these shapes are there. A recording is of one set of buffers."""
+        """Allocate buffers for these shapes. A recording belongs to one set of buffers."""
         if shapes == self._shapes:
             return
         self._drop_buffers()

@@ -45,6 +45,7 @@ from mien.export.models.trunks import ResNetSpec
 from mien.export.onnx_file import to_onnx
 
 THREADS = 2
+MAX_CHECKPOINT = 4 << 30  # bytes; an e4e encoder with its generator has 1.2 GB
 CLASSES = 19  # of the parsers most used
 EMOTIONS, PART_LABELS = len(SHIPPED_EMOTIONS), len(SHIPPED_PART_LABELS)
 STYLE_NETWORKS = (FACE_PARSER, *GENERATORS)
@@ -108,7 +109,10 @@ def given_case(path: Path) -> Case:
     """
     if path.suffix == ".onnx":
         return file_case(path)
-    module = recognise(read_checkpoint(path)).module
+    source = recognise(read_checkpoint(path, limit=MAX_CHECKPOINT))
+    module = source.module
+    if source.prepared is not None:
+        return Case(path.name, source.prepared.network, lambda: module)
     batch = PARTS if "parts" in path.name else 1
     if isinstance(module, StarGanGenerator):
         network = stargan_network("stargan", labels=module.spec.labels, batch=batch)

@@ -1,10 +1,8 @@
-"""PyTorch eager as an engine: the network of an ONNX file, its module called once a frame.
+"""PyTorch eager as an engine, to be timed against ONNX Runtime in turns of a few calls.
 
-It is there to be measured against, and gets what a careful user would give it: inference mode,
-oneDNN, the memory format and the number of threads that are fastest for the network, and no copy
-but those that a format asks for.
-
-A network in PyTorch eager and in ONNX Runtime, timed in turns of a few calls.
+The network of an ONNX file runs as its module, called once a frame. It gets what a careful user
+would give it: inference mode, oneDNN, the memory format and the number of threads that are fastest
+for the network, and no copy but those that a format asks for.
 """
 
 from __future__ import annotations
@@ -113,7 +111,7 @@ def _median_s(engine: TorchEngine, feeds: dict[str, np.ndarray]) -> float:
 
 
 def check_answers(path: Path, reference: Engine, engine: Engine) -> None:
-    """Nothing, where both answer alike. Raises ModelError."""
+    """Raise ModelError where the two engines answer differently."""
     feeds = example_inputs(engine.network)
     expected, found = reference.infer(feeds), engine.infer(feeds)
     for name, wanted in expected.items():

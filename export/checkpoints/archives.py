@@ -20,6 +20,7 @@ from mien.engines.system.limits import check_memory
 from mien.export.checkpoints.inert import (
     STORAGES,
     InertUnpickler,
+    StandIn,
     Tensors,
     named_tensors,
     plain_names,
@@ -83,7 +84,7 @@ class _Reader(InertUnpickler):
             "torch._utils._rebuild_parameter": tensors.parameter,
             "torch.jit._pickle.restore_type_tag": _first,
             **{f"torch.jit._pickle.{name}": _first for name in LISTS},
-            **{f"torch.{name}": _storage_type(name) for name in STORAGES},
+            **{f"torch.{name}": _no_storage for name in STORAGES},
         }
         super().__init__(data, known, classes)
         self._archive, self._root = archive, root
@@ -92,7 +93,7 @@ class _Reader(InertUnpickler):
     def persistent_load(self, pid: Any) -> torch.Tensor:
         """The storage that the pickle names, flat. Raises ValueError, KeyError."""
         kind, storage, key = pid[:3]
-        name = getattr(storage, "storage", "")
+        name = storage.name.removeprefix("torch.") if isinstance(storage, StandIn) else ""
         if kind != "storage" or name not in STORAGES:
             raise ValueError("a storage of an unknown type")
         if key not in self._read:
@@ -110,11 +111,6 @@ def _first(value: object, *_: object) -> object:
     return value
 
 
-def _storage_type(name: str) -> Callable[..., Any]:
-    """Stands for a type of storage; it is never called."""
-
-    def refuse(*_: object) -> None:
-        raise ValueError("a storage within the pickle")
-
-    refuse.storage = name  # type: ignore[attr-defined]
-    return refuse
+def _no_storage(*_: object) -> None:
+    """Stands for a type of storage, which a pickle names and does not call. Raises ValueError."""
+    raise ValueError("a storage within the pickle")

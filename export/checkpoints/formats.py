@@ -1,10 +1,7 @@
-"""The face parsers, rebuilt from the tensors of a checkpoint.
+"""What network a checkpoint holds, recognised by the names of its tensors, and rebuilt from them.
 
-The generators of the parts paper, rebuilt from the tensors of a checkpoint.
-
-Checkpoints that are met beside those mien exports, told by the names of their tensors.
-
-What network a checkpoint holds, told by the names of its tensors.
+Known are the face parsers, the generators of the parts paper, and checkpoints that are often met
+beside them, which are named and refused.
 """
 
 from __future__ import annotations
@@ -18,9 +15,20 @@ import torch
 from torch import nn
 
 from mien.engines.errors import ModelError, UsageError
+from mien.engines.networks import GANS
+from mien.export.checkpoints.diffusion import (
+    build_cnn,
+    build_paper_unet,
+    build_small_unet,
+    build_vae,
+    is_cnn,
+    is_paper_unet,
+    is_small_unet,
+    is_vae,
+)
+from mien.export.checkpoints.latent_formats import LATENT_FORMATS, LatentFormat, Prepared, prepare
 from mien.export.checkpoints.loading import listed, load_strictly, without
 from mien.export.checkpoints.reading import Checkpoint
-from mien.export.latent_formats import LATENT_FORMATS, LatentFormat, Prepared, prepare
 from mien.export.models.gans import (
     Activation,
     CycleGanGenerator,
@@ -174,7 +182,6 @@ def _sides(key: str, *sides: int | None) -> Callable[[Shapes], bool]:
 # First match; the names inside a file that holds several networks begin with the network's.
 OTHERS: tuple[tuple[Callable[[Shapes], bool], str], ...] = (
     (_begins("plfd_backbone."), f"a PFLD landmark network, {NOT_YET}"),
-    (_begins("inc.double_conv.", "sa1."), f"the UNet of a diffusion model, {NOT_YET}"),
     (_begins("h_net1.", "ca_net."), f"a FaceCLIP or AttnGAN generator, {NOT_YET}"),
     (_begins("rnn.weight_ih_l0", "encoder.weight"), f"a DAMSM text encoder, {NOT_YET}"),
     (_begins("emb_features.", "Mixed_5b."), f"a DAMSM image encoder, {NOT_YET}"),
@@ -197,7 +204,7 @@ OTHERS: tuple[tuple[Callable[[Shapes], bool], str], ...] = (
 )
 
 
-Kind = Literal["stargan", "cyclegan", "face_parser"]
+Kind = Literal["stargan", "cyclegan", "face_parser", "diffusion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +228,18 @@ FORMATS = (
     Format("cyclegan", "a CycleGAN generator", "cyclegan", is_cyclegan, build_cyclegan),
     Format("deeplabv3", "a DeepLabV3 of torchvision", "face_parser", is_deeplab, build_deeplab),
     Format("bisenet", "a BiSeNet face parser", "face_parser", is_bisenet, build_bisenet),
+    Format(
+        "paper_unet",
+        "the UNet of the diffusion paper",
+        "diffusion",
+        is_paper_unet,
+        build_paper_unet,
+    ),
+    Format("small_unet", "a diffusion UNet of mien", "diffusion", is_small_unet, build_small_unet),
+    Format("diffusion_vae", "the VAE of the diffusion paper", "diffusion", is_vae, build_vae),
+    Format(
+        "diffusion_cnn", "the classifier of the diffusion paper", "diffusion", is_cnn, build_cnn
+    ),
 )
 
 
@@ -249,7 +268,7 @@ def recognise(
     Raises ModelError for another network, and for one that is not whole.
     """
     shapes = checkpoint.shapes
-    every = (*FORMATS, *LATENT_FORMATS)
+    every: tuple[Format | LatentFormat, ...] = (*FORMATS, *LATENT_FORMATS)
     form = next((form for form in every if form.fits(shapes)), None)
     if form is None:
         raise ModelError(_stranger(checkpoint))
@@ -258,7 +277,7 @@ def recognise(
         if isinstance(form, LatentFormat):
             prepared = prepare(form, checkpoint, options or Options(checkpoint.path), where)
             return Source(form, prepared.module, prepared)
-        given = () if form.kind == "face_parser" else (activation,)
+        given = (activation,) if form.kind in GANS else ()
         return Source(form, form.build(checkpoint.state, where, *given))
     except UsageError:
         raise
@@ -273,7 +292,8 @@ def recognise(
 
 def _stranger(checkpoint: Checkpoint) -> str:
     """What to say about a checkpoint that is none of FORMATS."""
-    takes = ", ".join(form.words for form in (*FORMATS, *LATENT_FORMATS))
+    every: tuple[Format | LatentFormat, ...] = (*FORMATS, *LATENT_FORMATS)
+    takes = ", ".join(form.words for form in every)
     known = other_format(checkpoint.shapes)
     if known is not None:
         return f"{checkpoint.path} looks like {known}; mien export takes {takes}"

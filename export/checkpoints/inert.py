@@ -67,6 +67,31 @@ def inert_class(path: str) -> type[Inert]:
     return type("Inert", (Inert,), {"path": path})
 
 
+class StandIn:
+    """A function of mien's own in the place of one that a pickle names; it cannot be changed.
+
+    name: of what it stands for. A pickle can set attributes of whatever it names, also of a
+    function, and that would outlast its reading.
+    """
+
+    __slots__ = ("_call", "name")
+    _call: Callable[..., Any]
+    name: str
+
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "_call", call)
+
+    def __call__(self, *given: object) -> Any:
+        return self._call(*given)
+
+    def __setattr__(self, key: str, value: object) -> None:
+        raise pickle.UnpicklingError("it would change a function")
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("it would change a function")
+
+
 class InertUnpickler(pickle.Unpickler):
     """A reader that calls stand-ins only.
 
@@ -80,7 +105,10 @@ class InertUnpickler(pickle.Unpickler):
         self, file: IO[bytes], known: Mapping[str, Callable[..., Any]], classes: re.Pattern[str]
     ) -> None:
         super().__init__(file)
-        self._known = known
+        self._known = {
+            path: stand if isinstance(stand, type) else StandIn(path, stand)
+            for path, stand in known.items()
+        }
         self._classes = classes
 
     def find_class(self, module: str, name: str) -> Any:
@@ -133,7 +161,8 @@ def nested_storage(content: bytes) -> torch.Tensor:
         held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(held, torch.TypedStorage):
             raise ValueError("a storage that is none")  # noqa: TRY004 -- of a file
-        return torch.empty(0, dtype=held.dtype).set_(held.untyped())  # type: ignore[call-overload, no-any-return]
+        flat: torch.Tensor = torch.empty(0, dtype=held.dtype).set_(held.untyped())  # type: ignore[no-untyped-call]
+        return flat
 
 
 def plain_names() -> dict[str, Callable[..., Any]]:

@@ -74,7 +74,7 @@ def encoder_of(
 def _heads(checkpoint: Checkpoint, where: str) -> Heads:
     """What the heads of an encoder give, as the file's own options say."""
     said = checkpoint.facts.get("encoder_type")
-    if said in HEADS:
+    if said is not None and said in HEADS:
         return HEADS[said]
     told = "does not say" if said is None else f"says {said!r}, and not"
     raise ModelError(

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import torch
 
@@ -26,6 +26,7 @@ from mien.export.checkpoints.inert import (
     nested_storage,
     plain_names,
 )
+from mien.export.models.stylegan2 import BLUR
 
 State = dict[str, torch.Tensor]
 
@@ -34,7 +35,6 @@ TENSORFLOW = "dnnlib.tflib.network.Network"
 NUMBERS = re.compile(r"numpy(\._?core)?(\.\w+)?\.(scalar|_reconstruct|dtype|ndarray)|torch\.device")
 BLOCK = re.compile(r"synthesis\.b(\d+)\.(conv0|conv1|torgb|const|resample_filter)(?:\.(.+))?")
 MAPPED = re.compile(r"mapping\.fc(\d+)\.(weight|bias)")
-BLUR_SUM: Final = (1 / 64, 3 / 64, 9 / 64)  # the values of the outer product of [1, 3, 3, 1] / 8
 
 
 class Persistent(Inert):
@@ -110,9 +110,9 @@ def _of_block(size: int, part: str, name: str, tensor: torch.Tensor, path: Path)
     """The tensors of one resolution."""
     level = int(math.log2(size)) - 2 if size else 0
     if part == "resample_filter" or name == "resample_filter":
-        if tensor.dim() != 2 or not torch.allclose(
-            tensor.float().unique(), torch.tensor(BLUR_SUM), atol=1e-5
-        ):
+        taps = torch.tensor(BLUR)
+        usual = torch.outer(taps, taps) / 64  # of sum 1
+        if tensor.shape != usual.shape or not torch.allclose(tensor, usual, atol=1e-5):
             raise ModelError(f"{path}: its filter is not StyleGAN2's [1, 3, 3, 1]; it is another")
         return {}
     if part == "const":

@@ -182,7 +182,7 @@ def _held(file: BinaryIO, path: Path, limit: int) -> tuple[State, dict[str, str]
         if is_program:
             return read_torchscript(file, path, limit), {CONTAINER: "torchscript"}
     file.seek(0)
-    stands = [(inert_class(name), name) for name in SETTINGS]
+    stands: list[Any] = [(inert_class(name), name) for name in SETTINGS]
     with warnings.catch_warnings(), torch.serialization.safe_globals(stands):
         warnings.simplefilter("ignore")  # of old files, for whoever wrote them
         try:

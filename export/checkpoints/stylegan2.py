@@ -92,10 +92,8 @@ def generator_of(checkpoint: Checkpoint, where: str) -> Generator:
     }
     buffers = {key: own.pop(key) for key in list(own) if BUFFER.match(key)}
     _check_kernels(buffers, where)
-    clamp = checkpoint.facts.get(CLAMP)
-    generator = Generator(
-        own, _noises(buffers), _average(checkpoint.state, where), clamp and float(clamp), where
-    )
+    clamp = float(checkpoint.facts[CLAMP]) if CLAMP in checkpoint.facts else None
+    generator = Generator(own, _noises(buffers), _average(checkpoint.state, where), clamp, where)
     with torch.device("meta"):
         check_names(own, _needed(generator.spec, _mapping_layers(own), own), where)
     return generator

@@ -117,7 +117,8 @@ class ClipText(nn.Module):
         x = self.token_embedding(tokens) + self.positional_embedding
         x = self.ln_final(self.transformer(x, self.mask))
         end = tokens.argmax(1)[:, None, None].expand(-1, 1, self.spec.width)
-        return x.gather(1, end)[:, 0] @ self.text_projection
+        out: torch.Tensor = x.gather(1, end)[:, 0] @ self.text_projection
+        return out
 
 
 class ClipImage(nn.Module):
@@ -139,4 +140,5 @@ class ClipImage(nn.Module):
         first = self.class_embedding.expand(len(image), 1, -1)
         x = torch.cat([first, x], 1) + self.positional_embedding
         x = self.transformer(self.ln_pre(x))
-        return self.ln_post(x[:, 0]) @ self.proj
+        out: torch.Tensor = self.ln_post(x[:, 0]) @ self.proj
+        return out

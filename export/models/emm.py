@@ -60,6 +60,13 @@ class MapperSpec:
         return self.condition == "global" or (self.condition == "local" and not fine)
 
 
+def start_linear(module: nn.Module) -> None:
+    """Draw a linear layer's weights so that values keep their size; others are left as they are."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
+        nn.init.zeros_(module.bias)
+
+
 class EmotionEditor(nn.Module):
     """A truncated mapping network: `depth` linear layers, each with a leaky ReLU.
 
@@ -71,9 +78,7 @@ class EmotionEditor(nn.Module):
         super().__init__()
         widths = [inputs, *[style_dim] * depth]
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        for linear in self.linears:
-            nn.init.normal_(linear.weight, std=1 / math.sqrt(linear.in_features))
-            nn.init.zeros_(linear.bias)
+        self.linears.apply(start_linear)
         self.place = nn.Parameter(torch.zeros(layers, style_dim))
 
     def forward(self, fused: torch.Tensor) -> torch.Tensor:
@@ -224,7 +229,8 @@ class ResNetTrunk(nn.Module):
     def forward(self, face: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(torch.relu(self.bn1(self.conv1(face))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return x.mean((2, 3)).float()
+        features: torch.Tensor = x.mean((2, 3)).float()
+        return features
 
 
 class FoldedTrunk(nn.Module):

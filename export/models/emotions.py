@@ -1,4 +1,4 @@
-"""The emotion classifier that judges edits: its torch module and its ONNX file.
+"""The emotion classifier that measures edits: its torch module and its ONNX file.
 
 It is a measuring tool, trained on FER-2013 alone, and no part of the filter.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mien.engines.errors import ModelError
-from mien.engines.networks import FER_CLASSES, JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES
 from mien.engines.system.folders import private_folder
 from mien.engines.system.partial_file import PartialFile
 from mien.export.onnx_file import EXAMPLES, example_of, store_half, to_onnx
@@ -87,20 +87,22 @@ class _Probabilities(nn.Module):
 
 
 def export_classifier(classifier: EmotionClassifier, path: Path, facts: dict[str, str]) -> float:
-    """Writes `face` (1, 1, 48, 48) to `probabilities` (1, 7) as an ONNX file of opset 18.
+    """The parity error of the classifier as an ONNX file of opset 18, which is written to `path`.
 
-    facts: goes into the file's metadata, with the classes. Weights that half precision holds
-    exactly are stored so (`half.rounded_to_half` makes such a classifier). Returns the parity
-    error. Raises ModelError.
+    It takes `face` (1, 1, 48, 48) to `probabilities` (1, 7). facts: goes into the file's metadata,
+    with the classes. Weights that half precision holds exactly are stored so
+    (`onnx_file.rounded_to_half` makes such a classifier). Raises ModelError.
     """
     classes = {"classes": ",".join(FER_CLASSES)}
     module = _Probabilities(classifier).float().eval()
     with private_folder() as folder:
         made = folder / path.name
-        to_onnx(module, JUDGE, made, facts={**classes, **facts}, tolerance=1e-4)
+        to_onnx(module, EMOTION_CLASSIFIER, made, facts={**classes, **facts}, tolerance=1e-4)
         store_half(made)
-        examples = [Example(f"random input {n}", example_of(JUDGE, n)) for n in range(EXAMPLES)]
-        parity = compare(module, JUDGE, made, examples, Allowed())
+        examples = [
+            Example(f"random input {n}", example_of(EMOTION_CLASSIFIER, n)) for n in range(EXAMPLES)
+        ]
+        parity = compare(module, EMOTION_CLASSIFIER, made, examples, Allowed())
         with PartialFile(path, overwrite=True, error=ModelError) as part:
             part.write(made.read_bytes())
             part.publish(durable=True)

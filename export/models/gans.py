@@ -1,17 +1,11 @@
-"""StarGAN: the generator and the discriminator, as published and as the parts paper has them.
+"""StarGAN and CycleGAN, with discriminators, as published and as the parts paper has them.
 
-Sources: Choi et al., "StarGAN" (CVPR 2018); Upenieks and Urtans, "Let's put a smile on your face"
-(AIxHMI 2022), section 3.2. The names of the parameters are those of the public checkpoints, so that
-`load_state_dict` takes them as they are. The paper's form differs from the public one in bilinear
-upsampling before a convolution, LeakyReLU, and, in the discriminator, layer normalisation and
-noise.
-
-CycleGAN's generator and PatchGAN discriminator, as published and as the parts paper has them.
-
-Sources: Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
-Networks" (ICCV 2017); Upenieks and Urtans, "Let's put a smile on your face" (AIxHMI 2022), section
-3.2. The names of the parameters are those of the public checkpoints. The paper's form has bilinear
-upsampling, LeakyReLU, and, in the discriminator, layer normalisation and noise.
+Sources: Choi et al., "StarGAN" (CVPR 2018); Zhu et al., "Unpaired Image-to-Image Translation using
+Cycle-Consistent Adversarial Networks" (ICCV 2017); Upenieks and Urtans, "Let's put a smile on your
+face" (AIxHMI 2022), section 3.2. The names of the parameters are those of the public checkpoints,
+so that `load_state_dict` takes them as they are. The paper's form differs from the public one in
+bilinear upsampling before a convolution, LeakyReLU, and, in the discriminator, layer normalisation
+and noise.
 """
 
 from __future__ import annotations

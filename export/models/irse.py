@@ -59,8 +59,10 @@ class Bottleneck(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.res_layer(x)
         if self.shortcut_layer is not None:
-            return out + self.shortcut_layer(x)
-        return out + (x if self.stride == 1 else F.max_pool2d(x, 1, self.stride))
+            x = self.shortcut_layer(x)
+        elif self.stride != 1:
+            x = F.max_pool2d(x, 1, self.stride)
+        return out + x
 
 
 def trunk(stages: tuple[tuple[int, int], ...] = STAGES) -> tuple[nn.Sequential, nn.Sequential]:
@@ -179,7 +181,7 @@ class ArcFace(nn.Module):
         affine: bool = True,
     ) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.length = size, length
         self.input_layer, self.body = trunk(stages)
         last = stages[-1][0]
         self.output_layer = nn.Sequential(

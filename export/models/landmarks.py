@@ -1,16 +1,15 @@
-"""The landmark network: one luma crop to 106 points and a score.
+"""The landmark network and the face detector.
 
-Source: the HFLD network of "My Emotion on your face" predicts 106 points from heat maps; this is
-one of a size for the edge. Coarse places are the centres of mass of 106 small heat maps, which
-move with the face by construction; a global branch adds what the maps cannot see (points outside
-the crop or covered). Plain 3x3 convolutions throughout: at this size they run and train faster on
-processors than depthwise ones.
+Landmarks: one luma crop to 106 points and a score. Source: the HFLD network of "My Emotion on your
+face" predicts 106 points from heat maps; this is one of a size for the edge. Coarse places are the
+centres of mass of 106 small heat maps, which move with the face by construction; a global branch
+adds what the maps cannot see (points outside the crop or covered). Plain 3x3 convolutions
+throughout: at this size they run and train faster on processors than depthwise ones.
 
-The face detector: a whole letterboxed picture to a score, a box and three points per cell.
-
-Without anchors, in the manner of FCOS (Tian et al., 2019): each cell of three grids says whether a
-face's centre lies in it, and how far away the face's sides, eyes and mouth are. Decoding is part of
-the graph, so boxes and points leave it in input pixels.
+Detector: a whole letterboxed picture to a score, a box and three points per cell. Without anchors,
+in the manner of FCOS (Tian et al., 2019): each cell of three grids says whether a face's centre
+lies in it, and how far away the face's sides, eyes and mouth are. Decoding is part of the graph, so
+boxes and points leave it in input pixels.
 """
 
 from __future__ import annotations

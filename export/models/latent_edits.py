@@ -52,7 +52,8 @@ class LatentMapper(nn.Module):
 
     def forward(self, codes: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
         if not self.levels:
-            return codes + STEP * strength * self.get_submodule("mapping")(codes)
+            edited: torch.Tensor = codes + STEP * strength * self.get_submodule("mapping")(codes)
+            return edited
         parts = []
         for name, (start, end) in LEVELS.items():
             part = codes[:, start:end]

@@ -1,14 +1,13 @@
-"""DeepLabV3, the face parser of the parts paper, on ResNet or MobileNetV3 trunks.
+"""The face parsers: DeepLabV3 on ResNet or MobileNetV3, and BiSeNet on a ResNet-18.
 
-Sources: Chen et al., "Rethinking Atrous Convolution" (2017); "Let's put a smile on your face"
-(AIxHMI 2022), section 3.1, which gives neither trunk nor classes. The names of the parameters are
-those of torchvision's segmentation models, without torchvision.
+DeepLabV3 is the parts paper's. Sources: Chen et al., "Rethinking Atrous Convolution" (2017); "Let's
+put a smile on your face" (AIxHMI 2022), section 3.1, which gives neither trunk nor classes. The
+names of the parameters are those of torchvision's segmentation models, without torchvision.
 
-BiSeNet on a ResNet-18, the face parser most used in public.
-
-Source: Yu et al., "BiSeNet" (ECCV 2018), in the form of the face-parsing checkpoint
-`79999_iter.pth`, where the trunk's own features stand in for the spatial path. The names of the
-parameters are those of that checkpoint; its two outputs for training only are left out.
+BiSeNet is the parser most used in public. Source: Yu et al., "BiSeNet" (ECCV 2018), in the form of
+the face-parsing checkpoint `79999_iter.pth`, where the trunk's own features stand in for the
+spatial path. The names of the parameters are those of that checkpoint; its two outputs for training
+only are left out.
 """
 
 from __future__ import annotations

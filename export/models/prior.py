@@ -2,7 +2,7 @@
 
 StyleGAN2's mapping network (Karras et al., 2020) sends z to one code of W. Here it ends in amounts
 of the principal components of the codes of W+, because the encoder and the generator learned
-together and use all of W+. It is fitted by regression (`mien.training.mapper`).
+together and use all of W+. It is fitted by regression (`mien.training.latent.prior`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from mien.export.models.emm import start_linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,7 @@ class Prior(nn.Module):
         self.register_buffer("basis", torch.zeros(spec.components, spec.layers * spec.style_dim))
         widths = [spec.z_dim, *[spec.width] * spec.depth]
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        for linear in self.linears:
-            nn.init.normal_(linear.weight, std=1 / math.sqrt(linear.in_features))
-            nn.init.zeros_(linear.bias)
+        self.linears.apply(start_linear)
         self.out = nn.Linear(spec.width, spec.components)
 
     def amounts(self, z: torch.Tensor) -> torch.Tensor:

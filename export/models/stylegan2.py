@@ -37,7 +37,7 @@ def code_count(size: int) -> int:
 
 
 def phase_matrix() -> torch.Tensor:
-    """Maps a 3x3 kernel to the four 3x3 kernels of upsampling and blur together: (9, 36).
+    """The map from a 3x3 kernel to the four 3x3 kernels of upsampling and blur together: (9, 36).
 
     A transposed convolution of stride 2 followed by the [1, 3, 3, 1] blur is one transposed
     convolution with a 6x6 kernel. Each of the four output phases sees nine of its 36 taps.

@@ -3,11 +3,11 @@
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), section 2 and
 figure 7; the layer order, the use of the codes and the constants are those of the public code.
 
-The parameters have the names of `mien.export.models.stylegan2.Synthesis`, which trains; what differs is
-prepared once, by `prepared`. Modulation scales the activations and demodulation the result, so that
-kernels are constant and the batch is free. Kernels are divided by their largest value and by the
-root of their fan-in, styles by their largest value: demodulation cancels both, and what a
-convolution adds up stays within FP16. Demodulation, the image and its sums are FP32 always.
+The parameters have the names of `mien.export.models.stylegan2.Synthesis`, which trains; what
+differs is prepared once, by `prepared`. Modulation scales the activations and demodulation the
+result, so that kernels are constant and the batch is free. Kernels are divided by their largest
+value and by the root of their fan-in, styles by their largest value: demodulation cancels both, and
+what a convolution adds up stays within FP16. Demodulation, the image and its sums are FP32 always.
 """
 
 from __future__ import annotations

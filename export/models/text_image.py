@@ -53,7 +53,8 @@ class TextLayer(nn.Module):
         scores = parts[0] @ parts[1].transpose(2, 3) / math.sqrt(width // self.heads)
         mixed = (scores + absent[:, None, None]).softmax(3) @ parts[2]
         x = x + self.out(mixed.transpose(1, 2).reshape(n, length, width))
-        return x + self.narrow(F.gelu(self.wide(self.norm2(x))))
+        added: torch.Tensor = self.narrow(F.gelu(self.wide(self.norm2(x))))
+        return x + added
 
 
 class TextTower(nn.Module):
@@ -71,7 +72,9 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         there = (tokens != PADDING).float()
-        x = self.words(tokens) + self.places
+        # Not `self.words(tokens)`: the exporter would name that `embedding`, as the output is.
+        chosen = self.words.weight.index_select(0, tokens.flatten())
+        x = chosen.view(*tokens.shape, self.spec.width) + self.places
         absent = (there - 1) * 1e4
         for layer in self.layers:
             x = layer(x, absent)
@@ -106,7 +109,9 @@ class TextImagePair(nn.Module):
 
     def forward(self, faces: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Logits: faces (n, ...) down, captions (m, length) across: (n, m)."""
-        logits: torch.Tensor = self.image(faces) @ self.text(tokens).T
+        seen, said = self.image(faces), self.text(tokens)
+        with torch.autocast(seen.device.type, enabled=False):
+            logits: torch.Tensor = seen @ said.T
         return logits * self.scale.exp().clamp(max=100)
 
 

@@ -1,13 +1,9 @@
-"""ResNet trunks: the bottleneck form of DeepLabV3 and the basic form of BiSeNet.
+"""Trunks of the face parsers: ResNet and MobileNetV3-Large, with dilated last stages.
 
-Sources: He et al., "Deep Residual Learning" (CVPR 2016), with the stride on the middle
-convolution, and dilated last stages, as torchvision's segmentation models have them. The names of
-the parameters are those of the public checkpoints.
-
-MobileNetV3-Large as a trunk for segmentation, with dilated last stages.
-
-Source: Howard et al., "Searching for MobileNetV3" (ICCV 2019), in the form of torchvision's
-segmentation models. The names of the parameters are those of the public checkpoints.
+ResNet comes in the bottleneck form of DeepLabV3 and the basic form of BiSeNet. Sources: He et al.,
+"Deep Residual Learning" (CVPR 2016), with the stride on the middle convolution; Howard et al.,
+"Searching for MobileNetV3" (ICCV 2019); both as torchvision's segmentation models have them. The
+names of the parameters are those of the public checkpoints.
 """
 
 from __future__ import annotations

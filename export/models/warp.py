@@ -1,16 +1,14 @@
-"""The warp editor: which way each landmark of a face moves to show an emotion.
+"""The warp editor and the occlusion network, both on the canonical luma crop.
 
-It looks at the canonical luma crop and the 106 landmarks and answers with a displacement per
-landmark. The runtime turns displacements into a smooth flow (`mien.runtime.methods.warp.flow`); a
+The editor also looks at the 106 landmarks and answers with a displacement per landmark, towards an
+emotion. The runtime turns displacements into a smooth flow (`mien.runtime.methods.warp.flow`); a
 network that drew the flow itself, cell by cell, folded at the lips. One that drew the shading as
 well left stains on cheeks and lips: the folds of a moved face are drawn by
 `mien.runtime.methods.warp.flow`.
 
-The occlusion network: what lies in front of the skin of an aligned face.
-
-Two answers a pixel: spectacle frames with the reflections on their lenses (rigid, thin, always
-there), and whatever else covers skin (a hand, a cup, a microphone, strands of hair). A small U-Net
-(Ronneberger, Fischer, Brox 2015) on the canonical luma crop.
+The occlusion network says what lies in front of the skin, in two answers a pixel: spectacle frames
+with the reflections on their lenses (rigid, thin, always there), and whatever else covers skin (a
+hand, a cup, a microphone, strands of hair). It is a small U-Net (Ronneberger, Fischer, Brox 2015).
 """
 
 from __future__ import annotations
@@ -68,7 +66,7 @@ class WarpNetwork(nn.Module):
         self.down = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(channels))
         self.look = nn.Linear(channels[4] * 16, 128)
         self.shape = nn.Sequential(nn.Linear(POINTS * 2, 128), nn.SiLU(), nn.Linear(128, 128))
-        self.wish = nn.Linear(TARGETS, 128)
+        self.wish = nn.Linear(TARGETS, 128)  # of the target; the name is that of checkpoints
         self.mix = nn.Sequential(nn.Linear(384, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU())
         self.move = nn.Linear(256, units.shape[0])
         for parameter in self.move.parameters():  # an untrained editor leaves the face alone
@@ -84,8 +82,8 @@ class WarpNetwork(nn.Module):
         for down in self.down:
             x = down(x)
         shape = (landmarks - self.mean).flatten(1) * 10
-        wish = F.silu(self.wish(target))
-        condition = torch.cat([F.silu(self.look(x.flatten(1))), self.shape(shape), wish], 1)
+        wanted = F.silu(self.wish(target))
+        condition = torch.cat([F.silu(self.look(x.flatten(1))), self.shape(shape), wanted], 1)
         return torch.tanh(self.move(self.mix(condition))) * self.most
 
     def forward(

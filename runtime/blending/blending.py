@@ -122,7 +122,7 @@ class _Canvas:
         )
 
     def paint(self, field: Field) -> None:
-        """Nothing; flow and gain first, then overlays, then the patch over them."""
+        """Paint the field: flow and gain first, then overlays, then the patch over them."""
         components = _components(self._frame)
         if field.active is not None:
             for component in components:

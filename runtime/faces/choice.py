@@ -55,7 +55,7 @@ class FaceChoice:
         return {track_id: place for place, track_id in enumerate(self._seen, start=1)}
 
     def reset(self) -> None:
-        """Nothing; numbers begin at 1 again."""
+        """Forget the faces; numbers begin at 1 again."""
         self.is_missing = False
         self._seen: list[int] = []  # track ids in order of appearance
         self._largest: int | None = None

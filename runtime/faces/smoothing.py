@@ -1,6 +1,6 @@
-"""The One-Euro filter: calm while a signal rests, quick while it moves.
+"""Values made smooth over time: the One-Euro filter, and easing towards a target.
 
-Values that glide to their target in real time.
+The filter is calm while a signal rests and quick while it moves; easing glides in real time.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Easing:
         self.reset()
 
     def reset(self, value: float | np.ndarray | None = None) -> None:
-        """Nothing; goes on from `value` at rest, or from the next target where that is None."""
+        """Restart at `value` at rest, or at the next target where that is None."""
         self._value = None if value is None else np.asarray(value, np.float64)
         self._velocity: np.ndarray = np.zeros(())
         self._time_s: float | None = None

@@ -29,7 +29,7 @@ INNER_LIPS_LOWER = (96, 103, 102, 101, 100)  # left to right
 MOUTH_LEFT_CORNER, MOUTH_RIGHT_CORNER = 84, 90
 LIP_TOP, LIP_BOTTOM = 98, 102  # the middle of the inner lips
 
-# Points that an expression hardly moves: they carry position, roll and size, so that speech and
+# Points that an expression hardly moves: they give position, roll and size, so that speech and
 # smiles do not shake the crop.
 RIGID = (52, 55, 58, 61, 74, 77, 43, 44, 45, 46, 47, 48, 49, 50, 51, 78, 79, 80, 81, 82, 83)
 

@@ -159,7 +159,7 @@ class Track:
         return box_of(self.smoothed)
 
     def see(self, found: Landmarks, time_s: float) -> None:
-        """Nothing; takes in the landmarks of a frame."""
+        """Take in the landmarks of a frame."""
         if self._last is not None and time_s > self.seen_s:
             step_s = time_s - self.seen_s
             expected = self.predicted(time_s)
@@ -172,7 +172,7 @@ class Track:
         self._last = found
 
     def miss(self, time_s: float) -> None:
-        """Nothing; the frame does not show the face: it glides on, slower and slower."""
+        """Take in a frame that does not show the face: it glides on, slower and slower."""
         if self._last is not None and not self.is_missed:
             self.smoothed = self.predicted(time_s)
         self.misses += 1
@@ -184,13 +184,13 @@ class Track:
         self._doubts = 0 if detection is not None else self._doubts + 1
 
     def break_time(self) -> None:
-        """Nothing; what comes next is not the continuation of the movement."""
+        """Restart the smoothing: what comes next does not continue the movement."""
         self._filter.reset()
         self._velocity = np.zeros(2, np.float32)
         self.surprise = 0.0
 
     def return_from_loss(self) -> None:
-        """Nothing; the face is seen again after it was given up, and rises from nothing."""
+        """Restart a face that was given up and is seen again: its edit fades in from nothing."""
         self.break_time()
         self._presence = Presence()
 

@@ -1,6 +1,6 @@
-"""Cuts: where a video goes on with another picture.
+"""Faces followed through a video by their landmarks, looked for now and then, and cuts.
 
-Faces followed through a video: found rarely, followed by their landmarks.
+A cut is where a video goes on with another picture; tracks end there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CutDetector:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing; the next frame has none before it."""
+        """Forget the last frame."""
         self._pattern: np.ndarray | None = None
 
     def __call__(self, luma: LumaSource) -> bool:
@@ -166,7 +166,7 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing; the next frame is the first of another video."""
+        """Forget the faces: the next frame is the first of another video."""
         self._cuts.reset()
         self._next_id = 1
         self._time_s: float | None = None

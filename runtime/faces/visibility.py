@@ -1,4 +1,4 @@
-"""How much of an edit a face can carry: from plainly seen (1) to not at all (0)."""
+"""How much of an edit a face can take: from plainly seen (1) to not at all (0)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def head_pose(points: np.ndarray) -> HeadPose:
 
 
 def visibility(found: Landmarks, size_wh: tuple[int, int]) -> float:
-    """How much of an edit the face can carry in this one frame, 0..1.
+    """How much of an edit the face can take in this one frame, 0..1.
 
     It falls with turning away, with few pixels, with the landmark score (a hand before the face),
     in darkness, with landmarks that form no head, and beyond the border of the frame.

@@ -21,7 +21,7 @@ class ControlState:
     target: what the faces are to reach; None leaves them alone. face: as of `Filter`.
     method: of `mien.runtime.methods`; options: what it is told beside its own choices, pairs of
         name and value, in the order of the names.
-    paused: show the original, to compare with. mark: draw `AI-edited` into a corner.
+    paused: show the original, to compare with. mark: draw the watermark `AI-edited` into a corner.
     own: how much of a person's own expression is shown, as of `Filter`; 1 leaves it.
     version: grows with every change.
     emotions: those that the method in use can make; all eight while another one is being opened.

@@ -14,7 +14,6 @@ from mien.runtime.frame import Frame
 from mien.runtime.live.controls import (
     Controls,
     ControlState,
-    check_own,
     check_possible,
     missing_emotions,
 )
@@ -78,10 +77,9 @@ class FilterSwap:
     """Keeps a filter in step with the controls; another method takes over when it is ready.
 
     It is made in a thread of its own while the old one goes on. Then the old one fades its edit
-    out, and the new one fades its own in. Where making it fails, or it cannot make the target or
-    scale the own expression as it is set, that is the message for a while, the controls go back to
-    the old method, and the old filter goes on. What the filter in use cannot make leaves the last
-    that it could.
+    out, and the new one fades its own in. Where making it fails, or it cannot make the target, that
+    is the message for a while, the controls go back to the old method, and the old filter goes on.
+    What the filter in use cannot make leaves the last that it could.
 
     make: makes the filter of `method` and `options` of a state; the rest is set here.
     warm_up_on: a frame to run the first one on, so that the frames to come need not wait for it.
@@ -156,7 +154,7 @@ class FilterSwap:
         return edited
 
     def close(self) -> None:
-        """Nothing; gives the networks back. A filter that is still being made is closed then."""
+        """Close the networks. A filter that is still being made is closed once it is made."""
         with self._lock:
             self._is_closed = True
             built, self._built = self._built, None
@@ -193,7 +191,6 @@ class FilterSwap:
         emotions = emotions_of(made)
         try:  # once more: the target may be another one than when it was made
             check_possible(state.target, key[0], emotions)
-            check_own(state.own, key[0])
         except UsageError as error:
             self._put_away()
             made.close()
@@ -250,7 +247,6 @@ class FilterSwap:
         made = self._make(state)
         try:
             check_possible(state.target, state.method, emotions_of(made))
-            check_own(state.own, state.method)
             _warm_up(made, frame, state)
         except BaseException:
             made.close()
@@ -274,7 +270,7 @@ def _key(state: ControlState) -> _Key:
 
 
 def _warm_up(made: LiveFilter, frame: Frame, state: ControlState) -> None:
-    """The first run of a network is slow; here nobody waits for it."""
+    """Run a new filter once where nobody waits for it: a network's first run is slow."""
     made.target, made.own = state.target, state.own
     made.apply(frame)
     made.reset()

@@ -16,7 +16,7 @@ from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import FilterMaker, FilterSwap
 from mien.runtime.live.outputs.output import FanOut, Output
 from mien.runtime.live.pacing import SPACING, DelayLine, Pace, RateLimit
-from mien.runtime.live.pixels import Marker
+from mien.runtime.live.pixels import Watermark
 from mien.runtime.live.sources.source import Source
 from mien.runtime.live.values import Captured, LiveFrame, LiveStats, Meter, faces_in
 
@@ -60,7 +60,7 @@ class LiveLoop:
         self._rate = RateLimit(rate)
         self._pace = Pace(is_adaptive=adaptive)
         self._meter = Meter()
-        self._marker = Marker()
+        self._watermark = Watermark()
         self._delay_ms = delay_ms
         camera_rate = source.facts.rate
         self._line: DelayLine | None = None
@@ -85,7 +85,7 @@ class LiveLoop:
         self._thread = threading.Thread(target=self._run, name="mien-live", daemon=True)
 
     def start(self) -> None:
-        """Nothing; frames begin to flow. Raises: what `make_filter` raises."""
+        """Start the loop: frames begin to flow. Raises: what `make_filter` raises."""
         first = self._source.newest(-1, 0.0)
         self._filters = FilterSwap(
             self._make_filter, self.controls, warm_up_on=first.frame if first else None
@@ -94,7 +94,7 @@ class LiveLoop:
         self._thread.start()
 
     def stop(self) -> None:
-        """Nothing; the loop ends after the frame it is at. `join` waits for it."""
+        """Ask the loop to end after the frame it is at; `join` waits for it."""
         self._is_stopping = True
         self._woken.set()
 
@@ -130,7 +130,7 @@ class LiveLoop:
         self.join()
 
     def _end(self) -> None:
-        """Nothing; it has ended, also where a signal's exception comes: that is raised then."""
+        """End the loop and wait for it; a signal's exception that comes meanwhile is raised."""
         self.stop()
         if self._thread.ident is None:
             self._shut_down()
@@ -156,12 +156,12 @@ class LiveLoop:
         return before
 
     def add_output(self, output: Output) -> None:
-        """Nothing; the output gets every frame from the next one on, and is closed at the end."""
+        """Add an output: it gets every frame from the next one on, and is closed at the end."""
         self._outputs.add(output)
         self._woken.set()
 
     def remove_output(self, output: Output) -> None:
-        """Nothing; the output gets no more frames. It is not closed."""
+        """Remove an output: it gets no more frames. It is not closed."""
         self._outputs.remove(output)
 
     def latest(self) -> LiveFrame | None:
@@ -260,7 +260,7 @@ class LiveLoop:
         self._process(captured, came)
 
     def _idle(self) -> None:
-        """Nobody watches: the camera is released, and the processor rests until somebody does."""
+        """Release the camera while nobody watches, and rest until somebody does."""
         with self._lock:
             self._state = "idle"
             self._source.pause()
@@ -304,7 +304,7 @@ class LiveLoop:
         if state.paused:
             return original
         is_edit = state.target is not None or state.own != 1 or edited is not original
-        return self._marker(edited) if state.mark and is_edit else edited
+        return self._watermark(edited) if state.mark and is_edit else edited
 
     def _emit(self, frame: LiveFrame) -> None:
         frame = replace(frame, seq=self._seq)

@@ -1,8 +1,8 @@
-"""What is given up, and taken back, where the machine is too slow for the camera.
+"""The pace of live video: a slow machine, a lower frame rate, and a delay that is asked for.
 
-Frames left out on purpose, where fewer are wanted than the camera gives.
-
-Frames held back for a while, so that lips go with a sound that takes longer.
+`Pace` says which quality is given up, and taken back, where the machine is too slow for the camera;
+`RateLimit` leaves frames out where fewer are wanted than the camera gives; `DelayLine` holds frames
+back, so that lips go with a sound that takes longer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Pace:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing; what was watched so far says nothing about what comes: a pause, a new camera."""
+        """Forget what was measured so far: it says nothing after a pause or with a new camera."""
         self._began_s: float | None = None
         self._calm_since_s: float | None = None
         self._eased_s: float | None = None  # when a level was last taken back
@@ -161,7 +161,7 @@ class DelayLine:
         self._thread.start()
 
     def put(self, frame: LiveFrame) -> None:
-        """Nothing; never blocks."""
+        """Append a frame, dropping the oldest where the line is full. Never blocks."""
         with self._changed:
             if len(self._held) >= self._limit:
                 self._held.popleft()

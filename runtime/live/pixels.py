@@ -1,6 +1,6 @@
 """Live frames as the decoder's pictures and as arrays, in whatever format an output wants.
 
-A visible mark in a corner of a frame.
+`Watermark` writes "AI-edited" into a corner of a frame.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ _GROUND: Final = 0.55  # how dark the ground under the letters is
 
 @dataclass(frozen=True, slots=True)
 class _Stamp:
-    """The mark for one size of plane: where it goes, and what is mixed in.
+    """The watermark for one size of plane: where it goes, and what is mixed in.
 
     keep: float32 (h, w), how much of the picture stays. white: float32 (h, w), how much of white
     comes to it; the rest is black.
@@ -183,7 +183,7 @@ class _Stamp:
     white: np.ndarray
 
 
-class Marker:
+class Watermark:
     """Draws `AI-edited` into the lower right corner, onto the frame's own planes."""
 
     def __init__(self) -> None:
@@ -191,14 +191,14 @@ class Marker:
         self._size_wh = (0, 0)
 
     def __call__(self, frame: Frame) -> Frame:
-        """The frame with the mark; planes are copied, the frame given stays as it is."""
+        """The frame with the watermark; planes are copied, the frame given stays as it is."""
         if (frame.width, frame.height) != self._size_wh:
             self._size_wh = (frame.width, frame.height)
             self._stamps.clear()
-        planes = tuple(self._marked(frame, index) for index in range(len(frame.planes)))
+        planes = tuple(self._watermarked(frame, index) for index in range(len(frame.planes)))
         return replace(frame, planes=planes)
 
-    def _marked(self, frame: Frame, index: int) -> Plane:
+    def _watermarked(self, frame: Frame, index: int) -> Plane:
         plane = frame.planes[index]
         is_chroma = frame.layout.kind == "yuv" and index > 0
         black, white = level_range(frame.layout)

@@ -19,7 +19,7 @@ _SLIDE_S: Final = 1.5
 
 
 def write_soak_clip(sample: Path, destination: Path, size_wh: tuple[int, int]) -> None:
-    """Nothing; writes a minute of H.264 made of `sample`, a clip of one face."""
+    """Write a minute of H.264 made of `sample`, a clip of one face."""
     pictures = _read(sample)
     with av.open(str(destination), "w") as container:
         stream = container.add_stream("libx264", rate=RATE)

@@ -1,6 +1,6 @@
-"""What passes through live video, as plain values.
+"""What passes through live video, as plain values, and statistics of a running loop.
 
-How a live loop is doing: counts, rates and delays, over ten seconds and over all.
+Counts, rates and delays are kept over the last ten seconds and over the whole run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LiveFrame:
     captured_s: on the clock of time.monotonic.
     faces: all faces in view, in pixels of the frame. edited: track ids of the changed ones.
     reduced: whether the machine is too slow, so that previews should be smaller and rarer.
-    is_edited: whether a face in `frame` is changed; a mark alone is no edit.
+    is_edited: whether a face in `frame` is changed; a watermark alone is no edit.
     """
 
     frame: Frame
@@ -201,7 +201,7 @@ class Meter:
         self._last_ms: float | None = None
 
     def show(self, now_s: float, delay_ms: float, *, captured: int) -> None:
-        """Nothing; a frame went out. captured: frames since the one before, itself included."""
+        """Count a frame that went out. captured: frames since the one before, itself included."""
         with self._lock:
             self._captured += captured
             self._shown += 1
@@ -255,7 +255,7 @@ class Meter:
 
 
 def faces_in(live: LiveFrame, numbers: dict[int, int]) -> tuple[LiveFace, ...]:
-    """The faces of a frame as people are told of them. numbers: by track id, for `--face`."""
+    """The faces of a frame as they are shown to people. numbers: by track id, for `--face`."""
     return tuple(
         LiveFace(
             track_id=face.track_id,

@@ -30,10 +30,10 @@ class Goal:
 class FaceEditor(Protocol):
     """Edits one face through a video; it holds what is remembered of that face.
 
-    left_alone: parts that the last frame does not show and that are therefore as they were.
+    unedited_parts: parts that the last frame does not show and that are therefore as they were.
     """
 
-    left_alone: tuple[str, ...]
+    unedited_parts: tuple[str, ...]
 
     def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
         """The edit of the face in this frame; `time_s` grows from call to call."""

@@ -3,7 +3,7 @@
 A file is first brought into a plain form in which every length fits: without metadata, and without
 what decoders would only stumble over. OpenCV decodes that. What its libraries find wrong they print
 on the process's standard error and tell nobody, so damage is found before or beside them: a PNG is
-inflated here, a JPEG is decoded a second time by FFmpeg, which tells of errors.
+inflated here, a JPEG is decoded a second time by FFmpeg, which reports errors.
 """
 
 from __future__ import annotations

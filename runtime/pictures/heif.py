@@ -245,7 +245,7 @@ def _with_colours(data: bytes, container: Container) -> bytes:
     return data[: place + 8] + primaries + transfer + data[place + 12 :]
 
 
-# What libheif tells of a picture that it takes again on writing; EXIF and XMP are looked into.
+# What libheif says of a picture that it takes again on writing; EXIF and XMP are looked into.
 SETTINGS: Final = (
     *("chroma", "nclx_profile", "icc_profile", "icc_profile_type", "pixel_aspect_ratio"),
     *("content_light_level", "mastering_display_colour_volume", "ambient_viewing_environment"),

@@ -121,7 +121,7 @@ class _Header:
 
     @classmethod
     def of(cls, marker: int, payload: bytes) -> _Header:
-        """Raises VideoError for what is not decoded here."""
+        """The header in a segment. Raises VideoError for what is not decoded here."""
         if len(payload) < 6:
             raise VideoError("is a JPEG without a frame header")
         if marker not in SOF_READABLE or payload[0] != 8:

@@ -1,6 +1,6 @@
 """Metadata of a picture without what shows the picture as it was, or claims what is left out.
 
-A picture carries itself more than once: as a thumbnail in EXIF, in Photoshop's resources and in
+A picture contains itself more than once: as a thumbnail in EXIF, in Photoshop's resources and in
 XMP, as a preview in a camera's notes. XMP also announces what lies behind a JPEG: a gain map, a
 video, a depth map. What is taken out here leaves everything else as it was, byte for byte.
 `cv2.imdecodeWithMetadata` gives whole blocks of EXIF and XMP, and knows of nothing within them.

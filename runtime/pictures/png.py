@@ -90,7 +90,7 @@ class _Header:
 
     @classmethod
     def of(cls, data: bytes) -> _Header:
-        """Raises VideoError where there is none, or one that libpng would not read."""
+        """The header of a file. Raises VideoError where there is none that libpng would read."""
         found: dict[bytes, bytes] = {}
         for name, chunk in _png_chunks(data):
             if name in (b"IHDR", b"PLTE", b"tRNS") and name not in found:

@@ -1,6 +1,6 @@
-"""A bounded, ordered hand-over between two threads that both can stop.
+"""A video file edited frame by frame: decode, filter and encode side by side.
 
-A video file edited frame by frame: decode, filter and encode side by side.
+The stages are threads, joined by bounded, ordered channels that any of them can stop.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mien.runtime.frame import Frame
 from mien.runtime.video.memory import least_edit_frames
 from mien.runtime.video.planes import (
     av_from_frame,
-    carries_extras,
     display_orientation,
     fitted,
     frame_from_av,
+    has_extras,
     side_by_side,
     side_by_side_size,
 )
@@ -50,14 +50,14 @@ class Stop:
         self._lock = threading.Lock()
 
     def fail(self, error: BaseException) -> None:
-        """Ends the run; only the first error is kept."""
+        """End the run; only the first error is kept."""
         with self._lock:
             if self.error is None:
                 self.error = error
         self.event.set()
 
     def check(self) -> None:
-        """Nothing. Raises: StoppedError where the run has been ended."""
+        """Raise StoppedError where the run has been ended."""
         if self.event.is_set():
             raise StoppedError
 
@@ -100,7 +100,7 @@ class Channel(Generic[Item]):
         self._changed = threading.Condition()
 
     def put(self, item: Item, weight: float = 1.0) -> None:
-        """Adds an item, waiting for room. Raises: StoppedError."""
+        """Add an item, waiting for room. Raises StoppedError."""
         with self._changed:
             while self._items and self._weight + weight > self._limit:
                 self._wait()
@@ -110,7 +110,7 @@ class Channel(Generic[Item]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Says that nothing more comes."""
+        """Mark the end: nothing more comes."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -342,7 +342,7 @@ class _Run:
         return (note,)
 
     def execute(self, items: Iterator[Picture | Copied]) -> None:
-        """Runs all stages to their end, the last one here. Raises: the first error of any."""
+        """Run all stages to their end, the last one here. Raises: the first error of any."""
         before = {"video-decode": lambda: self._decode(items), "video-filter": self._filter}
         threads = [
             threading.Thread(target=self._guard, args=(stage,), name=name, daemon=True)
@@ -419,7 +419,7 @@ class _Run:
         original = picture
         picture = self._canvas.fit(original)
         self._resized += picture is not original
-        own = carries_extras(picture)
+        own = has_extras(picture)
         given = _frame_of(picture, original, copy=own)
         result = self._process(given)
         changed = any(

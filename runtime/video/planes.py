@@ -1,8 +1,7 @@
 """Between the decoder's frames and ours, without a copy where none is needed.
 
-Frames of other sizes and pixel formats, made those of the first: whole, with bars.
-
-The original and the edit in one picture.
+Frames of other sizes and pixel formats are made those of the first: whole, with bars. The original
+and the edit can be put side by side in one picture.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _MATRIX: dict[int, Literal["bt601", "bt709", "bt2020"]] = {
     10: "bt2020",
 }
 # What an encoder writes into the stream from the frame itself: captions, timecode, HDR10+, views.
-_CARRIED_BY_FRAMES = frozenset(
+_FRAME_SIDE_DATA = frozenset(
     {
         SideDataType.A53_CC,
         SideDataType.AFD,
@@ -88,11 +87,11 @@ def display_orientation(picture: av.VideoFrame) -> tuple[int, bool]:
     return round(math.degrees(math.atan2(b, x)) / 90) % 4, mirrored
 
 
-def carries_extras(picture: av.VideoFrame) -> bool:
+def has_extras(picture: av.VideoFrame) -> bool:
     """Whether the frame has what only a copy of the frame itself would keep."""
     if picture.interlaced_frame:
         return True
-    return any(item.type in _CARRIED_BY_FRAMES for item in _side_data_items(picture))
+    return any(item.type in _FRAME_SIDE_DATA for item in _side_data_items(picture))
 
 
 def frame_from_av(picture: av.VideoFrame, *, copy: bool = False) -> Frame:
@@ -199,7 +198,7 @@ def blank_like(original: av.VideoFrame, width: int, height: int) -> av.VideoFram
 
 
 def copy_properties(original: av.VideoFrame, picture: av.VideoFrame) -> None:
-    """Gives `picture` the time and colour properties of `original`."""
+    """Give `picture` the time and colour properties of `original`."""
     picture.pts = original.pts
     if original.time_base is not None:
         picture.time_base = original.time_base

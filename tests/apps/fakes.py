@@ -54,7 +54,7 @@ class FakeFilter:
         self.owns: list[float] = []
         self.timings = FakeTimes()
         self.faces: tuple[object, ...] = ()
-        self.left_alone: tuple[str, ...] = ()
+        self.unedited_parts: tuple[str, ...] = ()
         self.unfollowed = 0
         self.is_face_missing = False
         self.effort = LIVE

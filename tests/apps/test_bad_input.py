@@ -320,7 +320,7 @@ sys.exit(status_of(lambda: len(hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1
         assert process.stdout.readline() == "begun\n"
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGINT)  # too soon for a second wish
+        process.send_signal(signal.SIGINT)  # too soon for a second request
         assert process.stderr.readline() == "mien: stopping; Ctrl-C again ends it at once\n"
         assert process.poll() is None
         process.send_signal(signal.SIGINT)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from mien.apps.main import exit_status, run, tell_error
+from mien.apps.boundary import exit_status, tell_error
+from mien.apps.main import run
 from mien.apps.signals import Stopped
 from mien.engines import WARP, Catalog
 from mien.engines.catalog import ModelEntry, write_catalog
@@ -22,6 +23,36 @@ from mien.engines.errors import UsageError, is_out_of_memory, one_line, plain_li
 Captured = pytest.CaptureFixture[str]
 STEERING = "a\x1b[2J\x9b1m\x07\x7f\r\nb\u202ec\u2066d\u200be\u2028f\ufeffg\udcffh"
 SHOWN = r"a\x1b[2J\x9b1m\x07\x7f\r\nb\u202ec\u2066d\u200be\u2028f\ufeffg\udcffh"
+
+
+def test_nothing_slow_is_imported_before_signals_are_minded() -> None:
+    program = "import sys, mien.apps.main; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert {name for name in loaded if name.startswith("mien.")} == {
+        "mien.apps",
+        "mien.apps.main",
+        "mien.apps.signals",
+    }
+    assert not loaded & {"typer", "rich", "numpy", "logging"}
+
+
+def test_the_help_imports_nothing_that_reads_video_edits_or_measures() -> None:
+    program = "import sys, mien.apps.command_line; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert not loaded & {
+        *("av", "onnxruntime", "rich.console"),
+        *("mien.runtime.filter", "mien.runtime.session", "mien.calibration"),
+    }
+    start = "mien.runtime.methods."
+    methods = {name.removeprefix(start) for name in loaded if name.startswith(start)}
+    assert {"gan", "warp"} <= methods, "what they declare is in the help"
+    assert not [name for name in methods if "." in name], "and nothing else of them is imported"
 
 
 def raising(error: BaseException) -> Callable[[], object]:

@@ -46,7 +46,7 @@ def test_every_program_is_started_so(room: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sorted((ROOT / room).rglob("*.py"))
-        if path.name != "child_process.py"
+        if path != ROOT / "engines" / "system" / "process.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr == "executable"
     ]

@@ -59,11 +59,11 @@ def test_the_verdict_is_that_of_all_minutes() -> None:
     assert "browser 30 ms" in minutes[1].line(2)
 
 
-def test_a_short_run_measures_and_holds_it_against_the_floors(
+def test_a_short_run_measures_and_holds_it_against_the_limits(
     clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(soak, "WARM_UP_S", 0.5)
-    monkeypatch.setattr(soak, "FLOORS", {"median_ms": math.inf, "dropped": -1.0})
+    monkeypatch.setattr(soak, "LIMITS", {"median_ms": math.inf, "dropped": -1.0})
     with pytest.raises(typer.Exit) as ended:
         soak.main(minutes=0.02, panel=False, clip=clip(size_wh=(96, 64)))
     out, err = capsys.readouterr()

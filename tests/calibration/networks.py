@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.engines import Network
-from mien.engines.networks import FER_CLASSES, FER_SIZE, JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES, FER_SIZE
 
 FEATURES = 3  # of the classifier: the mean brightness of each third of the face, from the top
 
@@ -28,7 +28,7 @@ def write_classifier(path: Path) -> Path:
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
     constants = {"thirds": thirds, "last": np.array([2]), "weight": weight, "bias": bias}
-    return write_network(path, JUDGE, nodes, constants)
+    return write_network(path, EMOTION_CLASSIFIER, nodes, constants)
 
 
 def write_network(

@@ -52,8 +52,8 @@ def _tensorrt(folder: Path, patch: pytest.MonkeyPatch) -> Engine:
     return source.open(PlanModel.read(folder / "tiny.onnx", TINY))
 
 
-def _carried(folder: Path, patch: pytest.MonkeyPatch) -> Engine:
-    """A lazy engine that is carried for the whole test."""
+def _on_fallback(folder: Path, patch: pytest.MonkeyPatch) -> Engine:
+    """A lazy engine that runs on its fallback for the whole test."""
     return LazyEngine(_fake(folder, patch), lambda gave_up: _never(folder, gave_up))
 
 
@@ -78,7 +78,7 @@ BACKENDS: dict[str, Callable[[Path, pytest.MonkeyPatch], Engine]] = {
     "onnxruntime, bound": _bound,
     "plan": _plan,
     "tensorrt, stand-ins": _tensorrt,
-    "lazy, carried": _carried,
+    "lazy, on its fallback": _on_fallback,
     "lazy, built": _swapped,
 }
 

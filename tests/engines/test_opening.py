@@ -148,7 +148,7 @@ def test_tensorrt_is_miens_own_where_its_packages_are_there(
         assert engine.infer(tiny_feeds())["total"] == 5
         assert engine.provider == "tensorrt"
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0].startswith("tiny: there is no tensorrt plan yet; cpu carries the frames")
+    assert lines[0].startswith("tiny: there is no tensorrt plan yet; cpu runs the frames")
     with open_engine(file, TINY, provider="tensorrt") as engine:
         assert isinstance(engine, PlanEngine)
         assert engine.infer(tiny_feeds())["total"] == 5
@@ -222,23 +222,23 @@ for provider in ("tensorrt", "auto"):
 # What a lazy engine promises.
 
 
-def test_carrier_runs_until_the_plan_is_there(file: Path, source: PlanSource) -> None:
-    let_go = threading.Event()
+def test_fallback_runs_until_the_plan_is_there(file: Path, source: PlanSource) -> None:
+    released = threading.Event()
 
     def build(_: GaveUp) -> PlanEngine:
-        let_go.wait()
+        released.wait()
         return source.open(PlanModel.read(file, TINY))
 
-    carrier = FakeEngine(TINY, lambda _: {n: np.full_like(a, 9) for n, a in zeros().items()})
-    with LazyEngine(carrier, build) as engine:
+    fallback = FakeEngine(TINY, lambda _: {n: np.full_like(a, 9) for n, a in zeros().items()})
+    with LazyEngine(fallback, build) as engine:
         assert engine.infer(tiny_feeds())["total"] == 9
         assert engine.provider == "fake"
-        let_go.set()
+        released.set()
         assert engine.wait(60)
         assert engine.infer(tiny_feeds())["total"] == 5
         assert engine.provider == "fake-plan"
     with pytest.raises(EngineError, match="after close"):
-        carrier.infer(tiny_feeds())
+        fallback.infer(tiny_feeds())
 
 
 def zeros() -> dict[str, np.ndarray]:
@@ -258,7 +258,7 @@ def test_failed_build_is_told_in_one_line_and_the_frames_go_on(
         assert engine.provider == "fake"
     (line,) = [record.getMessage() for record in caplog.records]
     said = " ".join(str(error).split())
-    assert line == f"tiny: its plan cannot be built: {said}; fake carries the frames on"
+    assert line == f"tiny: its plan cannot be built: {said}; fake goes on running the frames"
 
 
 def test_closing_calls_the_build_off(file: Path) -> None:
@@ -274,13 +274,13 @@ def test_closing_calls_the_build_off(file: Path) -> None:
 def test_a_signal_while_the_build_is_waited_for_does_not_count_as_its_end(
     interrupting: type[BaseException],
 ) -> None:
-    waiting, let_go = threading.Event(), threading.Event()
+    waiting, released = threading.Event(), threading.Event()
 
     def build(_: GaveUp) -> PlanEngine:
         waiting.wait()
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGUSR1)
-        let_go.wait()
+        released.wait()
         raise ModelError("never mind")
 
     with LazyEngine(FakeEngine(TINY, lambda _: zeros()), build) as engine:
@@ -288,7 +288,7 @@ def test_a_signal_while_the_build_is_waited_for_does_not_count_as_its_end(
         with pytest.raises(interrupting):
             engine.wait(60)
         assert not engine.wait(0)
-        let_go.set()
+        released.set()
         assert engine.wait(60)
 
 

@@ -112,8 +112,15 @@ def slow_mapping(state: State, z: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def slow_images(state: State, codes: torch.Tensor, *, noise: bool = True) -> torch.Tensor:
-    """Codes (n, layers, style) to images."""
+def code_layers(state: State) -> int:
+    """How many codes a generator takes."""
+    return 1 + sum(key.startswith("noises.") for key in state)
+
+
+def slow_images(
+    state: State, codes: torch.Tensor, *, noise: bool = True, levels: int = 99
+) -> torch.Tensor:
+    """Codes (n, layers, style) to images; levels: how often the size is doubled, at most."""
 
     def layer(name: str, k: int, x: torch.Tensor, *, up: bool) -> torch.Tensor:
         x = modulated(state, f"{name}.conv", x, codes[:, k], up=up, demodulate=True)
@@ -128,8 +135,40 @@ def slow_images(state: State, codes: torch.Tensor, *, noise: bool = True) -> tor
 
     x = layer("conv1", 0, state["input.input"].repeat(len(codes), 1, 1, 1), up=False)
     image = picture("to_rgb1", 1, x)
-    for level in range(codes.shape[1] // 2 - 1):
+    for level in range(min(levels, codes.shape[1] // 2 - 1)):
         x = layer(f"convs.{2 * level}", 2 * level + 1, x, up=True)
         x = layer(f"convs.{2 * level + 1}", 2 * level + 2, x, up=False)
         image = upfirdn(image, 2, 2, 1) + picture(f"to_rgbs.{level}", 2 * level + 3, x)
     return image
+
+
+def trained_like(state: State, seed: int = 0) -> State:
+    """Weights whose sizes spread as they do after long training, on images in [-1, 1].
+
+    Kernels and styles differ between channels by an order of magnitude and more, with outliers, so
+    that a convolution that adds them up as they are leaves FP16.
+    """
+    chance = torch.Generator().manual_seed(seed)
+    made = dict(state)
+    for key, tensor in state.items():
+        if key.endswith(".conv.weight") and "rgb" not in key:
+            spread = torch.randn(tensor.shape[1], 1, 1, 1, generator=chance)
+            made[key] = tensor * torch.exp(0.7 * spread) * 3
+        elif key.endswith("modulation.weight"):
+            spread = torch.randn(tensor.shape[0], 1, generator=chance)
+            made[key] = tensor * torch.exp(spread)
+            made[key][:: max(1, len(tensor) // 4)] *= 20
+        elif key.endswith("activate.bias"):
+            made[key] = tensor * 5
+    with torch.inference_mode():
+        layers, style = code_layers(made), made["conv1.conv.modulation.weight"].shape[1]
+        small = slow_images(made, torch.randn(1, layers, style, generator=chance), levels=3)
+    for key in [key for key in made if "rgb" in key and not key.endswith("kernel")]:
+        if key.endswith((".conv.weight", ".bias")) and "modulation" not in key:
+            made[key] = made[key] / (4 * small.std())
+    return made
+
+
+def psnr_db(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The peak signal-to-noise ratio of images whose values span [-1, 1]."""
+    return (10 * torch.log10(4 / (found - expected).square().mean())).item()

@@ -38,8 +38,8 @@ from mien.export.parity import (
 )
 from tests.export.checkpoints.files import SMALL_BISENET, module_of, read_back, small_deeplab
 
-FLOOR = 1e-4
-PARSER = Allowed(FLOOR, same_class=0.9999)
+TOLERANCE = 1e-4
+PARSER = Allowed(TOLERANCE, same_class=0.9999)
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ PUBLIC_CYCLEGAN = CycleGanSpec(64, 9, "deconv")
 
 # The networks whose parity another file here tests, by the constant that it names.
 ELSEWHERE = {
-    "detector": ("test_landmarks_and_detector.py", "DETECTOR"),
-    "landmarks": ("test_landmarks_and_detector.py", "LANDMARKS"),
-    "warp": ("test_warp_and_occlusion.py", "WARP"),
-    "occlusion": ("test_warp_and_occlusion.py", "OCCLUSION"),
-    "judge": ("test_emotions.py", "JUDGE"),
+    "detector": ("models/test_landmarks_and_detector.py", "DETECTOR"),
+    "landmarks": ("models/test_landmarks_and_detector.py", "LANDMARKS"),
+    "warp": ("models/test_warp_and_occlusion.py", "WARP"),
+    "occlusion": ("models/test_warp_and_occlusion.py", "OCCLUSION"),
+    "judge": ("models/test_emotions.py", "EMOTION_CLASSIFIER"),
 }
 CASES = {
     "StarGAN, image, student": Case(
@@ -139,10 +139,10 @@ def check(case: Case, tmp_path: Path) -> None:
         module,
         case.network,
         path,
-        allowed=PARSER if case.is_parser else Allowed(FLOOR),
+        allowed=PARSER if case.is_parser else Allowed(TOLERANCE),
         examples=examples,
     )
-    assert 0 < parity.difference <= FLOOR
+    assert 0 < parity.difference <= TOLERANCE
     graph = onnx.load(str(path))
     facts = {entry.key: entry.value for entry in graph.metadata_props}
     assert float(facts[PARITY_KEY]) == pytest.approx(parity.difference, rel=0.01)
@@ -152,7 +152,7 @@ def check(case: Case, tmp_path: Path) -> None:
 
 
 def check_once_more(case: Case, module: nn.Module, path: Path, examples: list[Example]) -> None:
-    """The same without the exporter's own comparison, on an input that it has not seen."""
+    """Compare without the exporter's own comparison, on an input that it has not seen."""
     feeds = dict(examples[0].feeds if examples else example_of(case.network, 99))
     with OnnxRuntimeEngine(path, case.network) as engine, torch.inference_mode():
         found = engine.infer(feeds)
@@ -161,7 +161,7 @@ def check_once_more(case: Case, module: nn.Module, path: Path, examples: list[Ex
     for spec, tensor in zip(case.network.outputs, wanted, strict=True):
         truth = tensor.numpy()
         size = max(1.0, float(np.abs(truth).max()))
-        np.testing.assert_allclose(found[spec.name], truth, atol=FLOOR * size)
+        np.testing.assert_allclose(found[spec.name], truth, atol=TOLERANCE * size)
     if case.is_parser:
         classes = truth.argmax(1)
         assert len(np.unique(classes)) > 2, "a parser of one class cannot show a difference"

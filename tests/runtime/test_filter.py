@@ -307,7 +307,7 @@ def test_a_frame_that_is_not_what_it_says_is_refused(happy: Filter) -> None:
         ({"target": 5}, "a text such as"),
         ({"method": None}, "words"),
         ({"method": ["warp"]}, "method is a word"),
-        ({"gan": 5}, "gan is a word"),
+        ({"method": "parts", "gan": 5}, "gan is a word, not 5"),
         ({"provider": 5}, "provider is a word"),
         ({"face": None}, "cannot choose"),
         ({"face": 10**5000}, "many digits"),

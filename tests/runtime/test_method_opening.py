@@ -11,7 +11,7 @@ from onnx import helper
 from mien.engines import Catalog, Engine, EngineError, ModelError, Network
 from mien.engines.networks import cyclegan_network
 from mien.runtime import Filter
-from mien.runtime.methods import MethodOptions, open_method
+from mien.runtime.methods import method_spec
 from tests.runtime.methods.gan.networks import write_network, write_style_models
 
 
@@ -69,7 +69,7 @@ def test_a_network_that_cannot_be_opened_leaves_no_other_open(
 ) -> None:
     watch = Watch(monkeypatch, missing)
     with pytest.raises(ModelError, match=f"{missing} is damaged"):
-        open_method(method, Catalog.load(style_models), provider="cpu")
+        method_spec(method).open(Catalog.load(style_models), "cpu", {})
     assert {engine.network.name for engine in watch.opened} == before
     assert watch.still_open() == []
 
@@ -82,9 +82,7 @@ def test_a_generator_that_states_nonsense_is_closed_again(
     write_network(style_models, cyclegan_network("cyclegan_image"), identity, {}, facts)
     watch = Watch(monkeypatch)
     with pytest.raises(ModelError, match="expected a pair"):
-        open_method(
-            "image", Catalog.load(style_models), provider="cpu", options=MethodOptions("cyclegan")
-        )
+        method_spec("image").open(Catalog.load(style_models), "cpu", {"gan": "cyclegan"})
     assert [engine.network.name for engine in watch.opened] == ["cyclegan_image"]
     assert watch.still_open() == []
 

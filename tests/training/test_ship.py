@@ -10,7 +10,7 @@ import pytest
 
 from mien.engines import Catalog
 from mien.engines.catalog import BUNDLED_FOLDER, read_catalog
-from mien.engines.networks import JUDGE, SHIPPED
+from mien.engines.networks import EMOTION_CLASSIFIER, SHIPPED
 from mien.training import ship
 
 
@@ -33,8 +33,8 @@ def test_a_shipped_network_can_be_opened_from_its_folder(made: Path, tmp_path: P
     (entry,) = read_catalog(into)
     assert (entry.network, entry.minutes, entry.quality) == ("judge", 3.5, {"accuracy": 0.5})
     assert (into / entry.card).read_text() == (made / "judge.md").read_text()
-    with Catalog.load(into).open(JUDGE) as engine:
-        assert engine.network == JUDGE
+    with Catalog.load(into).open(EMOTION_CLASSIFIER) as engine:
+        assert engine.network == EMOTION_CLASSIFIER
 
 
 def test_shipping_once_more_replaces_the_entry(made: Path, tmp_path: Path) -> None:
@@ -55,6 +55,16 @@ def test_a_network_that_mien_does_not_have_is_refused(
     with pytest.raises(SystemExit):
         ship.main(["--out", str(made), "--network", "unknown", "--into", str(made)])
     assert "face_parser" in capsys.readouterr().err
+
+
+def test_a_network_of_few_steps_says_what_it_was_trained_on(made: Path, tmp_path: Path) -> None:
+    for ending in ("onnx", "md", "json"):
+        (made / f"judge.{ending}").rename(made / f"diffusion_vae_4.{ending}")
+    into = tmp_path / "models"
+    into.mkdir()
+    ship.main(["--out", str(made), "--network", "diffusion_vae_4", "--into", str(into)])
+    (entry,) = read_catalog(into)
+    assert "FER+" in entry.trained_on
 
 
 def test_every_network_that_may_be_shipped_has_a_name_of_its_own() -> None:

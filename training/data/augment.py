@@ -1,6 +1,6 @@
-"""Picture changes shared by the recipes: light, sharpness, noise, compression, things in front.
+"""Picture changes shared by the recipes: light, sharpness, noise, compression, and coverings.
 
-What lies behind and in front of faces in training: textures, pictures without a face.
+What lies behind and in front of faces in training: textures, and pictures without a face.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ def assign(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for box in scene.unsure:
         state[((box[:2] < _CENTRES) & (box[2:] > _CENTRES)).all(1)] = -1
     for face in scene.faces:
-        box, marks = targets_of(face)
+        box, landmarks = targets_of(face)
         middle, longer = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
         away = np.abs(_CENTRES - middle).max(1)
         inside = (np.abs(_CENTRES - middle) < (box[2:] - box[:2]) * 0.3).all(1)
@@ -183,7 +183,7 @@ def assign(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             if not low <= longer < high:
                 continue
             near = (level == _LEVELS) & (away < NEAR * STRIDES[level] * 0.75) & (away < nearest)
-            state[near], boxes[near], points[near], nearest[near] = 1, box, marks, away[near]
+            state[near], boxes[near], points[near], nearest[near] = 1, box, landmarks, away[near]
     return state, boxes, points
 
 

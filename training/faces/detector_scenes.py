@@ -200,7 +200,7 @@ class Composer:
             scene.unsure.append(np.concatenate([moved.min(0), moved.max(0)]))
 
     def _paste(self, scene: Scene) -> None:
-        """One more person, where there is room."""
+        """Paste one more person, where there is room."""
         rng = self.rng
         subject = self._maybe_mirrored(
             _any(rng, self.heads) if rng.random() < 0.7 else _any(rng, self.frames)
@@ -264,7 +264,7 @@ class Composer:
         return np.minimum(mask, inside)
 
     def _body(self, scene: Scene, face: np.ndarray, layer: np.ndarray) -> None:
-        """Neck, shoulders and perhaps a whole figure under a cut-out head."""
+        """Draw neck, shoulders and perhaps a whole figure under a cut-out head."""
         rng = self.rng
         eyes, chin = _axis(face)
         down = chin - eyes
@@ -293,7 +293,7 @@ class Composer:
         scene.picture = (scene.picture * (1 - alpha) + layer * alpha).astype(np.uint8)
 
     def _faceless(self, scene: Scene) -> None:
-        """People whose faces are painted over, or left outside the view."""
+        """Paste people whose faces are painted over, or left outside the view."""
         rng = self.rng
         subject = self._maybe_mirrored(
             _any(rng, self.frames) if rng.random() < 0.75 else _any(rng, self.heads)

@@ -120,7 +120,7 @@ def augment(faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 @torch.no_grad()
-def judge(model: nn.Module, split: Split) -> torch.Tensor:
+def probabilities(model: nn.Module, split: Split) -> torch.Tensor:
     """Probabilities (n, 7), the mean over each picture and its mirror image."""
     model.eval()
     parts = []
@@ -134,7 +134,7 @@ def judge(model: nn.Module, split: Split) -> torch.Tensor:
 
 def score(model: nn.Module, split: Split) -> dict[str, object]:
     """Accuracy over all and per class, and the confusion matrix (rows are the truth)."""
-    said = judge(model, split).argmax(1)
+    said = probabilities(model, split).argmax(1)
     count = len(FER_CLASSES)
     matrix = torch.bincount(split.classes * count + said, minlength=count * count)
     matrix = matrix.reshape(count, count)
@@ -220,7 +220,7 @@ class Run:
 
 
 def train(run: Run, split: Split, minutes: float) -> None:
-    """Trains for `minutes` of wall time from where `run` stands."""
+    """Train for `minutes` of wall time from where `run` stands."""
     run.runs.append(0.0)
     memory_s = min(EMA_SECONDS, minutes * 60 / 15)
     start = saved = time.monotonic()
@@ -245,7 +245,7 @@ def train(run: Run, split: Split, minutes: float) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains, scores on both test splits and exports; see the module."""
+    """Train, score on both test splits and export; see the module."""
     parser = argparse.ArgumentParser(prog="mien.training emotions", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -80,7 +80,7 @@ def rgb_frame(picture: np.ndarray) -> Frame:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Measure the landmark network; see the module."""
     parser = argparse.ArgumentParser(
         prog="mien.training.faces.evaluate_landmarks", description=__doc__
     )

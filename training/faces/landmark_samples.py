@@ -53,7 +53,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shot:
+class _View:
     face: np.ndarray
     landmarks: np.ndarray
     landmark_weight: float
@@ -101,28 +101,28 @@ class Sampler:
     def batch(self, size: int) -> Batch:
         """`size` samples: faces, what is none, and second looks at some of the faces."""
         second = int(size * PAIRS)
-        shots: list[_Shot] = []
+        views: list[_View] = []
         pairs: list[tuple[int, int]] = []
         looks = []
-        while len(shots) < size - second:
+        while len(views) < size - second:
             if self.rng.random() < 0.10:
-                shots.append(self._nothing())
+                views.append(self._nothing())
                 continue
             look = self._pick()
-            looks.append((len(shots), look))
-            shots.append(self._shoot(*look, self._shake()))
+            looks.append((len(views), look))
+            views.append(self._view(*look, self._shake()))
         moved = []
         for first, look in looks[:second]:
             again = self._again(look)
-            pairs.append((first, len(shots)))
-            moved.append(_then(again.unit_from_picture, shots[first].unit_from_picture))
-            shots.append(again)
+            pairs.append((first, len(views)))
+            moved.append(_then(again.unit_from_picture, views[first].unit_from_picture))
+            views.append(again)
         return Batch(
-            np.stack([shot.face for shot in shots]),
-            np.stack([shot.landmarks for shot in shots]).astype(np.float32),
-            np.array([shot.landmark_weight for shot in shots], np.float32),
-            np.array([shot.score for shot in shots], np.float32),
-            np.array([shot.score_weight for shot in shots], np.float32),
+            np.stack([view.face for view in views]),
+            np.stack([view.landmarks for view in views]).astype(np.float32),
+            np.array([view.landmark_weight for view in views], np.float32),
+            np.array([view.score for view in views], np.float32),
+            np.array([view.score_weight for view in views], np.float32),
             np.array(pairs, np.int64).reshape(-1, 2),
             np.array(moved, np.float32).reshape(-1, 2, 3),
         )
@@ -149,9 +149,9 @@ class Sampler:
             )  # fmt: skip
         return float(shift[0]), float(shift[1]), float(np.exp(scale)), float(turn)
 
-    def _shoot(
+    def _view(
         self, pool: Pool, index: int, flip: bool, shake: tuple[float, float, float, float]
-    ) -> _Shot:
+    ) -> _View:
         rng = self.rng
         picture, points = pool.pictures[index], pool.landmarks[index]
         if flip:
@@ -170,13 +170,13 @@ class Sampler:
         sure = bad or (hidden < 0.22 and yaw < YAW_SURE and 0.7 < shake[2] < 1.4)
         unit = matrix / SIDE + np.array([[0, 0, 0.5 / SIDE]] * 2, np.float32)
         usable = not lost and hidden < 0.5
-        return _Shot(face, target, pool.weight * usable, float(not bad), float(sure), unit)
+        return _View(face, target, pool.weight * usable, float(not bad), float(sure), unit)
 
-    def _again(self, look: tuple[Pool, int, bool]) -> _Shot:
+    def _again(self, look: tuple[Pool, int, bool]) -> _View:
         """The same picture through nearly the same crop, with other noise and light."""
         rng = self.rng
         shift, scale, turn = rng.normal(0, 0.012, 2), rng.normal(0, 0.02), rng.normal(0, 1.5)
-        return self._shoot(*look, (float(shift[0]), float(shift[1]), np.exp(scale), float(turn)))
+        return self._view(*look, (float(shift[0]), float(shift[1]), np.exp(scale), float(turn)))
 
     def _lose(self) -> tuple[float, float, float, float]:
         """A crop that has lost its face: far off, far too large or small, or on its side."""
@@ -213,10 +213,10 @@ class Sampler:
         area = int(hull.sum())
         return face, float((mask & (hull > 0)).sum()) / max(1, area)
 
-    def _nothing(self) -> _Shot:
+    def _nothing(self) -> _View:
         face = augment.degrade(augment.relight(self._background(), self.rng), self.rng)
         landmarks = np.zeros((106, 2), np.float32)
-        return _Shot(face, landmarks, 0.0, 0.0, 1.0, np.eye(2, 3, dtype=np.float32))
+        return _View(face, landmarks, 0.0, 0.0, 1.0, np.eye(2, 3, dtype=np.float32))
 
 
 def shaken(

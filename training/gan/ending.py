@@ -143,7 +143,7 @@ def _in_parts(
 
 
 def _draw_sheet(path: Path, squares: torch.Tensor, shown: list[torch.Tensor]) -> None:
-    """A row of pictures as they were, and a row for each emotion."""
+    """Draw a row of pictures as they were, and a row for each emotion."""
     step = max(1, len(squares) // SHEET) | 1  # odd: parts mode goes through all four parts
     rows = [torch.cat(list(some[::step][:SHEET, 0]), 1) for some in (squares, *shown)]
     sheet = ((torch.cat(rows).clamp(-1, 1) + 1) * 127.5).byte().numpy()

@@ -182,7 +182,7 @@ def _faces(pool: Pool) -> zip[tuple[np.ndarray, np.ndarray]]:
 def write_results(
     trainer: Trainer[Batch], options: Options, rows: dict[str, Scores], parity: dict[str, float]
 ) -> None:
-    """The numbers and the card beside the graph."""
+    """Write the numbers and the card beside the graph."""
     held_out = rows["people_not_trained_on"].table()
     boxes = rows["people_not_trained_on"].box_errors()
     metrics: dict[str, object] = {name: scores.table() for name, scores in rows.items()}

@@ -1,11 +1,9 @@
-"""What each pixel of a face crop is, from FaceMesh's 478 points: the face parser's teacher.
+"""Samples of the face parser's training: wide crops and their masks, shaken, re-lit, covered.
 
-A mesh knows the brows, eyes, nose, lips and the face's outline below the brow line; it does not
-know hair, ears or neck. So everything outside the outline is background, the forehead above the
-outline is left out of the loss (it may be skin or hair), and so is a thin seam along the outline,
-where the mesh is a little off more often than not.
-
-Samples of the face parser's training: wide crops and their masks, shaken, re-lit, covered.
+The masks come from FaceMesh's 478 points. A mesh knows the brows, eyes, nose, lips and the face's
+outline below the brow line; it does not know hair, ears or neck. So everything outside the outline
+is background, the forehead above the outline is left out of the loss (it may be skin or hair), and
+so is a thin seam along the outline, where the mesh is a little off more often than not.
 """
 
 from __future__ import annotations

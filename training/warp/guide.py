@@ -1,6 +1,6 @@
 """The classifiers that guide the warp editor: two small ResNets on aligned crops, and one of FER+.
 
-They exist for training alone and are never shipped; the edits are judged by another classifier
+They exist for training alone and are never shipped; the edits are measured by another classifier
 (`training.faces.emotions`), with another architecture, crop and seed.
 """
 
@@ -70,7 +70,7 @@ def make_guides() -> nn.ModuleList:
 
 
 class FerGuide(nn.Module):
-    """A classifier of `training.faces.emotions`, of another seed than the judge, on the same crops.
+    """A classifier of `training.faces.emotions`, with a seed of its own, on the same crops.
 
     Logits (n, 7) in the order of EMOTIONS of luma crops (n, 1, 64, 64) in [0, 1].
     """

@@ -107,11 +107,11 @@ def load_faces(options: Options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pixels, landmarks = [press.pixels], [press.landmarks]
     odds = [np.ones(len(press.pixels))]
     found = [
-        align_face(picture, marks[0], SIZE)
-        for (name, _), picture, marks in zip(
+        align_face(picture, points[0], SIZE)
+        for (name, _), picture, points in zip(
             clips.names, clips.pictures, clips.landmarks, strict=True
         )
-        if len(marks) == 1 and HELD_OUT_CLIP not in name
+        if len(points) == 1 and HELD_OUT_CLIP not in name
     ]
     if found:
         pixels.append(np.stack([np.round(f.pixels * 255).astype(np.uint8) for f in found]))

@@ -1,4 +1,4 @@
-// Which faces are edited, by which method, and whether the mark is drawn.
+// Which faces are edited, by which method, and whether the watermark is drawn.
 
 const byId = (id) => document.getElementById(id);
 const FACES = { all: "All", largest: "Largest" };

@@ -1,7 +1,4 @@
-"""Where frames go: one interface, and a base class that keeps a slow consumer to itself.
-
-One frame to many outputs, and what becomes of them.
-"""
+"""Where frames go: one interface, a base class that isolates a slow consumer, and a fan-out."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ class Output(Protocol):
     def watched(self) -> bool: ...
 
     def offer(self, frame: LiveFrame) -> None:
-        """Nothing; it never blocks and never raises. The frame's arrays are only to be read."""
+        """Take a frame, without blocking or raising. Its arrays are only to be read."""
         ...
 
     def status(self) -> OutputStatus:
@@ -42,7 +39,7 @@ class Output(Protocol):
         ...
 
     def close(self) -> None:
-        """Nothing; no frame is offered after it. May be called twice."""
+        """End the output; no frame is offered after it. May be called twice."""
         ...
 
 
@@ -90,7 +87,7 @@ class ThreadedOutput(ABC):
         return self._has_stopped
 
     def offer(self, frame: LiveFrame) -> None:
-        """Nothing; the frame replaces the one that still waits. Never blocks."""
+        """Keep the frame in place of the one that still waits. Never blocks."""
         with self._changed:
             if self._is_closing or self._has_stopped:
                 return
@@ -109,7 +106,7 @@ class ThreadedOutput(ABC):
             return OutputStatus(self._name, self._shown, self._dropped, self._message, delay_ms)
 
     def close(self) -> None:
-        """Nothing; a frame that waits is still shown, and the thread ends."""
+        """Show the frame that waits, and end the thread."""
         with self._changed:
             is_first, self._is_closing = not self._is_closing, True
             self._changed.notify_all()
@@ -121,13 +118,13 @@ class ThreadedOutput(ABC):
 
     @abstractmethod
     def _show(self, frame: LiveFrame) -> None:
-        """Nothing; puts the frame out, and may take its time. Opens what it needs when called."""
+        """Put the frame out, however long that takes; open what it needs when called."""
 
     def _recover(self) -> None:  # noqa: B027 -- not every output has something to release
-        """Nothing; called after `_show` has raised: lets go of what is broken."""
+        """Release what is broken; called after `_show` has raised."""
 
     def _finish(self) -> None:  # noqa: B027 -- as `_recover`
-        """Nothing; called once, at the end, also where `_show` was never called."""
+        """Release everything; called once, at the end, also where `_show` was never called."""
 
     def _run(self) -> None:
         while (frame := self._take()) is not None:
@@ -198,18 +195,18 @@ class FanOut:
         return any(output.watched for output in self._outputs)
 
     def add(self, output: Output) -> None:
-        """Nothing; the output gets every frame from the next one on."""
+        """Add an output: it gets every frame from the next one on."""
         with self._lock:
             self._outputs = (*self._outputs, output)
 
     def remove(self, output: Output) -> None:
-        """Nothing; the output gets no more frames. It is not closed."""
+        """Remove an output: it gets no more frames. It is not closed."""
         with self._lock:
             self._outputs = tuple(each for each in self._outputs if each is not output)
             self._trouble.pop(id(output), None)
 
     def offer(self, frame: LiveFrame) -> None:
-        """Nothing; every output gets the frame, whatever becomes of it in the others."""
+        """Offer the frame to every output, whatever becomes of it in the others."""
         for output in self._outputs:
             try:
                 output.offer(frame)
@@ -233,7 +230,7 @@ class FanOut:
         return [f"{name}: {text}" for name, text in found if text]
 
     def close(self) -> None:
-        """Nothing; all of them end, also where one of them cannot."""
+        """Close every output, also where one of them fails to close."""
         for output in self._outputs:
             try:
                 output.close()

@@ -73,7 +73,7 @@ class RawPipe(ThreadedOutput):
         return super().watched and self._is_open()
 
     def close(self) -> None:
-        """Nothing; a frame that waits for its reader is given up."""
+        """End the output; a frame that waits for its reader is dropped."""
         super().close()
         if self._thread is None:
             self._finish()
@@ -109,7 +109,7 @@ class RawPipe(ThreadedOutput):
         )
 
     def _write(self, data: memoryview) -> None:
-        """Nothing; writes all of it, or gives up where the output is being closed."""
+        """Write all of it, or stop where the output is being closed."""
         assert self._file is not None
         while data and not self._is_closing:
             try:
@@ -158,7 +158,7 @@ class RawPipe(ThreadedOutput):
 
 
 def check_pipe(target: str, *, overwrite: bool = False) -> None:
-    """Nothing, where raw video may be written to `target`. Raises UsageError or VideoError."""
+    """Raise UsageError or VideoError where raw video may not be written to `target`."""
     if target == STANDARD_OUTPUT:
         if sys.stdout.isatty():
             raise UsageError("--pipe - writes raw video; send it to a program: ... | ffplay -")

@@ -78,7 +78,7 @@ class Recording(ThreadedOutput):
         self._has_edits = False
 
     def close(self) -> None:
-        """Nothing; the file is whole and has its name, or the message says what became of it."""
+        """Finish the file and give it its name, or say in a message what became of it."""
         super().close()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread() and thread.is_alive():
@@ -235,7 +235,7 @@ def _copy_packets(source: Path, target: PartialFile) -> None:
 
 
 def check_recording(path: Path, *, overwrite: bool = False) -> None:
-    """Nothing, where a recording may be written to `path`. Raises VideoError."""
+    """Raise VideoError where a recording may not be written to `path`."""
     if path.suffix.lower() not in _CODECS:
         raise VideoError(
             f"a recording must end in {', '.join(_CODECS)}, which keep each frame's time; "

@@ -1,8 +1,7 @@
-"""What Linux says about virtual cameras of the v4l2loopback module, and about who reads them.
+"""A camera that call programs can choose, fed with the edited video.
 
-root: where the files of the system lie; another folder than `/` in tests.
-
-A camera that call programs can choose, fed with the edited video.
+On Linux it is a device of the v4l2loopback module; which devices there are, and who reads them, is
+what the system's files say. root: where those files lie; another folder than `/` in tests.
 """
 
 from __future__ import annotations
@@ -211,7 +210,7 @@ class VirtualCamera(ThreadedOutput):
         return None
 
     def close(self) -> None:
-        """Nothing; gives the camera back."""
+        """Release the virtual camera."""
         super().close()
         self._ended.set()
         if self._thread is None:
@@ -268,7 +267,7 @@ class VirtualCamera(ThreadedOutput):
         return str(devices[0].path) if devices else None
 
     def _check_format(self, device: str) -> None:
-        """Raises DeviceError where another program holds the device at another size or format."""
+        """Raise DeviceError where another program holds the device at another size or format."""
         for loopback in loopback_devices(self._root):
             held = loopback.format
             if str(loopback.path) != device or held is None:
@@ -293,7 +292,7 @@ class VirtualCamera(ThreadedOutput):
         return f"no virtual camera: {missing_driver(self._root) or reason}"
 
     def _preference(self, loopback: Loopback) -> tuple[bool, bool, bool]:
-        """Sorts our own label first, then what nobody has open, and the camera itself last."""
+        """A sort key: our own label first, then what nobody has open, the camera itself last."""
         own = LABEL in loopback.label.lower()
         return str(loopback.path) == self._avoid, not own, loopback.format is not None
 

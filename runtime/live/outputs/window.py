@@ -48,7 +48,7 @@ class PreviewWindow(ThreadedOutput):
 
 
 def check_window(build: str, platform: str) -> None:
-    """Nothing, where this build of OpenCV can show a window. Raises DeviceError.
+    """Raise DeviceError where this build of OpenCV cannot show a window.
 
     build: what OpenCV tells about itself.
     """

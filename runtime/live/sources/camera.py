@@ -79,7 +79,7 @@ class CameraSource:
             device.interrupt()
 
     def resume(self) -> None:
-        """Nothing; the camera is taken again, and not being able to is a message."""
+        """Open the camera again; where that fails, a message says so."""
         with self._changed:
             self._is_paused = False
             self._since_s = time.monotonic()
@@ -112,14 +112,14 @@ class CameraSource:
     def _run(self) -> None:
         while not self._is_closing:
             if self._is_paused:
-                self._let_go()
+                self._release()
                 self._slot.clear()
                 self._wait(lambda: not self._is_paused, None)
             elif self._device is None:
                 self._take()
             else:
                 self._read(self._device)
-        self._let_go()
+        self._release()
 
     def _take(self) -> None:
         try:
@@ -136,21 +136,21 @@ class CameraSource:
     def _read(self, device: Device) -> None:
         pauses = self._pauses
         try:
-            shot = device.read()
+            taken = device.read()
         except Exception as error:  # noqa: BLE001 -- a driver may raise anything; as above
             if self._pauses == pauses and not self._is_closing:
                 self._fail(told(error))
             else:
-                self._let_go()
+                self._release()
             return
         if self._is_paused or self._is_closing:
             return
         with self._changed:
             self._trouble = None
-        self._slot.put(shot.frame, shot.captured_s, shot.decode_ms)
+        self._slot.put(taken.frame, taken.captured_s, taken.decode_ms)
 
     def _fail(self, trouble: str) -> None:
-        self._let_go()
+        self._release()
         with self._changed:
             self._trouble = trouble
         self._wait(lambda: self._is_paused, self._retry_s)
@@ -159,7 +159,7 @@ class CameraSource:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closing or until(), timeout_s)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with self._changed:
             device, self._device = self._device, None
         if device is not None:

@@ -17,7 +17,7 @@ from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.live.outputs.canvas import scaled_into
 from mien.runtime.live.pixels import live_frame, upright
-from mien.runtime.live.sources.source import Shot
+from mien.runtime.live.sources.source import DeviceFrame
 from mien.runtime.live.values import SourceFacts
 from mien.runtime.video.planes import display_orientation, fitted
 from mien.runtime.video.reading.source import Picture, VideoSource, pixel_format
@@ -69,7 +69,7 @@ class FileDevice:
             asked="" if room_wh is None else f"{room_wh[0]}x{room_wh[1]}",
         )
 
-    def read(self) -> Shot:
+    def read(self) -> DeviceFrame:
         """The next frame, decoded before it is due. Raises: VideoError."""
         began_s = time.monotonic()
         frame = self._taken()
@@ -79,14 +79,14 @@ class FileDevice:
             self._due_s = time.monotonic()
         elif wait_s > 0 and self._interrupted.wait(wait_s):
             self._check()
-        return Shot(frame, time.monotonic(), decode_ms)
+        return DeviceFrame(frame, time.monotonic(), decode_ms)
 
     def interrupt(self) -> None:
-        """Nothing; a `read` that waits raises."""
+        """Make a `read` that waits raise."""
         self._interrupted.set()
 
     def close(self) -> None:
-        """Nothing; the file is closed."""
+        """Close the file."""
         self._source.container.close()
 
     def _opened(self) -> VideoSource:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mien.engines.errors import DeviceError
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.live.sources.source import CaptureOptions, Shot
+from mien.runtime.live.sources.source import CaptureOptions, DeviceFrame
 from mien.runtime.live.values import SourceFacts
 
 _PROBED: Final = 5  # camera numbers that are tried where the system has no list
@@ -32,7 +32,7 @@ class OpenCvDevice:
         _ask(self._video, options)
         self.facts = _facts(self._video, f"camera {number}", options)
 
-    def read(self) -> Shot:
+    def read(self) -> DeviceFrame:
         """The next frame. Raises: DeviceError where the camera is gone."""
         is_there = self._video.grab()
         captured_s = time.monotonic()
@@ -43,13 +43,13 @@ class OpenCvDevice:
                 "is back"
             )
         decode_ms = (time.monotonic() - captured_s) * 1e3
-        return Shot(frame_from_bgr(pixels), captured_s, decode_ms)
+        return DeviceFrame(frame_from_bgr(pixels), captured_s, decode_ms)
 
     def interrupt(self) -> None:
-        """Nothing; a camera that gives frames comes back within one."""
+        """Do nothing: a `read` of a camera that gives frames returns within one."""
 
     def close(self) -> None:
-        """Nothing; the camera is free."""
+        """Release the camera."""
         self._video.release()
 
 

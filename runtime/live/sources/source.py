@@ -1,6 +1,6 @@
-"""Room for the newest frame, and for no other.
+"""Where frames come from: what a source and a camera are, and how one is opened by its name.
 
-Where frames come from: what a source and a camera are, and how one is opened by its name.
+A source keeps the newest frame, and no other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class NewestFrame:
         self._is_closed = False
 
     def put(self, frame: Frame, captured_s: float, decode_ms: float | None = None) -> None:
-        """Nothing; the frame replaces the one before, and gets the time it was captured at."""
+        """Replace the frame before by this one, stamped with the time it was captured at."""
         timed = replace(frame, pts=round(captured_s / FRAME_CLOCK), time_base=FRAME_CLOCK)
         with self._changed:
             self._index += 1
@@ -56,7 +56,7 @@ class NewestFrame:
             return None if self._captured is None else self._captured.captured_s
 
     def close(self) -> None:
-        """Nothing; who waits waits no longer."""
+        """Wake whoever waits for a frame, for good."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -110,20 +110,20 @@ class Source(Protocol):
         ...
 
     def pause(self) -> None:
-        """Nothing; lets the camera go, so that its light goes out."""
+        """Release the camera, so that its light goes out."""
         ...
 
     def resume(self) -> None:
-        """Nothing; takes the camera again."""
+        """Open the camera again."""
         ...
 
     def close(self) -> None:
-        """Nothing; lets the camera go for good. May be called twice."""
+        """Release the camera for good. May be called twice."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class DeviceFrame:
     """A frame as a device gave it.
 
     captured_s: on the clock of time.monotonic. decode_ms: as of `Captured`.
@@ -142,16 +142,16 @@ class Device(Protocol):
         """What it really gives."""
         ...
 
-    def read(self) -> Shot:
+    def read(self) -> DeviceFrame:
         """The next frame, waiting for it. Raises: MienError where the camera is gone."""
         ...
 
     def interrupt(self) -> None:
-        """Nothing; makes a `read` that waits return or raise soon, where that can be done."""
+        """Make a `read` that waits return or raise soon, where that can be done."""
         ...
 
     def close(self) -> None:
-        """Nothing; the camera is free again."""
+        """Release the camera."""
         ...
 
 
@@ -208,7 +208,7 @@ class PushSource:
         self._message = message
 
     def push(self, frame: Frame, captured_s: float | None = None) -> None:
-        """Nothing; the frame is the newest now. captured_s: None stands for this moment."""
+        """Make `frame` the newest one. captured_s: None stands for this moment."""
         if self._is_paused:
             return
         if (frame.width, frame.height) != self._facts.size_wh:
@@ -220,14 +220,14 @@ class PushSource:
         return self._slot.newest(after, timeout_s)
 
     def pause(self) -> None:
-        """Nothing; what is pushed now is thrown away."""
+        """Throw away what is pushed from now on."""
         self._is_paused = True
         self._slot.clear()
 
     def resume(self) -> None:
-        """Nothing; what is pushed is taken again."""
+        """Take what is pushed again."""
         self._is_paused = False
 
     def close(self) -> None:
-        """Nothing; who waits waits no longer."""
+        """Wake whoever waits for a frame, for good."""
         self._slot.close()

@@ -17,7 +17,7 @@ from av.packet import Packet
 from mien.engines.errors import DeviceError
 from mien.runtime.live.pixels import live_frame
 from mien.runtime.live.sources import v4l2
-from mien.runtime.live.sources.source import CaptureOptions, Shot
+from mien.runtime.live.sources.source import CaptureOptions, DeviceFrame
 from mien.runtime.live.values import SourceFacts
 from mien.runtime.video.formats import readable_format
 from mien.runtime.video.planes import as_fraction
@@ -46,7 +46,7 @@ class V4l2Device:
             asked=str(options),
         )
 
-    def read(self) -> Shot:
+    def read(self) -> DeviceFrame:
         """The next frame. Raises: DeviceError where the camera is gone, or gives none but torn."""
         for _ in range(_MAX_TORN):
             try:
@@ -60,7 +60,7 @@ class V4l2Device:
             picture = self._decoded(packet)
             if picture is not None:
                 frame = live_frame(picture)
-                return Shot(frame, captured_s, (time.monotonic() - captured_s) * 1e3)
+                return DeviceFrame(frame, captured_s, (time.monotonic() - captured_s) * 1e3)
             if self._interrupted.is_set():
                 break
         raise DeviceError(
@@ -73,7 +73,7 @@ class V4l2Device:
         self._interrupted.set()
 
     def close(self) -> None:
-        """Nothing; the camera is free."""
+        """Release the camera."""
         self._container.close()
 
     def _decoded(self, packet: Packet[Any]) -> av.VideoFrame | None:

@@ -61,14 +61,14 @@ class Looked:
     """Where a method looks in one frame.
 
     boxes: squares by name, units of the wide crop. region: float32 (side, side) over the wide crop,
-    where changes are wanted. left_alone: what cannot be seen and is not edited. parsed: whether the
-    face parser has just run. pastes_beyond: whether a picture is pasted beyond that region too, for
-    the whole of it was restyled and not the segmented face.
+    where changes are wanted. unedited_parts: what cannot be seen and is not edited. parsed: whether
+    the face parser has just run. pastes_beyond: whether a picture is pasted beyond that region too,
+    for the whole of it was restyled and not the segmented face.
     """
 
     boxes: Mapping[str, Box]
     region: np.ndarray
-    left_alone: tuple[str, ...] = ()
+    unedited_parts: tuple[str, ...] = ()
     parsed: bool = False
     pastes_beyond: bool = False
 
@@ -84,11 +84,11 @@ class Look(Protocol):
 class StyleEditor(FaceEditor):
     """Edits one face through a video.
 
-    left_alone: what of the face could not be seen in the last frame, and is as it was.
+    unedited_parts: what of the face could not be seen in the last frame, and is as it was.
     """
 
     def __init__(self, restyler: Restyler, look: Look, *, pastes: bool) -> None:
-        self.left_alone: tuple[str, ...] = ()
+        self.unedited_parts: tuple[str, ...] = ()
         self._restyler = restyler
         self._look = look
         self._pastes = pastes
@@ -101,7 +101,7 @@ class StyleEditor(FaceEditor):
         """The edit of the face in this frame; see `FaceEditor`."""
         wide = wide_face(frame, face)
         looked = self._look(wide, time_s)
-        self.left_alone = looked.left_alone
+        self.unedited_parts = looked.unedited_parts
         changes = self._changes(wide, looked, goal.weights, time_s)
         self._fade(looked.boxes, time_s)
         shown = [name for name in self._boxes if name in changes and self._shares[name] > 0]
@@ -127,7 +127,7 @@ class StyleEditor(FaceEditor):
         return Piece(box, pixels, share * min(1.0, strength))
 
     def _fade(self, boxes: Mapping[str, Box], time_s: float) -> None:
-        """Nothing; moves each part's share towards 1 where it is seen and 0 where not."""
+        """Move each part's share towards 1 where the part is seen and towards 0 where not."""
         is_first = self._time_s is None
         step_s = max(0.0, time_s - (self._time_s or 0.0))
         self._time_s = time_s

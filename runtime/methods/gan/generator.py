@@ -44,7 +44,7 @@ class Labels:
             )
 
     def check(self, target: Target) -> None:
-        """Nothing, where a target can be given. Raises UsageError, naming what can."""
+        """Raise UsageError, which names what can be made, where the target cannot be."""
         for emotion, weight in zip(EMOTIONS, target.weights, strict=True):
             if weight > 0 and emotion not in self.emotions:
                 way = f", from {self.source} faces" if self.source else ""
@@ -131,7 +131,7 @@ class Restyler:
         return shown
 
     def close(self) -> None:
-        """Nothing; gives the network back."""
+        """Close the network."""
         self._engine.close()
 
 

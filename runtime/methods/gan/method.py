@@ -60,7 +60,7 @@ class StyleMethod(Method):
         return {self._restyler.name: self._restyler.provider} | own
 
     def check_target(self, target: Target) -> None:
-        """Nothing, where the generator can give it. Raises UsageError."""
+        """Raise UsageError where the generator cannot make the target."""
         self._restyler.labels.check(target)
 
     def new_face(self) -> FaceEditor:
@@ -68,7 +68,7 @@ class StyleMethod(Method):
         return StyleEditor(self._restyler, self._make_look(), pastes=self._blend == "paste")
 
     def close(self) -> None:
-        """Nothing; gives the networks back."""
+        """Close the networks."""
         self._restyler.close()
         for engine in self._engines:
             engine.close()

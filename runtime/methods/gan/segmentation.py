@@ -1,10 +1,8 @@
-"""Where the parts of a face lie, by a face parser's class map.
+"""What each pixel of a face is, and where its parts lie: the face parser and its reuse over time.
 
-What each pixel of a face is, and where its parts lie: the face parser and its reuse over time.
-
-The parser is the costliest stage by far. Its class map belongs to the face and not to the frame:
-it is made in the wide crop, moves with it, and is recomputed only when it is old or the face has
-changed within the crop.
+The parser is the costliest stage by far. Its class map belongs to the face and not to the frame: it
+is made in the wide crop, moves with it, and is recomputed only when it is old or the face has
+changed within the crop. The boxes of the parts follow from the map.
 """
 
 from __future__ import annotations
@@ -215,7 +213,7 @@ class Segmenter:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing; the next frame is parsed."""
+        """Forget the class map, so that the next frame is parsed."""
         self._parsed: Mapping[str, np.ndarray] = {}
         self._region = np.zeros((1, 1), np.float32)
         self._landmarks: np.ndarray | None = None

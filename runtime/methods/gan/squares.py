@@ -1,15 +1,13 @@
-"""A face in colour, for networks that were trained on it: converted only where it is looked at.
+"""The squares that generators see and make: cut from the wide crop, in colour, and put back.
 
-The wide crop of a face, in which the parts paper's methods work.
+The wide crop, in which the parts paper's methods work, is that of `alignment.roi_matrix`. That and
+the canonical crop are fitted to templates that are a similarity apart, so one follows from the
+other without the landmarks in the frame. A face is converted to colour only where it is looked at.
 
-It is the crop of `alignment.roi_matrix`. That and the canonical crop are fitted to templates that
-are a similarity apart, so one follows from the other without the landmarks in the frame.
-
-Putting generated squares back: the parts paper's paste, and masks for changes that are added.
-
-Source: "Let's put a smile on your face", section 3: the mean brightness of what was generated is
-adjusted to that of the original picture, then pixel values are interpolated linearly over each
-edge. The paper gives no widths; its figures 2 and 3 show them by example.
+Squares are put back by the parts paper's paste, or by masks for changes that are added. Source:
+"Let's put a smile on your face", section 3: the mean brightness of what was generated is adjusted
+to that of the original picture, then pixel values are interpolated linearly over each edge. The
+paper gives no widths; its figures 2 and 3 show them by example.
 """
 
 from __future__ import annotations

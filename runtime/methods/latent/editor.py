@@ -94,10 +94,10 @@ class LatentMethod(Method):
 class LatentEditor(FaceEditor):
     """Edits one face through a video.
 
-    left_alone: nothing; it needs no part to be seen by itself.
+    unedited_parts: nothing; it needs no part to be seen by itself.
     """
 
-    left_alone: tuple[str, ...] = ()
+    unedited_parts: tuple[str, ...] = ()
 
     def __init__(
         self, space: FaceSpace, move: CodeEditor, compare: Comparison, occlusion: Occlusion

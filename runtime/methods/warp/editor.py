@@ -24,7 +24,7 @@ from mien.runtime.faces.own_expression import OwnExpression
 from mien.runtime.faces.smoothing import OneEuro
 from mien.runtime.frame import Frame
 from mien.runtime.methods.base import FaceEditor, Goal, Method
-from mien.runtime.methods.warp.flow import dense_flow, folds, hold_brows
+from mien.runtime.methods.warp.flow import BrowRoom, dense_flow, folds
 from mien.runtime.methods.warp.mouth import (
     LEAST_GAP,
     Box,
@@ -36,24 +36,31 @@ from mien.runtime.methods.warp.mouth import (
     with_rigid_teeth,
 )
 from mien.runtime.methods.warp.occlusion import Occlusion
-from mien.runtime.methods.warp.speech import OPENS, OpenEyes, RestingLips, keep_blinks, keep_lips
+from mien.runtime.methods.warp.proportions import Proportions
+from mien.runtime.methods.warp.speech import (
+    OPENS,
+    OpenEyes,
+    RestingLips,
+    SteadyLids,
+    keep_blinks,
+    keep_lips,
+)
 from mien.runtime.spec import OptionValue
 from mien.runtime.target import Target
 
 CROP = Crop(64)
 # How much of the network's answer an emotion shows at intensity 1, in the order of EMOTIONS: more
 # where classifiers saw little at first, as far as faces still looked right at full size.
-AMOUNTS = np.array([1.0, 1.0, 1.2, 1.25, 1.6, 1.25, 1.45, 1.0], np.float32)
+AMOUNTS = np.array([1.0, 1.1, 1.2, 1.25, 1.6, 1.25, 1.45, 1.0], np.float32)
 # A gap that grew less than this factor is a stretched picture and still looks right; beyond the
 # second there is nothing left to stretch. Between them the drawn mouth fades in.
 STRETCH_KEPT, STRETCH_PAINTED = 1.6, 2.8
 SMALLEST_GAP = 0.006  # crop units; below, the lips count as closed and nothing is painted
-OPEN_ALREADY = 0.04  # crop units between the lips from which nothing opens them further
 CALM_BESIDE = 0.6  # less movement beside a cover: what is made up there is seen
 AROUND = 0.12  # of the mouth's box, a rim along its upper and outer sides: skin, not lips
 SKIN_S = 0.3  # time constant of the brightness that the inside of a mouth is drawn with
 # How old an answer of the network may be. It changes slowly; the flow and the mouth's outline are
-# made anew for every frame, from its own landmarks.
+# made again for every frame, from its own landmarks.
 FRESH_S = 0.06
 
 
@@ -103,17 +110,20 @@ def open_method(
 class WarpEditor:
     """Edits one face through a video.
 
-    left_alone: nothing; it needs no part to be seen by itself.
+    unedited_parts: nothing; it needs no part to be seen by itself.
     """
 
-    left_alone: tuple[str, ...] = ()
+    unedited_parts: tuple[str, ...] = ()
 
     def __init__(self, warp: Engine, occlusion: Engine) -> None:
         self._warp = warp
         self._occlusion = Occlusion(occlusion)
         # A landmark's displacement is at rest nearly always; it follows speech within a few frames.
-        self._displacement = OneEuro(min_cutoff_hz=1.0, beta=25.0)
+        self._displacement = OneEuro(min_cutoff_hz=0.7, beta=8.0)
+        self._proportions = Proportions()
+        self._room = BrowRoom()
         self._open_eyes = OpenEyes()
+        self._lids = SteadyLids()
         self._resting = RestingLips()
         self._mouth = MouthPainter()
         self._own_expression = OwnExpression()
@@ -126,15 +136,16 @@ class WarpEditor:
         asked = self._own_expression(landmarks, goal.own, time_s)
         if goal.strength > 0:
             amount = goal.strength * float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
-            asked = asked + self._asked(face, weights, time_s) * np.float32(amount)
-        asked = hold_brows(landmarks, hold_lips(landmarks, asked))
+            shown = self._asked(face, weights, time_s) * np.float32(amount)
+            asked = asked + self._proportions(landmarks, shown, time_s)
+        asked = self._room(landmarks, hold_lips(landmarks, asked), time_s)
         opening = float(weights @ np.array(OPENS, np.float32))
         if opening > 0:
-            gap = lips_gap(landmarks)
-            # Lips that are open already show what a mouth holds, and are not stretched over it.
-            opening *= self._resting(gap, time_s) * max(0.0, 1 - gap / OPEN_ALREADY)
+            opening *= self._resting(lips_gap(landmarks), time_s)
         moved = keep_lips(asked, opening)
-        moved = keep_blinks(landmarks, moved, self._open_eyes(landmarks, time_s))
+        open_eyes = self._open_eyes(landmarks, time_s)
+        steady = self._lids(landmarks, open_eyes, time_s)
+        moved = keep_blinks(landmarks, moved, steady, open_eyes)
         shown = landmarks + moved
         covered = self._occlusion(frame, frame_landmarks(face), time_s)
         patch = None

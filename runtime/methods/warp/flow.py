@@ -1,19 +1,19 @@
-"""From moved landmarks to a dense flow: radial basis functions on the aligned crop.
+"""From moved landmarks to a dense flow on the aligned crop, and the folds of the skin.
 
-A multiquadric interpolant through the landmarks' new places (Hardy 1971) is smooth, reproduces
-every landmark, and needs no training; still points around the face and on the crop's border hold
+The flow is a multiquadric interpolant (Hardy 1971) through the landmarks' new places: smooth, exact
+at every landmark, and without training; still points around the face and on the crop's border keep
 everything else where it is.
-
-The folds that a moved face makes: fine shading along creases, never a stain.
 
 Skin that is pushed together folds where faces fold: from the wing of the nose to the corner of the
 mouth, under the lower lid, beside the eye, between and above the brows, on the root of the nose.
-Each is a groove with its two lit flanks, whose mean is nothing, so that cheeks and lips keep their
-brightness; how deep it is follows from how far the landmarks beside it move.
+Each fold is fine shading and never a stain: a groove with its two lit flanks, whose mean is zero,
+so that cheeks and lips keep their brightness; how deep it is follows from how far the landmarks
+beside it move.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,6 +60,31 @@ def hold_brows(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     held[lower, 1] -= missing
     held[upper, 1] -= missing
     return held
+
+
+class BrowRoom:
+    """Keeps brows off the eyes through a video, without the tremble and the blinks of the lids."""
+
+    CALM_S = 0.25  # time constant of how far brows are held back
+
+    def __init__(self) -> None:
+        self._held_back: np.ndarray | None = None
+        self._time_s = 0.0
+
+    def __call__(
+        self, landmarks: np.ndarray, displacement: np.ndarray, time_s: float
+    ) -> np.ndarray:
+        """As `hold_brows`, at a time: float32 (106, 2)."""
+        now = hold_brows(landmarks, displacement) - displacement
+        step_s = time_s - self._time_s
+        self._time_s = time_s
+        if self._held_back is None or not 0 < step_s < 1:
+            self._held_back = now
+        else:
+            share = np.float32(1 - math.exp(-step_s / self.CALM_S))
+            self._held_back = self._held_back + share * (now - self._held_back)
+        held: np.ndarray = (displacement + self._held_back).astype(np.float32)
+        return held
 
 
 def still_points(landmarks: np.ndarray) -> np.ndarray:
@@ -143,8 +168,9 @@ LEAST_DEPTH: Final = 0.004
 STEPS: Final = 1000  # of a byte to a depth of 1
 # Depth for a movement of one crop unit. Set by looking at clips at full size.
 NASOLABIAL, LOWER_LID, CROWS_FEET, FROWN, FOREHEAD_CREASES, NOSE_ROOT = (
-    1.5, 2.0, 1.2, 2.2, 1.5, 2.2,
+    1.5, 2.0, 1.2, 2.2, 1.5, 3.4,
 )  # fmt: skip
+NOSE_TO_CHEEK: Final = 1.2  # how much deeper a wrinkled nose folds the cheek than a raised corner
 HALF_WIDTH: Final = 0.243  # crop units, from the ridge of the nose to the corner of an eye
 RAMP: Final = 16  # points of a drawn curve
 
@@ -205,7 +231,8 @@ def folds(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray | None:
 def _draw_half(drawn: np.ndarray, side: _Side) -> None:
     corner_up, corner_out = side.up(84, 96), side.outward(84, 96)
     nose_up = side.up(82, 80)
-    smile = max(0.0, corner_up) + 0.5 * max(0.0, corner_out) + 1.2 * max(0.0, nose_up)
+    smile = max(0.0, corner_up) + 0.5 * max(0.0, corner_out)
+    smile += NOSE_TO_CHEEK * max(0.0, nose_up)
     smile *= min(1.0, side.wide) ** 2  # a half that is turned away shows its fold edge on
     _draw(
         drawn,

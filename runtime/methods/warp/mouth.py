@@ -1,15 +1,14 @@
-"""The mouth: where its box lies, how far its lips are open, and how thin they may get.
-
-The inside of a mouth that an expression opens: the person's own where it was seen, else drawn.
+"""The mouth: its box, how far its lips are open, how thin they may get, and the inside of it.
 
 While somebody talks, the sharpest view of their open mouth is kept, and what an expression uncovers
 is taken from it: the teeth stay where the skull has them, below the upper lip, relit. Where there
 is no such view, or it does not reach, the inside is dark, with tongue and the edge of upper teeth:
-drawn and not made by a network, at the resolution at which the frame shows it: what a network of
-a processor's size paints there is a grey stripe. Anatomy: central incisors 8.5 mm wide, lateral
-ones 6.5, canines 7.5 (Ash and Nelson, "Wheeler's Dental Anatomy", 2003), 63 mm between the pupils;
-with lips at rest their edges show 2 to 3 mm below the upper lip, and a dropped jaw leaves them
-there, for they are the skull's.
+drawn and not made by a network, at the resolution at which the frame shows it: what a network of a
+processor's size paints there is a grey stripe.
+
+Anatomy: central incisors 8.5 mm wide, lateral ones 6.5, canines 7.5 (Ash and Nelson, "Wheeler's
+Dental Anatomy", 2003), 63 mm between the pupils; with lips at rest their edges show 2 to 3 mm below
+the upper lip, and a dropped jaw leaves them there, for they are the skull's.
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ TOOTH_WIDTHS_MM: Final = (8.5, 6.5, 7.5, 6.8)  # from the middle outwards, as se
 FORESHORTENED: Final = (1.0, 0.95, 0.8, 0.6)  # by the bow of the arch
 # Their edges against the central incisors', upwards positive.
 EDGE_RISE_MM: Final = (0.0, 0.7, 0.4, 1.2)
-SHOWN_MM: Final = 2.8  # of the central incisors below the lip
+SHOWN_MM: Final = 3.8  # of the central incisors below a lip that surprise or fear raises
 SAMPLES: Final = 41  # of a lip's curve
 # Brightness and colour as shares of the skin's: depth of the mouth, tongue, teeth.
 DARK, TONGUE, TEETH = 0.17, 0.36, 0.72

@@ -6,6 +6,7 @@ lid is a blink; both are taken from the frame itself, without smoothing and with
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -56,35 +57,75 @@ def keep_lips(displacement: np.ndarray, opening: float = 0.0) -> np.ndarray:
     return kept
 
 
-def lids_opening(landmarks: np.ndarray) -> np.ndarray:
-    """How far each eye is open, the mean over its lids: (2,), in the units of `landmarks`."""
+def lid_heights(landmarks: np.ndarray) -> np.ndarray:
+    """How far the lids of both eyes are apart at three places: (2, 3), in the landmarks' units."""
     heights = [
         [landmarks[lower, 1] - landmarks[upper, 1] for upper, lower in eye] for eye in LID_COLUMNS
     ]
-    opening: np.ndarray = np.array(heights, np.float64).mean(1)
+    return np.array(heights, np.float64)
+
+
+def lids_opening(landmarks: np.ndarray) -> np.ndarray:
+    """How far each eye is open, the mean over its lids: (2,), in the units of `landmarks`."""
+    opening: np.ndarray = lid_heights(landmarks).mean(1)
     return opening
 
 
 def keep_blinks(
-    landmarks: np.ndarray, displacement: np.ndarray, open_eyes: np.ndarray
+    landmarks: np.ndarray, displacement: np.ndarray, steady: np.ndarray, open_eyes: np.ndarray
 ) -> np.ndarray:
     """The displacement under which closed lids stay closed: float32 (106, 2).
 
-    landmarks, displacement: (106, 2), crop units. open_eyes: (2,), how far this person's eyes are
-    open between blinks, crop units. What an expression adds to or takes from an opening is scaled
-    with it, so the edited opening is the person's own times a number.
+    landmarks, displacement: (106, 2), crop units. steady: (2, 3) of `SteadyLids`. open_eyes: (2,),
+    how far this person's eyes are open between blinks, crop units. What an expression adds to or
+    takes from an opening is scaled with it, so the edited opening is the person's own times a
+    number. Narrowed eyes follow the lids of the frame, which damps their noise; widened ones follow
+    the steady lids, for those of the frame would have it doubled.
     """
     kept: np.ndarray = displacement.astype(np.float32).copy()
-    ratios = np.clip(lids_opening(landmarks) / np.maximum(open_eyes, 0.015), 0, 1.25)
-    for eye, ratio in zip(LID_COLUMNS, ratios, strict=True):
-        for upper, lower in eye:
+    own = lid_heights(landmarks)
+    for eye, now, calm, usual in zip(LID_COLUMNS, own, steady, open_eyes, strict=True):
+        for place, (upper, lower) in enumerate(eye):
             change = float(displacement[lower, 1] - displacement[upper, 1])
-            height = max(0.0, float(landmarks[lower, 1] - landmarks[upper, 1]))
-            shown = min(WIDEST * height, max(-NARROWEST * height, change * float(ratio)))
+            heights = calm if change > 0 else now
+            height = max(0.0, float(heights[place]))
+            ratio = min(1.25, max(0.0, float(heights.mean()) / max(float(usual), 0.015)))
+            shown = min(WIDEST * height, max(-NARROWEST * height, change * ratio))
             middle = float(displacement[upper, 1] + displacement[lower, 1]) / 2
             kept[upper, 1] = middle - shown / 2
             kept[lower, 1] = middle + shown / 2
     return kept
+
+
+class SteadyLids:
+    """How far lids are apart, without the noise of landmarks and without delay in a blink.
+
+    An edit that widens an eye by half widens what the landmarks tremble by half as well.
+    """
+
+    CALM_S = 0.2  # time constant of what is taken for noise
+    NOISE = 0.1  # of an open eye; twice as much is followed at once
+
+    def __init__(self) -> None:
+        self._heights: np.ndarray | None = None
+        self._time_s = 0.0
+
+    def __call__(self, landmarks: np.ndarray, open_eyes: np.ndarray, time_s: float) -> np.ndarray:
+        """The heights (2, 3) to go by in this frame, crop units.
+
+        landmarks: (106, 2), crop units. open_eyes: (2,) of `OpenEyes`.
+        """
+        now = lid_heights(landmarks)
+        step_s = time_s - self._time_s
+        self._time_s = time_s
+        if self._heights is None or not 0 < step_s < 1:
+            self._heights = now
+            return now
+        away = np.abs((now - self._heights).mean(1)) / np.maximum(open_eyes, 0.015)
+        slow = 1 - math.exp(-step_s / self.CALM_S)
+        share = slow + (1 - slow) * np.clip(away / self.NOISE - 1, 0, 1)
+        self._heights = self._heights + share[:, None] * (now - self._heights)
+        return self._heights
 
 
 class OpenEyes:
@@ -113,33 +154,42 @@ class RestingLips:
     """How far lips that rest may be opened by an expression, and not while they speak.
 
     At rest for a while they may open slowly; at the first movement they are the speaker's again.
+    Lips that are open already show what a mouth holds, and are not stretched over it; how far they
+    are is taken over a while, for the opening would show the noise of a frame's lips twice over.
     """
 
     WAIT_S = 1.5
     OPEN_S = 0.35
     SHUT_S = 0.06
     STILL = 0.22  # crop units a second
+    CALM_S = 0.25  # time constant of the gap that lips rest at
+    OPEN_ALREADY = 0.04  # crop units between the lips from which nothing opens them further
 
     def __init__(self) -> None:
         self._gap: float | None = None
+        self._usual_gap = 0.0
         self._time_s = 0.0
         self._still_s = 0.0
         self._value = 1.0  # a picture, and the start of a scene: at rest until they move
 
     def __call__(self, gap: float, time_s: float) -> float:
-        """0 while they speak to 1 where they rest; gap in crop units."""
+        """0 while they speak or are open to 1 where they rest closed; gap in crop units."""
         if self._gap is None:
-            self._gap, self._time_s, self._still_s = gap, time_s, self.WAIT_S
-            return self._value
+            self._gap = self._usual_gap = gap
+            self._time_s, self._still_s = time_s, self.WAIT_S
         step_s = time_s - self._time_s
-        if step_s <= 0:
-            return self._value
-        speed = abs(gap - self._gap) / step_s
-        self._gap, self._time_s = gap, time_s
-        rests = speed < self.STILL
+        if step_s > 0:
+            self._follow(gap, step_s)
+            self._time_s = time_s
+        return self._value * max(0.0, 1 - self._usual_gap / self.OPEN_ALREADY)
+
+    def _follow(self, gap: float, step_s: float) -> None:
+        assert self._gap is not None
+        rests = abs(gap - self._gap) / step_s < self.STILL
+        self._gap = gap
+        self._usual_gap += (gap - self._usual_gap) * (1 - math.exp(-step_s / self.CALM_S))
         self._still_s = self._still_s + step_s if rests else 0.0
         if self._still_s >= self.WAIT_S:
             self._value = min(1.0, self._value + step_s / self.OPEN_S)
         elif self._still_s < 0.2:
             self._value = max(0.0, self._value - step_s / self.SHUT_S)
-        return self._value

@@ -31,7 +31,7 @@ _JOINED_S: Final = 1.0
 _JOINED_PACKETS: Final = 4
 _LONGEST_GAP_S: Final = 10.0  # a longer step may be where two recordings were joined
 _LONGEST_UNPROVEN_S: Final = 2.0  # a longer one, where nothing else is wrong, may be a still
-# A step in time tells of lost pictures where nearly all the others are the one that is declared.
+# A step in time means lost pictures where nearly all the others are the one that is declared.
 _REGULAR: Final = 0.9
 _REGULAR_DAMAGED: Final = 0.6
 _FEW_GAPS: Final = 0.03
@@ -90,7 +90,7 @@ class Losses:
         self.packets += 1
         self._note_corrupt(packet, is_joint=is_joint)
         if is_joint and self._steps is not None:
-            self._steps.begin_anew()
+            self._steps.restart()
         if packet.is_discard:  # by an edit list, or by a time that nothing shows
             self._given_up += _is_absurd(packet)
             return
@@ -208,7 +208,7 @@ class _Steps:
         heapq.heappush(self._waiting, pts)
         self._flush(_REORDERED)
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Forget the last time: another recording begins."""
         self._flush(0)
         self._last = self._last_dts = None

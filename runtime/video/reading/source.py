@@ -36,11 +36,11 @@ from mien.runtime.video.reading.mpeg import FRAME_COUNTERS
 from mien.runtime.video.reading.sizes import Size, frame_sizes, stated_sizes
 from mien.runtime.video.reading.structure import (
     Blocks,
-    begins_anew,
     check_movie,
     has_stray_bytes,
     is_cut_off,
     matroska_blocks,
+    starts_over,
 )
 from mien.runtime.video.values import VideoInfo
 from mien.runtime.video.writing.encoders import frame_bytes, has_decoder
@@ -246,7 +246,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
 
     @property
     def rates(self) -> list[Fraction | None]:
-        """What may be its rate, best first: MPEG's streams state it, others' clocks tell of it."""
+        """What may be its rate, best first: MPEG's streams state it, others' clocks imply it."""
         own = as_fraction(self.stream.codec_context.framerate)
         told = [as_fraction(rate) for rate in (self.stream.average_rate, self.stream.base_rate)]
         states_it = self.stream.codec_context.name in FRAME_COUNTERS
@@ -363,7 +363,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
     def copied_streams(self) -> list[Stream]:
         """All streams to copy: those that a player would show, without the one to edit.
 
-        What the demuxer discards, such as the text track that carries the chapters of an MP4
+        What the demuxer discards, such as the text track that holds the chapters of an MP4
         file, is made again by the muxer.
         """
         return [
@@ -454,7 +454,7 @@ class VideoSource(AbstractContextManager["VideoSource"]):
                 yield from self._drain()
                 self._decoder.flush_buffers()
             self._stated = stated or self._stated
-        self._losses.note_packet(packet, is_joint=is_joint or self._begins_anew(packet))
+        self._losses.note_packet(packet, is_joint=is_joint or self._starts_over(packet))
         self._note_end(packet)
         if self._first_s is None and packet.pts is not None:
             self._first_s = float(packet.pts * self.time_base)
@@ -466,11 +466,11 @@ class VideoSource(AbstractContextManager["VideoSource"]):
         while pictures:
             yield self._noted(pictures.pop(0))
 
-    def _begins_anew(self, packet: Packet[Any]) -> bool:
+    def _starts_over(self, packet: Packet[Any]) -> bool:
         """Whether another recording was joined on there, though the clock does not tell."""
         if not (packet.is_keyframe and self._losses.is_after_corrupt):
             return False
-        return self.container.format.name == "mpegts" and begins_anew(self.path, packet.pos or -1)
+        return self.container.format.name == "mpegts" and starts_over(self.path, packet.pos or -1)
 
     def _drain(self) -> Iterator[Picture]:
         """What the decoder still holds: each call has pictures, an error, or the end."""

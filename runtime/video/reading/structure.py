@@ -79,7 +79,7 @@ def _is_cut_stream(file: BinaryIO, size: int) -> bool:
     return file.read()[first::length] != b"G" * count
 
 
-def begins_anew(path: Path, position: int) -> bool:
+def starts_over(path: Path, position: int) -> bool:
     """Whether a transport stream's packet is the first of a recording that was put there.
 
     Then its counter, and that of the last list of programs before it, begin at 0.

@@ -115,7 +115,7 @@ def notes_of(ways: dict[int, Way]) -> list[str]:
 
 
 def describe(stream: Stream) -> str:
-    """A stream as people are told of it: `audio stream 1 (aac)`."""
+    """A stream as it is named to people: `audio stream 1 (aac)`."""
     name = codec_name(stream)
     return f"{stream.type} stream {stream.index}" + (f" ({name})" if name else "")
 
@@ -311,7 +311,7 @@ def _close_quietly(output: OutputContainer) -> None:
         output.close()
 
 
-class Carried:
+class SideStreams:
     """The streams of an output beside its video, and how packets get into them."""
 
     def __init__(self, output: OutputContainer, ways: dict[int, Way]) -> None:

@@ -143,7 +143,7 @@ class SoundConverter:
         return frame.pts * base
 
     def _bridged(self, gap_s: Fraction) -> Iterator[Packet[Any]]:
-        """Encode silence for a gap: not every container can hold one in its sound."""
+        """Encoded silence for a gap: not every container can hold one in its sound."""
         self._flush_resampler()
         samples = round(gap_s * self._rate)
         if gap_s > _LONGEST_SILENCE_S:  # no gap, but a clock that jumped: it is left open
@@ -271,5 +271,5 @@ class TextConverter:
         yield made
 
     def finish(self) -> Iterator[Packet[Any]]:
-        """Nothing is held."""
+        """No packets: nothing is held."""
         return iter(())

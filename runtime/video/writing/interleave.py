@@ -25,7 +25,7 @@ class Interleaver:
         self._video_s = float("-inf")
 
     def copy(self, packet: Packet[Any]) -> None:
-        """Takes a packet of a copied stream."""
+        """Take a packet of a copied stream."""
         seconds = _seconds(packet)
         if seconds is None:
             self._mux(packet)
@@ -37,7 +37,7 @@ class Interleaver:
             self._release(min(queue[0][0] for queue in self._held.values() if queue))
 
     def video(self, packet: Packet[Any]) -> None:
-        """Takes a packet of the encoded video."""
+        """Take a packet of the encoded video."""
         seconds = _seconds(packet)
         if seconds is not None:
             self._video_s = max(self._video_s, seconds)
@@ -45,7 +45,7 @@ class Interleaver:
         self._mux(packet)
 
     def finish(self) -> None:
-        """Passes on all that is held, in order of time."""
+        """Pass on all that is held, in order of time."""
         self._release(float("inf"))
 
     def _release(self, until_s: float) -> None:

@@ -25,7 +25,7 @@ from mien.runtime.video.reading.source import open_input
 
 _CHROMA_LOCATION: Final = re.compile(r"[(, ](topleft|bottomleft|left|center|top|bottom)[,)]")
 _HEADING: Final = "Side data:"
-# As FFmpeg names them, and as people are told of them.
+# As FFmpeg names them, and as they are named to people.
 _NAMES: Final = {
     "Frame Cropping": "the cropping",
     "Stereo 3D": "the arrangement of the two views (stereo 3D)",

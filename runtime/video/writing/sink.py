@@ -40,7 +40,7 @@ from mien.runtime.video.reading.mpeg import (
 from mien.runtime.video.reading.source import METADATA_ERRORS, VideoSource, open_input, reason
 from mien.runtime.video.values import VideoOptions
 from mien.runtime.video.writing.carry import (
-    Carried,
+    SideStreams,
     Target,
     Way,
     describe,
@@ -90,7 +90,7 @@ _INTERLACED_FLAGS = "+ildct+ilme"
 
 
 def check_destination(source: Path, destination: Path, *, overwrite: bool) -> None:
-    """Raises VideoError where `destination` may not or cannot be written."""
+    """Raise VideoError where `destination` may not or cannot be written."""
     if destination.is_dir():
         raise VideoError(f"the output {destination} is a folder; give the name of a file")
     if not destination.parent.is_dir():
@@ -284,7 +284,7 @@ class VideoSink:
         return (encoder in FRAME_COUNTERS) == (container in _PROGRAM_STREAMS)
 
     def _open_with(self, choice: EncoderChoice, thrift: Thrift) -> None:
-        """Opens encoder and file, leaving out data streams the container refuses together."""
+        """Open encoder and file, leaving out data streams the container refuses together."""
         if choice.name == "libsvtav1":
             os.environ.setdefault("SVT_LOG", _SVT_FATAL)  # or it talks on standard error
         ways = self._plan_streams()
@@ -328,16 +328,16 @@ class VideoSink:
         self.container = self._new_container()
         self.container.metadata.update(source.container.metadata)
         self.container.set_chapters(source.container.chapters())
-        self._carried = Carried(self.container, ways)
+        self._side_streams = SideStreams(self.container, ways)
         for stream in sorted([*source.copied_streams, source.stream], key=_index):
             if stream.index == source.stream.index:
                 self._add_own(choice, thrift)
             else:
-                self._carried.add(stream)
+                self._side_streams.add(stream)
 
     def _add_own(self, choice: EncoderChoice, thrift: Thrift) -> None:
         """Add the stream of the video, with the encoder of its own, or that of one aside."""
-        if not self._carries_side_data(choice):
+        if not self._keeps_side_data(choice):
             self.video = self._encoding = self._add_video(self.container, choice, thrift)
             return
         self._aside = av.open(io.BytesIO(), "w", format=self.container.format.name)
@@ -350,7 +350,7 @@ class VideoSink:
         stream.metadata.update(own.metadata)
         stream.disposition = own.disposition
 
-    def _carries_side_data(self, choice: EncoderChoice) -> bool:
+    def _keeps_side_data(self, choice: EncoderChoice) -> bool:
         """Whether what the container says of the video fits the new one, and can be handed on."""
         is_same = family_of(choice.name) == family_of(self._source.stream.codec_context.name)
         has_any = bool(self._side_data) and DOLBY_VISION not in self._side_data
@@ -456,7 +456,7 @@ class VideoSink:
     # Writing
 
     def settle_time(self, picture: av.VideoFrame) -> None:
-        """Gives the next picture, in display order, a time after the last one's.
+        """Give the next picture, in display order, a time after the last one's.
 
         Before it is filtered: raw streams have no times of their own, and a section or a timeline
         needs them. Called in one thread, which may be another one than that of `encode`.
@@ -480,7 +480,7 @@ class VideoSink:
         self._last_pts = pts
 
     def encode(self, picture: av.VideoFrame) -> None:
-        """Takes the next picture, in display order, its time settled. Raises: VideoError."""
+        """Encode the next picture, in display order, its time settled. Raises VideoError."""
         picture.pict_type = 0  # the source's choice of key frames is no order for this encoder
         self._off_grid += self._is_off_grid(picture)
         self._pictures += 1
@@ -505,13 +505,13 @@ class VideoSink:
         return abs(place - number) > _OFF_GRID
 
     def copy(self, packet: Packet[Any]) -> None:
-        """Takes the next packet of a copied stream. Raises: VideoError."""
+        """Take the next packet of a copied stream. Raises VideoError."""
         if self._begin_s and packet.time_base:
             ticks = round(self._begin_s / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - ticks
             packet.dts = None if packet.dts is None else packet.dts - ticks
         try:
-            for ready in self._carried.packets(packet):
+            for ready in self._side_streams.packets(packet):
                 self._interleaver.copy(ready)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
@@ -527,13 +527,13 @@ class VideoSink:
                 check()
                 packet.stream = self.video
                 self._write(packet)
-            for packet in self._carried.finish():
+            for packet in self._side_streams.finish():
                 self._interleaver.copy(packet)
             self._interleaver.finish()
             self.container.close()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from error
-        self.notes.extend(self._carried.notes)
+        self.notes.extend(self._side_streams.notes)
         self._note_side_data()
         if self._off_grid:
             self.notes.append(
@@ -562,7 +562,7 @@ class VideoSink:
             lost.remove(DOLBY_VISION)
             self.notes.append(loss_note([DOLBY_VISION], suffix, "no encoder here writes it"))
         if lost:
-            is_same = self._carries_side_data(self.choice)
+            is_same = self._keeps_side_data(self.choice)
             why = "" if is_same else f"it is not handed on to what {name} writes"
             self.notes.append(loss_note(lost, suffix, why))
 
@@ -571,11 +571,11 @@ class VideoSink:
         copy_into(self._part, self._source.path)
 
     def publish(self) -> None:
-        """Gives the file its name. Raises: VideoError, also where the name was taken meanwhile."""
+        """Give the file its name. Raises VideoError, also where the name was taken meanwhile."""
         self._part.publish()
 
     def abandon(self) -> None:
-        """Removes what was written."""
+        """Remove what was written."""
         self._close_quietly()
         self._part.discard()
 

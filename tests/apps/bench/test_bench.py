@@ -19,6 +19,7 @@ from mien.apps.bench.report import BenchReport, Grid, eager_filter_grid, eager_g
 from mien.apps.bench.variants import SceneRow, Variant
 from mien.apps.main import run
 from mien.runtime.profile import FilterProfile, StageTime
+from mien.runtime.spec import FilterSpec
 from tests.apps.fakes import write_clip
 from tests.apps.stand_in import write_models
 from tests.runtime.methods.gan.networks import write_style_models
@@ -28,7 +29,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-ins are no modules of PyTorch."""
+    """Leave PyTorch's rows out: the stand-ins are no modules of PyTorch."""
     monkeypatch.setattr("mien.apps.bench.run.eager_rows", lambda *_: [])
 
 
@@ -156,7 +157,7 @@ def test_the_whole_filter_on_torch_is_told_with_what_makes_the_difference(
     torch = _profile(16, 50) | {"networks": {"warp": {"calls": 0.5, "ms": 12.0}}}
     found = {"onnx_runtime": onnx, "torch": torch, "settings": {"warp": "fast"}, "decibels": None}
     told = _python_that(monkeypatch, tmp_path, f"echo '{json.dumps(found)}'")
-    plan = BenchPlan(method="face", gan="cyclegan", models=tmp_path)
+    plan = BenchPlan(filter=FilterSpec("face", (("gan", "cyclegan"),), models=tmp_path))
     rows = eager_filter_grid(eager_filter(tmp_path / "a.mp4", plan.filter_options(), 2)).rows
     assert rows == (
         ("whole filter, median", "8.00", "16.00", "2.00"),
@@ -260,7 +261,7 @@ def test_the_filter_on_torch_is_measured_first_and_refused_where_it_cannot_be(
 
 def test_the_networks_of_the_method_are_measured_as_the_filter_opens_them(tmp_path: Path) -> None:
     models = write_style_models(tmp_path / "models")
-    plan = BenchPlan(method="parts", models=models)
+    plan = BenchPlan(filter=FilterSpec("parts", models=models))
     report = measure_networks(plan, seconds=0)
     ran = {row.network: ran_on(row) for row in report.rows}
     assert ran == {

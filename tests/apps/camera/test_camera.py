@@ -16,12 +16,12 @@ import pytest
 
 from mien.apps.camera.run import Teller, status_line
 from mien.apps.main import run
-from mien.apps.settings import FilterSettings
 from mien.engines.errors import DeviceError
 from mien.runtime.live.outputs.recording import NOTICE
 from mien.runtime.live.sources import cameras
 from mien.runtime.live.sources.source import CaptureOptions, Device
 from mien.runtime.live.values import DelayStats, LiveStats, OutputStatus, SourceFacts
+from mien.runtime.spec import FilterSpec
 from tests.apps.fakes import EDITED, FACE, write_clip
 from tests.apps.live_fakes import LiveFake
 from tests.runtime.live.virtual import Recorder, until
@@ -128,7 +128,7 @@ def test_an_expression_that_the_method_cannot_make_is_refused_before_a_frame(
 def test_a_live_method_blends_as_it_is_told(blend: str, clip_file: Path, tmp_path: Path) -> None:
     made: list[LiveFake] = []
 
-    def make(settings: FilterSettings) -> LiveFake:
+    def make(settings: FilterSpec) -> LiveFake:
         made.append(LiveFake(settings))
         return made[-1]
 
@@ -136,7 +136,7 @@ def test_a_live_method_blends_as_it_is_told(blend: str, clip_file: Path, tmp_pat
     options = ["--method", "image", "--blend", blend, "--emotion", "happy"]
     ends = ["--no-virtual", "--no-panel", "--record", str(record), "--seconds", "0.3"]
     assert run(["camera", "--source", str(clip_file), *options, *ends], make) == 0
-    assert [filter_.settings.blend for filter_ in made] == [blend]
+    assert [filter_.settings.told for filter_ in made] == [{"blend": blend}]
 
 
 def test_a_blend_that_a_method_does_not_have_is_refused_live(
@@ -145,7 +145,7 @@ def test_a_blend_that_a_method_does_not_have_is_refused_live(
     record = tmp_path / "talk.mp4"
     options = ["--blend", "paste", "--emotion", "happy", "--no-virtual", "--no-panel"]
     assert run(["camera", "--source", str(clip_file), *options, "--record", str(record)]) == 2
-    assert "the method warp has no blend 'paste'; leave out --blend" in one_line(capsys)
+    assert "the method warp has no option blend; leave blend out" in one_line(capsys)
     assert not record.exists()
 
 

@@ -86,11 +86,11 @@ def test_everything_else_is_set_and_all_of_it_told(controls: Controls, capsys: C
     options = ["--face", "2", "--method", "face", "--gan", "cyclegan", "--pause", "--mark"]
     assert run(["set", *options, "--blend", "paste"]) == 0
     now = controls.snapshot()
-    assert (now.face, now.way, now.paused, now.mark) == (
-        "2", ("face", "cyclegan", "paste"), True, True,
-    )  # fmt: skip
+    assert (now.face, now.method, now.paused, now.mark) == ("2", "face", True, True)
+    assert now.options == (("blend", "paste"), ("gan", "cyclegan"))
     assert capsys.readouterr().out == (
-        "/dev/video0: happy, intensity 0.8, face 2, method face (cyclegan, paste), paused\n"
+        "/dev/video0: happy, intensity 0.8, face 2, "
+        "method face (blend paste, gan cyclegan), paused\n"
     )
     assert run(["set", "--method", "warp", "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
@@ -99,14 +99,33 @@ def test_everything_else_is_set_and_all_of_it_told(controls: Controls, capsys: C
         "intensity": 0.8,
         "face": "2",
         "method": "warp",
-        "gan": None,
-        "blend": None,
+        "options": {},
         "paused": False,
         "mark": True,
         "own": 1.0,
     }
     before = controls.snapshot()
     assert run(["set"]) == 0
+    assert controls.snapshot() == before
+
+
+@pytest.mark.usefixtures("server")
+def test_an_option_of_the_method_leaves_its_others(controls: Controls, capsys: Captured) -> None:
+    for arguments, told in (
+        (["--method", "parts", "--gan", "cyclegan"], {"gan": "cyclegan"}),
+        (["--blend", "paste"], {"gan": "cyclegan", "blend": "paste"}),
+        (["--method", "parts", "--blend", "field"], {"gan": "cyclegan", "blend": "field"}),
+        (["--face", "largest"], {"gan": "cyclegan", "blend": "field"}),
+        (["--method", "image", "--blend", "paste"], {"blend": "paste"}),
+        (["--method", "warp"], {}),
+    ):
+        assert run(["set", *arguments]) == 0
+        assert dict(controls.snapshot().options) == told
+    capsys.readouterr()
+    before = controls.snapshot()
+    assert run(["set", "--gan", "cyclegan"]) == 2
+    told_now = "mien: the method warp has no option gan; leave gan out (it has none)\n"
+    assert capsys.readouterr().err == told_now
     assert controls.snapshot() == before
 
 
@@ -153,11 +172,12 @@ def test_nonsense_is_refused_and_nothing_changes(
 
 
 def test_what_the_method_cannot_make_is_refused(server: ControlServer, controls: Controls) -> None:
-    controls.limit(("happy", "sad"), way=("warp", None, None))
+    controls.limit(("happy", "sad"), "warp", ())
     with pytest.raises(UsageError, match="the method warp cannot make a face angry"):
         send(server.running, Wanted("angry"))
-    controls.limit(("happy", "sad"), way=("warp", None, None), scales_own=False)
-    with pytest.raises(UsageError, match="the method warp cannot soften or amplify"):
+    assert controls.snapshot().target == parse_target("happy", 0.8)
+    controls.update(method="parts")
+    with pytest.raises(UsageError, match="the method parts cannot soften or amplify"):
         send(server.running, Wanted("sad", own=0.5))
     assert controls.snapshot().target == parse_target("happy", 0.8)
 

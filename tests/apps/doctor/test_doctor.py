@@ -65,7 +65,7 @@ def test_a_driver_goes_from_missing_to_ready_with_the_line_for_each_step(linux: 
     assert "/dev/video10 (mien)" in ready.text
 
 
-def test_a_device_that_browsers_pass_over_is_told_with_the_line_that_loads_it_anew(
+def test_a_device_that_browsers_pass_over_is_told_with_the_line_that_loads_it_again(
     linux: Machine,
 ) -> None:
     assert check_exclusive_caps(linux) == []

@@ -19,7 +19,7 @@ from mien.engines.tensorrt.builder import BuildProgress
 from mien.engines.tensorrt.engine import PlanModel, PlanSource
 from mien.engines.tensorrt.plan_files import DeviceFacts, PlanSidecar
 from mien.engines.tensorrt.plans import PlanCache
-from mien.tests.engines.tensorrt.fake_builder import FAKE_DEVICE, FakePlanBuilder
+from tests.engines.tensorrt.fake_builder import FAKE_DEVICE, FakePlanBuilder
 
 OTHER = DeviceFacts("11.4.0", 13, "8.9", "Another", "Linux", "x86_64")
 
@@ -184,7 +184,7 @@ def test_trusted_plan_that_the_device_refuses_is_not_called_trusted(
     source = fake(0)
     identity = model.identity(source.builder.device(), source.options)
     foreign.write_bytes(b"no plan")
-    foreign.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"no plan").write(b"other"))
+    foreign.with_suffix(".json").write_bytes(PlanSidecar.of(identity, b"no plan").write())
     with pytest.raises(ModelError, match=r"the device does not take the plan .*warp\.plan"):
         run_build(BuildJob(open_source=fake), trust=foreign)
     assert not log.exists()

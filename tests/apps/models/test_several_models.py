@@ -85,7 +85,8 @@ def test_a_calibrated_model_told_by_its_path_keeps_its_licence(tmp_path: Path) -
 
 def test_the_audit_and_calibration_need_no_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('torch is not here')")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     for program in (
         "from mien.apps.main import run; sys.exit(run(['audit', sys.argv[1]]))",
         "import mien.calibration.precision.folder",

@@ -232,7 +232,7 @@ def _admitted_websocket(panel: RunningPanel) -> Iterator[ClientConnection]:
 
 
 def _everything_is_had(panel: RunningPanel) -> None:
-    """Page, file, WebSocket and picture, each within EVENT_S."""
+    """Get page, file, WebSocket and picture, each within EVENT_S."""
     for path in ("/", f"/static/{TOKEN}/main.js", "/frame.jpg"):
         _wait_until(lambda path=path: _status(panel, path) == 200, f"{path} is had")
     with _admitted_websocket(panel) as websocket:
@@ -379,7 +379,7 @@ def test_method_that_changes_all_the_time_is_refused_for_a_moment(panel: Running
             send(websocket, type="set", method="parts")
             send(websocket, type="set", method="warp")
         assert "the method changes too often; wait" in receive(websocket, "error")["text"]
-    panel.loop.controls.update(method="warp", gan=None)
+    panel.loop.controls.update(method="warp", options={})
 
 
 def test_flood_of_presets_is_bounded_and_told_a_few_times_a_second(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def _read_all(connection: socket.socket) -> bytes:
 
 
 def _send_slowly(connection: socket.socket) -> None:
-    """A line of a request's head each tenth of a second, and never the last."""
+    """Send a line of a request's head each tenth of a second, and never the last."""
     end_s = time.monotonic() + EVENT_S
     while time.monotonic() < end_s:
         connection.sendall(b"X: y\r\n")
@@ -300,7 +300,7 @@ def test_pages_beyond_the_limit_are_refused(panel: RunningPanel) -> None:
         assert closed.value.rcvd.code == 1013
 
 
-def test_reader_that_takes_nothing_is_let_go(panel: RunningPanel) -> None:
+def test_reader_that_takes_nothing_is_released(panel: RunningPanel) -> None:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
     connection.connect(("127.0.0.1", panel.port))

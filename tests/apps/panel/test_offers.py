@@ -329,7 +329,7 @@ def test_each_line_may_be_missing_doubled_or_damaged() -> None:
 
 
 async def _is_taken_by_aiortc(sdp: str) -> None:
-    """What was read is an offer, whatever it was read from."""
+    """Check that what was read is an offer, whatever it was read from."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     try:
         await peer.setRemoteDescription(RTCSessionDescription(sdp, "offer"))

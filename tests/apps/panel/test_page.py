@@ -64,7 +64,7 @@ def running(folder: Path) -> Iterator[SimpleNamespace]:
 
 @pytest.fixture
 def page(running: SimpleNamespace) -> Iterator[SimpleNamespace]:
-    """The page, loaded anew, showing the picture; at the end without an error on its console."""
+    """The page, loaded again, showing the picture; at the end without an error on its console."""
     running.controls.update(
         target=None, face="all", paused=False, mark=False, method="warp", own=1.0
     )
@@ -81,7 +81,7 @@ def _settings(folder: Path, port: int = 0) -> PanelSettings:
 
 
 def _make_filter(state: Any) -> Filter:
-    return Filter(None, method=state.method, gan=state.gan, blend=state.blend)
+    return Filter(None, method=state.method, **dict(state.options))
 
 
 def _camera_clip(path: Path) -> Path:
@@ -331,7 +331,7 @@ def _presets(driver: Any) -> list[str]:
     return list(driver.execute_script(script))
 
 
-def test_this_browsers_camera_is_filtered_and_let_go_again(page):
+def test_this_browsers_camera_is_filtered_and_released_again(page):
     button = _element(page.driver, "#browser-camera")
     button.click()
     wait_until(
@@ -343,7 +343,7 @@ def test_this_browsers_camera_is_filtered_and_let_go_again(page):
     _wait_for_smile(page, above=before + CLEARLY)
 
     button.click()
-    wait_until(lambda: page.loop.stats().source.name != "browser camera", "the camera is let go")
+    wait_until(lambda: page.loop.stats().source.name != "browser camera", "the camera is released")
     wait_until(
         lambda: (rgb := picture(page.driver, "video")) is not None and not _is_marked(rgb),
         "the own camera is back",
@@ -371,17 +371,42 @@ def test_nothing_is_wider_than_the_page_and_text_stands_out(page, width, scheme)
 
 def test_a_blend_is_chosen_where_the_method_has_one(page):
     driver = page.driver
-    blends = driver.find_element("id", "blends")
-    assert not blends.is_displayed()
+
+    def blends() -> Any:
+        return driver.find_elements("id", "blend-choice")
+
+    assert not blends()
     _choose_method(driver, "parts")
-    wait_until(blends.is_displayed, "the blends are shown")
-    assert blends.find_element("css selector", "input:checked").get_attribute("value") == "field"
-    paste = blends.find_element("css selector", "[value=paste]")
+    wait_until(lambda: blends() and blends()[0].is_displayed(), "the blends are shown")
+    chosen = blends()[0].find_element("css selector", "input:checked")
+    assert chosen.get_attribute("value") == "field"
+    paste = blends()[0].find_element("css selector", "[value=paste]")
     driver.execute_script("arguments[0].click()", paste)
-    wait_until(lambda: page.loop.controls.snapshot().way == ("parts", "stargan", "paste"), "set")
+    wait_until(lambda: _method(page) == ("parts", {"blend": "paste"}), "it is set")
+    cyclegan = driver.find_element("css selector", "#gan-choice [value=cyclegan]")
+    driver.execute_script("arguments[0].click()", cyclegan)
+    both = {"blend": "paste", "gan": "cyclegan"}
+    wait_until(lambda: _method(page) == ("parts", both), "the other one stays")
     _choose_method(driver, "warp")
-    wait_until(lambda: not blends.is_displayed(), "the blends are gone")
-    assert page.loop.controls.snapshot().way == ("warp", None, None)
+    wait_until(lambda: not blends(), "the blends are gone")
+    assert _method(page) == ("warp", {})
+
+
+def test_a_method_that_cannot_scale_the_own_expression_is_told_and_not_taken(page):
+    driver = page.driver
+    _slide(driver, "#own", 50)
+    wait_until(lambda: page.controls.snapshot().own == 0.5, "it is softened")
+    _choose_method(driver, "parts")
+    told = (
+        "The method parts cannot soften or amplify a person's own expression "
+        "(it shows it as it is: 1)"
+    )
+    wait_until(lambda: _notices(driver).count(told) == 1, "it is told why parts is not taken")
+    wait_until(
+        lambda: _element(driver, "#method").get_attribute("value") == "warp", "warp is shown"
+    )
+    assert _method(page) == ("warp", {})
+    assert page.controls.snapshot().own == 0.5
 
 
 def test_an_expression_that_the_method_cannot_make_is_disabled_and_the_face_stays_edited(page):
@@ -425,6 +450,11 @@ def _choose_method(driver: Any, method: str) -> None:
         "select.value = arguments[0]; select.dispatchEvent(new Event('change'))"
     )
     driver.execute_script(script, method)
+
+
+def _method(page: SimpleNamespace) -> tuple[str, dict[str, Any]]:
+    state = page.controls.snapshot()
+    return state.method, dict(state.options)
 
 
 def _notices(driver: Any) -> list[str]:

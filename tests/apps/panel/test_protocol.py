@@ -28,6 +28,7 @@ from mien.apps.panel.steering import page_notices
 from mien.engines.errors import ModelError
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.sources.source import open_source
+from mien.runtime.methods import method_options, method_spec
 from mien.runtime.target import EMOTIONS, parse_target
 from tests.apps.panel.stand_in import (
     EVENT_S,
@@ -60,7 +61,8 @@ NO_WEIGHTS = dict.fromkeys(EMOTIONS, 0.0)
         Change(face=3, method="warp", gan="stargan"),
         Change(paused=False, mark=True),
         Change(own=0.25),
-        Change(blend="paste"),
+        Change(method="parts", options={"gan": "cyclegan", "blend": "paste"}),
+        Change(options={}),
         SavePreset("süß"),
         SavePreset("sad", {**NO_WEIGHTS, "sad": 1.0}, 0.0),
         DeletePreset("x"),
@@ -120,18 +122,28 @@ def test_hello_tells_what_there_is(panel: RunningPanel) -> None:
     assert hello["emotions"] == list(EMOTIONS)
     assert hello["methods"]["warp"] == []
     assert hello["methods"]["parts"] == ["stargan", "cyclegan"]
-    assert hello["blends"]["warp"] == []
-    assert hello["blends"]["parts"] == ["field", "paste"]
+    assert hello["method_help"]["warp"] == method_spec("warp").help
+    assert hello["method_options"]["warp"] == []
+    gan, blend = hello["method_options"]["parts"]
+    assert gan["values"] == ["stargan", "cyclegan"]
+    help_text = method_options()["blend"].help
+    assert blend == {
+        "name": "blend",
+        "help": help_text,
+        "values": ["field", "paste"],
+        "bounds": None,
+        "default": "field",
+    }
     assert hello["hotkeys"]["2"] == "happy"
     assert hello["state"]["target"] == NO_WEIGHTS
 
 
 def test_a_blend_is_set_and_goes_with_its_method(tmp_path: Path) -> None:
-    made: list[tuple[str, str | None, str | None]] = []
+    made: list[tuple[str, dict[str, object]]] = []
 
     class Watched(OneWayFilter):
         def __init__(self, state: ControlState) -> None:
-            made.append(state.way)
+            made.append((state.method, dict(state.options)))
             super().__init__(state)
 
     controls = Controls(method="parts", target="happy")
@@ -139,20 +151,29 @@ def test_a_blend_is_set_and_goes_with_its_method(tmp_path: Path) -> None:
         running_panel(tmp_path, filters=Watched, controls=controls) as panel,
         panel.websocket() as websocket,
     ):
-        assert receive(websocket, "hello")["state"]["blend"] is None
-        send(websocket, type="set", blend="paste")
-        assert receive(websocket, "state")["blend"] == "paste"
-        assert until(lambda: made[-1] == ("parts", None, "paste"))
-        send(websocket, type="set", method="parts", gan="stargan")
-        assert receive(websocket, "state")["blend"] == "paste"
+        assert receive(websocket, "hello")["state"]["options"] == {}
+        send(websocket, type="set", options={"blend": "paste"})
+        assert receive(websocket, "state")["options"] == {"blend": "paste"}
+        assert until(lambda: made[-1] == ("parts", {"blend": "paste"}))
+        send(websocket, type="set", method="parts", gan="cyclegan")
+        while (state := receive(websocket, "state"))["gan"] != "cyclegan":
+            pass
+        assert state["options"] == {"gan": "cyclegan", "blend": "paste"}
+        send(websocket, type="set", options={"gan": "stargan"})
+        while (state := receive(websocket, "state"))["gan"] != "stargan":
+            pass
+        assert state["options"] == {"gan": "stargan"}
         send(websocket, type="set", method="warp")
         state = receive(websocket, "state")
         while state["method"] != "warp":
             state = receive(websocket, "state")
-        assert (state["gan"], state["blend"]) == (None, None)
+        assert (state["gan"], state["options"]) == (None, {})
+        send(websocket, type="set", options={"blend": "paste"})
+        told = "the method warp has no option blend; leave blend out (it has none)"
+        assert receive(websocket, "error")["text"] == told
 
 
-def test_everybody_is_told_of_a_change_whoever_made_it(panel: RunningPanel) -> None:
+def test_everybody_hears_of_a_change_whoever_made_it(panel: RunningPanel) -> None:
     with panel.websocket() as one, panel.websocket() as other:
         receive(one, "hello")
         receive(other, "hello")
@@ -237,7 +258,7 @@ def test_starter_presets_are_there_until_somebody_deletes_them(tmp_path: Path) -
         assert receive(websocket, "hello")["presets"] == []
 
 
-def test_damaged_presets_are_told_of_and_left_alone(tmp_path: Path) -> None:
+def test_damaged_presets_are_reported_and_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "config" / "presets.json"
     path.parent.mkdir()
     path.write_text('{"version": 1, "presets": [{"name": "x", "target": {"happy": 7}}]}')

@@ -92,7 +92,7 @@ def test_nobody_who_looks_means_nothing_is_made(panel: RunningPanel) -> None:
     assert panel.server.preview.status().shown <= shown + 1  # one may still be under way
 
 
-def test_page_carries_the_token_to_its_files(panel: RunningPanel) -> None:
+def test_page_passes_the_token_to_its_files(panel: RunningPanel) -> None:
     status, page = panel.get(f"/?token={TOKEN}")
     assert status == 200
     assert f"/static/{TOKEN}/".encode() in page

@@ -10,10 +10,10 @@ from onnx import helper
 
 from mien.calibration.audit.examine import audit
 from mien.engines import Network, TensorSpec
-from mien.engines.networks import JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER
 from tests.calibration.networks import write_classifier
 
-WHOLE = JUDGE.metadata() | {
+WHOLE = EMOTION_CLASSIFIER.metadata() | {
     "mien.parity_error": "2e-7",
     "mien.paper": "a paper",
     "mien.classes": "neutral,happy,sad,surprised,fearful,disgusted,angry",
@@ -55,20 +55,22 @@ def test_missing_or_wrong_fact_is_found(
 
 
 def test_statement_of_another_network_is_found(tmp_path: Path) -> None:
-    other = Network("stranger", JUDGE.inputs, JUDGE.outputs)
+    other = Network("stranger", EMOTION_CLASSIFIER.inputs, EMOTION_CLASSIFIER.outputs)
     (text,) = restated(tmp_path, WHOLE | other.metadata())
     assert "no network of mien is named 'stranger'" in text
 
 
 def test_statement_that_the_graph_does_not_keep_is_found(tmp_path: Path) -> None:
     wide = TensorSpec("face", (1, 1, 48, 96), range=(0.0, 1.0), colour="luma")
-    texts = restated(tmp_path, WHOLE | Network("judge", (wide,), JUDGE.outputs).metadata())
+    texts = restated(
+        tmp_path, WHOLE | Network("judge", (wide,), EMOTION_CLASSIFIER.outputs).metadata()
+    )
     assert len(texts) == 2
     assert "other inputs or outputs than the network 'judge' has" in texts[0]
     assert "its inputs are face float32 (1, 1, 48, 48), and it states face float32" in texts[1]
 
 
 def test_generator_without_label_names_is_found(tmp_path: Path) -> None:
-    other = Network("stargan_face", JUDGE.inputs, JUDGE.outputs)
+    other = Network("stargan_face", EMOTION_CLASSIFIER.inputs, EMOTION_CLASSIFIER.outputs)
     texts = restated(tmp_path, WHOLE | other.metadata())
     assert any("expected image (B, 3, S, S)" in text for text in texts)

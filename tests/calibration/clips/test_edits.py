@@ -81,25 +81,25 @@ def test_editors_start_afresh_and_see_every_frame():
     assert steps[0].landmarks is not None
 
 
-def blind_judge(rgb, region=None):
-    """A judge that sees one still face whatever it is shown, also through regions."""
+def blind_reference(rgb, region=None):
+    """A reference that sees one still face whatever it is shown, also through regions."""
     return shifted(straight_mesh(20.0), 30, 30)
 
 
-def test_an_identity_edit_measures_as_nothing_and_fails_the_floors():
-    clip = measure_clip([grey_frame()] * 5, blind_judge, {"happy": Painter(None)})
+def test_an_identity_edit_measures_as_nothing_and_fails_the_thresholds():
+    clip = measure_clip([grey_frame()] * 5, blind_reference, {"happy": Painter(None)})
     edit = clip.edits["happy"]
     assert (clip.frames, edit.compared, edit.outside, edit.calm) == (5, 5, 0, 1.0)
     assert edit.action.corners_up == 0
     assert (edit.lips.moves, edit.eyes.blinks, edit.stain.frames) == (False, 0, 5)
     assert edit.stain.largest == 0
-    assert failures({"clip": clip}) == ["clip: happy corners_up +0.000, floor +0.040"]
+    assert failures({"clip": clip}) == ["clip: happy corners_up +0.000, threshold +0.040"]
     assert clip.row is not None
     assert set(clip.row.pictures) == {"source", "happy"}
 
 
 def test_an_edit_beside_the_face_is_reported():
-    clip = measure_clip([grey_frame()] * 3, blind_judge, {"fearful": Painter(0, (0, 0), 9)})
+    clip = measure_clip([grey_frame()] * 3, blind_reference, {"fearful": Painter(0, (0, 0), 9)})
     assert failures({"clip": clip}) == ["clip: fearful changes samples outside by 9"]
 
 
@@ -113,12 +113,12 @@ def test_a_clip_without_a_face_reports_null_and_fails():
 def test_the_judge_looks_at_input_and_output_through_one_region():
     regions = []
 
-    def judge(rgb, region=None):
+    def reference(rgb, region=None):
         regions.append(region)
         shift = 9 * len(regions)
         return shifted(straight_mesh(10.0), 30 + shift, 30)
 
-    measure_clip([grey_frame()] * 3, judge, {"sad": Painter(None), "happy": Painter(None)})
+    measure_clip([grey_frame()] * 3, reference, {"sad": Painter(None), "happy": Painter(None)})
     seen = regions[1:]  # the first look is for the face, anywhere
     assert all(len(set(seen[i : i + 3])) == 1 for i in (0, 3, 6))
     assert len(set(seen)) > 1

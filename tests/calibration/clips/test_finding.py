@@ -17,7 +17,7 @@ def detector_of(*boxes):
     return lambda luma: [Detection(box, np.zeros((3, 2), np.float32), 0.9) for box in boxes]
 
 
-def judge(rgb, region=None):
+def reference(rgb, region=None):
     """Sees a face at 20..60, 10..50."""
     points = np.full((478, 3), 30, np.float32)
     points[0], points[1] = (20, 10, 0), (60, 50, 0)
@@ -33,8 +33,8 @@ def test_overlap_of_boxes():
 
 def test_every_tenth_frame_counts_where_the_boxes_agree():
     right, wrong = (22.0, 12.0, 60.0, 52.0), (80.0, 40.0, 110.0, 80.0)
-    assert measure_finding(frames(21), judge, detector_of(wrong, right)) == Finding(3, 3, 3)
-    assert measure_finding(frames(21), judge, detector_of(wrong)) == Finding(3, 3, 0)
+    assert measure_finding(frames(21), reference, detector_of(wrong, right)) == Finding(3, 3, 3)
+    assert measure_finding(frames(21), reference, detector_of(wrong)) == Finding(3, 3, 0)
 
 
 def test_frames_without_a_face_by_the_judge_ask_for_none():

@@ -6,7 +6,7 @@ import pytest
 from mien.calibration.clips.linearity import INTENSITIES, StillEdits, growth, measure_growth
 from mien.calibration.clips.series import MOUTH_CORNERS, UPPER_BROWS
 from mien.calibration.judges.classifier import still
-from mien.calibration.tables.floors import OWN_ACTIONS
+from mien.calibration.tables.thresholds import OWN_ACTIONS
 from mien.runtime.frame import Frame
 from tests.calibration.faces import shifted, straight_mesh
 

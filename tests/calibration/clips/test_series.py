@@ -27,7 +27,7 @@ def eyes(frames: int, blinks: tuple[int, ...]) -> np.ndarray:
     return opening
 
 
-def test_lips_left_alone_follow_in_full():
+def test_lips_left_unchanged_follow_in_full():
     found = measure_lips(speech(), speech())
     assert found.moves
     assert found.correlation == pytest.approx(1)

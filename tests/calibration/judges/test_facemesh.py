@@ -49,21 +49,21 @@ def picture_with_spot(height: int, width: int, at: tuple[int, int]) -> np.ndarra
 
 
 def test_points_come_back_in_pixels_of_the_frame(tmp_path):
-    with FaceMesh(fake_mediapipe(tmp_path, SEES_LIGHT)) as judge:
-        points = judge(picture_with_spot(40, 60, (10, 30)))
+    with FaceMesh(fake_mediapipe(tmp_path, SEES_LIGHT)) as reference:
+        points = reference(picture_with_spot(40, 60, (10, 30)))
         assert points.shape == (478, 3)
         np.testing.assert_allclose(points[0], [30, 10, 6], atol=1e-4)
-        assert judge(np.zeros((8, 12, 3), np.uint8)) is None
+        assert reference(np.zeros((8, 12, 3), np.uint8)) is None
         region = Region(20, 4, 52, 28)
-        seen = judge(picture_with_spot(40, 60, (10, 30)), region)
+        seen = reference(picture_with_spot(40, 60, (10, 30)), region)
         np.testing.assert_allclose(seen[5, :2], [30, 10], atol=1e-4)
 
 
 def test_a_zoomed_region_gives_the_same_place(tmp_path):
-    with FaceMesh(fake_mediapipe(tmp_path, SEES_LIGHT)) as judge:
+    with FaceMesh(fake_mediapipe(tmp_path, SEES_LIGHT)) as reference:
         picture = np.zeros((64, 64, 3), np.uint8)
         picture[20:30, 30:40] = 200
-        seen = judge(picture, Region(16, 8, 48, 40, zoom=4))
+        seen = reference(picture, Region(16, 8, 48, 40, zoom=4))
         np.testing.assert_allclose(seen[0, :2], [34.5, 24.5], atol=0.1)
 
 
@@ -71,8 +71,8 @@ def test_a_python_that_is_not_there_or_ends_is_one_clear_error(tmp_path):
     with pytest.raises(UsageError, match="cannot start"):
         FaceMesh(tmp_path / "nowhere")
     python = fake_mediapipe(tmp_path, "        raise SystemExit(1)")
-    with FaceMesh(python) as judge, pytest.raises(EngineError, match="mediapipe"):
-        judge(np.zeros((8, 8, 3), np.uint8))
+    with FaceMesh(python) as reference, pytest.raises(EngineError, match="mediapipe"):
+        reference(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_a_region_holds_the_face_and_stays_in_the_frame():
@@ -98,11 +98,11 @@ def test_a_region_stays_until_the_face_moves_or_grows():
 def test_a_small_face_is_looked_for_in_parts_of_the_frame():
     looked = []
 
-    def judge(rgb, region=None):
+    def reference(rgb, region=None):
         looked.append(region)
         holds = region is not None and region.x0 <= 290 < region.x1 and region.y1 - region.y0 < 90
         return np.ones((478, 3), np.float32) if holds else None
 
-    assert find_anywhere(judge, np.zeros((200, 300, 3), np.uint8)) is not None
+    assert find_anywhere(reference, np.zeros((200, 300, 3), np.uint8)) is not None
     assert looked[0] is None
     assert find_anywhere(lambda rgb, region=None: None, np.zeros((90, 90, 3), np.uint8)) is None

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from mien.calibration.judges.classifier import EmotionJudge
+from mien.calibration.judges.classifier import EmotionClassifier
 from mien.calibration.judges.features import (
     ClassifierFeatures,
     InceptionFeatures,
@@ -40,7 +40,7 @@ def test_a_tapped_file_is_an_onnx_file_with_one_more_output_and_all_else_as_it_w
     assert [value.name for value in after.graph.output] == ["probabilities", "seen"]
     del after.graph.output[1:]
     assert after == before
-    EmotionJudge.load(path)  # the file itself is as it was
+    EmotionClassifier.load(path)  # the file itself is as it was
 
 
 def test_a_network_without_a_fully_connected_layer_has_no_features(tmp_path):

@@ -110,9 +110,9 @@ class Brightness:
 
 
 def test_names_and_distances_are_counted_by_emotion():
-    shots = [[light(0.3)], [light(0.3)], [light(0.0)]]  # no face in the black one
+    sequences = [[light(0.3)], [light(0.3)], [light(0.0)]]  # no face in the black one
     editors = {"happy": Lighter(0.9), "sad": Lighter(0.9)}
-    seen = look_at_emotions(shots, Brightness(), editors)
+    seen = look_at_emotions(sequences, Brightness(), editors)
     told = seen.expressions()
     assert (told["faces"], told["missed"]) == (2, 1)
     assert told["accuracy"] == {"happy": pytest.approx(2 / 3, abs=1e-3), "sad": 0}

@@ -7,10 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.calibration.judges.classifier import EmotionJudge, Persuasion, fer_crop, persuade, still
+from mien.calibration.judges.classifier import (
+    EmotionClassifier,
+    NamedEmotions,
+    fer_crop,
+    name_emotions,
+    still,
+)
 from mien.calibration.judges.held_out import PADDING, neutral_faces
 from mien.engines import FakeEngine
-from mien.engines.networks import FER_CLASSES, JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES
 from mien.runtime.faces.alignment import FER_TEMPLATE
 from mien.runtime.faces.topology import RIGID
 
@@ -34,7 +40,7 @@ def test_the_crop_of_a_larger_face_is_reduced_without_aliasing():
     np.testing.assert_allclose(crop, 0.5, atol=0.02)
 
 
-def brightness_judge() -> EmotionJudge:
+def brightness_classifier() -> EmotionClassifier:
     """Names the class whose index is the mean brightness in tenths."""
 
     def say(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -42,7 +48,7 @@ def brightness_judge() -> EmotionJudge:
         share[0, round(float(feeds["face"].mean()) * 10)] = 1
         return {"probabilities": share}
 
-    return EmotionJudge(FakeEngine(JUDGE, say))
+    return EmotionClassifier(FakeEngine(EMOTION_CLASSIFIER, say))
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,11 @@ class Lighter:
         self.faces = ()
 
 
-def test_persuasion_counts_what_the_judge_says_and_faces_that_were_missed():
-    shots = [[still(np.full((60, 60), 20, np.uint8))] for _ in range(3)]
-    shots.append([still(np.zeros((60, 60), np.uint8))])
+def test_what_the_classifier_says_is_counted_and_faces_that_were_missed():
+    sequences = [[still(np.full((60, 60), 20, np.uint8))] for _ in range(3)]
+    sequences.append([still(np.zeros((60, 60), np.uint8))])
     editors = {"happy": Lighter(0.1), "sad": Lighter(0.1)}
-    found = persuade(shots, brightness_judge(), editors)
+    found = name_emotions(sequences, brightness_classifier(), editors)
     assert (found.faces, found.missed) == (3, 1)
     assert found.said["happy"] == Counter(happy=3)
     assert found.accuracy("happy") == pytest.approx(0.75)
@@ -80,8 +86,8 @@ def test_persuasion_counts_what_the_judge_says_and_faces_that_were_missed():
     assert told["confusion"]["sad"] == [0, 3, 0, 0, 0, 0, 0]
 
 
-def test_persuasion_without_any_face_is_zero():
-    nobody = Persuasion({"source": Counter(), "happy": Counter()}, faces=0, missed=0)
+def test_without_any_face_no_emotion_is_named():
+    nobody = NamedEmotions({"source": Counter(), "happy": Counter()}, faces=0, missed=0)
     assert nobody.accuracy("happy") == 0
 
 
@@ -111,10 +117,10 @@ def test_only_calm_people_held_out_who_look_ahead_are_taken(tmp_path):
 
 
 def test_the_bundled_judge_takes_every_crop_for_some_emotion():
-    judge = EmotionJudge.bundled()
+    classifier = EmotionClassifier.bundled()
     crop = np.random.default_rng(3).random((48, 48), np.float32)
-    said = judge(crop)
+    said = classifier(crop)
     assert said.shape == (len(FER_CLASSES),)
     assert said.sum() == pytest.approx(1, abs=1e-5)
-    np.testing.assert_allclose(judge(crop[:, ::-1]), said, atol=1e-6)
-    assert judge.name(crop) in FER_CLASSES
+    np.testing.assert_allclose(classifier(crop[:, ::-1]), said, atol=1e-6)
+    assert classifier.name(crop) in FER_CLASSES

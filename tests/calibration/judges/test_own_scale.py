@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from mien.calibration.clips.series import MOUTH_CORNERS
-from mien.calibration.judges.classifier import EmotionJudge, still
+from mien.calibration.judges.classifier import EmotionClassifier, still
 from mien.calibration.judges.held_out import HeldOutFace, SmilingPerson
 from mien.calibration.judges.own_scale import PersonSmile, measure_person, summed
 from mien.engines import FakeEngine
-from mien.engines.networks import FER_CLASSES, JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES
 from tests.calibration.clips.test_edits import SomeFace, landmarks_at
 from tests.calibration.faces import shifted, straight_mesh
 
@@ -38,7 +38,7 @@ class Softer:
         return still(np.full((80, 80), round(CALM + self.scale * (value - CALM)), np.uint8))
 
 
-def classifier() -> EmotionJudge:
+def classifier() -> EmotionClassifier:
     """Calls a picture happy from a brightness of 0.7 on, else neutral."""
 
     def say(feeds):
@@ -47,7 +47,7 @@ def classifier() -> EmotionJudge:
         share[0, FER_CLASSES.index(name)] = 1
         return {"probabilities": share}
 
-    return EmotionJudge(FakeEngine(JUDGE, say))
+    return EmotionClassifier(FakeEngine(EMOTION_CLASSIFIER, say))
 
 
 def test_the_scale_of_a_smile_is_measured_over_the_persons_own_calm_face():

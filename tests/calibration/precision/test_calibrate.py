@@ -11,8 +11,8 @@ from mien.apps.main import run
 from mien.calibration.precision.quality import IDENTICAL_DB, psnr_db
 from mien.calibration.representative import (
     SAMPLE,
+    read_clips,
     representative_inputs,
-    shots_of,
     ways_of,
 )
 from mien.engines import NETWORKS
@@ -65,9 +65,9 @@ def test_a_network_becomes_fp16_in_a_folder_that_the_filter_takes(
 
 
 def test_networks_are_shown_what_the_filter_shows_them(faces: Path) -> None:
-    shots = shots_of(faces)
+    clips = read_clips(faces)
     for network in NETWORKS[:3]:
-        seen = representative_inputs(network.name, shots, Catalog.bundled())
+        seen = representative_inputs(network.name, clips, Catalog.bundled())
         assert 1 <= len(seen) <= 32
         network.check_inputs(seen[0])
     face = seen[-1]["face"]
@@ -84,9 +84,9 @@ def test_every_shipped_network_has_a_way_into_the_filter() -> None:
 
 def test_a_folder_without_faces_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no picture"):
-        shots_of(tmp_path)
+        read_clips(tmp_path)
     with pytest.raises(UsageError, match="no such folder"):
-        shots_of(tmp_path / "none")
+        read_clips(tmp_path / "none")
     frame = Frame((Plane(np.zeros((64, 64), np.uint8), (1, 1)),), PixelLayout("gray"), 64, 64)
     with pytest.raises(UsageError, match="faces that can be seen plainly"):
         representative_inputs("landmarks", [[frame] * 2], Catalog.bundled())

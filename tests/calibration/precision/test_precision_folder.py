@@ -9,13 +9,13 @@ from mien.calibration.precision import all as precisions
 from mien.calibration.precision.card import PrecisionCard
 from mien.calibration.precision.folder import keep
 from mien.calibration.precision.quality import OutputError
-from mien.calibration.precision.run import Twin
+from mien.calibration.precision.run import Variant
 from mien.engines.catalog import Catalog, ModelEntry
 from mien.engines.errors import ModelError
 from tests.calibration import graphs
 
 
-def _twin(source: ModelEntry, refusal: str = "") -> Twin:
+def _variant(source: ModelEntry, refusal: str = "") -> Variant:
     card = PrecisionCard(
         network=source.network,
         precision="int8",
@@ -33,7 +33,7 @@ def _twin(source: ModelEntry, refusal: str = "") -> Twin:
         refusal=refusal,
     )
     model = graphs.model([graphs.conv("x", "w", "y")], graphs.weights("w"))
-    return Twin(None if refusal else model, card)
+    return Variant(None if refusal else model, card)
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -42,10 +42,10 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 def test_a_refusal_leaves_an_accepted_model_and_its_card_as_they_are(tmp_path: Path) -> None:
     source = Catalog.bundled().entry("warp")
-    keep(_twin(source), source, tmp_path)
+    keep(_variant(source), source, tmp_path)
     before = _files(tmp_path)
     assert before.keys() == {"warp.onnx", "warp.md", "warp.json", "catalog.toml"}
-    made = keep(_twin(source, "it shakes"), source, tmp_path)
+    made = keep(_variant(source, "it shakes"), source, tmp_path)
     assert made.path is None
     assert made.card == tmp_path / "warp-int8-refused.md"
     assert "Not accepted: it shakes." in made.card.read_text()
@@ -57,9 +57,9 @@ def test_a_refusal_leaves_an_accepted_model_and_its_card_as_they_are(tmp_path: P
 
 def test_once_accepted_no_refusal_is_left_in_the_folder(tmp_path: Path) -> None:
     source = Catalog.bundled().entry("warp")
-    keep(_twin(source, "it shakes"), source, tmp_path)
+    keep(_variant(source, "it shakes"), source, tmp_path)
     assert not (tmp_path / "catalog.toml").exists()
-    made = keep(_twin(source), source, tmp_path)
+    made = keep(_variant(source), source, tmp_path)
     assert made.path == tmp_path / "warp.onnx"
     assert _files(tmp_path).keys() == {"warp.onnx", "warp.md", "warp.json", "catalog.toml"}
 
@@ -69,7 +69,7 @@ def test_the_folder_of_the_model_itself_is_refused_before_anything_is_measured(
 ) -> None:
     source = Catalog.bundled().entry("warp")
     with pytest.raises(ModelError, match="holds the FP32 model itself"):
-        keep(_twin(source), source, source.folder)
+        keep(_variant(source), source, source.folder)
     empty = tmp_path / "empty"
     empty.mkdir()  # without pictures: what is measured on is looked at later
     words = ["calibrate", "warp", "--precision", "fp16", "--data", str(empty)]
@@ -95,10 +95,10 @@ def test_an_accepted_model_is_replaced_with_leave_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = Catalog.bundled().entry("warp")
-    keep(_twin(source), source, tmp_path)
+    keep(_variant(source), source, tmp_path)
     before = _files(tmp_path)
     with pytest.raises(ModelError, match="appeared meanwhile") as caught:
-        keep(_twin(source), source, tmp_path)
+        keep(_variant(source), source, tmp_path)
     after = _files(tmp_path)
     assert str(caught.value).endswith(f"kept as {tmp_path / 'warp_2.onnx'}")
     assert after.pop("warp_2.onnx") == before["warp.onnx"]
@@ -106,7 +106,7 @@ def test_an_accepted_model_is_replaced_with_leave_only(
     words = ["calibrate", "warp", "--precision", "fp16", "-o", str(tmp_path)]
     assert run(words) == 2, "said before anything is measured"
     assert "add --overwrite" in capsys.readouterr().err
-    keep(_twin(source), source, tmp_path, overwrite=True)
+    keep(_variant(source), source, tmp_path, overwrite=True)
     Catalog.load(tmp_path).entry("warp").check_file()
 
 
@@ -118,8 +118,8 @@ def test_what_lies_in_the_folder_is_not_written_through(tmp_path: Path) -> None:
     for name in ("warp.onnx", "warp.md", "warp.json", "warp-int8-refused.md", "catalog.toml"):
         (victims / name).write_text("")
         (folder / name).symlink_to(victims / name)
-    keep(_twin(source, "it shakes"), source, folder)
+    keep(_variant(source, "it shakes"), source, folder)
     assert (folder / "warp-int8-refused.md").read_text().endswith("\n")
-    keep(_twin(source), source, folder, overwrite=True)
+    keep(_variant(source), source, folder, overwrite=True)
     assert all(victim.read_bytes() == b"" for victim in victims.iterdir())
     assert _files(folder).keys() == {"warp.onnx", "warp.md", "warp.json", "catalog.toml"}

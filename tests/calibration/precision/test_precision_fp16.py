@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mien.calibration.precision.fp16 import half_model, reasons_to_keep, rehearsal_model
+from mien.calibration.precision.fp16 import fake_quantised_model, half_model, reasons_to_keep
 from mien.calibration.precision.graph import read_graph
 from mien.calibration.precision.quality import largest_values, run_model
 from mien.calibration.precision.search import Search
@@ -75,20 +75,20 @@ def test_the_scales_of_a_resize_stay_single() -> None:
     ]
 
 
-def test_a_rehearsal_rounds_what_the_halved_graph_halves_and_nothing_else() -> None:
+def test_a_fake_quantised_graph_rounds_what_the_halved_graph_halves_and_nothing_else() -> None:
     graph = graphs.graph(
         [graphs.conv("x", "w", "a"), graphs.conv("a", "v", "y")], graphs.weights("w", "v")
     )
     feed = graphs.feeds(1)
     plain = run_model(graph.model, feed)[0]["y"]
     np.testing.assert_array_equal(
-        run_model(rehearsal_model(graph, {"a", "y"}), feed)[0]["y"], plain
+        run_model(fake_quantised_model(graph, {"a", "y"}), feed)[0]["y"], plain
     )
-    rehearsed = run_model(rehearsal_model(graph, ()), feed)[0]["y"]
-    assert np.array_equal(rehearsed, rehearsed.astype(np.float16).astype(np.float32))
-    assert 0 < np.abs(rehearsed - plain).max() < 0.01
-    only_last = run_model(rehearsal_model(graph, {"a"}), feed)[0]["y"]
-    assert not np.array_equal(only_last, rehearsed)
+    rounded = run_model(fake_quantised_model(graph, ()), feed)[0]["y"]
+    assert np.array_equal(rounded, rounded.astype(np.float16).astype(np.float32))
+    assert 0 < np.abs(rounded - plain).max() < 0.01
+    only_last = run_model(fake_quantised_model(graph, {"a"}), feed)[0]["y"]
+    assert not np.array_equal(only_last, rounded)
 
 
 def _reasons(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray]) -> dict[str, str]:

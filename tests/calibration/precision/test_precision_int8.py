@@ -61,7 +61,7 @@ def test_each_rule_book_gets_the_activations_it_takes(rules: Rules, kind: type) 
         assert TensorProto.INT32 not in {t.data_type for t in made.graph.initializer}
 
 
-def test_weights_are_quantised_by_output_channel_and_the_ends_are_left_alone() -> None:
+def test_weights_are_quantised_by_output_channel_and_the_ends_are_left_unchanged() -> None:
     graph = chain()
     assert [node.name for node in layers_of(graph, "tensorrt")] == ["a", "c", "y"]
     assert ends_of(graph) == {"a", "y"}

@@ -26,7 +26,7 @@ def portrait(side: int, *, brightness: float = 1.0) -> np.ndarray:
 
 
 def write_faces160(data: Path, rows: Sequence[tuple[str, str, np.ndarray]]) -> None:
-    """A row for each (emotion, person, picture)."""
+    """Write a row for each (emotion, person, picture)."""
     with tarfile.open(data / "faces160.tar", "w") as archive:
         for index, (_, _, luma) in enumerate(rows):
             _add(archive, f"{index:05}.png", luma)
@@ -35,7 +35,7 @@ def write_faces160(data: Path, rows: Sequence[tuple[str, str, np.ndarray]]) -> N
 
 
 def write_fer2013(data: Path, rows: Sequence[tuple[str, str, np.ndarray]]) -> None:
-    """A row for each (label, split, picture 48x48), in sheets of a hundred.
+    """Write a row for each (label, split, picture 48x48), in sheets of a hundred.
 
     The last sheet stands first in the archive: its order says nothing.
     """

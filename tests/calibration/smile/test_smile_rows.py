@@ -85,7 +85,7 @@ def test_a_folder_with_a_catalog_is_taken_as_it_is(tmp_path: Path) -> None:
     assert as_catalog(tmp_path, tmp_path / "other") == tmp_path
 
 
-def test_loose_files_are_copied_and_the_folder_left_alone(tmp_path: Path) -> None:
+def test_loose_files_are_copied_and_the_folder_left_unchanged(tmp_path: Path) -> None:
     loose, into = tmp_path / "loose", tmp_path / "into"
     into.mkdir()
     file = write_generator(loose, cyclegan_network("cyclegan_face"), "neutral->happy")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.calibration.judges.classifier import EmotionJudge, still
+from mien.calibration.judges.classifier import EmotionClassifier, still
 from mien.calibration.judges.features import ClassifierFeatures
-from mien.calibration.smile.measure import edit_still, find_faces, judge_sample
+from mien.calibration.smile.measure import classify_sample, edit_still, find_faces
 from mien.calibration.smile.report import (
     Score,
     SmileReport,
@@ -45,7 +45,7 @@ class Painter:
     level: int | None = None
     faces: tuple[SomeFace, ...] = ()
     seen: int = 0
-    left_alone: tuple[str, ...] = ()
+    unedited_parts: tuple[str, ...] = ()
     closed: bool = False
 
     def apply(self, frame: Frame) -> Frame:
@@ -89,8 +89,8 @@ class Painters:
         level = None if row.method == "face" else MOODS[row.transfer.target]
         return self._open(level, ("nose",) if row.method != "image" else ())
 
-    def _open(self, level: int | None, left_alone: tuple[str, ...] = ()) -> Painter:
-        self.opened.append(Painter(level, left_alone=left_alone))
+    def _open(self, level: int | None, unedited_parts: tuple[str, ...] = ()) -> Painter:
+        self.opened.append(Painter(level, unedited_parts=unedited_parts))
         return self.opened[-1]
 
 
@@ -105,8 +105,8 @@ def silent(_done: int, _total: int) -> None:
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> EmotionJudge:
-    return EmotionJudge.load(write_classifier(tmp_path / "judge.onnx"))
+def classifier(tmp_path: Path) -> EmotionClassifier:
+    return EmotionClassifier.load(write_classifier(tmp_path / "judge.onnx"))
 
 
 def test_pictures_without_a_face_are_left_out_and_counted() -> None:
@@ -136,15 +136,17 @@ def test_there_are_never_more_pictures_than_all_and_their_mirror_images() -> Non
 
 
 def test_mirror_images_count_for_the_distance_and_not_for_the_share(
-    judge: EmotionJudge, tmp_path: Path
+    classifier: EmotionClassifier, tmp_path: Path
 ) -> None:
     sample = find_faces(Painter(), "sad", pictures(DARK, 3), 5, silent)
-    seen = judge_sample(sample, judge, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent)
+    seen = classify_sample(
+        sample, classifier, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent
+    )
     assert sum(seen.named) == 3
     assert seen.share("sad") == 1
     alone = find_faces(Painter(), "sad", pictures(DARK, 3), 3, silent)
-    with_fewer = judge_sample(
-        alone, judge, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent
+    with_fewer = classify_sample(
+        alone, classifier, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent
     )
     assert seen.features is not None
     assert with_fewer.features is not None
@@ -163,7 +165,7 @@ def measured(tmp_path: Path, workers: int = 1) -> tuple[list[TableScores], Paint
     classifier = write_classifier(tmp_path / "judge.onnx")
     painters = Painters()
     instruments = Instruments(
-        EmotionJudge.load(classifier), ClassifierFeatures(classifier), painters
+        EmotionClassifier.load(classifier), ClassifierFeatures(classifier), painters
     )
     steps: list[str] = []
     tables = measure_tables(
@@ -216,14 +218,14 @@ def test_several_workers_find_what_one_finds(tmp_path: Path) -> None:
     assert scores(together) == scores(alone)
 
 
-def test_a_worker_that_fails_stops_the_measurement(judge: EmotionJudge) -> None:
+def test_a_worker_that_fails_stops_the_measurement(classifier: EmotionClassifier) -> None:
     class Failing(Painter):
         def apply(self, frame: Frame) -> Frame:
             raise EngineError("the device is gone")
 
     sample = find_faces(Painter(), "sad", pictures(DARK, 9), 9, silent)
     with pytest.raises(EngineError, match="gone"):
-        judge_sample(sample, judge, None, editors=[Painter(BRIGHT), Failing()], tell=silent)
+        classify_sample(sample, classifier, None, editors=[Painter(BRIGHT), Failing()], tell=silent)
 
 
 def report_of(tmp_path: Path) -> SmileReport:
@@ -273,7 +275,11 @@ def test_the_report_for_json_holds_null_where_nothing_was_measured(tmp_path: Pat
     }
 
 
-def test_too_few_faces_for_the_features_are_refused(judge: EmotionJudge, tmp_path: Path) -> None:
+def test_too_few_faces_for_the_features_are_refused(
+    classifier: EmotionClassifier, tmp_path: Path
+) -> None:
     sample = find_faces(Painter(), "sad", pictures(DARK, 1), 2, silent)
     with pytest.raises(UsageError, match=r"received 2 pictures.*at least 3"):
-        judge_sample(sample, judge, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent)
+        classify_sample(
+            sample, classifier, ClassifierFeatures(tmp_path / "judge.onnx"), tell=silent
+        )

@@ -1,8 +1,8 @@
 import json
 
-from mien.calibration.tables.floors import ACTION_FLOORS
 from mien.calibration.tables.machine import machine_line
 from mien.calibration.tables.table import markdown, tables
+from mien.calibration.tables.thresholds import ACTION_THRESHOLDS
 
 
 def expression_report(corners_up: float | None, calm: float, outside: int) -> dict:
@@ -21,14 +21,14 @@ def line_with(text: str, start: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_met_floor_stands_beside_its_number(tmp_path):
+def test_a_met_threshold_stands_beside_its_number(tmp_path):
     text = table_of(tmp_path, expression=expression_report(0.0512, 1.1, 0))
     assert line_with(text, "happy: mouth corners up")[1:] == ["+0.051", "+0.040"]
     assert line_with(text, "happy: calm")[1:] == ["1.10", "at most 1.15"]
     assert line_with(text, "largest change of a sample")[1:] == ["0", "0"]
 
 
-def test_what_misses_its_floor_says_so(tmp_path):
+def test_what_misses_its_threshold_says_so(tmp_path):
     text = table_of(tmp_path, expression=expression_report(0.03, 1.4, 2))
     assert line_with(text, "happy: mouth corners up")[1] == "+0.030 (missed)"
     assert line_with(text, "happy: calm")[1] == "1.40 (missed)"
@@ -36,8 +36,8 @@ def test_what_misses_its_floor_says_so(tmp_path):
     assert line_with(text, "sad: mouth corners up")[1] == "none (missed)"
 
 
-def test_a_floor_below_zero_asks_for_a_change_downwards():
-    sad = next(floor for floor in ACTION_FLOORS if floor.emotion == "sad")
+def test_a_threshold_below_zero_asks_for_a_change_downwards():
+    sad = next(threshold for threshold in ACTION_THRESHOLDS if threshold.emotion == "sad")
     assert sad.holds(-0.03)
     assert not sad.holds(-0.01)
     assert not sad.holds(0.5)
@@ -45,7 +45,7 @@ def test_a_floor_below_zero_asks_for_a_change_downwards():
 
 
 def test_the_other_reports_have_their_tables(tmp_path):
-    persuasion = {
+    named = {
         "accuracy": {"happy": 0.95, "sad": 0.4},
         "mean": 0.675,
         "classes": ["neutral", "happy"],
@@ -57,7 +57,7 @@ def test_the_other_reports_have_their_tables(tmp_path):
     }
     text = table_of(
         tmp_path,
-        persuasion={"held_out": persuasion},
+        named_emotion={"held_out": named},
         finding=finding,
         landmarks={"mean_error": {"faces160": 0.0251}},
     )
@@ -161,7 +161,7 @@ def test_other_networks_and_confusions_have_their_thresholds(tmp_path):
     clip = {"pictures": 90, "same_person": 1.0, "median_distance": 0.3, "calm": 0.991}
     text = table_of(
         tmp_path,
-        persuasion={"held_out": part, "clips": part},
+        named_emotion={"held_out": part, "clips": part},
         independent={
             "expressions": {"held_out": part},
             "identity": {"held_out": {"sad": found}, "talks": {"sad": clip}},

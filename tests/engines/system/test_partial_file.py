@@ -302,7 +302,7 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path: Path) -> None:
 
 
 @posix
-def test_what_another_run_writes_is_left_alone(tmp_path: Path) -> None:
+def test_what_another_run_writes_is_left_unchanged(tmp_path: Path) -> None:
     with PartialFile(tmp_path / "out.mp4") as part:
         part.write(b"half")
         script = f"""

@@ -11,7 +11,7 @@ from mien.engines.system.process import is_work_left, run_aside, run_in_worker
 
 
 def nothing(*_: object) -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
 def test_the_result_comes_back_and_no_thread_is_left() -> None:

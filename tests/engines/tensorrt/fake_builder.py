@@ -93,7 +93,7 @@ class _FakeRunner:
         return self._function(dict(feeds))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 def _bare(spec: TensorSpec) -> TensorSpec:

@@ -38,7 +38,7 @@ class Stub:
         self.version = "10.3.0"
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing; the packages can be imported for one test."""
+        """Make the packages importable for one test."""
         driver = _driver(self)
         package = _module("pycuda")
         package.driver = driver  # type: ignore[attr-defined]
@@ -52,7 +52,7 @@ class Stub:
         monkeypatch.setattr("mien.engines.tensorrt.runner.open_driver", lambda: library)
 
     def do(self, work: Any) -> None:
-        """Nothing; runs a stream's work, or records it."""
+        """Run a stream's work, or record it."""
         assert self.depth, "no context is active in this thread"
         if self.recording is None:
             work()

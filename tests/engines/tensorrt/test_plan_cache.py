@@ -69,7 +69,7 @@ def found_plan(cache: PlanCache, identity: PlanIdentity) -> bytes:
 
 
 def take(plan: bytes) -> None:
-    """What a device does that takes any plan."""
+    """Take any plan, as a device may."""
 
 
 def test_second_start_takes_the_plan_of_the_first(folder: Path, model: PlanModel) -> None:
@@ -165,7 +165,7 @@ def test_missing_half_is_built_again(
     assert "is missing" in loaded.reason
 
 
-def test_flipped_byte_in_the_timing_cache_is_found_and_the_cache_begun_anew(
+def test_flipped_byte_in_the_timing_cache_is_found_and_the_cache_begun_again(
     folder: Path, model: PlanModel, identity: PlanIdentity
 ) -> None:
     load(folder, model, FakePlanBuilder())
@@ -515,11 +515,11 @@ def test_who_waits_for_another_build_is_told_and_may_give_up(
     folder: Path, model: PlanModel
 ) -> None:
     waits: list[str] = []
-    begun, let_go = threading.Event(), threading.Event()
+    begun, released = threading.Event(), threading.Event()
 
     def hold() -> None:
         begun.set()
-        let_go.wait()
+        released.wait()
 
     slow = BuildWatch(on_build=lambda _: hold())
     first = threading.Thread(target=lambda: load(folder, model, FakePlanBuilder(), slow))
@@ -528,7 +528,7 @@ def test_who_waits_for_another_build_is_told_and_may_give_up(
     impatient = BuildWatch(on_wait=lambda: waits.append("waits"), gave_up=lambda: bool(waits))
     with pytest.raises(EngineError, match="called off"):
         load(folder, model, FakePlanBuilder(), impatient)
-    let_go.set()
+    released.set()
     first.join()
     assert waits == ["waits"]
     assert not load(folder, model, FakePlanBuilder()).was_built

@@ -103,7 +103,7 @@ def test_workspace_is_smaller_where_memory_is_shared(stub: Stub, model: bytes) -
     assert "workspace 1024" in stub.calls
 
 
-def test_timing_cache_that_tensorrt_refuses_is_begun_anew(stub: Stub, model: bytes) -> None:
+def test_timing_cache_that_tensorrt_refuses_is_begun_again(stub: Stub, model: bytes) -> None:
     kept = TensorRTBuilder().build(request(model, b"kept"), silent, lambda: False)
     assert kept.timing_cache == b"keptt"
     new = TensorRTBuilder().build(request(model, b"mismatch"), silent, lambda: False)
@@ -218,7 +218,7 @@ def free_model() -> bytes:
     return content
 
 
-def test_change_of_shape_is_recorded_anew(stub: Stub) -> None:
+def test_change_of_shape_is_recorded_again(stub: Stub) -> None:
     runner = TensorRTBuilder().load(plan_of(free_model()))
     assert runner.inputs[0].shape == (-1, 4)
     for batch in (1, 1, 3, 3, 3, 1):

@@ -39,7 +39,7 @@ PROGRAM = """
 import json, sys
 import tensorrt_bindings as trt
 sys.modules["tensorrt"] = trt
-from mien.engines import tensorrt_backend
+from mien.engines.tensorrt.backend import _monitor
 from mien.engines.tensorrt.device import load_tensorrt
 from mien.engines.tensorrt.runner import TensorRTLog
 assert load_tensorrt() is trt
@@ -60,7 +60,7 @@ def takes(method, keyword):
 
 names, keywords = json.loads(sys.stdin.read())
 TensorRTLog(trt).logger.log(trt.ILogger.ERROR, "a message")
-monitor = tensorrt_backend._monitor(trt, None)
+monitor = _monitor(trt, None)
 print(json.dumps({
     "version": trt.__version__,
     "missing": [name for name in names if not has(name)],

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-NAMES = Path(__file__).parent.parent / "trt_names.json"
-ENGINES = Path(__file__).parents[3] / "engines"
+NAMES = Path(__file__).parent / "trt_names.json"
+FOLDER = Path(__file__).parents[3] / "engines" / "tensorrt"
 # The device is pycuda's, which has contexts of its own.
-BACKEND = sorted(set(ENGINES.glob("tensorrt*.py")) - {ENGINES / "tensorrt_device.py"})
+BACKEND = sorted(
+    path
+    for path in FOLDER.glob("*.py")
+    if re.search(r"\btrt\.", path.read_text(encoding="utf-8")) and path.name != "device.py"
+)
 
 # What the backend calls its objects of TensorRT, and of which class they are.
 RECEIVERS = {

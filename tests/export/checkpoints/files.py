@@ -11,8 +11,11 @@ from torch import nn
 from mien.engines.networks import parser_network
 from mien.export.checkpoints.formats import recognise
 from mien.export.checkpoints.reading import read_checkpoint
+from mien.export.models.diffusion import PaperUNet, UNetSpec
+from mien.export.models.diffusion_encoders import CnnEncoder, CnnSpec, VaeEncoder, VaeSpec
 from mien.export.models.gans import CycleGanGenerator, CycleGanSpec, StarGanGenerator, StarGanSpec
 from mien.export.models.parsers import BiSeNet, BiSeNetSpec, DeepLab, DeepLabSpec
+from mien.export.models.small_unet import SmallSpec, SmallUNet
 from mien.export.models.trunks import Bottleneck, ResNetSpec
 from mien.export.parity import parser_examples
 
@@ -20,6 +23,10 @@ State = dict[str, torch.Tensor]
 
 SMALL_STARGAN = StarGanSpec(labels=3, conv_dim=8, blocks=2)
 SMALL_CYCLEGAN = CycleGanSpec(ngf=8, blocks=2)
+SMALL_PAPER_UNET = UNetSpec(10, 128, 4)
+SMALL_UNET = SmallSpec(semantic=5, widths=(16, 16, 32), blocks=1, embedding=24)
+SMALL_VAE = VaeSpec(128, (4, 4, 8, 8, 8))
+SMALL_CNN = CnnSpec(widths=(4, 4, 4, 4, 8))
 SMALL_BISENET = BiSeNetSpec(classes=19, trunk=(8, 16, 24, 32), reach=8)
 
 
@@ -36,6 +43,10 @@ def module_of(spec: object, seed: int = 0) -> nn.Module:
         CycleGanSpec: CycleGanGenerator,
         DeepLabSpec: DeepLab,
         BiSeNetSpec: BiSeNet,
+        UNetSpec: PaperUNet,
+        SmallSpec: SmallUNet,
+        VaeSpec: VaeEncoder,
+        CnnSpec: CnnEncoder,
     }
     module = kinds[type(spec)](spec)  # type: ignore[index, arg-type]
     for part in module.modules():
@@ -52,7 +63,7 @@ def module_of(spec: object, seed: int = 0) -> nn.Module:
 
 @torch.no_grad()
 def _normalise(module: nn.Module) -> None:
-    """Statistics as training would leave them: with others a deep network gives one class only.
+    """Set statistics as training would leave them; others give one class only in a deep network.
 
     The picture is smooth, as photographs are; on the portrait no class is likelier than another.
     """

@@ -140,14 +140,6 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "none.pth")
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "script.pt"
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
-    with pytest.raises(ModelError, match="a TorchScript archive, that is a program"):
-        read_checkpoint(path)
-
-
 def packed(content: bytes) -> list[tuple[str, bytes]]:
     """The files in an archive of torch.save."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -11,6 +11,7 @@ import torch
 from mien.engines.errors import ModelError
 from mien.export.checkpoints.formats import FORMATS, recognise
 from mien.export.checkpoints.reading import read_checkpoint
+from mien.export.models.diffusion import UNetSpec
 from mien.export.models.gans import CycleGanSpec, StarGanGenerator, StarGanSpec
 from mien.export.models.parsers import (
     RESNET_50,
@@ -20,11 +21,16 @@ from mien.export.models.parsers import (
     DeepLab,
     DeepLabSpec,
 )
+from mien.export.models.small_unet import SmallSpec
 from mien.export.models.trunks import ResNetSpec
 from tests.export.checkpoints.files import (
     SMALL_BISENET,
+    SMALL_CNN,
     SMALL_CYCLEGAN,
+    SMALL_PAPER_UNET,
     SMALL_STARGAN,
+    SMALL_UNET,
+    SMALL_VAE,
     module_of,
     norms_of,
     saved,
@@ -47,6 +53,14 @@ SPECS = {
     "DeepLabV3 on MobileNetV3": DeepLabSpec.mobilenet(11, width=0.25, head=16),
     "student parser": DeepLabSpec.mobilenet(10, width=0.15, head=8, stride=8, rates=(2, 4)),
     "BiSeNet": SMALL_BISENET,
+    "UNet of the diffusion paper": SMALL_PAPER_UNET,
+    "its UNet on the label alone": UNetSpec(7, 0, 4),
+    "small UNet": SMALL_UNET,
+    "student": SmallSpec(widths=(16, 16), blocks=2, embedding=8, steps=4),
+    "VAE": SMALL_VAE,
+    "VAE without the emotion": replace(SMALL_VAE, is_projected=True),
+    "classifier": SMALL_CNN,
+    "classifier of luma": replace(SMALL_CNN, channels=1, is_projected=True),
 }
 
 
@@ -217,20 +231,12 @@ def test_a_batch_norm_cyclegan_is_refused_with_its_reason(tmp_path: Path) -> Non
 
 
 OTHERS = {
-    "a StyleGAN2 generator": {
-        "style.1.weight": (512, 512), "convs.0.conv.weight": (1, 512, 512, 3, 3),
-        "to_rgbs.0.bias": (1, 3, 1, 1),
-    },
-    "an e4e or pSp encoder": {"encoder.styles.0.linear.weight": (512, 512)},
-    "a StyleCLIP mapper": {"mapper.course_mapping.mapping.1.weight": (512, 512)},
-    "an ArcFace IR-SE50": {"input_layer.0.weight": (64, 3, 3, 3), "output_layer.3.weight": (2, 2)},
     "the UNet of a diffusion model": {
         "inc.double_conv.0.weight": (64, 1, 3, 3), "sa1.mha.in_proj_weight": (3, 3),
     },
     "a FaceCLIP or AttnGAN generator": {"h_net1.fc.0.weight": (2, 2), "ca_net.fc.weight": (2, 2)},
     "a DAMSM text encoder": {"encoder.weight": (9, 300), "rnn.weight_ih_l0": (512, 300)},
     "a DAMSM image encoder": {"emb_features.weight": (2, 2, 1, 1), "Mixed_5b.x": (2,)},
-    "a CLIP of OpenAI": {"visual.conv1.weight": (2, 3, 32, 32), "token_embedding.weight": (2, 2)},
     "a CLIP of Hugging Face": {"text_model.embeddings.position_ids": (1, 77)},
     "the discriminator of a StarGAN": {"main.0.weight": (64, 3, 4, 4), "main.0.bias": (64,)},
     "the discriminator of a CycleGAN": {"model.0.weight": (64, 3, 4, 4), "model.0.bias": (64,)},
@@ -255,10 +261,36 @@ def test_another_network_is_named(words: str, tmp_path: Path) -> None:
     assert "DeepLabV3" in message, "it must say what mien export takes"
 
 
+PARTIAL = {
+    "a StyleGAN2 generator, but it lacks to_rgb1.conv.weight": {
+        "style.1.weight": (512, 512), "convs.0.conv.weight": (1, 512, 512, 3, 3),
+        "to_rgbs.0.bias": (1, 3, 1, 1),
+    },
+    "an e4e or pSp encoder, but its opts.encoder_type does not say": {
+        "encoder.styles.0.linear.weight": (512, 512)
+    },
+    "a StyleCLIP mapper, but it lacks course_mapping.mapping.1.bias": {
+        "mapper.course_mapping.mapping.1.weight": (512, 512)
+    },
+    "an ArcFace IR-SE50, but it lacks body.0.res_layer.1.weight": {
+        "input_layer.0.weight": (64, 3, 3, 3), "output_layer.3.weight": (2, 2),
+    },
+    "a CLIP of OpenAI, but it lacks transformer.resblocks.0.ln_1.weight": {
+        "visual.conv1.weight": (2, 3, 32, 32), "token_embedding.weight": (2, 2),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", PARTIAL)
+def test_a_part_of_a_latent_network_is_named_with_what_it_lacks(words: str, tmp_path: Path) -> None:
+    state = {key: torch.zeros(shape) for key, shape in PARTIAL[words].items()}
+    assert words in refusal_of(state, tmp_path)
+
+
 def test_a_training_checkpoint_of_stylegan2_is_named(tmp_path: Path) -> None:
     network = {"style.1.weight": torch.zeros(2, 2), "style.1.bias": torch.zeros(2)}
     for held in (
         {"g_ema": network, "g": {}, "d": {}},
         {"g_ema": network, "latent_avg": torch.zeros(2)},
     ):
-        assert "a StyleGAN2 training checkpoint" in refusal_of(held, tmp_path)
+        assert "a StyleGAN2 generator, but it lacks to_rgb1" in refusal_of(held, tmp_path)

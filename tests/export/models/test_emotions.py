@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mien.engines import OnnxRuntimeEngine
-from mien.engines.networks import FER_SIZE, JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER, FER_SIZE
 from mien.export.models.emotions import EmotionClassifier, export_classifier
 
 
@@ -18,10 +18,10 @@ def classifier():
     return model.eval()
 
 
-def test_the_exported_judge_says_what_the_module_says(classifier, tmp_path):
+def test_the_exported_classifier_says_what_the_module_says(classifier, tmp_path):
     export_classifier(classifier, tmp_path / "judge.onnx", {"trained_on": "nothing"})
     faces = np.random.default_rng(2).random((4, 1, 1, FER_SIZE, FER_SIZE), np.float32)
-    with OnnxRuntimeEngine(tmp_path / "judge.onnx", JUDGE) as engine:
+    with OnnxRuntimeEngine(tmp_path / "judge.onnx", EMOTION_CLASSIFIER) as engine:
         for face in faces:
             found = engine.infer({"face": face})["probabilities"]
             with torch.no_grad():

@@ -62,17 +62,17 @@ def test_an_untrained_editor_leaves_the_face_alone() -> None:
 
 def test_edits_are_bounded() -> None:
     network = warp_network()
-    faces, marks = torch.rand(4, 1, 64, 64), torch.rand(4, 106, 2) * 5
-    amounts = network.amounts(faces, marks, torch.ones(4, 8) * 9)
+    faces, landmarks = torch.rand(4, 1, 64, 64), torch.rand(4, 106, 2) * 5
+    amounts = network.amounts(faces, landmarks, torch.ones(4, 8) * 9)
     assert 0 < amounts.abs().max() <= network.most.max()
-    assert network(faces, marks, torch.ones(4, 8) * 9).isfinite().all()
+    assert network(faces, landmarks, torch.ones(4, 8) * 9).isfinite().all()
 
 
 def test_exposure_does_not_change_the_edit() -> None:
     network = warp_network()
-    face, marks, target = torch.rand(1, 1, 64, 64), MEAN[None], torch.eye(8)[:1]
-    bright = network(face, marks, target)
-    dim = network(face * 0.5 + 0.2, marks, target)
+    face, landmarks, target = torch.rand(1, 1, 64, 64), MEAN[None], torch.eye(8)[:1]
+    bright = network(face, landmarks, target)
+    dim = network(face * 0.5 + 0.2, landmarks, target)
     assert (bright - dim).abs().max() < 0.2 * bright.abs().max()
 
 

@@ -66,7 +66,7 @@ def test_the_largest_changes_only_for_a_clearly_larger_one(frame: Frame) -> None
     assert ids(choice([face(1, 50, 100)], frame)) == [1]
 
 
-def test_numbers_begin_anew_when_nobody_is_left_and_after_a_reset(frame: Frame) -> None:
+def test_numbers_begin_again_when_nobody_is_left_and_after_a_reset(frame: Frame) -> None:
     choice = FaceChoice("1")
     assert ids(choice([face(4, 50)], frame)) == [4]
     assert ids(choice([face(4, 50), face(5, 10)], frame)) == [4]

@@ -56,7 +56,7 @@ def test_points_are_smoothed_by_their_own_speed() -> None:
     assert shown[1, 0] == pytest.approx(0.2 * 29, abs=0.02)
 
 
-def test_time_that_does_not_grow_starts_anew() -> None:
+def test_time_that_does_not_grow_starts_again() -> None:
     smooth = OneEuro(min_cutoff_hz=1.0, beta=0.0)
     smooth(np.array([0.0]), 5.0)
     for time_s in (5.0, 2.0):

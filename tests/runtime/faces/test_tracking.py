@@ -83,7 +83,7 @@ def test_a_moving_face_keeps_its_number_and_is_followed() -> None:
             assert abs(centre_x(face) - x) < 3.0
 
 
-def test_a_cut_between_two_people_begins_anew() -> None:
+def test_a_cut_between_two_people_begins_again() -> None:
     world = World()
     for i in range(10):
         (before,) = world.show(i * STEP_S, (90, 90, 40))
@@ -170,7 +170,7 @@ def test_uneven_timestamps_are_followed() -> None:
 
 
 @pytest.mark.parametrize("jump_s", [-3.0, 30.0])
-def test_a_jump_in_time_starts_the_smoothing_anew(jump_s: float) -> None:
+def test_a_jump_in_time_starts_the_smoothing_again(jump_s: float) -> None:
     world = World()
     for i in range(5):
         world.show(i * STEP_S, (100, 90, 30))

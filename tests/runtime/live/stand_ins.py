@@ -15,7 +15,7 @@ from mien.engines.errors import DeviceError
 from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.live.outputs.output import ThreadedOutput
-from mien.runtime.live.sources.source import PushSource, Shot
+from mien.runtime.live.sources.source import DeviceFrame, PushSource
 from mien.runtime.live.values import LiveFrame, OutputStatus, SourceFacts
 from mien.runtime.target import Target
 
@@ -24,7 +24,7 @@ PATIENCE_S = 30.0  # before something that should happen is taken for not happen
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Waits generously for a condition; it fails the test where that does not come."""
+    """Wait generously for a condition; fail the test where it does not come."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, "what was waited for did not happen"
@@ -177,11 +177,11 @@ class FakeDevice:
         for item in items:
             self.script.put(item)
 
-    def read(self) -> Shot:
+    def read(self) -> DeviceFrame:
         item = self.script.get(timeout=PATIENCE_S)
         if isinstance(item, Exception):
             raise item
-        return Shot(item, time.monotonic())
+        return DeviceFrame(item, time.monotonic())
 
     def interrupt(self) -> None:
         self.script.put(DeviceError("interrupted"))

@@ -36,8 +36,12 @@ def test_the_version_grows_with_a_change_only() -> None:
         ({"face": "left"}, "cannot choose the face"),
         ({"face": True}, "cannot choose the face"),
         ({"method": "magic"}, "unknown method 'magic'"),
-        ({"gan": 1}, "a gan is"),
-        ({"blend": 1}, "a blend is"),
+        ({"method": "parts", "options": {"gan": 1}}, "gan is a word, not 1"),
+        ({"method": "parts", "options": {"blend": "mix"}}, "unknown blend 'mix'"),
+        ({"method": "parts", "options": {"side": "left"}}, "has no option side"),
+        ({"options": {"gan": "stargan"}}, "the method warp has no option gan; leave gan out"),
+        ({"options": "gan"}, "options are names with values"),
+        ({"options": 3}, "options are names with values"),
         ({"mark": "yes"}, "on or off"),
         ({"own": 0.2}, r"lies in 0.25..1.5, not 0.2"),
         ({"own": True}, r"lies in 0.25..1.5, not True"),
@@ -56,17 +60,39 @@ def test_nonsense_is_refused_and_nothing_changes(changes: dict[str, object], mes
 
 
 def test_an_own_expression_that_the_method_cannot_scale_is_refused() -> None:
-    controls = Controls(own=0.5, method="parts")
-    controls.update(own=1)
-    controls.limit(("happy",), way=("warp", None, None), scales_own=False)  # of another one
-    assert controls.update(own=1.5).own == 1.5
-    controls.update(own=1)
-    controls.limit(("happy",), way=("parts", None, None), scales_own=False)
+    controls = Controls(method="parts")
+    assert not controls.snapshot().scales_own
     with pytest.raises(UsageError, match="the method parts cannot soften or amplify"):
         controls.update(own=0.5, mark=True)
     assert (controls.snapshot().own, controls.snapshot().mark) == (1, False)
-    state = controls.update(own=0.5, method="warp")  # it may; nobody knows yet
+    state = controls.update(own=0.5, method="warp")
     assert (state.own, state.scales_own) == (0.5, True)
+    with pytest.raises(UsageError, match="the method parts cannot soften or amplify"):
+        controls.update(method="parts")
+    assert (controls.snapshot().own, controls.snapshot().method) == (0.5, "warp")
+
+
+def test_what_a_method_can_make_holds_for_it_alone() -> None:
+    controls = Controls(method="parts", options={"gan": "cyclegan"})
+    for method, options in (("warp", ()), ("parts", ()), ("parts", (("gan", "stargan"),))):
+        controls.limit(("happy",), method, options)
+        assert controls.update(target="sad").target == parse_target("sad")
+    controls.limit(("happy",), "parts", (("gan", "cyclegan"),))
+    with pytest.raises(UsageError, match="the method parts cannot make a face angry"):
+        controls.update(target="angry")
+    assert controls.update(options={}, target="angry").target == parse_target("angry")
+
+
+def test_options_are_those_of_the_method() -> None:
+    controls = Controls(method="parts")
+    state = controls.update(options={"gan": "cyclegan", "blend": "paste"})
+    assert state.options == (("blend", "paste"), ("gan", "cyclegan"))
+    assert controls.update(mark=True).options == state.options
+    assert controls.update(method="parts").options == state.options
+    version = controls.snapshot().version
+    assert controls.update(options=[("gan", "cyclegan"), ("blend", "paste")]).version == version
+    assert controls.update(options={"gan": None, "blend": "field"}).options == (("blend", "field"),)
+    assert controls.update(method="warp").options == ()  # another method's mean nothing to it
 
 
 def test_listeners_hear_of_changes_until_they_stop() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import replace
 from fractions import Fraction
+from types import ModuleType
 
 import pytest
 
@@ -12,6 +14,7 @@ from mien.engines.errors import EngineError, ModelError, UsageError
 from mien.runtime.frame import Frame
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import FADE_S, FilterSwap
+from mien.runtime.spec import MethodSpec
 from mien.runtime.target import EMOTIONS, Target, parse_target
 from tests.runtime.live.stand_ins import PATIENCE_S, FakeFilter, wait_until, yuv_frame
 
@@ -29,8 +32,13 @@ class Maker:
         assert self.gate.wait(PATIENCE_S)
         if self.error is not None:
             raise self.error
-        self.made.append(FakeFilter(state.gan or "plain"))
+        self.made.append(FakeFilter(str(dict(state.options).get("gan", state.method))))
         return self.made[-1]
+
+
+def choose(controls: Controls, gan: str) -> None:
+    """Another method, with one of its options."""
+    controls.update(method="parts", options={"gan": gan})
 
 
 class Stage:
@@ -56,7 +64,7 @@ def test_the_old_filter_goes_on_until_the_new_one_is_ready() -> None:
     maker, controls = Maker(), Controls(target="happy")
     stage = Stage(maker, controls)
     maker.gate.clear()
-    controls.update(gan="stargan")
+    choose(controls, "stargan")
     for _ in range(40):
         stage.show()
     (old,) = maker.made
@@ -72,12 +80,12 @@ def test_the_edit_fades_out_of_the_old_and_into_the_new() -> None:
     maker, controls = Maker(), Controls(target="happy")
     stage = Stage(maker, controls)
     stage.show()
-    controls.update(gan="stargan")
+    choose(controls, "stargan")
     stage.show_until("stargan")
     for _ in range(3):
         stage.show()
     old, new = maker.made
-    # From when the new one is ready, the old one is told to let the faces go.
+    # From when the new one is ready, the old one is told to release the faces.
     resting = [target is None for _, target in old.seen]
     assert resting == sorted(resting)
     assert resting[-1]
@@ -85,7 +93,7 @@ def test_the_edit_fades_out_of_the_old_and_into_the_new() -> None:
     assert [target is None for _, target in new.seen[:4]] == [True, False, False, False]
 
 
-def test_a_filter_that_does_not_let_go_is_taken_over_from_all_the_same() -> None:
+def test_a_filter_that_does_not_release_is_taken_over_from_all_the_same() -> None:
     maker, controls = Maker(), Controls(target="happy")
     stage = Stage(maker, controls)
     (old,) = maker.made
@@ -97,7 +105,7 @@ def test_a_filter_that_does_not_let_go_is_taken_over_from_all_the_same() -> None
         return shown
 
     old.apply = stubborn  # type: ignore[method-assign]
-    controls.update(gan="stargan")
+    choose(controls, "stargan")
     stage.show_until("stargan")
     resting = [time_s for time_s, target in old.seen if target is None]
     assert None not in resting
@@ -108,7 +116,7 @@ def test_a_method_that_cannot_be_had_is_told_and_the_old_one_stays() -> None:
     maker, controls = Maker(), Controls(target="happy")
     stage = Stage(maker, controls)
     maker.error = ModelError("cannot read the model stargan.onnx")
-    controls.update(gan="stargan")
+    choose(controls, "stargan")
 
     def told() -> bool:
         stage.show()
@@ -116,10 +124,10 @@ def test_a_method_that_cannot_be_had_is_told_and_the_old_one_stays() -> None:
 
     wait_until(told)
     assert stage.swap.message == "still using warp: cannot read the model stargan.onnx"
-    assert controls.snapshot().gan is None  # what is shown as chosen is what runs
+    assert controls.snapshot().method == "warp"  # what is shown as chosen is what runs
     assert stage.show().planes[0].samples[0, 0] == 101
     maker.error = None
-    controls.update(gan="cyclegan")
+    choose(controls, "cyclegan")
     stage.show_until("cyclegan")
     assert stage.swap.message is None
     assert len(maker.made) == 2
@@ -135,7 +143,7 @@ def test_a_method_that_fails_on_its_first_frame_is_given_back() -> None:
         return made
 
     stage.swap._make = make_broken
-    controls.update(gan="stargan")
+    choose(controls, "stargan")
     wait_until(lambda: stage.show() and stage.swap.message)
     old, broken = maker.made
     assert "the network does not run" in str(stage.swap.message)
@@ -147,13 +155,13 @@ def test_whoever_changes_his_mind_gets_the_last_choice() -> None:
     maker, controls = Maker(), Controls()
     stage = Stage(maker, controls)
     maker.gate.clear()
-    controls.update(gan="stargan")
+    choose(controls, "stargan")
     stage.show()
-    controls.update(gan="cyclegan")
+    choose(controls, "cyclegan")
     stage.show()
     maker.gate.set()
     stage.show_until("cyclegan")
-    assert [made.name for made in maker.made] == ["plain", "stargan", "cyclegan"]
+    assert [made.name for made in maker.made] == ["warp", "stargan", "cyclegan"]
     assert [made.closed for made in maker.made] == [True, True, False]
 
 
@@ -161,7 +169,7 @@ def test_a_filter_that_is_ready_after_the_end_is_closed() -> None:
     maker, controls = Maker(), Controls()
     stage = Stage(maker, controls)
     maker.gate.clear()
-    controls.update(gan="stargan")
+    choose(controls, "stargan")
     stage.show()
     stage.swap.close()
     maker.gate.set()
@@ -316,7 +324,13 @@ def _warp_or_unscaled(state: ControlState) -> FakeFilter:
     return Unscaled(state.method) if state.method == "parts" else FakeFilter(state.method)
 
 
-def test_the_own_expression_reaches_the_filter_and_rests_while_another_method_comes() -> None:
+def test_the_own_expression_reaches_the_filter_and_rests_while_another_method_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scaling = ModuleType("scaling_methods")
+    scaling.METHODS = (MethodSpec("fold", "scales too", "never:opened", scales_own=True),)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, scaling.__name__, scaling)
+    monkeypatch.setenv("MIEN_METHODS", scaling.__name__)
     maker, controls = Maker(), Controls(own=0.5)
     stage = Stage(maker, controls)
     stage.show()
@@ -335,8 +349,8 @@ def test_the_own_expression_reaches_the_filter_and_rests_while_another_method_co
         return shown
 
     old.apply = stubborn  # type: ignore[method-assign]
-    controls.update(gan="stargan")
-    stage.show_until("stargan")
+    controls.update(method="fold")
+    stage.show_until("fold")
     assert owns == sorted(owns, reverse=True)
     assert owns.count(1.0) == pytest.approx(FADE_S * 30, abs=2)
     new = maker.made[1]
@@ -351,17 +365,11 @@ def test_a_method_that_cannot_scale_the_own_expression_does_not_take_over() -> N
     stage = Stage(_warp_or_unscaled, controls)
     stage.show()
     assert controls.snapshot().scales_own
-    controls.update(method="parts")
-
-    def told() -> bool:
-        stage.show()
-        return stage.swap.message is not None
-
-    wait_until(told)
-    assert stage.swap.message == (
-        "still using warp: the method parts cannot soften or amplify a person's own expression "
-        "(it shows it as it is: 1)"
-    )
+    told = r"parts cannot soften or amplify a person's own expression \(it shows it as it is: 1\)$"
+    with pytest.raises(UsageError, match=told):
+        controls.update(method="parts")
+    stage.show()
+    assert stage.swap.message is None
     assert (controls.snapshot().method, stage.swap.current.own) == ("warp", 0.5)
     controls.update(method="parts", own=1)
     stage.show_until("parts")

@@ -140,7 +140,7 @@ def test_a_slow_output_slows_neither_the_filter_nor_the_others() -> None:
     assert {status.name: status.dropped for status in stats.outputs}["slow"] == 18
 
 
-def test_an_output_that_raises_is_told_of_and_the_others_go_on() -> None:
+def test_an_output_that_raises_is_reported_and_the_others_go_on() -> None:
     class Raising(Recorder):
         broken = True
 
@@ -175,7 +175,7 @@ def test_an_output_that_hangs_does_not_hold_up_the_end() -> None:
     hanging.gate.release()
 
 
-def test_without_anybody_watching_the_camera_is_let_go() -> None:
+def test_without_anybody_watching_the_camera_is_released() -> None:
     made = Set(idle_after_s=0.01)
     made.out.watched = False
     with made.loop:
@@ -216,7 +216,7 @@ def test_before_and_after_the_mark_and_the_target_are_at_hand() -> None:
         assert luma(made.push(10)) == 11
         made.controls.update(paused=True, mark=True)
         frame = made.push(10)
-        assert frame.frame is frame.original  # neither edit nor mark
+        assert frame.frame is frame.original  # neither edit nor watermark
         made.controls.update(paused=False)
         marked = made.push(10)
         assert luma(marked) == 11
@@ -363,7 +363,7 @@ def test_a_loop_that_was_never_started_can_be_closed() -> None:
     assert (made.out.closed, made.source.calls) == (1, ["close"])
 
 
-def test_frames_are_let_go_of_however_long_it_runs() -> None:
+def test_frames_are_released_however_long_it_runs() -> None:
     alive: list[weakref.ref[np.ndarray]] = []
     with running() as made:
         for level in range(150):
@@ -377,7 +377,7 @@ def test_frames_are_let_go_of_however_long_it_runs() -> None:
         assert sum(reference() is not None for reference in alive) <= 4
 
 
-def test_a_camera_that_is_unplugged_is_told_of_and_goes_on_when_back() -> None:
+def test_a_camera_that_is_unplugged_is_reported_and_goes_on_when_back() -> None:
     devices = [FakeDevice(), FakeDevice()]
     opened: list[FakeDevice] = []
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.frame import Frame, PixelLayout
-from mien.runtime.live.pixels import Marker, pixels
+from mien.runtime.live.pixels import Watermark, pixels
 from mien.runtime.video.planes import frame_from_av
 from tests.runtime.live.stand_ins import yuv_frame
 
@@ -28,7 +28,7 @@ def test_the_mark_stands_in_the_corner_and_nowhere_else(
 ) -> None:
     frame = frame_in(name, size_wh)
     before = [plane.samples.copy() for plane in frame.planes]
-    marked = Marker()(frame)
+    marked = Watermark()(frame)
     changed = marked.planes[0].samples != frame.planes[0].samples
     if changed.ndim == 3:
         changed = changed.any(-1)
@@ -45,7 +45,7 @@ def test_the_mark_stands_in_the_corner_and_nowhere_else(
 
 def test_the_letters_are_white_on_dark_without_a_tint() -> None:
     frame = frame_in("yuv420p", (1280, 720))
-    corner = pixels(Marker()(frame))[-40:, -160:].astype(int)
+    corner = pixels(Watermark()(frame))[-40:, -160:].astype(int)
     original = pixels(frame)[-40:, -160:].astype(int)
     assert corner.max() > 225
     assert np.percentile(corner.max(-1), 30) < 0.6 * np.percentile(original.max(-1), 30)
@@ -55,13 +55,13 @@ def test_the_letters_are_white_on_dark_without_a_tint() -> None:
 
 
 def test_ten_bit_samples_stay_within_ten_bits() -> None:
-    marked = Marker()(frame_in("yuv420p10le", (640, 360)))
+    marked = Watermark()(frame_in("yuv420p10le", (640, 360)))
     assert marked.planes[0].samples.dtype == np.uint16
     assert 800 < marked.planes[0].samples.max() <= 1023
 
 
 def test_a_marker_follows_a_change_of_size() -> None:
-    marker = Marker()
+    marker = Watermark()
     for size_wh in ((640, 360), (320, 240), (640, 360)):
         frame = replace(yuv_frame(100, size_wh), layout=PixelLayout("yuv"))
         marked = marker(frame)

@@ -40,7 +40,7 @@ def test_a_missing_frame_is_told_from_one_that_is_left_out() -> None:
     assert RateLimit(None).beats(0.0) == float("inf")
 
 
-def test_a_clock_that_goes_back_begins_anew() -> None:
+def test_a_clock_that_goes_back_begins_again() -> None:
     limit = RateLimit(10)
     assert limit.beats(500.0)
     assert limit.beats(1.0)

@@ -26,7 +26,7 @@ class Recorder:
         self.sent: list[np.ndarray] = []
 
     def register(self, name: str) -> None:
-        """Nothing; pyvirtualcam knows this recorder as a backend from now on."""
+        """Register this recorder as a backend of pyvirtualcam."""
         import pyvirtualcam
 
         pyvirtualcam.register_backend(name, self.backend())
@@ -71,7 +71,7 @@ def until(is_true: Callable[[], object], limit_s: float = 10.0) -> bool:
 def add_loopback(
     root: Path, number: int = 10, *, label: str = "mien", held: str = "", exclusive: str = "Y"
 ) -> None:
-    """Nothing; the system of `root` has one more device of v4l2loopback."""
+    """Add one more device of v4l2loopback to the system of `root`."""
     device = root / f"sys/devices/virtual/video4linux/video{number}"
     device.mkdir(parents=True)
     for name, text in (("max_openers", "10"), ("name", label), ("format", held)):
@@ -84,12 +84,12 @@ def add_loopback(
 
 
 def set_opens(root: Path, count: int) -> None:
-    """Nothing; the module's devices are open so often."""
+    """Set how often the module's devices are open."""
     (root / "sys/module/v4l2loopback/refcnt").write_text(f"{count}\n")
 
 
 def add_opener(root: Path, process: int | None, target: str, *, flags: int = os.O_RDWR) -> None:
-    """Nothing; a process of the system of `root` has a file open. None: this very process."""
+    """Add a process that has a file open to the system of `root`. None: this very process."""
     folder = root / "proc" / str(os.getpid() if process is None else process)
     number = str(3 + len(list((folder / "fd").glob("*")))) if folder.exists() else "3"
     (folder / "fd").mkdir(parents=True, exist_ok=True)

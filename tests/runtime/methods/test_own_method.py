@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,6 @@ import pytest
 from onnx import helper
 
 from mien.apps.camera.remote import ControlServer, Wanted, running_cameras, send
-from mien.apps.main import run
 from mien.apps.panel.parsing import parse_client_message
 from mien.apps.panel.presets import Presets
 from mien.apps.panel.steering import Steering
@@ -76,21 +77,25 @@ def test_what_it_cannot_be_told_is_refused(
     assert said in str(caught.value)
 
 
-def test_the_command_takes_its_options(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def mien(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own: its options are those declared when it starts."""
+    command = [sys.executable, "-m", "mien", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_takes_its_options(models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     command = ["edit", str(SAMPLE), "-o", str(out), "--emotion", "happy", "--models", str(models)]
     command += ["--method", "brighter", "--json"]
-    assert run([*command, "--amount", "0.4", "--side", "left"]) == 0
+    done = mien(*command, "--amount", "0.4", "--side", "left")
+    assert (done.returncode, done.stderr) == (0, "")
     assert out.exists()
-    capsys.readouterr()
-    assert run(["edit", "--help"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(mien("edit", "--help").stdout.split())
     assert "--side both|left Which side." in shown
     assert "brighter lights the face up" in shown
-    assert run([*command, "--amount", "3"]) == 2
-    assert "amount lies in 0..1" in capsys.readouterr().err
+    done = mien(*command, "--amount", "3")
+    assert done.returncode == 2
+    assert "amount lies in 0..1" in done.stderr
 
 
 def test_a_running_camera_is_steered_to_it(tmp_path: Path) -> None:
@@ -110,23 +115,26 @@ def test_a_running_camera_is_steered_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with ControlServer(controls, "camera", folder=folder):
         (camera,) = running_cameras(folder)
-        assert send(camera, Wanted(options={"amount": 0.25}))["options"] == {"amount": 0.25}
+        assert send(camera, Wanted(options={"amount": 0.25}))["options"] == {
+            "side": "left",
+            "amount": 0.25,
+        }
         assert send(camera, Wanted(method="warp"))["options"] == {}
 
 
-def test_it_is_benched_and_calibrated(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_is_benched_and_calibrated(models: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "in.mp4", 14, size_wh=(320, 240))
     command = ["bench", str(clip), "--runs", "1", "--models", str(models), "--json"]
     command += ["--method", "brighter", "--amount", "0.3"]
-    assert run(command) == 0
-    report = json.loads(capsys.readouterr().out)
+    done = mien(*command)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
     assert report["method"] == "--method brighter --amount 0.3 --emotion happy"
     assert report["ratio"] > 0
     out = tmp_path / "fp16"
     command = ["calibrate", "brighter", "--models", str(models), "-o", str(out)]
-    assert run([*command, "--precision", "fp16"]) == 0
+    done = mien(*command, "--precision", "fp16")
+    assert done.returncode == 0, done.stderr
     assert (out / "brighter.onnx").exists()
 
 

@@ -128,7 +128,7 @@ def test_lossless_pictures_keep_every_pixel_that_is_not_edited(
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
-def test_metadata_is_carried_over_byte_for_byte(tmp_path: Path, kind: str) -> None:
+def test_metadata_is_kept_byte_for_byte(tmp_path: Path, kind: str) -> None:
     make = {"jpg": jpeg, "png": png, "webp": webp}[kind]
     source, result = tmp_path / f"in.{kind}", tmp_path / f"out.{kind}"
     source.write_bytes(make(scene(), 6))

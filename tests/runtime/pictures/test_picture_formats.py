@@ -250,7 +250,7 @@ def test_metadata_of_a_heic_is_kept_and_it_stays_upright() -> None:
     assert np.abs(after.frame.planes[0].samples.astype(int) - turned)[24:].mean() < 3
 
 
-def test_a_heic_carries_no_thumbnail_and_no_second_picture() -> None:
+def test_a_heic_has_no_thumbnail_and_no_second_picture() -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     file = pillow_heif.from_bytes("BGR", (96, 64), scene().tobytes())
     file.add_frombytes("BGR", (96, 64), scene()[::-1].tobytes())

@@ -250,7 +250,7 @@ JPEGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", JPEGS)
-def test_no_jpeg_carries_itself_as_it_was(name: str) -> None:
+def test_no_jpeg_holds_itself_as_it_was(name: str) -> None:
     small = small_jpeg()
     picture, result = edited(JPEGS[name](small))
     assert result.count(b"\xff\xd8\xff") == 1
@@ -325,7 +325,7 @@ PNGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", PNGS)
-def test_no_png_carries_itself_as_it_was(name: str) -> None:
+def test_no_png_holds_itself_as_it_was(name: str) -> None:
     small = small_jpeg()
     words = png_chunk(b"tEXt", b"Title\0a title")
     picture, result = edited(png_of(words, PNGS[name](small)))
@@ -349,7 +349,7 @@ def test_a_text_that_would_fill_the_memory_does_not_come_along() -> None:
     assert torn in edited(png_of(torn))[1]
 
 
-def test_no_webp_carries_itself_as_it_was() -> None:
+def test_no_webp_holds_itself_as_it_was() -> None:
     encoded = cv2.imencode(".webp", scene(), [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
 
     def chunk(name: bytes, payload: bytes) -> bytes:

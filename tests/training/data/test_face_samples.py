@@ -93,12 +93,12 @@ def test_the_wing_loss_has_no_step_at_its_rim() -> None:
 def test_a_cell_at_the_middle_of_a_face_finds_it() -> None:
     face = made_face(30.0, 150.0)
     state, boxes, points = assign(Scene(np.zeros((320, 320), np.uint8), [face]))
-    box, marks = targets_of(face)
+    box, landmarks = targets_of(face)
     chosen = np.flatnonzero(state == 1)
     assert 0 < len(chosen) <= 4
     assert (chosen < 1600).all(), "a small face belongs to the finest grid"
     np.testing.assert_array_equal(boxes[chosen[0]], box)
-    np.testing.assert_array_equal(points[chosen[0]], marks)
+    np.testing.assert_array_equal(points[chosen[0]], landmarks)
 
 
 @pytest.mark.parametrize("size", [12.0, 40.0, 60.0, 95.0, 150.0, 400.0])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mien.engines import OnnxRuntimeEngine
-from mien.engines.networks import FER_CLASSES, JUDGE
+from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES
 from mien.export.models.emotions import EmotionClassifier
 from mien.training.faces.emotions import (
     PEAK_RATE,
@@ -69,7 +69,7 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
         assert torch.equal(old, new)
 
 
-def test_a_finished_run_leaves_a_judge_whose_card_has_its_confusion(tmp_path, monkeypatch):
+def test_a_finished_run_leaves_a_classifier_whose_card_has_its_confusion(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "mien.training.faces.emotions.load_split", lambda data, split, clear: some_faces(21)
     )
@@ -84,7 +84,7 @@ def test_a_finished_run_leaves_a_judge_whose_card_has_its_confusion(tmp_path, mo
     for name, counts in zip(FER_CLASSES, told["private"]["confusion"], strict=True):
         assert f"| {name} | " + " | ".join(map(str, counts)) in card
     assert told["sha256"] in card
-    with OnnxRuntimeEngine(tmp_path / "judge.onnx", JUDGE) as engine:
+    with OnnxRuntimeEngine(tmp_path / "judge.onnx", EMOTION_CLASSIFIER) as engine:
         face = np.random.default_rng(0).random((1, 1, 48, 48), np.float32)
         assert engine.infer({"face": face})["probabilities"].sum() == pytest.approx(1, abs=1e-5)
     assert (tmp_path / "judge.onnx").stat().st_size < 7e6

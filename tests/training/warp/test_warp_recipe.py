@@ -1,4 +1,4 @@
-"""What the warp editor is taught: prototypes, wishes, and one step of its objective."""
+"""What the warp editor is taught: prototypes, displacements, and one step of its objective."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import torch
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.runtime.target import EMOTIONS
 from mien.training.data.crops import Crops
+from mien.training.warp.displacements import (
+    LIPS,
+    TargetDisplacements,
+    foreshorten,
+    hold_pairs,
+    prototypes,
+)
 from mien.training.warp.guide import make_guides
 from mien.training.warp.warp import (
     Discriminator,
@@ -20,7 +27,6 @@ from mien.training.warp.warp import (
     new_network,
     unit_table,
 )
-from mien.training.warp.wishes import LIPS, Wishes, foreshorten, hold_pairs, prototypes
 from tests.runtime.faces.shapes import mean_face
 
 CORNERS, INNER_BROWS = [84, 90], [37, 38, 67, 68]
@@ -84,44 +90,48 @@ def test_the_mirror_is_its_own_inverse_and_mirrors_the_mean_face() -> None:
     np.testing.assert_allclose(face[MIRROR] * [-1, 1] + [1, 0], face, atol=0.002)
 
 
-def test_a_wish_on_a_resting_face_is_the_prototype() -> None:
-    marks = torch.from_numpy(mean_face())[None]
-    wish = Wishes(torch.device("cpu")).displacement(marks, one_hot("neutral"), one_hot("sad"))
-    np.testing.assert_allclose(wish[0, CORNERS], prototypes()[2][CORNERS], atol=0.003)
+def test_a_displacement_of_a_resting_face_is_the_prototype() -> None:
+    landmarks = torch.from_numpy(mean_face())[None]
+    wanted = TargetDisplacements(torch.device("cpu")).displacement(
+        landmarks, one_hot("neutral"), one_hot("sad")
+    )
+    np.testing.assert_allclose(wanted[0, CORNERS], prototypes()[2][CORNERS], atol=0.003)
 
 
 def test_a_smiling_face_is_asked_to_smile_less_far_than_a_resting_one() -> None:
-    marks = torch.from_numpy(mean_face())[None]
-    wishes = Wishes(torch.device("cpu"))
-    resting = wishes.displacement(marks, one_hot("neutral"), one_hot("happy"))
-    smiling = wishes.displacement(marks, one_hot("happy"), one_hot("happy"))
+    landmarks = torch.from_numpy(mean_face())[None]
+    displacements = TargetDisplacements(torch.device("cpu"))
+    resting = displacements.displacement(landmarks, one_hot("neutral"), one_hot("happy"))
+    smiling = displacements.displacement(landmarks, one_hot("happy"), one_hot("happy"))
     assert 0.5 < float(smiling[0, 84, 1] / resting[0, 84, 1]) < 0.9
 
 
 def test_half_a_target_asks_for_half_the_way() -> None:
-    marks = torch.from_numpy(mean_face())[None]
-    wishes = Wishes(torch.device("cpu"))
-    whole = wishes.displacement(marks, one_hot("neutral"), one_hot("happy"))
-    half = wishes.displacement(marks, one_hot("neutral"), 0.5 * one_hot("happy"))
+    landmarks = torch.from_numpy(mean_face())[None]
+    displacements = TargetDisplacements(torch.device("cpu"))
+    whole = displacements.displacement(landmarks, one_hot("neutral"), one_hot("happy"))
+    half = displacements.displacement(landmarks, one_hot("neutral"), 0.5 * one_hot("happy"))
     torch.testing.assert_close(half[0, CORNERS], whole[0, CORNERS] / 2, atol=0.002, rtol=0)
 
 
 def test_the_far_half_of_a_turned_face_moves_less() -> None:
-    marks = torch.from_numpy(mean_face())[None].clone()
-    marks[..., 0] = 0.5 + (marks[..., 0] - 0.5) * torch.where(marks[..., 0] > 0.5, 0.5, 1.0)
+    landmarks = torch.from_numpy(mean_face())[None].clone()
+    landmarks[..., 0] = 0.5 + (landmarks[..., 0] - 0.5) * torch.where(
+        landmarks[..., 0] > 0.5, 0.5, 1.0
+    )
     moved = torch.zeros(1, 106, 2)
     moved[:, 84, 0], moved[:, 90, 0] = -0.03, 0.03
-    turned = foreshorten(marks, moved)
+    turned = foreshorten(landmarks, moved)
     assert turned[0, 90, 0] < -0.75 * turned[0, 84, 0]
 
 
 def test_lips_meet_but_do_not_cross() -> None:
-    marks = torch.from_numpy(mean_face())[None]
+    landmarks = torch.from_numpy(mean_face())[None]
     moved = torch.zeros(1, 106, 2)
     for upper, lower in LIPS:
         moved[:, upper, 1], moved[:, lower, 1] = 0.05, -0.05
-    held = hold_pairs(marks, moved)
-    after = marks + held
+    held = hold_pairs(landmarks, moved)
+    after = landmarks + held
     for upper, lower in LIPS:
         assert after[0, lower, 1] - after[0, upper, 1] > -1e-5
 
@@ -135,10 +145,10 @@ def test_the_units_make_every_prototype_within_their_limits() -> None:
 
 
 def test_open_lips_are_masked_and_closed_ones_are_not() -> None:
-    marks = torch.from_numpy(mean_face())[None].repeat(2, 1, 1)
-    marks[0, list(INNER_LIPS_LOWER)] = marks[0, list(INNER_LIPS_UPPER)]
-    marks[1, [101, 102, 103], 1] = marks[1, [97, 98, 99], 1] + 0.08
-    mask, height = lips_opening(marks, 64)
+    landmarks = torch.from_numpy(mean_face())[None].repeat(2, 1, 1)
+    landmarks[0, list(INNER_LIPS_LOWER)] = landmarks[0, list(INNER_LIPS_UPPER)]
+    landmarks[1, [101, 102, 103], 1] = landmarks[1, [97, 98, 99], 1] + 0.08
+    mask, height = lips_opening(landmarks, 64)
     assert mask[0].sum() == 0
     assert height[0] < 0.002
     assert mask[1].max() > 0.9
@@ -151,17 +161,19 @@ def test_a_step_trains_the_editor_and_its_discriminator(tmp_path: Path) -> None:
     crops = small_crops()
     network = new_network(crops, 0)
     objective = Objective(tmp_path / "guides.pt", torch.device("cpu"))
-    before = {name: value.clone() for name, value in objective.judge.state_dict().items()}
+    before = {name: value.clone() for name, value in objective.discriminator.state_dict().items()}
     terms = objective(network, Sampler(crops, 0)())
     assert terms.keys() == {"follow", "guide", "fold", "lips", "alike", "adversarial"}
     torch.stack(list(terms.values())).sum().backward()
     assert network.move.weight.grad is not None
     assert network.move.weight.grad.abs().sum() > 0
-    after = objective.judge.state_dict()
+    after = objective.discriminator.state_dict()
     assert any(not torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_the_discriminator_listens_to_the_emotion() -> None:
     torch.manual_seed(0)
-    judge, crop = Discriminator(), torch.rand(1, 1, 64, 64)
-    assert not torch.equal(judge(crop, one_hot("happy")), judge(crop, one_hot("sad")))
+    discriminator, crop = Discriminator(), torch.rand(1, 1, 64, 64)
+    assert not torch.equal(
+        discriminator(crop, one_hot("happy")), discriminator(crop, one_hot("sad"))
+    )

@@ -33,7 +33,7 @@ def fifo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def offered(raw: RawPipe, levels: tuple[int, ...], begin: int = 0) -> None:
-    """Nothing; gray frames, each offered once the one before it is written."""
+    """Offer grey frames, each once the one before it is written."""
     for index, level in enumerate(levels, begin):
         raw.offer(live(frame_of(np.full((96, 160, 3), level, np.uint8)), seq=index))
         assert until(lambda: raw.status().shown == index + 1), raw.status()  # noqa: B023

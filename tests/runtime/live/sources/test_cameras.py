@@ -15,7 +15,7 @@ import pytest
 from mien.engines.errors import DeviceError
 from mien.runtime.live.sources import cameras, v4l2, v4l2_source
 from mien.runtime.live.sources import opencv as opencv_source
-from mien.runtime.live.sources.source import CaptureOptions, Shot, open_source
+from mien.runtime.live.sources.source import CaptureOptions, DeviceFrame, open_source
 from mien.runtime.live.sources.v4l2 import Mode, Node
 
 CAMERA = Node(
@@ -127,9 +127,9 @@ def test_a_v4l2_camera_is_read_until_it_is_unplugged(clip: Callable[..., Path], 
     assert device.facts.size_wh == (160, 120)
     assert device.facts.pixel_format == ("mjpeg" if codec == "mjpeg" else "yuyv422")
     assert device.facts.rate == Fraction(25)
-    shots = [device.read() for _ in range(4)]
-    assert [shot.frame.planes[1].subsampling_xy for shot in shots] == [(2, 1)] * 4
-    assert shots[0].frame.layout.full_range == (codec == "mjpeg")
+    taken_frames = [device.read() for _ in range(4)]
+    assert [taken.frame.planes[1].subsampling_xy for taken in taken_frames] == [(2, 1)] * 4
+    assert taken_frames[0].frame.layout.full_range == (codec == "mjpeg")
     with pytest.raises(DeviceError, match="unplugged"):
         device.read()
     device.close()
@@ -142,7 +142,7 @@ def test_a_torn_jpeg_is_passed_over(clip: Callable[..., Path]) -> None:
     data[starts[2] : starts[2] + 200] = bytes(200)
     path.write_bytes(bytes(data))
     device = v4l2_source.V4l2Device("/dev/video0", av.open(str(path)), CaptureOptions())
-    read: list[Shot] = []
+    read: list[DeviceFrame] = []
 
     def read_all() -> None:
         while True:
@@ -154,7 +154,7 @@ def test_a_torn_jpeg_is_passed_over(clip: Callable[..., Path]) -> None:
     device.close()
 
 
-def test_a_camera_that_gives_torn_pictures_only_says_so_and_can_be_let_go(
+def test_a_camera_that_gives_torn_pictures_only_says_so_and_can_be_released(
     clip: Callable[..., Path],
 ) -> None:
     path = clip("camera.avi", frames=400, codec="mjpeg", pixel_format="yuvj422p", options={})

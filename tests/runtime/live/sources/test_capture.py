@@ -25,7 +25,7 @@ def level_of(source: CameraSource, after: int = -1) -> int:
     return int(captured.frame.planes[0].samples[0, 0])
 
 
-def test_only_the_newest_frame_is_held_and_carries_its_time() -> None:
+def test_only_the_newest_frame_is_held_and_has_its_time() -> None:
     slot = NewestFrame()
     assert slot.newest(-1, 0.001) is None
     for level in (10, 20, 30):
@@ -37,7 +37,7 @@ def test_only_the_newest_frame_is_held_and_carries_its_time() -> None:
     assert slot.newest(captured.index, 0.001) is None
 
 
-def test_who_waits_gets_the_next_frame_and_is_let_go_at_the_end() -> None:
+def test_who_waits_gets_the_next_frame_and_is_released_at_the_end() -> None:
     slot, got = NewestFrame(), []
     thread = threading.Thread(target=lambda: got.append(slot.newest(-1, PATIENCE_S)))
     thread.start()
@@ -116,7 +116,7 @@ def test_a_driver_that_raises_something_of_its_own_is_tried_again() -> None:
     source.close()
 
 
-def test_a_camera_that_falls_silent_is_told_of() -> None:
+def test_a_camera_that_falls_silent_is_reported() -> None:
     device = device_with(10)
     source = CameraSource(lambda: device, silent_s=0.3)
     wait_until(lambda: source.message)

@@ -125,7 +125,7 @@ def test_files_that_are_no_video_are_refused_in_one_line(tmp_path: Path) -> None
         assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_vanishes_while_it_plays_is_told_of(clip: Callable[..., Path]) -> None:
+def test_a_file_that_vanishes_while_it_plays_is_reported(clip: Callable[..., Path]) -> None:
     path = clip(frames=3, rate=Fraction(50))
     source = open_source(str(path))
     path.rename(path.with_name("away.mp4"))

@@ -50,7 +50,7 @@ class Brighter(Method):
 
 class Lamp(FaceEditor):
     def __init__(self, engine: Engine, amount: float, side: str) -> None:
-        self.left_alone: tuple[str, ...] = ()
+        self.unedited_parts: tuple[str, ...] = ()
         self._engine, self._amount, self._side = engine, amount, side
 
     def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:

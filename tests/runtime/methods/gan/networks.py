@@ -173,7 +173,7 @@ def write_network(
     constants: Mapping[str, np.ndarray],
     facts: Mapping[str, str],
 ) -> None:
-    """Nothing; writes a graph that states what it is, and puts it into the folder's catalog."""
+    """Write a graph that states what it is, and put it into the folder's catalog."""
     inputs, outputs = (
         [
             helper.make_tensor_value_info(

@@ -89,7 +89,7 @@ def test_a_face_that_moves_in_its_crop_is_parsed_sooner_but_not_in_every_frame()
     assert parser.calls == 2
 
 
-def test_time_that_goes_back_parses_anew() -> None:
+def test_time_that_goes_back_parses_again() -> None:
     parser = CountedParser()
     segment = Segmenter(FaceParser(parser.engine()))
     segment(face(), 5.0)

@@ -50,7 +50,7 @@ def test_every_way_edits_the_face_and_nothing_else(
         edited = change.apply(frames[0])
         (face,) = change.faces
         assert change.edited == (face.track_id,)
-        assert change.left_alone == ()
+        assert change.unedited_parts == ()
         assert f"{gan}_{mode}" in change.providers
         assert ("face_parser" in change.providers) == (mode != "image")
     before, after = frames[0].planes[0].samples, edited.planes[0].samples
@@ -98,11 +98,11 @@ def test_parts_that_are_not_seen_are_told(tmp_path: Path, frames: list[Frame]) -
     folder = write_style_models(tmp_path / "models", classes)
     with Filter("happy", method="parts", models=folder) as change:
         edited = change.apply(frames[0])
-        assert change.left_alone == ("right_eye",)
+        assert change.unedited_parts == ("right_eye",)
         assert edited is not frames[0]
     with Filter("happy", method="face", models=folder) as change:
         assert change.apply(frames[0]) is frames[0]
-        assert change.left_alone == ("right_eye",)
+        assert change.unedited_parts == ("right_eye",)
         assert change.edited == ()
 
 
@@ -121,11 +121,11 @@ def test_an_emotion_without_a_label_is_refused_at_once_and_later(gan: str, model
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "warp", "gan": "stargan"}, "the method warp has no GAN; leave out --gan"),
-        ({"method": "warp", "blend": "paste"}, "the method warp has no blend 'paste'; leave out"),
-        ({"method": "parts", "gan": "stylegan"}, r"unknown GAN 'stylegan' \(known: stargan, cycle"),
+        ({"method": "warp", "gan": "stargan"}, "the method warp has no option gan; leave gan out"),
+        ({"method": "warp", "blend": "paste"}, "the method warp has no option blend; leave"),
+        ({"method": "parts", "gan": "stylegan"}, r"unknown gan 'stylegan' \(known: stargan, cycle"),
         ({"method": "face", "blend": "mix"}, r"unknown blend 'mix' \(known: field, paste\)"),
-        ({"method": "mouth"}, r"unknown method 'mouth' \(known: face, image, parts, warp\)"),
+        ({"method": "mouth"}, r"unknown method 'mouth' \(known: warp, face, image, parts\)"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(
@@ -169,7 +169,7 @@ def test_models_of_other_sizes_words_and_colours_run_as_they_are(
     write_network(folder, parser, identity, {"answer": logits}, facts)
     with Filter("happy", method="parts", models=folder) as change:
         edited = change.apply(frames[0])
-        assert change.left_alone == ()
+        assert change.unedited_parts == ()
         with pytest.raises(UsageError, match=r"it can: angry, happy, neutral, contemptuous"):
             change.target = parse_target("sad")
     before, after = (rgb_picture(frame).astype(int) for frame in (frames[0], edited))

@@ -44,7 +44,7 @@ SAD = parse_target("sad").vector()
 SQUARE = Box(0.5, 0.6, 0.4)
 
 
-def shot() -> tuple[Frame, AlignedFace]:
+def sample() -> tuple[Frame, AlignedFace]:
     y, x = np.mgrid[0:300, 0:300]
     luma = (110 + 30 * np.sin(x / 9) + 30 * np.cos(y / 7)).astype(np.uint8)
     frame = Frame((Plane(luma, (1, 1)),), PixelLayout("gray", full_range=True), 300, 300)
@@ -65,15 +65,15 @@ class FixedLook:
 
 
 def shown(edit: Edit) -> np.ndarray:
-    """The luma of the edited shot, less that of the shot: float (300, 300)."""
-    frame, face = shot()
+    """The luma of the edited sample, less that of the sample: float (300, 300)."""
+    frame, face = sample()
     edited = blend(frame, crop_units_matrix(face.crop_from_frame, 64), edit)
     return edited.planes[0].samples.astype(float) - frame.planes[0].samples
 
 
 def place(u: float, v: float) -> tuple[int, int]:
-    """Row and column of the shot where a point of the wide crop lies."""
-    frame, face = shot()
+    """Row and column of the sample where a point of the wide crop lies."""
+    frame, face = sample()
     matrix = wide_face(frame, face).wide_from_frame
     x, y = np.linalg.solve(matrix[:, :2], np.array([u, v]) - matrix[:, 2])
     return round(float(y)), round(float(x))
@@ -87,7 +87,7 @@ def editor(
 
 
 def test_the_field_adds_what_the_label_changes() -> None:
-    edit = editor(CountedGenerator())(*shot(), Goal(HAPPY, 1.0), 0.0)
+    edit = editor(CountedGenerator())(*sample(), Goal(HAPPY, 1.0), 0.0)
     assert edit.paste is None
     change = shown(edit)
     assert change[place(SQUARE.x, SQUARE.y)] == pytest.approx(0.15 * 255, abs=1.5)
@@ -111,18 +111,18 @@ def test_the_field_keeps_what_the_generator_cannot_reproduce_until_it_redraws_th
     step: float, is_kept: bool
 ) -> None:
     edit = StyleEditor(Restyler(flattening(step)), FixedLook({"face": SQUARE}), pastes=False)
-    change = shown(edit(*shot(), Goal(HAPPY, 1.0), 0.0))
+    change = shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0))
     y, x = place(SQUARE.x, SQUARE.y)
     around = np.s_[y - 15 : y + 16, x - 15 : x + 16]
     if is_kept:
         np.testing.assert_allclose(change[around], step / 2 * 255, atol=1.5)
     else:
-        before = shot()[0].planes[0].samples[around].astype(float)
+        before = sample()[0].planes[0].samples[around].astype(float)
         assert (before + change[around]).std() < 0.2 * before.std()
 
 
 def test_paste_shows_the_generators_picture_at_the_brightness_of_the_frame() -> None:
-    edit = editor(CountedGenerator(), pastes=True)(*shot(), Goal(HAPPY, 1.0), 0.0)
+    edit = editor(CountedGenerator(), pastes=True)(*sample(), Goal(HAPPY, 1.0), 0.0)
     assert edit.delta is None
     # this generator changes brightness alone, which the paper's adjustment takes back
     assert np.abs(shown(edit)).max() < 6
@@ -132,13 +132,13 @@ def test_paste_and_field_show_the_same_change_of_shape() -> None:
     engine = one_way_engine(0.3)
     for pastes in (False, True):
         edit = StyleEditor(Restyler(engine), FixedLook({"face": SQUARE}), pastes=pastes)
-        change = shown(edit(*shot(), Goal(HAPPY, 1.0), 0.0))
+        change = shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0))
         upper = change[place(SQUARE.x, SQUARE.y - 0.1)]
         lower = change[place(SQUARE.x, SQUARE.y + 0.1)]
         assert lower - upper == pytest.approx(0.15 * 255, abs=5)
 
 
-def test_a_one_way_network_that_lights_a_picture_anew_changes_only_what_it_means() -> None:
+def test_a_one_way_network_that_relights_a_picture_changes_only_what_it_means() -> None:
     def relights(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         edited = 0.8 * feeds["image"] + 0.4
         edited[:, :, 26:38, 26:38] += 0.5
@@ -147,7 +147,7 @@ def test_a_one_way_network_that_lights_a_picture_anew_changes_only_what_it_means
     facts = metadata({"labels": "neutral->happy", "colour": "luma"})
     engine = FakeEngine(cyclegan_network("cyclegan_face"), relights, facts)
     edit = StyleEditor(Restyler(engine), FixedLook({"face": SQUARE}), pastes=False)
-    change = shown(edit(*shot(), Goal(HAPPY, 1.0), 0.0))
+    change = shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0))
     assert change[place(SQUARE.x, SQUARE.y)] > 40
     for u, v in ((-0.12, -0.12), (0.12, -0.12), (-0.12, 0.12), (0.12, 0.12)):
         assert abs(change[place(SQUARE.x + u, SQUARE.y + v)]) < 8
@@ -155,7 +155,7 @@ def test_a_one_way_network_that_lights_a_picture_anew_changes_only_what_it_means
 
 def test_strength_scales_the_field() -> None:
     changes = [
-        shown(editor(CountedGenerator())(*shot(), Goal(HAPPY, strength), 0.0))[place(0.5, 0.6)]
+        shown(editor(CountedGenerator())(*sample(), Goal(HAPPY, strength), 0.0))[place(0.5, 0.6)]
         for strength in (0.5, 1.0, 1.5)
     ]
     np.testing.assert_allclose(changes, 255 * 0.15 * np.array([0.5, 1, 1.5]), atol=1.5)
@@ -168,7 +168,7 @@ def test_the_amount_that_a_graph_states_scales_the_field() -> None:
         facts = {"labels": ",".join(EMOTIONS), "colour": "luma"} | stated
         engine = FakeEngine(network, CountedGenerator(), metadata(facts))
         edit = StyleEditor(Restyler(engine), FixedLook({"face": SQUARE}), pastes=False)
-        return float(shown(edit(*shot(), Goal(HAPPY, 1.0), 0.0))[place(0.5, 0.6)])
+        return float(shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0))[place(0.5, 0.6)])
 
     assert change(amount="1.5") == pytest.approx(1.5 * change(), abs=1.5)
 
@@ -176,7 +176,7 @@ def test_the_amount_that_a_graph_states_scales_the_field() -> None:
 def test_strength_fades_a_paste_in_and_beyond_one_makes_it_say_more() -> None:
     def size(strength: float) -> float:
         edit = StyleEditor(Restyler(one_way_engine()), FixedLook({"face": SQUARE}), pastes=True)
-        return float(np.abs(shown(edit(*shot(), Goal(HAPPY, strength), 0.0))).sum())
+        return float(np.abs(shown(edit(*sample(), Goal(HAPPY, strength), 0.0))).sum())
 
     assert 0.3 < size(0.5) / size(1.0) < 0.7
     assert size(1.5) > 1.3 * size(1.0)
@@ -192,8 +192,8 @@ def test_what_a_face_shows_already_changes_nothing() -> None:
     network = stargan_network("stargan_face", labels=3)
     engine = FakeEngine(network, answer, metadata({"labels": ",".join(EMOTIONS), "colour": "luma"}))
     edit = StyleEditor(Restyler(engine), FixedLook({"face": SQUARE}), pastes=False)
-    assert np.abs(shown(edit(*shot(), Goal(HAPPY, 1.0), 0.0))).max() == 0
-    assert shown(edit(*shot(), Goal(SAD, 1.0), 1.0))[place(0.5, 0.6)] < -60
+    assert np.abs(shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0))).max() == 0
+    assert shown(edit(*sample(), Goal(SAD, 1.0), 1.0))[place(0.5, 0.6)] < -60
 
 
 def test_the_shown_emotion_is_compared_now_and_then_and_does_not_flip() -> None:
@@ -234,11 +234,11 @@ def test_without_a_neutral_label_the_best_one_counts() -> None:
 def test_the_generator_is_not_asked_for_every_frame() -> None:
     generator = CountedGenerator()
     edit = editor(generator)
-    edit(*shot(), Goal(HAPPY, 1.0), 0.0)
+    edit(*sample(), Goal(HAPPY, 1.0), 0.0)
     asked = generator.calls
-    edit(*shot(), Goal(HAPPY, 1.0), 0.5 * FRESH_S)
+    edit(*sample(), Goal(HAPPY, 1.0), 0.5 * FRESH_S)
     assert generator.calls == asked
-    edit(*shot(), Goal(HAPPY, 1.0), 1.01 * FRESH_S)
+    edit(*sample(), Goal(HAPPY, 1.0), 1.01 * FRESH_S)
     assert generator.calls > asked
 
 
@@ -246,12 +246,12 @@ def test_one_frame_does_not_pay_for_both_networks() -> None:
     generator = CountedGenerator()
     look = FixedLook({"face": SQUARE})
     edit = editor(generator, look)
-    edit(*shot(), Goal(HAPPY, 1.0), 0.0)
+    edit(*sample(), Goal(HAPPY, 1.0), 0.0)
     asked = generator.calls
     look.parsed = True
-    edit(*shot(), Goal(HAPPY, 1.0), 1.1 * FRESH_S)
+    edit(*sample(), Goal(HAPPY, 1.0), 1.1 * FRESH_S)
     assert generator.calls == asked
-    edit(*shot(), Goal(HAPPY, 1.0), 2.1 * FRESH_S)
+    edit(*sample(), Goal(HAPPY, 1.0), 2.1 * FRESH_S)
     assert generator.calls > asked
 
 
@@ -268,7 +268,7 @@ def test_answers_that_flicker_are_calmed() -> None:
     )
     edit = StyleEditor(Restyler(engine), FixedLook({"face": SQUARE}), pastes=False)
     sizes = [
-        float(shown(edit(*shot(), Goal(HAPPY, 1.0), step / 15))[place(0.5, 0.6)])
+        float(shown(edit(*sample(), Goal(HAPPY, 1.0), step / 15))[place(0.5, 0.6)])
         for step in range(24)
     ]
     assert len(flicker) == 24
@@ -280,7 +280,7 @@ def test_a_part_comes_and_goes_without_a_jump() -> None:
     edit = editor(CountedGenerator(), look)
 
     def mouth(time_s: float) -> float:
-        change = shown(edit(*shot(), Goal(HAPPY, 1.0), time_s))
+        change = shown(edit(*sample(), Goal(HAPPY, 1.0), time_s))
         assert change[place(0.5, 0.5)] == pytest.approx(38, abs=2)
         return float(change[place(0.5, 0.7)])
 
@@ -297,7 +297,7 @@ def test_a_part_comes_and_goes_without_a_jump() -> None:
 
 def test_nothing_seen_is_an_empty_edit() -> None:
     generator = CountedGenerator()
-    edit = editor(generator, FixedLook({}))(*shot(), Goal(HAPPY, 1.0), 0.0)
+    edit = editor(generator, FixedLook({}))(*sample(), Goal(HAPPY, 1.0), 0.0)
     assert edit.is_empty
     assert generator.calls == 0
 
@@ -316,8 +316,8 @@ def test_the_right_eye_is_shown_mirrored_and_comes_back_as_it_lies() -> None:
     engine = FakeEngine(network, brightens_the_left, metadata(facts))
     boxes = {"left_eye": Box(0.35, 0.4, 0.25), "right_eye": Box(0.65, 0.4, 0.25)}
     edit = StyleEditor(Restyler(engine), FixedLook(boxes), pastes=False)
-    change = shown(edit(*shot(), Goal(HAPPY, 1.0), 0.0))
-    frame, face = shot()
+    change = shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0))
+    frame, face = sample()
     wide = wide_face(frame, face)
     left, right = boxes["left_eye"], boxes["right_eye"]
     np.testing.assert_allclose(
@@ -331,15 +331,15 @@ def test_the_right_eye_is_shown_mirrored_and_comes_back_as_it_lies() -> None:
     assert change[place(right.x - 0.3 * right.side, right.y)] < 5
 
 
-def test_parts_that_are_missing_are_left_alone_and_named() -> None:
+def test_parts_that_are_missing_are_left_unchanged_and_named() -> None:
     parser = CountedParser()
     parser.indices[parser.indices == SHIPPED_CLASSES.index("r_eye")] = 1
     generator = CountedGenerator(PART_LABELS, 4)
     look = PartsLook(FaceParser(parser.engine()))
     edit = StyleEditor(Restyler(generator.engine("stargan_parts")), look, pastes=False)
-    change = shown(edit(*shot(), Goal(HAPPY, 1.0), 0.0))
+    change = shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0))
     boxes = part_boxes(wide_landmarks())
-    assert edit.left_alone == ("right_eye",)
+    assert edit.unedited_parts == ("right_eye",)
     unseen = boxes["right_eye"]
     assert change[place(unseen.x + 0.2 * unseen.side, unseen.y)] == 0
     for part in ("left_eye", "nose", "mouth"):
@@ -350,7 +350,7 @@ def test_parts_are_labelled_by_their_kind() -> None:
     generator = CountedGenerator(PART_LABELS, 4)
     look = PartsLook(FaceParser(CountedParser().engine()))
     StyleEditor(Restyler(generator.engine("stargan_parts")), look, pastes=True)(
-        *shot(), HAPPY, 1.0, 0.0
+        *sample(), Goal(HAPPY), 0.0
     )
     (asked,) = generator.asked
     np.testing.assert_array_equal(
@@ -359,24 +359,26 @@ def test_parts_are_labelled_by_their_kind() -> None:
     )
 
 
-def test_a_face_without_all_parts_is_left_alone_as_a_whole() -> None:
+def test_a_face_without_all_parts_is_left_unchanged_as_a_whole() -> None:
     parser = CountedParser()
     look = FaceLook(FaceParser(parser.engine()))
     edit = editor(CountedGenerator(), look)
-    assert shown(edit(*shot(), Goal(HAPPY, 1.0), 0.0))[place(0.5, 0.6)] > 30
+    assert shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0))[place(0.5, 0.6)] > 30
     parser.indices[:] = 1
     edit = editor(CountedGenerator(), FaceLook(FaceParser(parser.engine())))
-    assert edit(*shot(), Goal(HAPPY, 1.0), 0.0).is_empty
-    assert edit.left_alone == PARTS
+    assert edit(*sample(), Goal(HAPPY, 1.0), 0.0).is_empty
+    assert edit.unedited_parts == PARTS
 
 
 def test_the_whole_picture_is_edited_on_the_face_only() -> None:
-    edit = editor(CountedGenerator(), look_at_image)(*shot(), Goal(HAPPY, 1.0), 0.0)
+    edit = editor(CountedGenerator(), look_at_image)(*sample(), Goal(HAPPY, 1.0), 0.0)
     change = shown(edit)
     assert change[place(0.5, 0.6)] == pytest.approx(38, abs=2)
     left = IMAGE_BOX.x - IMAGE_BOX.side / 2
     assert change[place(left + 0.02, 0.8)] == 0
-    pasted = editor(CountedGenerator(), look_at_image, pastes=True)(*shot(), Goal(HAPPY, 1.0), 0.0)
+    pasted = editor(CountedGenerator(), look_at_image, pastes=True)(
+        *sample(), Goal(HAPPY, 1.0), 0.0
+    )
     assert pasted.paste is not None
     row = round(IMAGE_BOX.y * GRID)
     assert pasted.paste.alpha[row, round((left + 0.15) * GRID)] == 1
@@ -390,7 +392,7 @@ def test_the_segmented_face_is_pasted_where_the_face_is() -> None:
         return Looked({"face": SQUARE}, half)
 
     edit = StyleEditor(Restyler(one_way_engine(0.3)), look, pastes=True)
-    change = np.abs(shown(edit(*shot(), Goal(HAPPY, 1.0), 0.0)))
+    change = np.abs(shown(edit(*sample(), Goal(HAPPY, 1.0), 0.0)))
     assert change[place(SQUARE.x - 0.1, SQUARE.y + 0.1)] > 5
     assert not change[place(SQUARE.x + 0.05, SQUARE.y + 0.1)]
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mien.runtime.methods.warp.flow import dense_flow, still_points
+from mien.runtime.faces.topology import LEFT_BROW
+from mien.runtime.methods.warp.flow import BrowRoom, dense_flow, hold_brows, still_points
 from tests.runtime.faces.shapes import mean_face
 
 SIZE = 64
@@ -61,3 +62,17 @@ def test_closed_lips_that_coincide_can_be_parted() -> None:
     flow = dense_flow(face, displacement, SIZE)
     assert np.isfinite(flow).all()
     assert np.abs(flow).max() < 0.06
+
+
+def test_brows_are_held_back_calmly_over_time_and_at_once_in_a_picture() -> None:
+    rng, room = np.random.default_rng(4), BrowRoom()
+    down = np.zeros((106, 2), np.float32)
+    down[list(LEFT_BROW), 1] = 0.08
+    told, held = [], []
+    for frame in range(60):
+        face = mean_face()
+        face[[53, 72, 54], 1] += rng.normal(0, 0.004)
+        told.append(hold_brows(face, down)[65, 1])
+        held.append(room(face, down, frame / 30)[65, 1])
+    assert held[0] == told[0] < 0.08
+    assert np.diff(held).std() < 0.4 * np.diff(told).std()

@@ -10,8 +10,10 @@ from mien.runtime.methods.warp.speech import (
     LIP_COLUMNS,
     OpenEyes,
     RestingLips,
+    SteadyLids,
     keep_blinks,
     keep_lips,
+    lid_heights,
     lids_opening,
 )
 from tests.runtime.faces.shapes import mean_face
@@ -65,10 +67,27 @@ def test_a_blink_survives_narrowed_and_widened_eyes() -> None:
         shown = []
         for share in np.linspace(0, 1, 9):
             face = with_eyes(float(share))
-            shown.append(lids_opening(face + keep_blinks(face, asked, open_eyes)).mean())
+            shown.append(
+                lids_opening(face + keep_blinks(face, asked, lid_heights(face), open_eyes)).mean()
+            )
         assert shown[0] == pytest.approx(0, abs=1e-6)
         assert np.corrcoef(shown, np.linspace(0, 1, 9))[0, 1] > 0.999
         assert np.sign(shown[-1] - lids_opening(mean_face()).mean()) == np.sign(change)
+
+
+def test_lids_that_tremble_are_held_steady_and_a_blink_is_followed_at_once() -> None:
+    open_eyes, lids = lids_opening(mean_face()), SteadyLids()
+    rng = np.random.default_rng(1)
+    told, held = [], []
+    for frame in range(120):
+        share = 0.1 if 60 <= frame < 63 else 1 + float(rng.uniform(-0.08, 0.08))
+        face = with_eyes(share)
+        told.append(lids_opening(face)[0])
+        held.append(lids(face, open_eyes, frame / 30).mean(1)[0])
+    calm = slice(0, 60)
+    assert np.diff(held[calm]).std() < 0.35 * np.diff(told[calm]).std()
+    np.testing.assert_allclose(held[60:63], told[60:63], atol=1e-9)
+    np.testing.assert_allclose(held[63], told[63], atol=1e-9)
 
 
 def test_open_eyes_are_not_learnt_from_blinks() -> None:
@@ -87,4 +106,11 @@ def test_lips_rest_at_first_are_taken_back_at_a_word_and_rest_again_later() -> N
     assert said == 0.0
     for step in range(90):
         later = rests(0.0, 1.0 + step / 30)
-    assert later == 1.0
+    assert later == pytest.approx(1.0, abs=1e-4)
+
+
+def test_how_far_resting_lips_are_opened_does_not_show_the_noise_of_their_gap() -> None:
+    rests, rng = RestingLips(), np.random.default_rng(2)
+    shown = [rests(0.01 + float(rng.uniform(-0.003, 0.003)), frame / 30) for frame in range(90)]
+    assert shown[-1] == pytest.approx(0.75, abs=0.05)
+    assert np.abs(np.diff(shown)).max() < 0.02  # the gap alone would make it 0.15

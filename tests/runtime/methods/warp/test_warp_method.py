@@ -54,13 +54,13 @@ def pixel(point: np.ndarray) -> tuple[int, int]:
 
 def edited(landmarks: np.ndarray, weights: np.ndarray, opening: float, **more) -> np.ndarray:  # type: ignore[no-untyped-def]
     frame, face = frame_and_face(landmarks)
-    edit = method(opening, **more).new_face()(frame, face, weights, 1.0, 0.0)
+    edit = method(opening, **more).new_face()(frame, face, Goal(weights), 0.0)
     return blend(frame, crop_units_matrix(CROP_FROM_FRAME, CROP.size), edit).planes[0].samples
 
 
 def test_a_smile_never_parts_closed_lips() -> None:
     frame, face = frame_and_face(closed_mouth())
-    edit = method(opening=0.06).new_face()(frame, face, HAPPY, 1.5, 0.0)
+    edit = method(opening=0.06).new_face()(frame, face, Goal(HAPPY, 1.5), 0.0)
     assert edit.patch is None
     assert edit.flow is not None
     at = [round(float(v) * 64 - 0.5) for v in closed_mouth()[98]]
@@ -70,7 +70,7 @@ def test_a_smile_never_parts_closed_lips() -> None:
 def test_surprise_opens_a_resting_mouth_onto_its_dark() -> None:
     landmarks = closed_mouth()
     frame, face = frame_and_face(landmarks)
-    edit = method(opening=0.06).new_face()(frame, face, SURPRISED, 1.0, 0.0)
+    edit = method(opening=0.06).new_face()(frame, face, Goal(SURPRISED), 0.0)
     assert edit.patch is not None
     shown = edited(landmarks, SURPRISED, 0.06)
     x, y = pixel((landmarks[98] + landmarks[102]) / 2 + [0, 0.045])
@@ -95,7 +95,7 @@ def test_the_teeth_of_an_open_mouth_move_as_one_body() -> None:
     landmarks[[101, 102, 103, 92, 93, 94], 1] += 0.1
     frame, face = frame_and_face(landmarks)
     for weights in (SURPRISED, HAPPY):
-        edit = method(opening=0.05).new_face()(frame, face, weights, 1.0, 0.0)
+        edit = method(opening=0.05).new_face()(frame, face, Goal(weights), 0.0)
         assert edit.patch is None
         assert edit.flow is not None
         x, y = np.round((landmarks[98] + landmarks[102]) / 2 * 64 - 0.5).astype(int)
@@ -118,8 +118,8 @@ def test_what_covers_the_mouth_keeps_every_sample() -> None:
 
 def test_half_the_strength_moves_half_as_far() -> None:
     frame, face = frame_and_face(closed_mouth())
-    whole = method(opening=0.04).new_face()(frame, face, HAPPY, 1.0, 0.0).flow
-    half = method(opening=0.04).new_face()(frame, face, HAPPY, 0.5, 0.0).flow
+    whole = method(opening=0.04).new_face()(frame, face, Goal(HAPPY), 0.0).flow
+    half = method(opening=0.04).new_face()(frame, face, Goal(HAPPY, 0.5), 0.0).flow
     assert whole is not None
     assert half is not None
     assert 0.4 < np.abs(half).max() / np.abs(whole).max() < 0.6
@@ -165,6 +165,6 @@ def test_a_lip_keeps_most_of_its_thickness() -> None:
         assert kept >= 0.59 * before_px
 
 
-def test_lips_that_move_together_are_left_alone() -> None:
+def test_lips_that_move_together_are_left_unchanged() -> None:
     displacement = np.full((106, 2), 0.03, np.float32)
     assert np.allclose(hold_lips(mean_face(), displacement), displacement)

@@ -143,7 +143,7 @@ def test_an_avi_without_its_index_tells_how_many_frames_are_missing(clip: Clip) 
 def test_blocks_that_name_a_track_that_is_not_there_are_counted(clip: Clip) -> None:
     path = clip("in.mkv", frames=40, audio_tracks=1, **MJPEG)
     places = video_packets(path)
-    for start, _ in places[37:]:  # the last ones: no gap tells of them
+    for start, _ in places[37:]:  # the last ones: no gap shows them
         assert path.read_bytes()[start] == 0x81
         overwrite(path, start, b"\x87")
     count, lost = read(path)
@@ -313,7 +313,7 @@ def test_live_files_that_are_broken_or_cut_off_are_told(clip: Clip) -> None:
     assert lost is not None
 
 
-def test_a_matroska_file_of_endless_elements_is_left_alone(tmp_path: Path) -> None:
+def test_a_matroska_file_of_endless_elements_is_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "in.mkv"
     head = bytes.fromhex("1A45DFA380 1853806701FFFFFFFFFFFFFF")
     path.write_bytes(head + bytes.fromhex("EC80") * 1_100_000)

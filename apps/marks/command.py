@@ -1,0 +1,56 @@
+"""`mien inspect` and `mien provenance`: what files say of how they were made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mien.apps import options
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A video or a picture.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the certificate that there is.")
+]
+
+provenance = typer.Typer(
+    help="The certificate that edits are signed with.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def inspect(file: File, as_json: options.AsJson = False) -> None:
+    """Print a file's Content Credentials and watermark, and what cannot be known from them."""
+    from mien.apps.marks.inspect import print_inspection
+
+    raise typer.Exit(print_inspection(file, as_json=as_json))
+
+
+@provenance.command()
+def init(overwrite: Overwrite = False) -> None:
+    """Make a local certificate, with its key, and say what it is worth."""
+    from mien.apps.marks.credential import WORTH, YEARS, local_file, make_local
+
+    path = make_local(local_file(), overwrite=overwrite)
+    typer.echo(f"wrote {path}, only you can read it; it is valid for {YEARS} years")
+    typer.echo(f"what it is worth: {WORTH}")
+
+
+@provenance.command()
+def check(
+    certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PEM; by default the local one.", show_default=False),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PEM, where it is not in the same.", show_default=False),
+    ] = None,
+) -> None:
+    """Say whether a certificate can sign."""
+    from mien.apps.marks.credential import load, local_file
+
+    credential = load(certificate, key)
+    typer.echo(f"{certificate or local_file()} can sign ({credential.algorithm})")
