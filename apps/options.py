@@ -39,6 +39,7 @@ def checked_own(soften: float | None, amplify: float | None) -> float | None:
 
 
 METHODS = "|".join(name for name, spec in method_specs().items() if not spec.makes_faces)
+PROMPTED = ", ".join(name for name, spec in method_specs().items() if spec.takes_prompt)
 EMOTIONS = "NAME|MIX"
 STRENGTHS = "0..1.5"
 OWN_SCALES = "0.25..1.5"

@@ -164,6 +164,12 @@ def reachable(face_filter: Filter) -> dict[str, Target]:
     return found
 
 
+def _is_whole(way: FilterSpec, catalog: Catalog) -> bool:
+    """Whether a catalog has all networks of a way."""
+    there = {entry.network for entry in catalog.entries}
+    return there.issuperset(method_spec(way.method).networks_for(way.told))
+
+
 def representative_inputs(
     network: str, clips: Sequence[Clip], catalog: Catalog, count: int = INPUTS
 ) -> list[Feeds]:
@@ -171,7 +177,8 @@ def representative_inputs(
 
     Raises ModelError, UsageError where the clips show it nothing: they hold no face.
     """
-    (way, *_) = ways_of(network)
+    # One whose networks are all there: a generator may serve a method that lacks another.
+    (way, *_) = sorted(ways_of(network), key=lambda way: not _is_whole(way, catalog))
     remembering = RememberingCatalog(catalog.entries)
     if network == EMOTION_CLASSIFIER.name:
         classifier = EmotionClassifier(remembering.open(EMOTION_CLASSIFIER))

@@ -32,6 +32,11 @@ def layer_count(size: int) -> int:
     return 2 * int(math.log2(size)) - 2
 
 
+def layer_levels(layers: int) -> tuple[int, int]:
+    """Where coarse layers end and where middle ones do: StyleCLIP's at 18 layers."""
+    return 4, min(8, math.ceil(0.65 * layers))
+
+
 def generator_network(size: int = SIZE, *, style_dim: int = STYLE_DIM, batch: int = 1) -> Network:
     """Codes to pictures, nominally in [-1, 1] and not clamped."""
     codes = _codes("codes", layer_count(size), style_dim, batch)

@@ -131,13 +131,17 @@ class _Subject:
         self.editor = editor
         self.strength = Easing(SETTLE_S)
         self.own = Easing(SETTLE_S)
+        self.prompt = ""
         self._weights = Easing(SETTLE_S)
         self._wanted: np.ndarray | None = None
 
     def eased_weights(self, target: Target | None, time_s: float) -> np.ndarray | None:
-        """The weights to show now: float32 (8,); without a target the last ones fade out."""
+        """The weights to show now: float32 (8,); without a target the last ones fade out.
+
+        `prompt` is then that of the target, or the last one's.
+        """
         if target is not None:
-            self._wanted = target.vector()
+            self._wanted, self.prompt = target.vector(), target.prompt
         if self._wanted is None:
             return None
         return self._weights(self._wanted, time_s).astype(np.float32)
@@ -429,7 +433,7 @@ class Filter:
             return None
         if not is_asked or weights is None:
             strength, weights = 0.0, np.zeros(len(EMOTIONS), np.float32)
-        goal = Goal(weights, strength, own, "" if target is None else target.prompt)
+        goal = Goal(weights, strength, own, subject.prompt)
         with self.timings.stage("align"):
             aligned = align_in_frame(frame, face.landmarks, self._method.crop)
         with self.timings.stage("edit"):

@@ -83,7 +83,8 @@ class MethodSpec:
     the names of those it opens, `{option}` in them filled in by what it is told. options: what it
     can be told. scales_own: whether it can show more or less of a person's own expression.
     takes_prompt: whether it heeds the words of a target. makes_faces: whether it is a source of
-    faces, and no filter of those that are there.
+    faces, and no filter of those that are there. edits_by: options of which each is an edit by
+    itself, so that no emotion need be asked for beside it.
     shown_alone: `module:function` by network: `function(engine, frame, face)` shows it one face
     without the rest of the method, for calibration.
     """
@@ -96,6 +97,7 @@ class MethodSpec:
     scales_own: bool = False
     takes_prompt: bool = False
     makes_faces: bool = False
+    edits_by: tuple[str, ...] = ()
     shown_alone: tuple[tuple[str, str], ...] = ()
 
     def networks_for(self, options: Mapping[str, object]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from mien.engines.errors import UsageError
 from mien.engines.system.limits import file_size
+from mien.runtime.words import words_of
 
 EMOTIONS = (
     "neutral",
@@ -52,6 +53,7 @@ ALIASES = {
 NO_EDIT = frozenset(("none", "off", "original", "-"))
 
 MAX_STRENGTH = 1.5
+MOST_NAME = 60  # characters of what a prompt adds to a file name
 MAX_TEXT = 500  # characters of a mix; one of all eight emotions has 120
 
 
@@ -96,7 +98,12 @@ class Target:
 
     @property
     def name(self) -> str:
-        """The mix in short form, fit for a file name: `happy` or `happy70-surprised30`."""
+        """The mix in short form, fit for a file name: `happy` or `happy70-surprised30`.
+
+        Of a prompt its words: `prompt-a-surprised-face`.
+        """
+        if self.prompt:
+            return "-".join(["prompt", *words_of(self.prompt)])[:MOST_NAME].rstrip("-")
         parts = [(w, e) for w, e in zip(self.weights, EMOTIONS, strict=True) if w > 0]
         if len(parts) == 1 and parts[0][0] >= 0.995:
             return parts[0][1]

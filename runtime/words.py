@@ -1,4 +1,4 @@
-"""Prompts as tokens: the words of a vocabulary that a graph states of itself."""
+"""Prompts as tokens: the words of emotions, and of a vocabulary that a graph states of itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,27 @@ PADDING, UNKNOWN, FIRST = 0, 1, 2  # tokens; the words are numbered from FIRST o
 VOCABULARY_KEY = "mien.vocabulary"  # of the metadata: the words in the order of their tokens
 MOST_LETTERS = 500  # of a prompt
 WORD = re.compile(r"[a-z]+")
+# How captions and prompts call each emotion.
+ADJECTIVES = {
+    "neutral": ("neutral", "calm", "relaxed", "expressionless"),
+    "happy": ("happy", "joyful", "cheerful", "glad", "delighted"),
+    "sad": ("sad", "unhappy", "sorrowful", "gloomy"),
+    "surprised": ("surprised", "astonished", "amazed", "startled"),
+    "fearful": ("fearful", "afraid", "scared", "frightened"),
+    "disgusted": ("disgusted", "revolted", "repelled"),
+    "angry": ("angry", "furious", "annoyed", "mad"),
+    "contemptuous": ("contemptuous", "scornful", "disdainful"),
+}
+NOUNS = {
+    "neutral": ("calm", "neutrality"),
+    "happy": ("happiness", "joy"),
+    "sad": ("sadness", "sorrow"),
+    "surprised": ("surprise", "astonishment"),
+    "fearful": ("fear", "fright"),
+    "disgusted": ("disgust",),
+    "angry": ("anger", "rage"),
+    "contemptuous": ("contempt", "scorn"),
+}
 
 
 def words_of(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,6 +45,16 @@ Emotion = Annotated[
         metavar=options.EMOTIONS,
         help="neutral, happy, sad, surprised, fearful, disgusted, angry, contemptuous, "
         "a mix such as happy:0.7+surprised:0.3, or none, which leaves faces as they are.",
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="The expression in words, as 'a surprised face', instead of --emotion; for --method "
+        + options.PROMPTED
+        + ".",
+        show_default=False,
     ),
 ]
 Intensity = Annotated[
@@ -114,6 +125,7 @@ def edit(
     sources: Sources = None,
     output: Output = None,
     emotion: Emotion = None,
+    prompt: Prompt = None,
     intensity: Intensity = 1.0,
     soften: options.Soften = None,
     amplify: options.Amplify = None,
@@ -149,8 +161,11 @@ def edit(
         context, method=method, provider=provider, models=models, face=_face(face)
     )
     own = checked_own(soften, amplify)
-    otherwise = "happy" if not sources else None
-    goal = _goal(emotion, timeline, intensity, otherwise=otherwise if own is None else "none")
+    otherwise = _otherwise(wanted, is_sample=not sources) if own is None else "none"
+    if prompt is None:
+        goal = _goal(emotion, timeline, intensity, otherwise=otherwise)
+    else:
+        goal = _prompted(prompt, wanted.method, intensity, alone=emotion is None is timeline)
     strength = intensity if own is None or goal is not None else 1.0  # of nothing to be told
     section = _time(start, "--from"), _time(end, "--to")
     job = EditJob(
@@ -180,9 +195,36 @@ def _variant(wanted: FilterSpec, intensity: float) -> str:
     order = [option.name for option in method_spec(wanted.method).options]
     told = sorted(wanted.options, key=lambda pair: order.index(pair[0]))
     # A number says by itself nothing: `steps4`, but `cyclegan`.
-    words += [value if isinstance(value, str) else f"{name}{value:g}" for name, value in told]
+    words += [
+        _slug(value) if isinstance(value, str) else f"{name}{value:g}" for name, value in told
+    ]
     words.append("" if intensity == 1 else f"{intensity:g}")
     return "".join(f"_{word}" for word in words if word)
+
+
+def _slug(text: str) -> str:
+    """A text fit for a file name: `smiling:+1,mouth_open:-0.5` is smiling-1-mouth-open-minus0.5."""
+    plain = text.lower().replace("+", "").replace(":-", "-minus")
+    return re.sub(r"[^a-z0-9.]+", "-", plain).strip("-.")
+
+
+def _otherwise(wanted: FilterSpec, *, is_sample: bool) -> str | None:
+    """The expression where none is given: that of the sample, or none beside another edit."""
+    alone = method_spec(wanted.method).edits_by
+    if any(name in alone and value for name, value in wanted.options):
+        return "neutral"
+    return "happy" if is_sample else None
+
+
+def _prompted(prompt: str, method: str, intensity: float, *, alone: bool) -> Target:
+    """The target of a prompt; the method says what it means. Raises UsageError."""
+    from mien.runtime.target import parse_target
+
+    if not alone:
+        raise UsageError("give either --prompt, --emotion or --timeline")
+    if not method_spec(method).takes_prompt:
+        raise UsageError(f"--prompt is for --method {options.PROMPTED}, not {method}")
+    return replace(parse_target("neutral", checked_strength(intensity)), prompt=prompt)
 
 
 def _own_variant(soften: float | None, amplify: float | None) -> str:

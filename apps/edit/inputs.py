@@ -27,10 +27,11 @@ _CONTAINER_NAMES = {"matroska": "mkv", "mpegts": "ts", "quicktime": "mov", "mpeg
 _BY_CONTENT = frozenset(("", ".gif", ".apng"))
 _EMOTION = "|".join(EMOTIONS)
 _OWN = r"(?:soften|amplify)[01](?:\.\d+)?"
-# Method, GAN and blend as words, the intensity as a number: `in_happy_parts_cyclegan_0.6`.
+_PROMPT = r"prompt(?:-[a-z0-9]+)+"
+# Method and its options as words, the intensity as a number: `in_happy_parts_cyclegan_0.6`.
 OWN_OUTPUT = re.compile(
-    rf"(.+)_(?:{TIMELINE_TAG}|none|{_OWN}|(?:{_EMOTION})|(?:{_EMOTION})\d+(?:-(?:{_EMOTION})\d+)*)"
-    rf"(?:_(?:[a-z]+|{_OWN}|[01](?:\.\d+)?))*?"
+    rf"(.+)_(?:{TIMELINE_TAG}|none|{_OWN}|{_PROMPT}|(?:{_EMOTION})|(?:{_EMOTION})\d+(?:-(?:{_EMOTION})\d+)*)"
+    rf"(?:_(?:[a-z][a-z0-9.-]*|{_OWN}|[01](?:\.\d+)?))*?"
     rf"(?:{COMPARE_TAG})?(?P<at>_(?:\d+-)?\d+-\d\d(?:\.\d+)?)?"  # the time: of a preview
     rf"(?:_\d{{1,3}})?"  # the number: of one that was kept beside another
 )

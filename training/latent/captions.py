@@ -11,33 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mien.runtime.target import EMOTIONS
-from mien.runtime.words import tokenise, words_of
+from mien.runtime.words import ADJECTIVES, NOUNS, tokenise, words_of
 from mien.training.latent.attributes import FACTS
 
 LENGTH = 24  # tokens of a caption
 SURE = 0.7  # a fact is stated from here on
 MOST_FACTS = 3  # beside the emotion
 
-ADJECTIVES = {
-    "neutral": ("neutral", "calm", "relaxed", "expressionless"),
-    "happy": ("happy", "joyful", "cheerful", "glad", "delighted"),
-    "sad": ("sad", "unhappy", "sorrowful", "gloomy"),
-    "surprised": ("surprised", "astonished", "amazed", "startled"),
-    "fearful": ("fearful", "afraid", "scared", "frightened"),
-    "disgusted": ("disgusted", "revolted", "repelled"),
-    "angry": ("angry", "furious", "annoyed", "mad"),
-    "contemptuous": ("contemptuous", "scornful", "disdainful"),
-}
-NOUNS = {
-    "neutral": ("calm", "neutrality"),
-    "happy": ("happiness", "joy"),
-    "sad": ("sadness", "sorrow"),
-    "surprised": ("surprise", "astonishment"),
-    "fearful": ("fear", "fright"),
-    "disgusted": ("disgust",),
-    "angry": ("anger", "rage"),
-    "contemptuous": ("contempt", "scorn"),
-}
 PHRASES = {
     "lips_apart": ("open lips", "parted lips", "an open mouth"),
     "lips_closed": ("closed lips", "a closed mouth"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,8 +217,3 @@ def of_emotion(faces: CodedFaces, rows: np.ndarray, emotion: str, most: int) -> 
     clear = rows[(faces.labels[rows] == index) & (faces.votes[rows, index] >= 0.5)]
     steps = np.linspace(0, len(clear) - 1, min(most, len(clear)))
     return clear[np.unique(steps.astype(int))] if len(clear) else clear
-
-
-def layer_levels(layers: int) -> tuple[int, int]:
-    """Where coarse layers end and where middle ones do: StyleCLIP's at 18 layers."""
-    return 4, min(8, math.ceil(0.65 * layers))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mien.engines.face_space import layer_levels
 from mien.export.models.emm import (
     Condition,
     EmotionMapper,
@@ -27,7 +28,6 @@ from mien.training.latent.data import (
     TRUNKS,
     CodedFaces,
     LatentOptions,
-    layer_levels,
     of_emotion,
     write_sheet,
 )

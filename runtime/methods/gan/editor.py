@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import cv2
 import numpy as np
 
 from mien.runtime.blending.edit import Delta, Edit, Paste
 from mien.runtime.faces.alignment import AlignedFace
 from mien.runtime.frame import Frame
 from mien.runtime.methods.base import FaceEditor, Goal
-from mien.runtime.methods.gan.generator import Restyler, mirrored, parted
+from mien.runtime.methods.gan.generator import Restyler
 from mien.runtime.methods.gan.parts import Box
 from mien.runtime.methods.gan.segmentation import WHOLE
 from mien.runtime.methods.gan.squares import (
@@ -26,12 +25,12 @@ from mien.runtime.methods.gan.squares import (
     WideFace,
     added_up,
     crop_box,
-    edge_ramp,
     laid_over,
     match_brightness,
     on_crop,
     wide_face,
 )
+from mien.runtime.methods.motion import edge_ramp, mirrored, parted, share_beyond
 
 MIRRORED: Final = "right_eye"  # shown as a left one
 FLOW_CELLS: Final = 96  # cells a side of the canonical crop that a generator's movement is told in
@@ -55,7 +54,6 @@ CONTRAST: Final = (0.6, 1.2)  # how much less or more of it such a network is gi
 # Where a labelled network changes this much it begins to redraw, at twice that it redraws all.
 # Where nothing counts as redrawn, lips that were smiling shine through and hardly look sad.
 REDRAWN: Final = 1 / 60
-GATE_PX: Final = 3.0  # deviation of the mean that is compared with it, at 64 pixels a side
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,12 +282,3 @@ def relit(edited: np.ndarray, squares: np.ndarray) -> np.ndarray:
         contrast = covariance / max(float(np.average((new - mean) ** 2, weights=weights)), 1e-6)
         lit.append((new - mean) * np.clip(contrast, *CONTRAST) + wanted)
     return np.stack(lit).astype(np.float32)
-
-
-def share_beyond(least: float, change: np.ndarray) -> np.ndarray:
-    """Where a change (c, s, s) is more than `least`: 0, rising to 1 at twice that; (s, s)."""
-    sigma = GATE_PX * change.shape[-1] / 64
-    amount = cv2.GaussianBlur(np.abs(change).mean(0), (0, 0), sigma)
-    rise = np.clip(amount / np.float32(least) - 1, 0, 1)
-    share: np.ndarray = rise * rise * (3 - 2 * rise)
-    return share

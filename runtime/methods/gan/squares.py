@@ -24,6 +24,7 @@ from mien.runtime.faces.alignment import AlignedFace, transform_points
 from mien.runtime.frame import Frame
 from mien.runtime.luma import sample_luma, sample_rgb
 from mien.runtime.methods.gan.parts import Box
+from mien.runtime.methods.motion import edge_ramp
 
 # Wide from canonical units: scaled about the point between the eyes, which lies at 0.34 of the
 # canonical crop's height and at 0.40 of the wide one's (`alignment.ROI_TEMPLATE`).
@@ -100,10 +101,6 @@ def on_crop(grid: np.ndarray, size: int) -> np.ndarray:
     return shown
 
 
-# Of a square's side: how far from the border inward values are interpolated. A quarter hides the
-# lines that generators draw along their borders, but takes a smile's corners: of 120 held-out
-# neutral faces, edited by parts and field, 60 % were named happy, against 77 % with an eighth.
-EDGE: Final = 1 / 8
 GRID: Final = 192  # cells a side of the wide crop: a mouth's 64 pixels are at most about 180 of it
 DARK: Final = 1 / 64  # a picture darker than this in the mean is not scaled to another brightness
 
@@ -155,18 +152,6 @@ def border_mean(square: np.ndarray) -> float:
     """The mean of (c, s, s) where `edge_ramp` fades, the border itself counting most."""
     weights = 1 - edge_ramp(square.shape[1])
     return float((square * weights).sum() / (weights.sum() * square.shape[0]))
-
-
-def edge_ramp(size: int, edge: float = EDGE) -> np.ndarray:
-    """0 on the border of a square, rising linearly to 1 inward: float32 (size, size).
-
-    edge: how far it rises, a share of the side.
-    """
-    steps = max(1.0, edge * size)
-    from_border = np.minimum(np.arange(size), np.arange(size)[::-1]) / steps
-    line = np.minimum(1.0, from_border)
-    ramp: np.ndarray = np.minimum(line[:, None], line[None]).astype(np.float32)
-    return ramp
 
 
 def laid_over(pieces: Sequence[Piece], region: np.ndarray | None = None) -> Sheet:

@@ -174,8 +174,15 @@ def write_network(
     facts: Mapping[str, str],
 ) -> None:
     """Write a graph that states what it is, and put it into the folder's catalog."""
-    inputs = [helper.make_tensor_value_info(s.name, 1, s.shape) for s in network.inputs]
-    outputs = [helper.make_tensor_value_info(s.name, 1, s.shape) for s in network.outputs]
+    inputs, outputs = (
+        [
+            helper.make_tensor_value_info(
+                s.name, helper.np_dtype_to_tensor_dtype(np.dtype(s.dtype)), s.shape
+            )
+            for s in side
+        ]
+        for side in (network.inputs, network.outputs)
+    )
     held = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, network.name, inputs, outputs, held)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.runtime.methods.gan.generator import flow_between, mirrored, moved, parted
+from mien.runtime.methods.motion import flow_between, mirrored, moved, parted
 
 
 def drawing() -> np.ndarray:

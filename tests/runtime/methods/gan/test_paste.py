@@ -5,15 +5,14 @@ import pytest
 
 from mien.runtime.methods.gan.parts import Box
 from mien.runtime.methods.gan.squares import (
-    EDGE,
     GRID,
     Piece,
     added_up,
     border_mean,
-    edge_ramp,
     laid_over,
     match_brightness,
 )
+from mien.runtime.methods.motion import EDGE, edge_ramp
 
 EVERYWHERE = np.ones((64, 64), np.float32)
 

@@ -1,0 +1,198 @@
+"""The latent methods: a face is inverted, its code edited, and both codes are generated.
+
+Sources: e4e (Tov et al. 2021) for the inversion, StyleGAN2 (Karras et al. 2020) for the pictures,
+the edits of `mien.runtime.methods.latent.edits`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Final
+
+import numpy as np
+
+from mien.engines import LANDMARKS, OCCLUSION, Catalog, Engine
+from mien.engines.face_space import (
+    DIRECTIONS,
+    EMM,
+    ENCODER,
+    GENERATOR,
+    LATENT_CLASSIFIER,
+    TEXT_TOWER,
+)
+from mien.runtime.blending.edit import Edit
+from mien.runtime.faces.alignment import AlignedFace, Crop, invert_similarity, transform_points
+from mien.runtime.faces.smoothing import OneEuro
+from mien.runtime.frame import Frame
+from mien.runtime.inversion import Inversion
+from mien.runtime.methods.base import FaceEditor, Goal, Method
+from mien.runtime.methods.latent.edits import (
+    CodeEdit,
+    CodeEditor,
+    Directions,
+    EmotionMapper,
+    parse_layers,
+    parse_moves,
+)
+from mien.runtime.methods.latent.field import Comparison, Made, behind, field_edit
+from mien.runtime.methods.latent.prompts import PromptReader
+from mien.runtime.methods.latent.space import FaceSpace, check_there
+from mien.runtime.methods.warp.occlusion import Occlusion
+from mien.runtime.methods.warp.speech import OpenEyes
+from mien.runtime.spec import OptionValue
+from mien.runtime.target import EMOTIONS, Target
+
+THREADS: Final = 2  # the generator is large enough to gain from a second one
+# How old the pictures may be, and the time constant over which what is shown follows them.
+FRESH_S: Final = 0.06
+CALM_S: Final = 0.1
+
+Opening = Callable[[str], Engine]
+
+
+class LatentMethod(Method):
+    """A face space and a way to edit its codes.
+
+    landmarks: the network that compares pictures. occlusion: the one that sees what covers a face.
+    """
+
+    def __init__(
+        self, space: FaceSpace, edit: CodeEdit, *, landmarks: Engine, occlusion: Engine
+    ) -> None:
+        self._space, self._edit = space, edit
+        self._compare = Comparison(landmarks)
+        self._occlusion = occlusion
+        self._engines = (*space.engines, *edit.engines, landmarks, occlusion)
+
+    @property
+    def crop(self) -> Crop:
+        """The canonical crop in luma, or FFHQ's in colour: what the space was trained on."""
+        return self._space.crop
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """Which provider runs each network."""
+        return {engine.network.name: engine.provider for engine in self._engines}
+
+    def check_target(self, target: Target) -> None:
+        """Raise UsageError where the networks cannot reach it."""
+        self._edit.check_target(target)
+
+    def new_face(self) -> FaceEditor:
+        """An editor for a face that has just appeared."""
+        occlusion = Occlusion(self._occlusion)
+        return LatentEditor(self._space, self._edit.new_face(), self._compare, occlusion)
+
+    def close(self) -> None:
+        """Close the networks."""
+        for engine in self._engines:
+            engine.close()
+
+
+class LatentEditor(FaceEditor):
+    """Edits one face through a video.
+
+    unedited_parts: nothing; it needs no part to be seen by itself.
+    """
+
+    unedited_parts: tuple[str, ...] = ()
+
+    def __init__(
+        self, space: FaceSpace, move: CodeEditor, compare: Comparison, occlusion: Occlusion
+    ) -> None:
+        self._space, self._move, self._compare = space, move, compare
+        self._occlusion = occlusion
+        self._invert = Inversion(space.encode)
+        self._open_eyes = OpenEyes()
+        self._shown = Shown()
+        self._made: Made | None = None
+        self._made_s = math.inf  # never
+
+    def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
+        """The edit of the face in this frame; see `FaceEditor`."""
+        open_eyes = self._open_eyes(face.landmarks, time_s)
+        codes = self._invert(face, time_s)
+        if self._made is None or not 0 <= time_s - self._made_s < FRESH_S:
+            self._made, self._made_s = self._make(codes, face, goal, time_s), time_s
+        made = self._shown(self._made, time_s)
+        edit = field_edit(face, made, open_eyes, max(1.0, goal.strength))
+        in_frame = transform_points(
+            invert_similarity(face.crop_from_frame), face.landmarks * face.size - 0.5
+        )
+        covered = self._occlusion(frame, in_frame, time_s)
+        return edit if covered is None else behind(edit, covered, face.landmarks)
+
+    def _make(self, codes: np.ndarray, face: AlignedFace, goal: Goal, time_s: float) -> Made:
+        """What the generator makes of the code, and of the code moved as far as is asked."""
+        moved = self._move(codes, goal, time_s)
+        # Up to full strength the code goes less far; what is asked beyond, the field does.
+        edited = codes + np.float32(min(1.0, goal.strength)) * (moved - codes)
+        pictures = self._space.pictures(np.stack([codes, edited]))
+        return self._compare(pictures, face.landmarks)
+
+
+class Shown:
+    """What is shown of what was made, calm over time: crops are never twice the same."""
+
+    def __init__(self) -> None:
+        self._displacement = OneEuro(min_cutoff_hz=1.0, beta=25.0)
+        self._made: Made | None = None
+        self._time_s = 0.0
+
+    def __call__(self, made: Made, time_s: float) -> Made:
+        """What to show now; time that falls or leaps begins again."""
+        step_s, self._time_s = time_s - self._time_s, time_s
+        displacement = self._displacement(made.displacement, time_s)
+        kept = np.float32(math.exp(-step_s / CALM_S))
+        if self._made is None or not 0 <= step_s < 1:
+            self._made = made
+        before, after = (
+            new + kept * (old - new)
+            for new, old in ((made.before, self._made.before), (made.after, self._made.after))
+        )
+        self._made = Made(before, after, displacement)
+        return self._made
+
+
+def open_emm(catalog: Catalog, provider: str, options: Mapping[str, OptionValue]) -> Method:
+    """Emotions by the mapper. Raises ModelError, DeviceError."""
+    check_there("emm", (GENERATOR, ENCODER, LATENT_CLASSIFIER, EMM), catalog)
+    has_text = any(entry.network == TEXT_TOWER for entry in catalog.entries)
+    seed = options.get("seed")
+    drawn = None if seed is None else np.random.default_rng(int(seed)).normal(size=len(EMOTIONS))
+
+    def edit_of(opened: Opening, _space: FaceSpace) -> CodeEdit:
+        reader = PromptReader(opened(TEXT_TOWER)) if has_text else None
+        return EmotionMapper(opened(EMM), opened(LATENT_CLASSIFIER), drawn=drawn, reader=reader)
+
+    return _opened(catalog, provider, edit_of)
+
+
+def open_directions(catalog: Catalog, provider: str, options: Mapping[str, OptionValue]) -> Method:
+    """Attributes by directions. Raises ModelError, DeviceError, UsageError."""
+    check_there("directions", (GENERATOR, ENCODER, DIRECTIONS), catalog)
+    moves = parse_moves(str(options["attribute"]))
+
+    def edit_of(opened: Opening, space: FaceSpace) -> CodeEdit:
+        mask = parse_layers(str(options["layers"]), space.layers)
+        return Directions(opened(DIRECTIONS), moves, mask)
+
+    return _opened(catalog, provider, edit_of)
+
+
+def _opened(
+    catalog: Catalog, provider: str, edit_of: Callable[[Opening, FaceSpace], CodeEdit]
+) -> Method:
+    with ExitStack() as opening:  # what is open is closed where the next does not open
+
+        def opened(network: str) -> Engine:
+            return opening.enter_context(catalog.open(network, provider=provider, threads=THREADS))
+
+        space = FaceSpace(opened(GENERATOR), opened(ENCODER))
+        edit = edit_of(opened, space)
+        landmarks, occlusion = opened(LANDMARKS.name), opened(OCCLUSION.name)
+        method = LatentMethod(space, edit, landmarks=landmarks, occlusion=occlusion)
+        opening.pop_all()
+    return method
