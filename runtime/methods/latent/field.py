@@ -74,7 +74,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Lids:
-    """How far lids are apart, crop units: steady (2, 3) of `SteadyLids`, usual (2,) of `OpenEyes`."""
+    """How far lids are apart, crop units: (2, 3) of `SteadyLids`, (2,) of `OpenEyes`."""
 
     steady: np.ndarray
     usual: np.ndarray
