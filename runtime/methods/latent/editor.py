@@ -36,11 +36,11 @@ from mien.runtime.methods.latent.edits import (
     parse_layers,
     parse_moves,
 )
-from mien.runtime.methods.latent.field import Comparison, Made, behind, field_edit
+from mien.runtime.methods.latent.field import Comparison, Lids, Made, behind, field_edit
 from mien.runtime.methods.latent.prompts import PromptReader
 from mien.runtime.methods.latent.space import FaceSpace, check_there
 from mien.runtime.methods.warp.occlusion import Occlusion
-from mien.runtime.methods.warp.speech import OpenEyes
+from mien.runtime.methods.warp.speech import OpenEyes, SteadyLids
 from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target
 
@@ -105,19 +105,20 @@ class LatentEditor(FaceEditor):
         self._space, self._move, self._compare = space, move, compare
         self._occlusion = occlusion
         self._invert = Inversion(space.encode)
-        self._open_eyes = OpenEyes()
+        self._open_eyes, self._steady_lids = OpenEyes(), SteadyLids()
         self._shown = Shown()
         self._made: Made | None = None
         self._made_s = math.inf  # never
 
     def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
         """The edit of the face in this frame; see `FaceEditor`."""
-        open_eyes = self._open_eyes(face.landmarks, time_s)
+        usual = self._open_eyes(face.landmarks, time_s)
+        lids = Lids(self._steady_lids(face.landmarks, usual, time_s), usual)
         codes = self._invert(face, time_s)
         if self._made is None or not 0 <= time_s - self._made_s < FRESH_S:
             self._made, self._made_s = self._make(codes, face, goal, time_s), time_s
         made = self._shown(self._made, time_s)
-        edit = field_edit(face, made, open_eyes, max(1.0, goal.strength))
+        edit = field_edit(face, made, lids, max(1.0, goal.strength))
         in_frame = transform_points(
             invert_similarity(face.crop_from_frame), face.landmarks * face.size - 0.5
         )

@@ -72,6 +72,14 @@ class Made:
     displacement: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Lids:
+    """How far lids are apart, crop units: (2, 3) of `SteadyLids`, (2,) of `OpenEyes`."""
+
+    steady: np.ndarray
+    usual: np.ndarray
+
+
 class Comparison:
     """Compares pictures by the landmark network, seen where the face is."""
 
@@ -93,22 +101,21 @@ def luma_bytes(planes: np.ndarray) -> np.ndarray:
     return np.round(np.clip(luma, 0, 1) * 255).astype(np.uint8)
 
 
-def field_edit(face: AlignedFace, made: Made, open_eyes: np.ndarray, amount: float = 1.0) -> Edit:
+def field_edit(face: AlignedFace, made: Made, lids: Lids, amount: float = 1.0) -> Edit:
     """The edit that shows what a generator changes, on a face as the frame has it.
 
-    open_eyes: (2,), how far this person's eyes are open between blinks, crop units.
     amount: of it; 1 is the generator's own.
     """
     landmarks = face.landmarks
     asked = made.displacement * np.float32(amount)
     asked = hold_brows(landmarks, hold_lips(landmarks, asked))
-    asked = keep_blinks(landmarks, asked, open_eyes)
+    asked = keep_blinks(landmarks, asked, lids.steady, lids.usual)
     flow = dense_flow(landmarks, asked, FLOW_CELLS)
     size = made.before.shape[-1]
     on_picture = np.stack([cv2.resize(c, (size, size)) for c in flow])
     before = moved(made.before, on_picture)
     rest = (made.after - before) * np.float32(amount)
-    mask = _shown(landmarks, landmarks + asked, open_eyes, size)
+    mask = _shown(landmarks, landmarks + asked, lids.usual, size)
     lips = lips_region(landmarks, landmarks + asked, size)
     rest -= level(rest, mask * (1 - lips))
     seen = moved(resized(planes_of(face), size), on_picture)  # as the flow alone would show it
