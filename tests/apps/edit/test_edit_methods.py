@@ -70,7 +70,10 @@ def test_unedited_parts_are_told_in_the_one_line(
         (["--gan", "stargan"], "the method warp has no option gan; leave gan out (it has none)"),
         (["--method", "parts", "--gan", "gan"], "unknown gan 'gan' (known: stargan, cyclegan)"),
         (["--method", "face", "--blend", "both"], "unknown blend 'both'"),
-        (["--method", "mouths"], "unknown method 'mouths' (known: warp, face, image, parts)"),
+        (
+            ["--method", "mouths"],
+            "unknown method 'mouths' (known: warp, directions, emm, face, image, parts)",
+        ),
         (
             ["--method", "face", "--soften", "0.5"],
             "cannot scale a person's own expression; warp can",

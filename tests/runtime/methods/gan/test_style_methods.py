@@ -125,7 +125,10 @@ def test_an_emotion_without_a_label_is_refused_at_once_and_later(gan: str, model
         ({"method": "warp", "blend": "paste"}, "the method warp has no option blend; leave"),
         ({"method": "parts", "gan": "stylegan"}, r"unknown gan 'stylegan' \(known: stargan, cycle"),
         ({"method": "face", "blend": "mix"}, r"unknown blend 'mix' \(known: field, paste\)"),
-        ({"method": "mouth"}, r"unknown method 'mouth' \(known: warp, face, image, parts\)"),
+        (
+            {"method": "mouth"},
+            r"unknown method 'mouth' \(known: warp, directions, emm, face, image, parts\)",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_one_line(
