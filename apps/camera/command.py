@@ -46,8 +46,9 @@ def print_cameras() -> int:
 Source = Annotated[
     str,
     typer.Option(
-        metavar="CAMERA|FILE",
-        help="0, /dev/video2, csi:0, or a video or picture that stands in for a camera.",
+        metavar="CAMERA|FILE|URL|-",
+        help="0, /dev/video2, csi:0, a video or picture that stands in for a camera, a stream "
+        "(rtsp://, srt://, rtmp://, http://), or - for a video on standard input.",
     ),
 ]
 Emotion = Annotated[
