@@ -201,7 +201,8 @@ def _run(
         if stopped.status != _SIGNAL + signal.SIGINT:
             raise
     teller.say(summary_line(loop.stats()))
-    if opened.recording is not None and (trouble := opened.recording.status().message):
+    kept = (*opened.recordings, *(() if opened.log is None else (opened.log,)))
+    for trouble in filter(None, (output.status().message for output in kept)):
         raise VideoError(trouble)
     return 0
 
@@ -231,7 +232,7 @@ def _introduce(
             teller.say(f"note: {opened.virtual.note}")
     elif opened.no_virtual is not None:
         teller.say(f"note: {opened.no_virtual} (mien doctor says more); going on without it")
-    for path in () if opened.recording is None else opened.recording.rescued:
+    for path in (path for recording in opened.recordings for path in recording.rescued):
         teller.say(f"note: an earlier recording was cut off; what there is of it is in {path}")
     if panel is not None:
         teller.say(f"panel: {panel.url}")

@@ -161,6 +161,7 @@ class CameraSource:
             taken = device.read()
         except SourceEndedError as error:
             self._end(error)
+            return
         except Exception as error:  # noqa: BLE001 -- a driver may raise anything; as above
             if self._pauses == pauses and not self._is_closing:
                 self._fail(told(error))

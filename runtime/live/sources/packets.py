@@ -55,20 +55,11 @@ SEGMENTED: Final = StreamTraits(is_paced=True, behind_s=15.0)
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A packet. arrived_s: on the clock of time.monotonic. is_after_gap: some before are left out.
-
-    time_s: when it is due, on the stream's own clock, None where it does not say.
-    """
+    """A packet. arrived_s: on the clock of time.monotonic. is_after_gap: some before are left out."""
 
     packet: Packet[VideoStream]
     arrived_s: float
     is_after_gap: bool
-
-    @property
-    def time_s(self) -> float | None:
-        """Its presentation time in seconds, on the stream's clock."""
-        pts = self.packet.pts if self.packet.pts is not None else self.packet.dts
-        return None if pts is None else float(pts * (as_fraction(self.packet.time_base) or 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ The newest picture wins. A stream that breaks off is connected to again, less an
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -38,6 +40,7 @@ from mien.runtime.live.sources.packets import (
 from mien.runtime.live.sources.source import DeviceFrame, SourceEndedError
 from mien.runtime.live.values import SourceFacts
 from mien.runtime.video.memory import FOUR_K_PIXELS, decoder_frames
+from mien.runtime.video.planes import as_fraction
 from mien.runtime.video.reading.source import CONTAINERS, METADATA_ERRORS, reason
 
 STANDARD_INPUT: Final = "-"
@@ -49,6 +52,10 @@ _LONGEST_STEP_S: Final = 10.0  # a longer step between two pictures is a jump of
 _MOST_ERRORS: Final = 64  # of the decoder, without a picture between them
 _MOST_ARRIVALS: Final = 256  # packets in the decoder whose arrival is remembered
 _DECODER_THREADS: Final = 2
+_ADDRESS_REMEDY: Final = "is it being sent, and is the address right?"
+_PIPE_REMEDY: Final = (
+    "send it y4m, Matroska, MPEG-TS or NUT: an MP4 with its index at the end cannot be read so"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,7 @@ class StreamDevice:
         self._arrivals: dict[int | None, float] = {}
         self._base_s: float | None = None  # of time.monotonic at the stream's own time 0
         self._before_s: float | None = None
+        self._time_base: Fraction | None = None
         self._failures = 0
         self._is_set_up = False
         self._ends_s: float | None = time.monotonic() + settings.start_s
@@ -203,19 +211,36 @@ class StreamDevice:
 
     def _decoded(self) -> Iterator[DeviceFrame]:
         while True:
-            arrived = self._next()
+            try:
+                arrived = self._next()
+            except (StreamEndedError, SourceEndedError):
+                yield from self._frames_of(self._held_back(), time.monotonic())
+                raise
+            yield from self._frames_of(self._pictures(arrived), arrived.arrived_s)
+
+    def _frames_of(
+        self, pictures: Iterator[av.VideoFrame], last_arrived_s: float
+    ) -> Iterator[DeviceFrame]:
+        """Pictures as live frames, each when it is due."""
+        began_s = time.monotonic()
+        for picture in pictures:
+            frame = live_frame(picture)
+            if self._settings.room_wh is not None:
+                frame = scaled_into(self._settings.room_wh, frame)
+            decode_ms = (time.monotonic() - began_s) * 1e3
+            captured_s = self._arrivals.pop(picture.pts, last_arrived_s)
+            if self._reader.traits.is_paced:
+                self._wait_until_due(self._time_s(picture))
+                captured_s = time.monotonic()
+            yield DeviceFrame(frame, captured_s, decode_ms)
             began_s = time.monotonic()
-            for picture in self._pictures(arrived):
-                frame = live_frame(picture)
-                if self._settings.room_wh is not None:
-                    frame = scaled_into(self._settings.room_wh, frame)
-                decode_ms = (time.monotonic() - began_s) * 1e3
-                arrived_s = self._arrivals.pop(picture.pts, arrived.arrived_s)
-                if self._reader.traits.is_paced:
-                    self._wait_until_due(picture.time)
-                    arrived_s = time.monotonic()
-                yield DeviceFrame(frame, arrived_s, decode_ms)
-                began_s = time.monotonic()
+
+    def _held_back(self) -> Iterator[av.VideoFrame]:
+        """The pictures that the decoder still has at the end of a stream."""
+        stream = self._reader.stream
+        if stream is not None and stream.codec_context.is_open:
+            with contextlib.suppress(av.error.FFmpegError):
+                yield from stream.codec_context.decode(None)
 
     def _next(self) -> Arrived:
         """The next packet. Raises: DeviceError."""
@@ -240,7 +265,7 @@ class StreamDevice:
         if self._interrupted.is_set():
             raise DeviceError(f"{self._settings.name} is being closed")
 
-    def _pictures(self, arrived: Arrived) -> list[av.VideoFrame]:
+    def _pictures(self, arrived: Arrived) -> Iterator[av.VideoFrame]:
         """What the decoder makes of a packet; damage is passed over, unless nothing else comes."""
         assert self._reader.stream is not None
         context = self._reader.stream.codec_context
@@ -253,6 +278,7 @@ class StreamDevice:
             self._arrivals.clear()
         self._is_set_up = True
         packet = arrived.packet
+        self._time_base = as_fraction(packet.time_base)
         if packet.pts is not None:
             if len(self._arrivals) >= _MOST_ARRIVALS:
                 self._arrivals.clear()
@@ -265,10 +291,16 @@ class StreamDevice:
                 raise DeviceError(
                     f"{self._settings.name} cannot be decoded ({reason(error)})"
                 ) from error
-            return []
+            return
         if pictures:
             self._failures = 0
-        return list(pictures)
+        yield from pictures
+
+    def _time_s(self, picture: av.VideoFrame) -> float | None:
+        """When a picture is due on the stream's clock; at the end the decoder tells no time base."""
+        if picture.pts is None or self._time_base is None:
+            return None
+        return float(picture.pts * self._time_base)
 
     def _wait_until_due(self, time_s: float | None) -> None:
         now_s = time.monotonic()
@@ -318,9 +350,9 @@ def _opened(settings: StreamSettings) -> tuple[InputContainer, StreamTraits]:
             f"ffmpeg -i {scheme}://... -c copy -f nut - | mien camera --source -"
         ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        remedy = _PIPE_REMEDY if is_pipe else _ADDRESS_REMEDY
         raise DeviceError(
-            f"{settings.name} cannot be read as a video ({reason(error)}); "
-            "is it being sent, and is the address right?"
+            f"{settings.name} cannot be read as a video ({reason(error)}); {remedy}"
         ) from error
     return container, _traits(container, is_pipe=is_pipe)
 
