@@ -55,7 +55,10 @@ SEGMENTED: Final = StreamTraits(is_paced=True, behind_s=15.0)
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A packet. arrived_s: on the clock of time.monotonic. is_after_gap: some before are left out."""
+    """A packet of a stream.
+
+    arrived_s: on the clock of time.monotonic. is_after_gap: whether some before it are left out.
+    """
 
     packet: Packet[VideoStream]
     arrived_s: float

@@ -297,7 +297,7 @@ class StreamDevice:
         yield from pictures
 
     def _time_s(self, picture: av.VideoFrame) -> float | None:
-        """When a picture is due on the stream's clock; at the end the decoder tells no time base."""
+        """When a picture is due on the stream's clock; a flushed decoder has no time base."""
         if picture.pts is None or self._time_base is None:
             return None
         return float(picture.pts * self._time_base)
