@@ -20,6 +20,7 @@ from mien.runtime.live.controls import (
 from mien.runtime.live.outputs.output import told
 from mien.runtime.live.values import Applied
 from mien.runtime.methods import method_spec
+from mien.runtime.methods.base import Goal
 from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target
 
@@ -60,6 +61,8 @@ class LiveFilter(Protocol):
     def edited(self) -> tuple[int, ...]: ...
     @property
     def numbers(self) -> dict[int, int]: ...
+    @property
+    def goals(self) -> Mapping[int, Goal]: ...
     @property
     def providers(self) -> dict[str, str]: ...
     @property
@@ -126,7 +129,9 @@ class FilterSwap:
         """What was done to the last frame, as far as it is known here."""
         target, own = self._given
         method, options = self._key
-        return Applied(method, options, target, own, bypassed=self.is_bypassed)
+        goals = {} if self.is_bypassed else self.current.goals
+        pairs = tuple((track_id, goals[track_id]) for track_id in sorted(goals))
+        return Applied(method, options, target, own, pairs, bypassed=self.is_bypassed)
 
     @property
     def message(self) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame
+from mien.runtime.methods.base import Goal
 from mien.runtime.spec import OptionValue
 from mien.runtime.target import Target
 
@@ -42,7 +43,8 @@ class Applied:
     """What the filter was given for one frame, and how the frame was then shown.
 
     method, options: in use, which may be others than those just asked for. target, own: what the
-    filter was told, None and 1 while one method fades out for another; faces ease towards it.
+    filter was told, None and 1 while one method fades out for another. goals: what each face was
+        to show in this very frame, by its track id: faces ease towards the target.
     paused: whether the original was shown. mark: whether `AI-edited` was drawn.
     bypassed: whether the filter failed on the frame, which was shown as it came.
     """
@@ -51,6 +53,7 @@ class Applied:
     options: tuple[tuple[str, OptionValue], ...] = ()
     target: Target | None = None
     own: float = 1.0
+    goals: tuple[tuple[int, Goal], ...] = ()
     paused: bool = False
     mark: bool = False
     bypassed: bool = False

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -27,7 +28,9 @@ class FrameLog:
     was captured, which is the time of the frame in a recording of the same run; `unix_s`, when it
     was captured, by the system's clock as it was at the start; `method` and `options`; `target`,
     the weights of the emotions asked for, null for none, with `intensity` and `prompt`; `own`;
-    `paused`, `mark` and `bypassed`; `faces`, the tracks in view, and `edited`, those changed.
+    `paused`, `mark` and `bypassed`; `faces`, the tracks in view; and `edited`, for each face that
+    is changed in what was shown its track and the weights, intensity and own expression that it
+    had reached in that frame, on its way to those asked for.
 
     The lines are in the file at once, so that it can be read while it grows.
     Raises VideoError where it cannot be written.
@@ -89,11 +92,7 @@ class FrameLog:
 
     def _entry(self, frame: LiveFrame, began_s: float) -> dict[str, object]:
         applied = frame.applied
-        target = applied.target
-        weights = None
-        if target is not None:
-            pairs = zip(EMOTIONS, target.weights, strict=True)
-            weights = {name: weight for name, weight in pairs if weight}
+        target, edited = applied.target, frame.edited if frame.is_edited else ()
         return {
             "seq": frame.seq,
             "index": frame.index,
@@ -101,7 +100,7 @@ class FrameLog:
             "unix_s": round(frame.captured_s + self._unix_from_monotonic_s, 6),
             "method": applied.method,
             "options": dict(applied.options),
-            "target": weights,
+            "target": None if target is None else _named(target.weights),
             "intensity": None if target is None else target.strength,
             "prompt": "" if target is None else target.prompt,
             "own": applied.own,
@@ -109,7 +108,16 @@ class FrameLog:
             "mark": applied.mark,
             "bypassed": applied.bypassed,
             "faces": [face.track_id for face in frame.faces],
-            "edited": list(frame.edited) if frame.is_edited else [],
+            "edited": [
+                {
+                    "face": track_id,
+                    "weights": _named(goal.weights),
+                    "intensity": round(goal.strength, 4),
+                    "own": round(goal.own, 4),
+                }
+                for track_id, goal in applied.goals
+                if track_id in edited
+            ],
         }
 
     def _run(self) -> None:
@@ -133,6 +141,12 @@ class FrameLog:
             lines = list(self._lines)
             self._lines.clear()
             return lines
+
+
+def _named(weights: Iterable[float]) -> dict[str, float]:
+    """The weights that are not 0, by emotion."""
+    pairs = zip(EMOTIONS, weights, strict=True)
+    return {name: round(float(weight), 4) for name, weight in pairs if weight}
 
 
 def check_log(path: Path, *, overwrite: bool = False) -> None:

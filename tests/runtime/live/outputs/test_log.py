@@ -65,7 +65,9 @@ def test_every_frame_has_a_line_with_what_was_applied_to_it(tmp_path: Path) -> N
     assert edited["target"] == {"happy": 0.75, "surprised": 0.25}
     assert (edited["intensity"], edited["own"], edited["mark"]) == (0.5, 0.5, True)
     assert (edited["paused"], edited["bypassed"]) == (False, False)
-    assert edited["faces"] == edited["edited"] == [1]
+    assert edited["faces"] == [1]
+    weights = {"happy": 0.75, "surprised": 0.25}
+    assert edited["edited"] == [{"face": 1, "weights": weights, "intensity": 0.25, "own": 0.5}]
     paused = next(line for line in lines if line["paused"])
     assert (paused["edited"], paused["mark"]) == ([], False)
     assert (lines[-1]["bypassed"], lines[-1]["edited"]) == (True, [])

@@ -212,7 +212,7 @@ def silent(server: LiveServer, file: io.BufferedIOBase) -> None:
 
 
 def headed_only(server: LiveServer, file: io.BufferedIOBase) -> None:
-    """A transport stream that says what will come, and sends no picture."""
+    """Send a transport stream that says what will come, and no picture."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mpegts") as out:
         video = out.add_stream("libx264", rate=50)
