@@ -328,7 +328,9 @@ def _way(what: str) -> _Way:
 
 def _opened(settings: StreamSettings) -> tuple[InputContainer, StreamTraits]:
     """The open container. Raises: DeviceError."""
-    what, is_pipe = settings.what, settings.what == STANDARD_INPUT
+    is_pipe = settings.what == STANDARD_INPUT
+    scheme, separator, rest = settings.what.partition("://")
+    what = f"{scheme.lower()}{separator}{rest}"  # FFmpeg knows small letters only
     way = _Way("pipe,fd") if is_pipe else _way(what)
     options = {
         "protocol_whitelist": way.protocols,

@@ -6,6 +6,9 @@ import contextlib
 import io
 import json
 import os
+import re
+import socketserver
+import struct
 import subprocess
 import sys
 import threading
@@ -204,6 +207,74 @@ def test_a_stream_takes_the_size_that_is_asked_for() -> None:
         source = open_source(server.url, file_room_wh=(48, 48))
         assert source.facts.size_wh == (48, 32)
         source.close()
+
+
+SESSION = (
+    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+    "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:video\r\n"
+)
+
+
+class RtspCamera(socketserver.StreamRequestHandler):
+    """A camera that sends H.264 by RTP inside its RTSP connection, one NAL unit a packet."""
+
+    def handle(self) -> None:
+        while line := self.rfile.readline().decode():
+            headers = {}
+            while (header := self.rfile.readline().decode().strip()) != "":
+                name, _, value = header.partition(":")
+                headers[name.lower()] = value.strip()
+            method, body, more = line.split()[0], "", ""
+            if method == "DESCRIBE":
+                body = SESSION
+                more = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
+            elif method == "SETUP":
+                more = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+            status = f"RTSP/1.0 200 OK\r\nCSeq: {headers['cseq']}\r\nSession: 1\r\n"
+            self.wfile.write(f"{status}{more}\r\n{body}".encode())
+            if method == "PLAY":
+                with contextlib.suppress(OSError):  # the reader has gone
+                    self.play()
+                return
+
+    def play(self) -> None:
+        video = av.CodecContext.create("libx264", "w")
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        video.framerate, video.time_base = Fraction(50), Fraction(1, 50)
+        video.gop_size, video.options = 10, {"tune": "zerolatency", "preset": "ultrafast"}
+        sequence = 0
+        for index in range(10_000):
+            shown = av.VideoFrame.from_ndarray(picture(index % 200), format="rgb24")
+            shown.pts, shown.time_base = index, Fraction(1, 50)
+            for packet in video.encode(shown):
+                units = [unit for unit in re.split(b"\0?\0\0\1", bytes(packet)) if unit]
+                for place, unit in enumerate(units):
+                    last = 128 if place == len(units) - 1 else 0
+                    head = struct.pack(">BBHII", 128, 96 | last, sequence % 65536, 1800 * index, 7)
+                    data = head + unit
+                    self.wfile.write(struct.pack(">cBH", b"$", 0, len(data)) + data)
+                    sequence += 1
+            time.sleep(0.02)
+
+
+def test_an_rtsp_camera_is_a_camera() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), RtspCamera) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            port = server.server_address[1]
+            source = open_source(f"RTSP://me:word@127.0.0.1:{port}/video")
+            assert source.facts.name == f"rtsp://127.0.0.1:{port}/video"
+            assert source.facts.size_wh == (96, 64)
+            first = newest(source)
+            second = newest(source, first.index)
+            assert luma(first) < luma(second)
+            assert source.message is None
+            source.close()
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def silent(server: LiveServer, file: io.BufferedIOBase) -> None:
