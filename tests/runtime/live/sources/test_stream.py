@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
+import av.error
 import cv2
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def serving(server: LiveServer) -> Iterator[LiveServer]:
             self.send_response(200)
             self.send_header("Content-Type", server.kind)
             self.end_headers()
-            with contextlib.suppress(OSError):  # the reader has gone
+            with contextlib.suppress(OSError, av.error.FFmpegError):  # the reader has gone
                 server.body(server, self.wfile)
             self.close_connection = True
 
@@ -233,7 +234,7 @@ class RtspCamera(socketserver.StreamRequestHandler):
             status = f"RTSP/1.0 200 OK\r\nCSeq: {headers['cseq']}\r\nSession: 1\r\n"
             self.wfile.write(f"{status}{more}\r\n{body}".encode())
             if method == "PLAY":
-                with contextlib.suppress(OSError):  # the reader has gone
+                with contextlib.suppress(OSError, av.error.FFmpegError):  # the reader has gone
                     self.play()
                 return
 
@@ -313,9 +314,10 @@ def test_a_paused_stream_is_let_go_and_taken_again() -> None:
         source = open_source(server.url)
         source.pause()
         wait_until(lambda: source.newest(-1, 0) is None)
+        before = server.connections
         source.resume()
         newest(source)
-        assert server.connections == 2
+        assert server.connections > before
         source.close()
 
 
