@@ -317,7 +317,10 @@ class StreamDevice:
 
 def _way(what: str) -> _Way:
     """How that address is opened. Raises: UsageError where nothing is known to."""
-    scheme = urlsplit(what).scheme.lower()
+    try:
+        scheme = urlsplit(what).scheme.lower()
+    except ValueError as error:
+        raise UsageError(f"{what!r:.80} is no address of a stream: {error}") from error
     if scheme not in _WAYS:
         raise UsageError(
             f"cannot read streams of {scheme}:// (known: {', '.join(_WAYS)}, and - for standard "

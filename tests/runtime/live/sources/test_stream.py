@@ -377,6 +377,11 @@ def test_other_schemes_are_refused_with_those_that_are_known(what: str) -> None:
         open_source(what)
 
 
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="is no address of a stream"):
+        open_source("http://[bad/video")
+
+
 def test_srt_without_its_library_names_another_way() -> None:
     with pytest.raises(DeviceError) as caught:
         stream_source("srt://127.0.0.1:9?mode=caller", start_s=1)
