@@ -163,7 +163,8 @@ class Filter:
         them, of which the first counts most, or a Catalog.
 
     After a call `faces` holds the faces of that frame as they came, with named landmarks
-    (`Face.parts`) and what they do (`Face.measures`); `edited` the track ids changed in it, and
+    (`Face.parts`) and what they do (`Face.measures`); `edited` the track ids changed in it, `goals`
+    what each of them was to show in that very frame, on its way to the target, and
     `unedited_parts` the parts of them that could not be seen and are as they were.
 
     Threads: frames go in from one thread at a time; `target`, `own`, `face`, `effort`
@@ -337,6 +338,7 @@ class Filter:
         self._tracker.reset()
         self._choice.reset()
         self._subjects: dict[int, _Subject] = {}
+        self.goals: dict[int, Goal] = {}
         self._time_s = 0.0
         self.faces: tuple[Face, ...] = ()
         self.edited: tuple[int, ...] = ()
@@ -402,7 +404,7 @@ class Filter:
             self.faces = tuple(self._tracker(frame, self._time_s))
             chosen = {face.track_id for face in self._choice(self.faces, frame)}
         self._forget_lost()
-        self.unedited_parts = ()
+        self.unedited_parts, self.goals = (), {}
         target = self._target  # which another thread may set meanwhile
         found = [
             self._edit_face(frame, face, target, is_chosen=face.track_id in chosen)
@@ -434,6 +436,7 @@ class Filter:
         if not is_asked or weights is None:
             strength, weights = 0.0, np.zeros(len(EMOTIONS), np.float32)
         goal = Goal(weights, strength, own, subject.prompt)
+        self.goals[face.track_id] = goal
         with self.timings.stage("align"):
             aligned = align_in_frame(frame, face.landmarks, self._method.crop)
         with self.timings.stage("edit"):

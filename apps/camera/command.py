@@ -46,8 +46,9 @@ def print_cameras() -> int:
 Source = Annotated[
     str,
     typer.Option(
-        metavar="CAMERA|FILE",
-        help="0, /dev/video2, csi:0, or a video or picture that stands in for a camera.",
+        metavar="CAMERA|FILE|URL|-",
+        help="0, /dev/video2, csi:0, a video or picture that stands in for a camera, a stream "
+        "(rtsp://, srt://, rtmp://, http://), or - for a video on standard input.",
     ),
 ]
 Emotion = Annotated[
@@ -81,6 +82,14 @@ Device = Annotated[
 ]
 Record = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Record into .mp4, .mkv, .mov or .webm.")
+]
+RecordDry = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Record the camera's own picture, frame for frame."),
+]
+Log = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write what was applied to each frame, as JSON lines."),
 ]
 Pipe = Annotated[str | None, typer.Option(metavar="FILE|-", help="Raw frames for another program.")]
 PipeFormat = Annotated[
@@ -132,6 +141,8 @@ def camera(
     virtual: Virtual = None,
     device: Device = None,
     record: Record = None,
+    record_dry: RecordDry = None,
+    log: Log = None,
     pipe: Pipe = None,
     pipe_format: PipeFormat = "y4m",
     window: Window = False,
@@ -162,7 +173,9 @@ def camera(
         size_wh=None if size is None else parse_size(size),
         rate=None if rate is None else parse_rate(rate),
         format=form,
-        outputs=OutputPlan(virtual, device, record, pipe, pipe_format, window, overwrite),
+        outputs=OutputPlan(
+            virtual, device, record, pipe, pipe_format, window, overwrite, record_dry, log
+        ),
         panel=PanelPlan(panel, port, listen, certificate, key),
         delay_ms=delay,
         adaptive=adaptive,

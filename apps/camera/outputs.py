@@ -10,6 +10,7 @@ from typing import cast
 
 from mien.apps.camera.plan import OutputPlan
 from mien.engines.errors import DeviceError, UsageError
+from mien.runtime.live.outputs.log import FrameLog, check_log
 from mien.runtime.live.outputs.output import ThreadedOutput
 from mien.runtime.live.outputs.pipe import PipeFormat, RawPipe, check_pipe
 from mien.runtime.live.outputs.recording import Recording, check_recording
@@ -22,23 +23,39 @@ DEFAULT_RATE = Fraction(30)
 
 @dataclass(frozen=True, slots=True)
 class OpenOutputs:
-    """Open outputs, the virtual camera among them, and why there is none though it may be."""
+    """Open outputs, the virtual camera among them, and why there is none though it may be.
 
-    outputs: tuple[ThreadedOutput, ...]
-    recording: Recording | None
+    recordings: those that are to be whole at the end.
+    """
+
+    outputs: tuple[ThreadedOutput | FrameLog, ...]
+    recordings: tuple[Recording, ...]
+    log: FrameLog | None
     virtual: VirtualCamera | None
     no_virtual: str | None
 
 
 def check_outputs(plan: OutputPlan, source: str) -> None:
     """Raise MienError where a file of the plan may not be written."""
-    for path in (plan.record, plan.pipe):
-        if path is not None and _is_same_file(Path(path), Path(source)):
+    files = [Path(path) for path in _files(plan)]
+    for path in files:
+        if _is_same_file(path, Path(source)):
             raise UsageError(f"{path} is what is read; choose another name")
-    if plan.record is not None:
-        check_recording(plan.record, overwrite=plan.overwrite)
+    names = [path.absolute() for path in files]
+    if twice := [path for path in names if names.count(path) > 1]:
+        raise UsageError(f"two outputs would be written to {twice[0]}; give each its own name")
+    for recording in (plan.record, plan.record_dry):
+        if recording is not None:
+            check_recording(recording, overwrite=plan.overwrite)
+    if plan.log is not None:
+        check_log(plan.log, overwrite=plan.overwrite)
     if plan.pipe is not None:
         check_pipe(plan.pipe, overwrite=plan.overwrite)
+
+
+def _files(plan: OutputPlan) -> list[Path | str]:
+    named = (plan.record, plan.record_dry, plan.log, plan.pipe)
+    return [path for path in named if path is not None]
 
 
 def _is_same_file(path: Path, other: Path) -> bool:
@@ -57,17 +74,20 @@ def open_outputs(
     """
     rate = min(rate, facts.rate) if rate and facts.rate else rate or facts.rate
     path = f"/dev/video{source}" if source.isdigit() else source
-    virtual, no_virtual, recording = None, None, None
+    virtual, no_virtual, log = None, None, None
     with ExitStack() as opening:  # what is open is closed where the next does not open
-        opened: list[ThreadedOutput] = []
+        opened: list[ThreadedOutput | FrameLog] = []
 
-        def take(output: ThreadedOutput) -> None:
+        def take(output: ThreadedOutput | FrameLog) -> None:
             opening.callback(output.close)
             opened.append(output)
 
-        if plan.record is not None:
-            recording = Recording(plan.record, rate, overwrite=plan.overwrite)
-            take(recording)
+        for file, is_dry in ((plan.record, False), (plan.record_dry, True)):
+            if file is not None:
+                take(Recording(file, rate, overwrite=plan.overwrite, is_dry=is_dry))
+        if plan.log is not None:
+            log = FrameLog(plan.log, overwrite=plan.overwrite)
+            take(log)
         if plan.pipe is not None:
             take(_pipe(plan.pipe, plan, facts, rate))
         if plan.window:
@@ -83,7 +103,8 @@ def open_outputs(
                     raise
                 no_virtual = str(error)
         opening.pop_all()
-    return OpenOutputs(tuple(opened), recording, virtual, no_virtual)
+    recordings = tuple(output for output in opened if isinstance(output, Recording))
+    return OpenOutputs(tuple(opened), recordings, log, virtual, no_virtual)
 
 
 def _pipe(target: str, plan: OutputPlan, facts: SourceFacts, rate: Fraction | None) -> RawPipe:

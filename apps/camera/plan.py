@@ -22,7 +22,10 @@ SIZE = re.compile(r"([0-9]{1,5})[xX*]([0-9]{1,5})")
 
 @dataclass(frozen=True, slots=True)
 class OutputPlan:
-    """Where the video goes. virtual: None takes a virtual camera where one works."""
+    """Where the video goes. virtual: None takes a virtual camera where one works.
+
+    record_dry: a recording of what the camera gave. log: a line for each frame.
+    """
 
     virtual: bool | None = None
     device: str | None = None
@@ -31,6 +34,8 @@ class OutputPlan:
     pipe_format: str = "y4m"
     window: bool = False
     overwrite: bool = False
+    record_dry: Path | None = None
+    log: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

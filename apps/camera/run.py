@@ -26,7 +26,9 @@ from mien.engines.system.install import extras_line
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import LiveFilter
 from mien.runtime.live.loop import LiveLoop
+from mien.runtime.live.sources.camera import CameraSource
 from mien.runtime.live.sources.source import CameraFormat, CaptureOptions, Source, open_source
+from mien.runtime.live.sources.stream import shown_address
 from mien.runtime.live.values import LiveStats
 from mien.runtime.session import FilterMaker
 
@@ -199,7 +201,8 @@ def _run(
         if stopped.status != _SIGNAL + signal.SIGINT:
             raise
     teller.say(summary_line(loop.stats()))
-    if opened.recording is not None and (trouble := opened.recording.status().message):
+    kept = (*opened.recordings, *(() if opened.log is None else (opened.log,)))
+    for trouble in filter(None, (output.status().message for output in kept)):
         raise VideoError(trouble)
     return 0
 
@@ -211,7 +214,7 @@ def _remote(
     virtual = () if opened.virtual is None else (opened.virtual.device,)
     names = (loop.source.facts.name, *virtual)
     port = None if panel is None else panel.port
-    return ControlServer(loop.controls, plan.source, names=names, panel=port)
+    return ControlServer(loop.controls, shown_address(plan.source), names=names, panel=port)
 
 
 def _introduce(
@@ -229,7 +232,7 @@ def _introduce(
             teller.say(f"note: {opened.virtual.note}")
     elif opened.no_virtual is not None:
         teller.say(f"note: {opened.no_virtual} (mien doctor says more); going on without it")
-    for path in () if opened.recording is None else opened.recording.rescued:
+    for path in (path for recording in opened.recordings for path in recording.rescued):
         teller.say(f"note: an earlier recording was cut off; what there is of it is in {path}")
     if panel is not None:
         teller.say(f"panel: {panel.url}")
@@ -239,13 +242,18 @@ def _introduce(
 def _watch(
     plan: CameraPlan, loop: LiveLoop, opened: OpenOutputs, teller: Teller, *, alone: bool
 ) -> None:
-    """Show statistics until the time is over or, where `alone`, every output has stopped."""
+    """Show statistics until the time or the source is over.
+
+    Where `alone`, until every output has stopped as well.
+    """
     ends_s = None if plan.seconds is None else time.monotonic() + plan.seconds
     while ends_s is None or time.monotonic() < ends_s:
         left_s = _TELL_S if ends_s is None else max(0.0, ends_s - time.monotonic())
         if loop.join(min(_TELL_S, left_s)):
             return
         teller.show(loop.stats())
+        if isinstance(loop.source, CameraSource) and loop.source.has_ended:
+            return
         if alone and all(output.has_stopped for output in opened.outputs):
             return
 

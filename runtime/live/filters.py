@@ -18,7 +18,9 @@ from mien.runtime.live.controls import (
     missing_emotions,
 )
 from mien.runtime.live.outputs.output import told
+from mien.runtime.live.values import Applied
 from mien.runtime.methods import method_spec
+from mien.runtime.methods.base import Goal
 from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target
 
@@ -59,6 +61,8 @@ class LiveFilter(Protocol):
     def edited(self) -> tuple[int, ...]: ...
     @property
     def numbers(self) -> dict[int, int]: ...
+    @property
+    def goals(self) -> Mapping[int, Goal]: ...
     @property
     def providers(self) -> dict[str, str]: ...
     @property
@@ -113,11 +117,21 @@ class FilterSwap:
         self._trouble: str | None = None  # with another method
         self._trouble_ends_s = 0.0
         self._frame_trouble: str | None = None  # with the last frame
+        self._given: tuple[Target | None, float] = (None, 1.0)
 
     @property
     def method(self) -> str:
         """The method in use."""
         return self._key[0]
+
+    @property
+    def applied(self) -> Applied:
+        """What was done to the last frame, as far as it is known here."""
+        target, own = self._given
+        method, options = self._key
+        goals = {} if self.is_bypassed else self.current.goals
+        pairs = tuple((track_id, goals[track_id]) for track_id in sorted(goals))
+        return Applied(method, options, target, own, pairs, bypassed=self.is_bypassed)
 
     @property
     def message(self) -> str | None:
@@ -145,7 +159,8 @@ class FilterSwap:
         is_at_rest = self._is_fresh or self._fading_since_s is not None
         self._is_fresh = False
         try:
-            current.target, current.own = (None, 1.0) if is_at_rest else (self._goal, self._own)
+            self._given = (None, 1.0) if is_at_rest else (self._goal, self._own)
+            current.target, current.own = self._given
             edited = current.apply(frame)
         except MienError as error:
             self._frame_trouble = f"this frame is shown as it came: {told(error)}"

@@ -282,8 +282,9 @@ class LiveLoop:
         self._numbers = filters.current.numbers
         decode = {} if captured.decode_ms is None else {"decode": captured.decode_ms}
         self._stages_ms = decode | dict(filters.current.timings.last_ms)
+        shown = self._shown(captured.frame, edited, state)
         live = LiveFrame(
-            frame=self._shown(captured.frame, edited, state),
+            frame=shown,
             original=captured.frame,
             index=self._index,
             captured_s=captured.captured_s,
@@ -292,6 +293,11 @@ class LiveLoop:
             seq=-1,  # counted where it goes out
             reduced=level >= 2,
             is_edited=edited is not captured.frame and not state.paused,
+            applied=replace(
+                filters.applied,
+                paused=state.paused,
+                mark=shown is not captured.frame and shown is not edited,
+            ),
         )
         if self._line is not None:
             self._line.put(live)

@@ -15,6 +15,9 @@ import numpy as np
 
 from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame
+from mien.runtime.methods.base import Goal
+from mien.runtime.spec import OptionValue
+from mien.runtime.target import Target
 
 FRAME_CLOCK = Fraction(1, 1_000_000)  # the time base of every live frame
 
@@ -36,6 +39,30 @@ class Captured:
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """What the filter was given for one frame, and how the frame was then shown.
+
+    method, options: in use, which may be others than those just asked for. target, own: what the
+    filter was told, None and 1 while one method fades out for another. goals: what each face was
+        to show in this very frame, by its track id: faces ease towards the target.
+    paused: whether the original was shown. mark: whether `AI-edited` was drawn.
+    bypassed: whether the filter failed on the frame, which was shown as it came.
+    """
+
+    method: str = ""
+    options: tuple[tuple[str, OptionValue], ...] = ()
+    target: Target | None = None
+    own: float = 1.0
+    goals: tuple[tuple[int, Goal], ...] = ()
+    paused: bool = False
+    mark: bool = False
+    bypassed: bool = False
+
+
+NOTHING_APPLIED: Final = Applied()
+
+
+@dataclass(frozen=True, slots=True)
 class LiveFrame:
     """One frame on its way out.
 
@@ -47,6 +74,7 @@ class LiveFrame:
     faces: all faces in view, in pixels of the frame. edited: track ids of the changed ones.
     reduced: whether the machine is too slow, so that previews should be smaller and rarer.
     is_edited: whether a face in `frame` is changed; a watermark alone is no edit.
+    applied: what was done to it.
     """
 
     frame: Frame
@@ -58,6 +86,7 @@ class LiveFrame:
     seq: int
     reduced: bool = False
     is_edited: bool = False
+    applied: Applied = NOTHING_APPLIED
 
 
 @dataclass(frozen=True, slots=True)

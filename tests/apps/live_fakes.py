@@ -22,6 +22,7 @@ class LiveFake(FakeFilter):
         self.detection_spacing = 1.0
         self.edited: tuple[int, ...] = ()
         self.numbers: dict[int, int] = {}
+        self.goals: dict[int, object] = {}
         self.providers = {"fake": settings.provider}
 
     def apply(self, frame: object) -> object:

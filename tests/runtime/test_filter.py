@@ -183,10 +183,13 @@ def test_an_expression_asked_for_later_eases_in(frames: list[Frame]) -> None:
     with Filter(None) as change:
         change.apply(frames[0])
         change.target = parse_target("surprised")
-        sizes = []
+        sizes, strengths = [], []
         for frame in frames[1:14]:
             luma = change.apply(frame).planes[0].samples.astype(int)
             sizes.append(np.abs(luma - frame.planes[0].samples).sum())
+            strengths += [goal.strength for goal in change.goals.values()]
+    assert 0 < strengths[0] < 0.5 < strengths[-1] <= 1
+    assert strengths == sorted(strengths)
     assert sizes[0] < 0.2 * sizes[-1]
     assert all(later > earlier for earlier, later in itertools.pairwise(sizes))
 

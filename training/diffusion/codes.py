@@ -1,4 +1,4 @@
-"""The semantic codes of the diffusion recipe: what the UNet is told of the input beside the target.
+"""The semantic codes of the diffusion recipe: what the UNet knows of the input beside the target.
 
 The paper takes the penultimate layer of a classifier or the mean of a VAE's latent as they are.
 Both say which emotion the input shows, and then the UNet need not heed the label. Here the code is

@@ -24,6 +24,7 @@ from mien.engines.system.partial_file import (
     remove_leftovers,
     rescue_recordings,
 )
+from mien.runtime.frame import Frame
 from mien.runtime.live.outputs.canvas import Canvas, yuv_picture
 from mien.runtime.live.outputs.output import OutputStoppedError, ThreadedOutput
 from mien.runtime.live.values import LiveFrame
@@ -56,7 +57,9 @@ class Recording(ThreadedOutput):
     Until then it can be read as far as it got, should the machine go down; the next recording in
     that folder gives what it finds there a name to be seen (`rescued`). Its comment says that it
     is edited, which a recording without one edited frame loses when it is closed.
-    rate: of the camera, None where unknown; for the encoder to plan with.
+    rate: of the camera, None where unknown; for the encoder to plan with. is_dry: record what the
+        camera gave, and not what was shown. Recordings of one loop begin with the same frame, and
+        a frame has the same time in all of them.
 
     Raises VideoError where the file cannot be written there.
     """
@@ -64,7 +67,12 @@ class Recording(ThreadedOutput):
     close_s = 60.0  # the rest of the encoder's frames, the file's index, perhaps a copy
 
     def __init__(
-        self, path: Path, rate: Fraction | None = None, *, overwrite: bool = False
+        self,
+        path: Path,
+        rate: Fraction | None = None,
+        *,
+        overwrite: bool = False,
+        is_dry: bool = False,
     ) -> None:
         super().__init__(f"recording {path.name}")
         check_recording(path, overwrite=overwrite)
@@ -75,7 +83,15 @@ class Recording(ThreadedOutput):
         self.part = self._partial.place
         self._rate, self._overwrite = rate, overwrite
         self._container: OutputContainer | None = None
-        self._has_edits = False
+        self._is_dry, self._has_edits = is_dry, False
+        self._began_s: float | None = None
+        self._last_pts = -1
+
+    def offer(self, frame: LiveFrame) -> None:
+        """Keep the frame in place of the one that still waits. Never blocks."""
+        if self._began_s is None:  # here: the frame may be replaced before it is written
+            self._began_s = frame.captured_s
+        super().offer(frame)
 
     def close(self) -> None:
         """Finish the file and give it its name, or say in a message what became of it."""
@@ -93,25 +109,28 @@ class Recording(ThreadedOutput):
         try:
             if self._container is None:
                 self._start(frame)
-            picture = yuv_picture(self._canvas.draw(frame.frame))
+            picture = yuv_picture(self._canvas.draw(self._recorded(frame)))
             picture.pts, picture.time_base = self._time(frame), TIME_BASE
             picture.color_range, picture.colorspace = _LIMITED, self._matrix
             self._mux(picture)
-            self._has_edits |= frame.is_edited
+            self._has_edits |= frame.is_edited and not self._is_dry
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._stopped(error) from error
 
     def _start(self, frame: LiveFrame) -> None:
-        shown = frame.frame
+        shown = self._recorded(frame)
         size = (shown.width, shown.height)
         self._canvas = Canvas(size if shown.rotation % 2 == 0 else size[::-1])
         self._matrix = _MATRIX[shown.layout.matrix if shown.layout.kind == "yuv" else "bt601"]
-        self._began_s, self._last_pts = frame.captured_s, -1
         choice = self._choice()
         container = _opened(self._partial)
         self._container = container
-        container.metadata["comment"] = NOTICE
+        if not self._is_dry:
+            container.metadata["comment"] = NOTICE
         self._video = self._added(container, choice)
+
+    def _recorded(self, frame: LiveFrame) -> Frame:
+        return frame.original if self._is_dry else frame.frame
 
     def _choice(self) -> EncoderChoice:
         facts = SourceFacts(_CODECS[self.path.suffix.lower()], "yuv420p", False, TIME_BASE)
@@ -151,6 +170,7 @@ class Recording(ThreadedOutput):
 
     def _time(self, frame: LiveFrame) -> int:
         """The frame's place in the file; times that do not grow are moved by the least step."""
+        assert self._began_s is not None
         pts = round((frame.captured_s - self._began_s) / TIME_BASE)
         self._last_pts = max(pts, self._last_pts + 1)
         return self._last_pts
@@ -194,7 +214,7 @@ class Recording(ThreadedOutput):
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._stopped(error) from error
         self._container = None
-        trouble = None if self._has_edits else self._drop_notice()
+        trouble = None if self._has_edits or self._is_dry else self._drop_notice()
         try:
             self._partial.publish()
         except VideoError as error:

@@ -9,10 +9,16 @@ from typing import Final
 
 from mien.engines.errors import DeviceError
 from mien.runtime.live.outputs.output import told
-from mien.runtime.live.sources.source import SILENT_S, Device, NewestFrame
+from mien.runtime.live.sources.source import (
+    SILENT_S,
+    Device,
+    NewestFrame,
+    SourceEndedError,
+)
 from mien.runtime.live.values import Captured, SourceFacts
 
 RETRY_S: Final = 1.0  # between looks for a camera that is gone
+_MOST_DOUBLINGS: Final = 16
 _LOOK_S: Final = 0.02  # how often a start looks whether it has failed
 
 
@@ -20,6 +26,7 @@ class CameraSource:
     """A device read by a thread of its own; a device that goes away is taken again when back.
 
     opener: opens the device; called again, each `retry_s`, when it is gone or after a pause.
+    longest_retry_s: with it the wait doubles from one failure to the next, up to that long.
     silent_s: how long a device may give nothing before that is an error or a message.
 
     Raises what the opener raises, and DeviceError where no frame comes at first.
@@ -30,12 +37,16 @@ class CameraSource:
         opener: Callable[[], Device],
         *,
         retry_s: float = RETRY_S,
+        longest_retry_s: float | None = None,
         silent_s: float = SILENT_S,
     ) -> None:
         self._opener, self._retry_s, self._silent_s = opener, retry_s, silent_s
+        self._longest_retry_s = retry_s if longest_retry_s is None else longest_retry_s
+        self._failures = 0  # without a frame between them
         self._slot = NewestFrame()
         self._changed = threading.Condition()
         self._is_paused = self._is_closing = False
+        self._has_ended = False
         self._pauses = 0
         self._trouble: str | None = None
         self._device: Device | None = opener()
@@ -63,6 +74,11 @@ class CameraSource:
         if silence_s < self._silent_s:
             return None
         return f"{self._facts.name} gives no frames (for {silence_s:.0f} s); the last one is held"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its frames are over for good; the last one is held, and a message says so."""
+        return self._has_ended
 
     def newest(self, after: int, timeout_s: float) -> Captured | None:
         """The newest frame with an index above `after`, None where none came in `timeout_s`."""
@@ -111,7 +127,10 @@ class CameraSource:
 
     def _run(self) -> None:
         while not self._is_closing:
-            if self._is_paused:
+            if self._has_ended:
+                self._release()
+                self._wait(lambda: False, None)
+            elif self._is_paused:
                 self._release()
                 self._slot.clear()
                 self._wait(lambda: not self._is_paused, None)
@@ -124,6 +143,9 @@ class CameraSource:
     def _take(self) -> None:
         try:
             device = self._opener()
+        except SourceEndedError as error:
+            self._end(error)
+            return
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is tried again
             self._fail(
                 f"{self._facts.name} cannot be had now, the last frame is held ({told(error)})"
@@ -137,6 +159,9 @@ class CameraSource:
         pauses = self._pauses
         try:
             taken = device.read()
+        except SourceEndedError as error:
+            self._end(error)
+            return
         except Exception as error:  # noqa: BLE001 -- a driver may raise anything; as above
             if self._pauses == pauses and not self._is_closing:
                 self._fail(told(error))
@@ -146,14 +171,20 @@ class CameraSource:
         if self._is_paused or self._is_closing:
             return
         with self._changed:
-            self._trouble = None
+            self._trouble, self._facts, self._failures = None, device.facts, 0
         self._slot.put(taken.frame, taken.captured_s, taken.decode_ms)
+
+    def _end(self, error: SourceEndedError) -> None:
+        with self._changed:
+            self._trouble, self._has_ended = told(error), True
 
     def _fail(self, trouble: str) -> None:
         self._release()
         with self._changed:
             self._trouble = trouble
-        self._wait(lambda: self._is_paused, self._retry_s)
+        wait_s = min(self._retry_s * 2**self._failures, self._longest_retry_s)
+        self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
+        self._wait(lambda: self._is_paused, wait_s)
 
     def _wait(self, until: Callable[[], bool], timeout_s: float | None) -> None:
         with self._changed:

@@ -12,10 +12,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from mien.engines.errors import UsageError
+from mien.engines.errors import DeviceError, UsageError
 from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.frame import Frame
 from mien.runtime.live.values import FRAME_CLOCK, Captured, SourceFacts
+
+
+class SourceEndedError(DeviceError):
+    """Raised by a device whose frames are over, and which cannot be opened again."""
 
 
 class NewestFrame:
@@ -167,17 +171,21 @@ def open_source(
     what: a camera's number (`0`) or path (`/dev/video2`), a video or picture to play in real time
         and in a loop, or `csi:0` for a camera on a Jetson's own connector.
     max_memory: bytes that reading a file may take by the sizes that it states.
-    Raises: DeviceError for a camera that is missing, busy or silent, VideoError for a file.
+    Raises: DeviceError for a camera or stream that is missing, busy or silent, VideoError for a
+        file.
     """
     # Here, for each of them uses what stands above.
     from mien.runtime.live.sources.camera import CameraSource  # noqa: PLC0415
     from mien.runtime.live.sources.cameras import open_camera  # noqa: PLC0415
     from mien.runtime.live.sources.file import FileDevice  # noqa: PLC0415
+    from mien.runtime.live.sources.stream import is_stream, stream_source  # noqa: PLC0415
 
     options = options or CaptureOptions()
     is_camera = what.isascii() and what.isdigit()
     if is_camera or what.startswith(("/dev/", "csi:")):
         return CameraSource(lambda: open_camera(what, options))
+    if is_stream(what):
+        return stream_source(what, room_wh=file_room_wh, max_memory=max_memory)
     return CameraSource(lambda: FileDevice(Path(what), file_room_wh, max_memory=max_memory))
 
 

@@ -51,7 +51,7 @@ class SamplerOptions:
     steps: noise levels, each a call of the network (two for `heun`); None for DEFAULT_STEPS, or a
     student's own number. guidance: how far to go beyond what the condition changes; 1 is the
     condition alone, None for DEFAULT_GUIDANCE, or a student's own. seed: of all noise. start: the
-    noise level from which faces are made. solver: `ddpm` draws noise anew in each step.
+    noise level from which faces are made. solver: `ddpm` draws new noise in each step.
     """
 
     steps: int | None = None
@@ -88,7 +88,7 @@ def crowded_sigmas(steps: int, high: float, low: float = LOWEST_SIGMA) -> np.nda
 class Levels:
     """Noise levels from high to low.
 
-    sigmas: float64 (steps + 1,), falling. told: what the network is told of each but the last.
+    sigmas: float64 (steps + 1,), falling. told: what the network gets for each but the last.
     lowest, lowest_told: of a face before it is inverted.
     """
 

@@ -51,7 +51,7 @@ METADATA_ERRORS: dict[str, Any] = (
 )
 # What a file may be. Playlists and descriptions of streams (concat, HLS, SDP) are not in it: they
 # name other files and hosts, which would be read in the name of the one that was given.
-_CONTAINERS = (
+CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,m4v,mjpeg,h261,h263,h264,hevc,"
     "vvc,av1,obu,ivf,flv,live_flv,asf,mxf,gxf,nut,ogg,yuv4mpegpipe,dv,rm,wtv,dnxhd,vc1,vc1test,"
     "cavsvideo,avs2,avs3,dirac,apng,gif,nuv,smjpeg,mpjpeg,pva,mtv,roq,swf,image2,"
@@ -60,7 +60,7 @@ _CONTAINERS = (
 )
 _OPENING = {
     "protocol_whitelist": "file",
-    "format_whitelist": _CONTAINERS,
+    "format_whitelist": CONTAINERS,
     "enable_drefs": "0",  # QuickTime's references to other files
     "pattern_type": "none",  # img%d.jpg is that file, not img1.jpg, img2.jpg ...
 }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -96,6 +97,58 @@ def test_the_own_expression_is_scaled_live_without_another_one(
     ):
         assert camera(clip_file, *wrong, *options, "--overwrite") == 2
         assert said in one_line(capsys)
+
+
+def test_what_the_camera_saw_and_what_was_applied_is_kept_beside_what_was_shown(
+    clip_file: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    wet, dry, log = (tmp_path / name for name in ("talk.mkv", "dry.mkv", "talk.jsonl"))
+    options = ["--emotion", "happy:0.6", "--intensity", "0.5", "--no-virtual", "--no-panel"]
+    files = ["--record", str(wet), "--record-dry", str(dry), "--log", str(log)]
+    assert camera(clip_file, *options, *files, "--seconds", "1") == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    times: list[float] = []
+    for path, is_edited in ((wet, True), (dry, False)):
+        with av.open(str(path)) as container:
+            frames = list(container.decode(video=0))
+        assert (brightness(frames[-1].to_ndarray(format="rgb24")) > 140) == is_edited
+        times += [float(frame.pts * frame.time_base) for frame in frames]
+    logged = np.array([line["time_s"] for line in lines])
+    assert all(np.abs(logged - time_s).min() < 2e-3 for time_s in times)  # Matroska has 1 ms
+    assert [line["seq"] for line in lines] == list(range(len(lines)))
+    assert {line["intensity"] for line in lines} == {0.5}
+    assert lines[-1]["target"] == {"happy": 0.6}
+    capsys.readouterr()
+    assert camera(clip_file, *options, *files, "--seconds", "1") == 2
+    assert "exists; add --overwrite" in one_line(capsys)
+    twice = ["--record", str(wet), "--record-dry", str(wet), "--overwrite"]
+    assert camera(clip_file, *options, *twice) == 2
+    assert "two outputs would be written to" in one_line(capsys)
+
+
+def test_a_video_on_standard_input_is_edited_until_it_ends(tmp_path: Path) -> None:
+    clip_file = write_clip(tmp_path / "clip.mkv")
+    record = tmp_path / "talk.mkv"
+    options = ["--emotion", "happy", "--no-virtual", "--no-panel", "--record", str(record)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.apps.live_fakes", "camera", "--source", "-", *options],
+        input=clip_file.read_bytes(),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"standard input: 64x48" in done.stderr
+    with av.open(str(record)) as container:
+        frames = list(container.decode(video=0))
+    assert all(brightness(frame.to_ndarray(format="rgb24")) > 140 for frame in frames)
+    assert len(frames) >= 3
+
+
+def test_a_stream_of_an_unknown_kind_is_no_file(tmp_path: Path, capsys: Captured) -> None:
+    ends = ["--emotion", "happy", "--no-virtual", "--no-panel", "--record", str(tmp_path / "a.mkv")]
+    assert camera("gopher://host/video", *ends) == 2
+    assert "cannot read streams of gopher://" in one_line(capsys)
 
 
 @pytest.mark.parametrize("options", [("--emotion", "none"), ("--emotion", "happy", "--mark")])

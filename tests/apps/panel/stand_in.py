@@ -56,6 +56,7 @@ class SquareFilter:
         self.faces = (Face(1, landmarks, 1.0, 1.0),)
         self.edited: tuple[int, ...] = ()
         self.numbers = {1: 1}
+        self.goals: dict[int, object] = {}
         self.error: MienError | None = None  # for the frames to come
         self.providers = {"square": "cpu"}
         self.timings = SimpleNamespace(last_ms={"edit": 0.1})

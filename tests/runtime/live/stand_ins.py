@@ -17,6 +17,7 @@ from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.live.outputs.output import ThreadedOutput
 from mien.runtime.live.sources.source import DeviceFrame, PushSource
 from mien.runtime.live.values import LiveFrame, OutputStatus, SourceFacts
+from mien.runtime.methods.base import Goal
 from mien.runtime.target import Target
 
 FACTS = SourceFacts("a camera", (64, 48), Fraction(30), "yuv420p", "64x48 at 30, auto")
@@ -89,6 +90,7 @@ class FakeFilter:
         self.faces: tuple[Face, ...] = ()
         self.edited: tuple[int, ...] = ()
         self.numbers = {1: 1}
+        self.goals: dict[int, Goal] = {}
         self.providers = {"warp": "cpu"}
         self.timings = FakeTimes()
         self.seen: list[tuple[float | None, Target | None]] = []
@@ -107,6 +109,9 @@ class FakeFilter:
             raise self.error
         self.faces = (a_face(),)
         self.edited = () if self.target is None else (1,)
+        self.goals = {}
+        if self.target is not None:  # half way to what is asked for
+            self.goals[1] = Goal(self.target.vector(), self.target.strength / 2, self.own)
         if self.target is None:
             return frame
         first = frame.planes[0]
