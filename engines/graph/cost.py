@@ -41,7 +41,7 @@ NODE, GRAPH_NAME, INITIALIZER, INPUT, OUTPUT = 1, 2, 5, 11, 12  # of a graph
 NODE_INPUT, NODE_OUTPUT, OP_TYPE, ATTRIBUTE = 1, 2, 4, 5  # of a node
 TEXT, INTS = 4, 8  # of an attribute
 DIMS, DATA_TYPE, TENSOR_NAME = 1, 2, 8  # of a tensor
-FLOAT = 1  # an element's type
+FLOAT, HALF = 1, 10  # types of elements; ONNX Runtime casts FP16 to FP32 on a processor
 
 ELEMENT_NAMES: Final = (
     *("float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16"),
@@ -338,7 +338,7 @@ def _scratch_bytes(node: Node, graph: SizedGraph) -> int:
     inputs, outputs = graph.of(node.inputs), graph.of(node.outputs)
     if node.operator == "ConvTranspose":
         places, width = inputs[0].shape[2:], 4
-    elif node.operator in CONVOLUTIONS and inputs[0].element != FLOAT:
+    elif node.operator in CONVOLUTIONS and inputs[0].element not in (FLOAT, HALF):
         places, width = outputs[0].shape[2:], 8  # or an address
     else:
         return 0

@@ -215,7 +215,8 @@ def test_every_format_has_a_parity_test_in_the_size_of_its_public_files(tmp_path
         BiSeNetSpec(3, (8,) * 4, 8),
     ]
     tested = {type(spec) for spec in small} & specs
-    assert len(tested) == len(FORMATS)
+    # Those of the diffusion paper have theirs in test_diffusion.
+    assert len(tested) == len([form for form in FORMATS if form.kind != "diffusion"])
 
 
 def tiny(name: str = "tiny") -> Network:

@@ -18,8 +18,8 @@ from mien.calibration.representative import (
 from mien.engines import NETWORKS
 from mien.engines.catalog import Catalog
 from mien.engines.errors import ModelError, UsageError
-from mien.engines.networks import SHIPPED
 from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.methods import method_specs
 from mien.runtime.pictures.picture import read_picture
 
 
@@ -75,9 +75,11 @@ def test_networks_are_shown_what_the_filter_shows_them(faces: Path) -> None:
     assert 0.6 < face.max() <= 1
 
 
-def test_every_shipped_network_has_a_way_into_the_filter() -> None:
-    for network in SHIPPED:
-        assert all(way.method for way in ways_of(network.name))
+def test_every_network_that_a_method_opens_has_a_way_into_the_filter() -> None:
+    opened = {name for spec in method_specs().values() for name in spec.networks_for({})}
+    assert {"warp", "occlusion", "face_parser"} <= opened
+    for name in (*opened, "detector", "landmarks", "judge"):
+        assert all(way.method for way in ways_of(name))
     with pytest.raises(ModelError, match="no part of the filter"):
         ways_of("nobody")
 

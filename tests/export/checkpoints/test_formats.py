@@ -231,9 +231,6 @@ def test_a_batch_norm_cyclegan_is_refused_with_its_reason(tmp_path: Path) -> Non
 
 
 OTHERS = {
-    "the UNet of a diffusion model": {
-        "inc.double_conv.0.weight": (64, 1, 3, 3), "sa1.mha.in_proj_weight": (3, 3),
-    },
     "a FaceCLIP or AttnGAN generator": {"h_net1.fc.0.weight": (2, 2), "ca_net.fc.weight": (2, 2)},
     "a DAMSM text encoder": {"encoder.weight": (9, 300), "rnn.weight_ih_l0": (512, 300)},
     "a DAMSM image encoder": {"emb_features.weight": (2, 2, 1, 1), "Mixed_5b.x": (2,)},
