@@ -35,7 +35,7 @@ from mien.training.latent.data import (
 )
 from mien.training.latent.edits import generated
 from mien.training.latent.face_features import FaceFeatures
-from mien.training.latent.generator import CRITIC_LAYERS, SMALL, Critic, FaceSpace
+from mien.training.latent.generator import CRITIC_LAYERS, SMALL, Critic, FaceSpace, critic_loss
 from mien.training.latent.scores import ShippedClassifier
 from mien.training.latent.text_image import GENERATED, seen_small
 from mien.training.recipe import Schedule, Trainer, write_metrics
@@ -176,10 +176,7 @@ class DirectionsLoss:
         if self._last is None:
             return
         theirs, mine = (self.critic(features) for features in self._last)
-        loss = sum(
-            F.relu(1 - t.float()).mean() + F.relu(1 + m.float()).mean()
-            for t, m in zip(theirs, mine, strict=True)
-        ) / len(theirs)
+        loss = critic_loss(theirs, mine)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()

@@ -46,7 +46,14 @@ from mien.training.latent.edits import (
     sources_of,
 )
 from mien.training.latent.face_features import FaceFeatures
-from mien.training.latent.generator import CRITIC_LAYERS, IDENTITY_LAYER, SMALL, Critic, FaceSpace
+from mien.training.latent.generator import (
+    CRITIC_LAYERS,
+    IDENTITY_LAYER,
+    SMALL,
+    Critic,
+    FaceSpace,
+    critic_loss,
+)
 from mien.training.latent.scores import add_judges, load_judges, printed
 from mien.training.latent.text_image import load_pair
 from mien.training.recipe import Schedule, Trainer, write_metrics
@@ -217,10 +224,7 @@ class EmmLoss:
         if self._last is None:
             return
         theirs, mine = (self.critic(features) for features in self._last)
-        loss = sum(
-            F.relu(1 - t.float()).mean() + F.relu(1 + m.float()).mean()
-            for t, m in zip(theirs, mine, strict=True)
-        ) / len(theirs)
+        loss = critic_loss(theirs, mine)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()

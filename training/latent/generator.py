@@ -171,6 +171,15 @@ class Critic(nn.Module):
         ]
 
 
+def critic_loss(real: list[torch.Tensor], made: list[torch.Tensor]) -> torch.Tensor:
+    """The hinge loss of critics, from their scores of real and of made pictures."""
+    losses = [
+        F.relu(1 - r.float()).mean() + F.relu(1 + m.float()).mean()
+        for r, m in zip(real, made, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
 class FaceSpace(nn.Module):
     """Encoder, generator and heads, of one size. channels: of CHANNELS, the generator's."""
 
@@ -364,10 +373,7 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16):
             theirs = self.critic(real)
             mine = self.critic({k: v.detach() for k, v in fake.items()})
-        loss = sum(
-            F.relu(1 - t.float()).mean() + F.relu(1 + m.float()).mean()
-            for t, m in zip(theirs, mine, strict=True)
-        ) / len(theirs)
+        loss = critic_loss(theirs, mine)
         loss.backward()
         self.critic_optimiser.step()
         return float(loss.detach())
