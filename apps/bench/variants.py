@@ -43,7 +43,7 @@ def write_bench_clip(sample: Path, destination: Path) -> None:
         for _ in range(LOOPS):
             with av.open(str(sample)) as source:
                 for picture in source.decode(video=0):
-                    planes = picture.reformat(format="yuv420p").to_ndarray()
+                    planes = picture.reformat(format="yuv420p", threads=1).to_ndarray()
                     frame = av.VideoFrame.from_ndarray(_scaled(planes), format="yuv420p")
                     frame.pts, frame.time_base = index, Fraction(1, 30)
                     container.mux(stream.encode(frame))

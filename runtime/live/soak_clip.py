@@ -28,7 +28,9 @@ def write_soak_clip(sample: Path, destination: Path, size_wh: tuple[int, int]) -
         stream.options = {"crf": "21", "preset": "ultrafast", "tune": "fastdecode"}
         stream.codec_context.time_base = Fraction(1, RATE)
         for index, pixels in enumerate(_pictures(pictures, size_wh)):
-            frame = av.VideoFrame.from_ndarray(pixels, format="bgr24").reformat(format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(pixels, format="bgr24").reformat(
+                format="yuv420p", threads=1
+            )
             frame.pts, frame.time_base = index, Fraction(1, RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -36,7 +38,7 @@ def write_soak_clip(sample: Path, destination: Path, size_wh: tuple[int, int]) -
 
 def _read(sample: Path) -> list[np.ndarray]:
     with av.open(str(sample)) as container:
-        return [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+        return [frame.to_ndarray(format="bgr24", threads=1) for frame in container.decode(video=0)]
 
 
 def _pictures(sample: list[np.ndarray], size_wh: tuple[int, int]) -> Iterator[np.ndarray]:

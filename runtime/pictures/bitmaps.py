@@ -137,7 +137,7 @@ def decode_gif(data: bytes, container: Container) -> np.ndarray:
         raise VideoError("is a GIF that cannot be decoded; it may be damaged") from error
     if frame is None or (frame.width, frame.height) != (container.width, container.height):
         raise VideoError("is a GIF that cannot be decoded; it may be damaged")
-    pixels = frame.to_ndarray(format="bgra")
+    pixels = frame.to_ndarray(format="bgra", threads=1)
     # a picture smaller than its canvas leaves some of that transparent
     opaque = container.channels == 3 and bool((pixels[..., 3] == 255).all())
     return np.ascontiguousarray(pixels[..., :3]) if opaque else pixels

@@ -201,7 +201,7 @@ def _what_is_there(plain: PlainJpeg, container: Container) -> np.ndarray | None:
     if picture is None or (picture.width, picture.height) != (container.width, container.height):
         return None
     _grey_what_is_empty(picture)
-    return picture.to_ndarray(format="gray" if container.channels == 1 else "bgr24")
+    return picture.to_ndarray(format="gray" if container.channels == 1 else "bgr24", threads=1)
 
 
 def _ffmpeg(plain: PlainJpeg, options: dict[str, str]) -> av.VideoFrame | None:

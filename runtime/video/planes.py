@@ -238,6 +238,7 @@ def fitted(picture: av.VideoFrame, size_wh: tuple[int, int], pixel_format: str) 
         format=pixel_format,
         src_color_range=color_range,
         dst_color_range=color_range,
+        threads=1,  # three and more sometimes write wrong samples (swscale 9.5)
     )
     framed = av.VideoFrame(*size_wh, pixel_format)
     copy_properties(picture, framed)

@@ -124,7 +124,9 @@ def write_clip(
         stream.options = {"qscale": "3"}
         for index in range(frames):
             pixels = scene(index, face=face, size_wh=size_wh)
-            frame = av.VideoFrame.from_ndarray(pixels, format="bgr24").reformat(format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(pixels, format="bgr24").reformat(
+                format="yuv420p", threads=1
+            )
             frame.pts, frame.time_base = index, Fraction(1, 10)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -141,7 +143,7 @@ def edited_brightness(path: Path) -> list[float]:
     """The mean luma of the edited square in each frame of a clip."""
     with av.open(str(path)) as container:
         return [
-            float(frame.to_ndarray(format="gray8")[FACE, EDITED].mean())
+            float(frame.to_ndarray(format="gray8", threads=1)[FACE, EDITED].mean())
             for frame in container.decode(video=0)
         ]
 

@@ -25,7 +25,7 @@ def test_the_clip_has_one_face_none_for_a_while_and_two(
     path = tmp_path / "soak.mp4"
     write_soak_clip(SAMPLE, path, (96, 54))
     with av.open(str(path)) as container:
-        luma = [frame.to_ndarray(format="gray8") for frame in container.decode(video=0)]
+        luma = [frame.to_ndarray(format="gray8", threads=1) for frame in container.decode(video=0)]
     assert len(luma) == 3 * 20 * 4
     spread = [picture[10:44].std() for picture in luma]
     away = range(80 + 7 * 4, 80 + 10 * 4)

@@ -59,7 +59,9 @@ def read_clip(path: Path, step: int) -> list[np.ndarray]:
     """Every `step`-th frame of a clip: uint8 (H, W, 3) RGB."""
     with av.open(str(path)) as container:
         frames = container.decode(video=0)
-        return [f.to_ndarray(format="rgb24") for i, f in enumerate(frames) if i % step == 0]
+        return [
+            f.to_ndarray(format="rgb24", threads=1) for i, f in enumerate(frames) if i % step == 0
+        ]
 
 
 def labelled_clips(folder: Path, cache: Path, facemesh_python: Path, *, step: int) -> Labelled:

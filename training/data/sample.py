@@ -73,7 +73,10 @@ def write_sample(portrait: np.ndarray, destination: Path) -> None:
             pixels = frame_at(portrait, index / (FPS * SECONDS))
             picture = av.VideoFrame.from_ndarray(pixels, format="bgr24")
             frame = picture.reformat(
-                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+                format="yuv420p",
+                dst_colorspace="ITU709",
+                dst_color_range="MPEG",
+                threads=1,
             )
             frame.pts, frame.time_base = index * 512, stream.time_base
             container.mux(stream.encode(frame))

@@ -64,6 +64,7 @@ class Moment:
             format="bgr24",
             src_colorspace=_colorspace(given),
             src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+            threads=1,
         ).to_ndarray()
         if self.shape > 1:
             bgr = cv2.resize(bgr, None, fx=self.shape, fy=1.0)

@@ -603,7 +603,7 @@ def readable(picture: av.VideoFrame) -> av.VideoFrame:
         return picture
     if name is None:
         raise VideoError(f"the pixel format {picture.format.name} cannot be edited")
-    return picture.reformat(format=name)
+    return picture.reformat(format=name, threads=1)
 
 
 def probe(path: Path, *, max_memory: int = MAX_MEMORY) -> VideoInfo:

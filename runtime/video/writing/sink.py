@@ -602,6 +602,7 @@ class VideoSink:
             src_color_range=color_range,
             dst_color_range=color_range,
             interpolation="POINT",  # repeated chroma can be halved again without loss
+            threads=1,
         )
         converted.pict_type = 0
         return converted

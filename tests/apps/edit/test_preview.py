@@ -42,7 +42,9 @@ def write_steps(path: Path, frames: int, *, rate: int = 10, **stream_options: st
         stream.time_base = Fraction(1, rate)
         for index in range(frames):
             grey = np.full((48, 64), 20 + 2 * index, np.uint8)
-            frame = av.VideoFrame.from_ndarray(grey, format="gray").reformat(format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(grey, format="gray").reformat(
+                format="yuv420p", threads=1
+            )
             frame.pts, frame.time_base = index, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -102,7 +102,9 @@ def test_the_served_filter_edits_as_the_filter_does(monkeypatch: pytest.MonkeyPa
     served = program["TritonPythonModel"]()  # type: ignore[operator]
     served.initialize({})
     with av.open(str(SAMPLE)) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)][:6]
+        frames = [
+            frame.to_ndarray(format="rgb24", threads=1) for frame in container.decode(video=0)
+        ][:6]
 
     def answer(index: int, target: bytes) -> SimpleNamespace:
         request = {

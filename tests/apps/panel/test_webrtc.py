@@ -92,7 +92,7 @@ class Browser:
         assert self.track is not None
         picture = await asyncio.wait_for(self.track.recv(), EVENT_S)
         assert isinstance(picture, av.VideoFrame)
-        return float(picture.to_ndarray(format="gray8")[SQUARE].mean())
+        return float(picture.to_ndarray(format="gray8", threads=1)[SQUARE].mean())
 
     async def until_square_is(self, luma: float) -> None:
         # Limited range becomes full range on the way; VP8 changes a little.

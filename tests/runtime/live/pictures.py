@@ -27,7 +27,9 @@ def quarters(size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
 
 def frame_of(rgb: np.ndarray, pixel_format: str = "yuv420p", *, rotation: int = 0) -> Frame:
     """A frame as a decoder gives it, BT.601; JPEG's formats in full range."""
-    picture = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pixel_format)
+    picture = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
+        format=pixel_format, threads=1
+    )
     picture.colorspace = 5
     if pixel_format.startswith("yuvj"):
         picture.color_range = 2

@@ -18,7 +18,7 @@ def frame_in(name: str, size_wh: tuple[int, int]) -> Frame:
     x = np.linspace(60, 180, size_wh[0])[None, :, None]
     rgb = (x + np.zeros((size_wh[1], 1, 3)) * 1).astype(np.uint8)
     rgb[..., 2] //= 2
-    return frame_from_av(av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=name))
+    return frame_from_av(av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=name, threads=1))
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -20,7 +20,7 @@ COLOUR = (200, 100, 50)
 
 def picture_in(name: str, size_wh: tuple[int, int] = (64, 48)) -> av.VideoFrame:
     rgb = np.full((size_wh[1], size_wh[0], 3), COLOUR, np.uint8)
-    return av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=name)
+    return av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=name, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,9 @@ def test_a_picture_is_a_copy_that_can_be_written_to() -> None:
 def test_a_turned_frame_is_put_upright(name: str, turns: int) -> None:
     rgb = np.zeros((48, 64, 3), np.uint8)
     rgb[:24, :32] = 250  # left top
-    stored = frame_from_av(av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=name))
+    stored = frame_from_av(
+        av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=name, threads=1)
+    )
     shown = upright(replace(stored, rotation=turns))
     expected = np.rot90(rgb, -turns)
     assert (shown.rotation, shown.width, shown.height) == (0, expected.shape[1], expected.shape[0])

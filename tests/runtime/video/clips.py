@@ -120,6 +120,7 @@ def video_frames(spec: ClipSpec, time_base: Fraction) -> list[av.VideoFrame]:
             format=spec.pixel_format,
             dst_color_range=2 if spec.full_range else 1,
             dst_colorspace=None if spec.colours[2] == 2 else spec.colours[2],
+            threads=1,
         )
         frame.pts = spec.pts[index] if spec.pts is not None else index * step
         frame.time_base = time_base
@@ -160,7 +161,9 @@ class _Extras:
     def write(self) -> None:
         if self._cover is not None:
             rgb = rgb_picture(0, 64, 64)
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuvj420p")
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
+                format="yuvj420p", threads=1
+            )
             frame.pts = 0
             self._output.mux(self._cover.encode(frame))
             self._output.mux(self._cover.encode(None))

@@ -49,8 +49,8 @@ def test_planes_are_views_that_cannot_be_written() -> None:
 
 def test_p010_keeps_its_bits_on_top() -> None:
     source = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 200, np.uint8), format="rgb24")
-    high = frame_from_av(source.reformat(format="p010le"))
-    plain = frame_from_av(source.reformat(format="yuv420p10le"))
+    high = frame_from_av(source.reformat(format="p010le", threads=1))
+    plain = frame_from_av(source.reformat(format="yuv420p10le", threads=1))
     assert (high.layout.shift, plain.layout.shift) == (6, 0)
     assert np.array_equal(high.planes[0].samples >> 6, plain.planes[0].samples)
 
@@ -59,7 +59,7 @@ def test_p010_keeps_its_bits_on_top() -> None:
 def test_rgb_order_finds_red_green_and_blue(name: str) -> None:
     colour = (200, 100, 50)
     pixels = np.broadcast_to(np.array(colour, np.uint8), (4, 6, 3)).copy()
-    picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=name)
+    picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=name, threads=1)
     frame = frame_from_av(picture)
     if len(frame.planes) == 1:
         found = [frame.planes[0].samples[0, 0, i] for i in frame.layout.rgb_order]
@@ -77,7 +77,9 @@ def test_what_cannot_be_seen_as_arrays_has_a_format_that_can(name: str) -> None:
 
 def test_another_name_for_the_same_planes_changes_no_sample() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
-    picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuvj420p")
+    picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+        format="yuvj420p", threads=1
+    )
     plain = reinterpreted(picture, "yuv420p")
     assert plain.format.name == "yuv420p"
     pairs = zip(frame_from_av(picture).planes, frame_from_av(plain).planes, strict=True)

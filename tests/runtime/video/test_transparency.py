@@ -47,7 +47,7 @@ def make_transparent(
         for index in range(FRAMES):
             frame = av.VideoFrame.from_ndarray(rgba_picture(index), format="rgba")
             wanted = "bgra" if pixel_format == "pal8" else pixel_format
-            frame = frame.reformat(format=wanted)
+            frame = frame.reformat(format=wanted, threads=1)
             frame.pts, frame.time_base, frame.duration = 10 * index, Fraction(1, 100), 10
             if pixel_format == "pal8":
                 makers = makers or [PaletteMaker(frame)]
@@ -61,7 +61,7 @@ def rgba(path: Path) -> list[np.ndarray]:
     """The frames as they are read for an edit: uint8 (H, W, 4)."""
     with VideoSource(path) as source:
         pictures = [item.picture for item in source.items() if isinstance(item, Picture)]
-    return [picture.reformat(format="rgba").to_ndarray() for picture in pictures]
+    return [picture.reformat(format="rgba", threads=1).to_ndarray() for picture in pictures]
 
 
 def darker_corner(frame: Frame) -> Frame:
@@ -173,7 +173,7 @@ def test_prores_xq_stays_it(tmp_path: Path) -> None:
         stream = output.add_stream("prores_ks", rate=10, options={"profile": "4444xq"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p10le"
         frame = av.VideoFrame.from_ndarray(rgba_picture(0), format="rgba")
-        output.mux(stream.encode(frame.reformat(format="yuv444p10le")))
+        output.mux(stream.encode(frame.reformat(format="yuv444p10le", threads=1)))
         output.mux(stream.encode(None))
     edit_video(source, tmp_path / "out.mov", darker_corner)
     with av.open(str(tmp_path / "out.mov")) as again:

@@ -40,7 +40,11 @@ def read(path: Path) -> tuple[list[float], list[np.ndarray], dict[str, str]]:
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
         times_s = [float(frame.pts * frame.time_base) for frame in frames]
-        return times_s, [f.to_ndarray(format="rgb24") for f in frames], dict(container.metadata)
+        return (
+            times_s,
+            [f.to_ndarray(format="rgb24", threads=1) for f in frames],
+            dict(container.metadata),
+        )
 
 
 def readable(path: Path) -> int:

@@ -45,7 +45,7 @@ def opened(recorder: Recorder, root: Path, size_wh: tuple[int, int] = SIZE) -> V
 def picture(sent: np.ndarray, size_wh: tuple[int, int] = SIZE) -> np.ndarray:
     """What was sent, as RGB."""
     pixels = sent.reshape(size_wh[1] * 3 // 2, size_wh[0])
-    return yuv_picture(pixels).to_ndarray(format="rgb24")
+    return yuv_picture(pixels).to_ndarray(format="rgb24", threads=1)
 
 
 def test_frames_reach_the_camera_in_its_size_and_order(recorder: Recorder, tmp_path: Path) -> None:

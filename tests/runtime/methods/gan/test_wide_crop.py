@@ -87,7 +87,9 @@ COLOURS = np.array([[(200, 40, 40), (40, 190, 50)], [(50, 60, 210), (128, 128, 1
 def test_colour_is_what_the_decoder_would_show(pixel_format: str) -> None:
     pixels = np.kron(COLOURS, np.ones((32, 32, 1), np.uint8))
     picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
-        format=pixel_format, dst_colorspace="ITU709"
+        format=pixel_format,
+        dst_colorspace="ITU709",
+        threads=1,
     )
     picture.pts, picture.time_base = 0, Fraction(1)
     frame = frame_from_av(picture)

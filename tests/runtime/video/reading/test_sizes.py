@@ -202,7 +202,7 @@ def test_bars_are_black_in_every_format(pixel_format: str) -> None:
     frame.pts = 7
     result = fitted(frame, (160, 80), pixel_format)
     assert (result.width, result.height, result.pts) == (160, 80, 7)
-    rgb = result.to_ndarray(format="rgb24").astype(int)
+    rgb = result.to_ndarray(format="rgb24", threads=1).astype(int)
     assert rgb[:, :58].max() < 6
     assert rgb[:, 102:].max() < 6
     assert rgb[:, 64:96].min() > 248
