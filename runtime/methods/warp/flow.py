@@ -44,7 +44,7 @@ BROW_COLUMNS: Final = (
     (64, 53, 34), (65, 72, 35), (66, 54, 36), (67, 55, 37),
     (71, 60, 41), (70, 75, 40), (69, 59, 39), (68, 58, 38),
 )  # fmt: skip
-BROW_ROOM: Final = 0.36  # of the skin between a brow and its eye that is left; less folds the flow
+BROW_ROOM: Final = 0.3  # of the skin between a brow and its eye that is left; less folds the flow
 
 
 def hold_brows(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
