@@ -99,16 +99,15 @@ def test_the_encoders_graph_corrects_and_later_recipes_take_its_codes(made: Made
     pixels = np.load(made.work / "crops128.npz")["pixels"][:1, None] / 127.5 - 1
     face = nn.functional.avg_pool2d(torch.from_numpy(pixels).float(), 2)
     with torch.inference_mode():
-        expected, plain = refined.inverter()(face), refined.encoder(face)
+        expected, plain = refined.inverter()(face).numpy(), refined.encoder(face).numpy()
     with OnnxRuntimeEngine(made.work / "models" / "latent_encoder.onnx", "latent_encoder") as graph:
         found = graph.infer({"image": face.numpy()})["codes"]
-    # Its weights are kept in half precision.
-    np.testing.assert_allclose(found, expected, atol=0.02)
-    assert (expected - plain).abs().max() > 0.05
+    corrected = np.abs(expected - plain).mean()
+    assert np.abs(found - expected).mean() < corrected / 4  # weights in half precision
     card = (made.work / "models" / "latent_encoder.md").read_text()
     assert "training latent-refine`" in card
     codes = np.load(made.work / "codes.npy")
-    assert np.abs(codes[0] - expected[0].numpy()).max() < np.abs(codes[0] - plain[0].numpy()).max()
+    assert np.abs(codes[0] - expected[0]).mean() < corrected / 4
 
 
 @pytest.mark.slow
