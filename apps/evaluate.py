@@ -16,6 +16,9 @@ from mien.engines.errors import UsageError, plain_lines
 from mien.runtime.methods.gan import BLENDS
 
 if TYPE_CHECKING:
+    from mien.calibration.latent.directions import DirectionsPlan
+    from mien.calibration.latent.emm import EmmPlan
+    from mien.calibration.latent.measures import OwnNetworks
     from mien.calibration.smile.tables import SmilePlan
 
 STEP_S = 0.5  # between two looks of the progress on a terminal
@@ -86,6 +89,43 @@ def print_smile(plan: SmilePlan, *, as_json: bool, as_markdown: bool) -> None:
         typer.echo(plain_lines(markdown_report(report) if as_markdown else text_report(report)))
 
 
+def print_emm(plan: EmmPlan, *, as_json: bool) -> None:
+    """Measure, and print the mapper paper's Table 1 with mien's numbers. Raises MienError."""
+    from mien.calibration.latent.emm import json_report, measure_emm, text_report
+
+    progress = StepProgress()
+    try:
+        report = measure_emm(plan, progress)
+    finally:
+        progress.end()
+    typer.echo(json.dumps(json_report(report), indent=1) if as_json else text_report(report))
+
+
+def print_directions(plan: DirectionsPlan, *, as_json: bool) -> None:
+    """Measure, and print the landmark paper's Tables I to V. Raises MienError."""
+    from mien.calibration.latent.directions import json_report, measure_directions, text_report
+
+    progress = StepProgress()
+    try:
+        report = measure_directions(plan, progress)
+    finally:
+        progress.end()
+    typer.echo(json.dumps(json_report(report), indent=1) if as_json else text_report(report))
+
+
+def own_networks(
+    inception: Path | None, inception_range: str | None, *, others: dict[str, Path | None]
+) -> OwnNetworks:
+    """The user's own networks of these options. Raises UsageError."""
+    from mien.calibration.judges.features import InputRange
+    from mien.calibration.latent.measures import OwnNetworks
+
+    if inception_range is not None and inception is None:
+        raise UsageError("--inception-range needs --inception FILE")
+    parsed = None if inception_range is None else InputRange.parse(inception_range)
+    return OwnNetworks(inception=inception, inception_range=parsed, **others)
+
+
 evaluate = typer.Typer(help="Measure the methods on data of your own.")
 
 Data = Annotated[Path, typer.Option(metavar="DIR", help="The folder with faces160 and FER-2013.")]
@@ -116,6 +156,27 @@ Workers = Annotated[
         help="Pictures edited at once; by default as many as there are cores.",
         show_default=False,
     ),
+]
+Faces = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many faces, at most.")]
+Source = Annotated[str, typer.Option(metavar="EMOTION", help="What the edited faces show.")]
+Lpips = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="LPIPS, as ONNX: two pictures to a distance."),
+]
+Identity = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="An identity network such as ArcFace, as ONNX."),
+]
+ActionUnits = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A picture to intensities of action units, as ONNX."),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Directions trained without HFLD, to compare with."),
+]
+Drawn = Annotated[
+    bool, typer.Option("--drawn", help="Faces that the prior draws, instead of held-out people.")
 ]
 Blend = Annotated[str, typer.Option(metavar=f"{'|'.join(BLENDS)}|both", help="How to blend.")]
 
@@ -148,3 +209,48 @@ def smile(
     if workers is not None:
         plan = replace(plan, workers=workers)
     print_smile(plan, as_json=as_json, as_markdown=as_markdown)
+
+
+@evaluate.command()
+def emm(
+    data: Data,
+    source: Source = "neutral",
+    count: Faces = 60,
+    classifier: Classifier = None,
+    inception: Inception = None,
+    inception_range: InceptionRange = None,
+    lpips: Lpips = None,
+    identity: Identity = None,
+    action_units: ActionUnits = None,
+    provider: options.MeasuredProvider = "cpu",
+    models: options.Models = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure the emotion mapper (--method emm) by the seven measures of its paper."""
+    from mien.calibration.latent.emm import EmmPlan
+
+    others = {"classifier": classifier, "lpips": lpips, "identity": identity}
+    others["action_units"] = action_units
+    own = own_networks(inception, inception_range, others=others)
+    plan = EmmPlan(data, source, count, own, options.folders(models), provider)
+    print_emm(plan, as_json=as_json)
+
+
+@evaluate.command()
+def directions(
+    data: Data,
+    count: Faces = 200,
+    baseline: Baseline = None,
+    classifier: Classifier = None,
+    drawn: Drawn = False,
+    provider: options.MeasuredProvider = "cpu",
+    models: options.Models = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure attribute directions (--method directions) as Tables I to V of their paper do."""
+    from mien.calibration.latent.directions import DirectionsPlan
+
+    plan = DirectionsPlan(
+        data, count, baseline, classifier, drawn, options.folders(models), provider
+    )
+    print_directions(plan, as_json=as_json)

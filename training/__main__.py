@@ -19,6 +19,7 @@ RECIPES = {
     "parser": "gan.parser",
     "smile": "gan.smile",
     "latent": "latent.generator",
+    "latent-refine": "latent.refine",
     "latent-all": "latent.everything",
     "mapper": "latent.prior",
     "classifiers": "latent.classifiers",

@@ -35,7 +35,7 @@ def held_out_pictures(data: Path, emotions: Sequence[str]) -> dict[str, list[np.
         )
     for read in sets:
         for emotion, luma in read(data, emotions):
-            found[emotion].append(_padded(luma))
+            found[emotion].append(padded(luma))
     for emotion, pictures in found.items():
         if not pictures:
             raise UsageError(f"{data} holds no picture of a {emotion} face that is held out")
@@ -52,9 +52,9 @@ def _faces160(data: Path, emotions: Sequence[str]) -> Iterator[tuple[str, np.nda
             for row in csv.DictReader(file)
             if row["emotion"] in emotion_of and int(row["person"], 16) % 10 == 0
         }
-    for name, stored in _members(data / "faces160.tar"):
+    for name, stored in members(data / "faces160.tar"):
         if name in wanted:
-            yield wanted[name], _luma(stored, f"{name} of faces160.tar")
+            yield wanted[name], stored_luma(stored, f"{name} of faces160.tar")
 
 
 def _fer2013(data: Path, emotions: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -77,14 +77,14 @@ def fer2013_pictures(data: Path, wanted: Mapping[int, str]) -> Iterator[tuple[st
     for index in wanted:
         of_sheet.setdefault(index // FER_SHEET**2, []).append(index)
     # Sheets hold the rows in the order of their names.
-    sheets = sorted(_members(data / "fer2013.tar"))
+    sheets = sorted(members(data / "fer2013.tar"))
     for number, indices in of_sheet.items():
         if number >= len(sheets):
             raise UsageError(
                 f"fer2013.tar in {data} holds {len(sheets)} sheets, too few; get it again"
             )
         name, stored = sheets[number]
-        sheet = _luma(stored, f"{name} of fer2013.tar")
+        sheet = stored_luma(stored, f"{name} of fer2013.tar")
         for index in indices:
             row, column = divmod(index % FER_SHEET**2, FER_SHEET)
             y, x = row * FER_SIDE, column * FER_SIDE
@@ -94,7 +94,8 @@ def fer2013_pictures(data: Path, wanted: Mapping[int, str]) -> Iterator[tuple[st
 _SETS = {"faces160.csv": _faces160, "fer2013.csv": _fer2013}
 
 
-def _members(tar: Path) -> Iterator[tuple[str, bytes]]:
+def members(tar: Path) -> Iterator[tuple[str, bytes]]:
+    """The files of an archive by name. Raises UsageError."""
     try:
         with tarfile.open(tar) as archive:
             for member in archive:
@@ -105,14 +106,15 @@ def _members(tar: Path) -> Iterator[tuple[str, bytes]]:
         raise UsageError(f"cannot read {tar}: {error}; get the data again") from error
 
 
-def _luma(stored: bytes, name: str) -> np.ndarray:
+def stored_luma(stored: bytes, name: str) -> np.ndarray:
+    """A stored picture: uint8 (H, W). Raises UsageError, with its name."""
     luma = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_GRAYSCALE)
     if luma is None:
         raise UsageError(f"cannot read the picture {name}; get the data again")
     return luma
 
 
-def _padded(luma: np.ndarray) -> np.ndarray:
+def padded(luma: np.ndarray) -> np.ndarray:
     """The picture with room around it: both sets are cropped tighter than a detector expects.
 
     One smaller than the paper's pictures is enlarged: the filter takes back its edit on faces as

@@ -4,6 +4,9 @@ Source: Tov et al., "Designing an Encoder for StyleGAN Image Manipulation" (2021
 three levels of features for coarse, middle and fine layers, codes as w0 plus deltas. Narrow, on
 luma, and without the strided convolutions and the PReLU of IR-SE50, whose gradients are slow on a
 processor.
+
+`RefinedEncoder` looks again: Alaluf et al., "ReStyle: A Residual-Based StyleGAN Encoder via
+Iterative Refinement" (2021).
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mien.export.models.stylegan2 import code_count
+from mien.export.models.stylegan2 import Synthesis, code_count
 
 SIZE = 64
 STYLE_DIM = 512
@@ -105,3 +108,34 @@ class FaceEncoder(nn.Module):
         levels = (coarse, middle, fine)
         deltas = [head(x) for head, x in zip(self.deltas, levels, strict=True)]
         return self.base(coarse)[:, 0].float(), torch.cat(deltas, 1).float()
+
+
+class RefinedEncoder(nn.Module):
+    """An encoder whose codes a second one corrects by what the generator makes of them.
+
+    The correction is what the second encoder says of the face less what it says of the picture. So
+    it is zero where the picture is the face, and as a copy of the first encoder it helps untrained:
+    it looks for the code whose picture has the face's own first code.
+
+    passes: how often the codes are corrected.
+    """
+
+    def __init__(
+        self, first: FaceEncoder, second: FaceEncoder, generator: Synthesis, passes: int
+    ) -> None:
+        super().__init__()
+        self.first, self.second, self.generator, self.passes = first, second, generator, passes
+
+    def forward(self, face: torch.Tensor) -> torch.Tensor:
+        """Faces, luma (n, 1, 64, 64) in [-1, 1], to codes (n, layers, STYLE_DIM)."""
+        return self.corrected(face, self.first(face), self.passes)
+
+    def corrected(self, face: torch.Tensor, codes: torch.Tensor, passes: int) -> torch.Tensor:
+        """Codes of faces after so many corrections. No gradient flows through their pictures."""
+        wanted = self.second(face) if passes else codes
+        for _ in range(passes):
+            with torch.no_grad():
+                made = self.generator(codes)
+                made = F.avg_pool2d(made, made.shape[-1] // face.shape[-1])
+            codes = codes + wanted - self.second(made)
+        return codes

@@ -1,7 +1,8 @@
 """What the latent recipes share: their options, the frozen face space, and the codes of all faces.
 
 The recipes after `latent` (mapper, classifiers, text-image, emm, directions) take its checkpoint,
-`--space`, and work on the codes of its averaged encoder. These are made once and kept beside it.
+`--space`, and work on the codes of its averaged encoder, or on those of `latent-refine` where it
+came before them. These are made once and kept beside it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -138,12 +140,21 @@ class CodedFaces:
         return balanced_weights(self.labels[self.train], power)
 
 
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """What the checkpoint of a face space holds; its tensors are read when they are used."""
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+    return state
+
+
 def load_space(checkpoint: Path, device: str = "cpu") -> FaceSpace:
-    """The averaged networks of a face space, frozen."""
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    """The averaged networks of a face space, of `latent` or of `latent-refine`, frozen."""
+    state = read_state(checkpoint)
     average = state["average"]
     space = FaceSpace(
-        state["size"], average["heads.landmarks.bias"], state.get("channels", "narrow")
+        state["size"],
+        average["heads.landmarks.bias"].clone(),
+        state.get("channels", "narrow"),
+        state.get("passes", 0),
     )
     space.load_state_dict(average)
     space = space.eval().requires_grad_(requires_grad=False)
@@ -167,8 +178,9 @@ def load_coded_faces(options: LatentOptions, space: FaceSpace) -> CodedFaces:
 
 def _cached_codes(options: LatentOptions, space: FaceSpace, crops: Crops) -> torch.Tensor:
     """Codes from `codes.npy`, made again where the encoder or the faces are others."""
-    state = torch.load(options.space, weights_only=True, map_location="cpu", mmap=True)
+    state = read_state(options.space)
     stamp = {"step": state["step"], "size": state["size"], "faces": len(crops.source)}
+    stamp["refined"] = state.get("refined_step", 0)
     file, told = (options.work / f"codes.{suffix}" for suffix in ("npy", "json"))
     if not (file.exists() and told.exists() and json.loads(told.read_text()) == stamp):
         codes = encode(space, crops, options.device)
@@ -183,12 +195,12 @@ def _cached_codes(options: LatentOptions, space: FaceSpace, crops: Crops) -> tor
 @torch.inference_mode()
 def encode(space: FaceSpace, crops: Crops, device: str) -> torch.Tensor:
     """The codes of crops: float32 (n, layers, style_dim), on the processor."""
-    codes = []
+    codes, inverter = [], space.inverter()
     for first in range(0, len(crops.source), ENCODED):
         pixels = crops.pixels[first : first + ENCODED, None].astype(np.float32) / 127.5 - 1
         faces = _resized(torch.from_numpy(pixels).to(device), SMALL)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            found = space.encoder(faces.contiguous(memory_format=torch.channels_last))
+            found = inverter(faces.contiguous(memory_format=torch.channels_last))
         codes.append(found.float().cpu())
     return torch.cat(codes)
 

@@ -1,10 +1,11 @@
 """All of the latent papers in one command: face space, prior, guides, mappers, directions, graphs.
 
-`python -m mien.training latent-all --latent-minutes 150 --minutes-each 20 --data DIR --out DIR
---features faceres.json`. With `--latent-minutes 0` it starts from the checkpoint `--space`. Each
-recipe goes on where an earlier run stopped, and one that is done is only measured again. What
-follows the face space lies in a folder named by its size and step, so nothing that was trained on
-an earlier one is taken for this one's; crops and what is measured on them are shared.
+`python -m mien.training latent-all --latent-minutes 150 --refine-minutes 40 --minutes-each 20
+--data DIR --out DIR --features faceres.json`. With `--latent-minutes 0` it starts from the
+checkpoint `--space`, which may be refined already. Each recipe goes on where an earlier run
+stopped, and one that is done is only measured again. What follows the face space lies in a folder
+named by its size and steps, so nothing that was trained on an earlier one is taken for this one's;
+crops and what is measured on them are shared.
 
 On a GPU: `--device cuda --batch-times 8 --trunk resnet18 --latent "--size 256 --channels public
 --batch-times 8"`.
@@ -20,6 +21,8 @@ from pathlib import Path
 import torch
 
 from mien.training.__main__ import run_recipe
+from mien.training.latent.data import read_state
+from mien.training.latent.generator import FER, PRESS
 from mien.training.latent.scores import add_judges
 
 
@@ -55,6 +58,7 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     """The options of the command."""
     parser = argparse.ArgumentParser(prog="python -m mien.training latent-all")
     parser.add_argument("--latent-minutes", type=float, required=True, help="0: take --space")
+    parser.add_argument("--refine-minutes", type=float, default=40.0, help="0: codes as they are")
     parser.add_argument("--minutes-each", type=float, required=True, help="for a recipe after it")
     parser.add_argument("--data", type=Path, required=True, help="folder of faces160 and fer2013")
     parser.add_argument("--media", type=Path, help="not used by the latent recipes")
@@ -88,9 +92,10 @@ def _refuse_missing(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 
 def work_folder(out: Path, space: Path) -> Path:
-    """Where the recipes after a face space work: named by its size and its step."""
-    state = torch.load(space, weights_only=True, map_location="cpu", mmap=True)
-    return out / f"space{state['size']}-{state['step']}"
+    """Where the recipes after a face space work: named by its size and its steps."""
+    state = read_state(space)
+    refined = f"-refined{state['refined_step']}" if "refined_step" in state else ""
+    return out / f"space{state['size']}-{state['step']}{refined}"
 
 
 def main(argv: list[str]) -> None:
@@ -103,10 +108,14 @@ def main(argv: list[str]) -> None:
     if args.latent_minutes > 0:
         words = ["--minutes", args.latent_minutes, "--out", args.out, *common]
         _run("latent", [*words, *args.latent.split()])
-    work = work_folder(args.out, space)
-    work.mkdir(exist_ok=True)
-    shutil.copyfile(space, work / "latent.pt")
-    common += ["--out", work, "--cache", args.out, "--most", args.most, "--trunk", args.trunk]
+    common += ["--cache", args.out]
+    if args.refine_minutes > 0 and not read_state(space).get("passes", 0):
+        work = _copied(space, args.out)
+        batch = (PRESS + FER) * args.batch_times
+        words = ["--minutes", args.refine_minutes, "--batch", batch, "--out", work, *common]
+        _run("latent-refine", words)
+        space = work / "refined.pt"
+    common += ["--out", _copied(space, args.out), "--most", args.most, "--trunk", args.trunk]
     judges = []
     if args.judges_code and args.judges:
         judges = ["--judges-code", args.judges_code, "--judges", args.judges]
@@ -120,6 +129,14 @@ def main(argv: list[str]) -> None:
         ]
         _run(job.recipe, [*words, *common, *job.words.split(), *(mappers if job.judged else [])])
     _run("latent-export", [*common, *judges])
+
+
+def _copied(space: Path, out: Path) -> Path:
+    """The folder of a face space, with its checkpoint: an earlier recipe may go on writing its."""
+    work = work_folder(out, space)
+    work.mkdir(exist_ok=True)
+    shutil.copyfile(space, work / "latent.pt")
+    return work
 
 
 def _run(recipe: str, words: list[object]) -> None:

@@ -53,6 +53,7 @@ from mien.training.latent.data import (
     latent_parser,
     load_coded_faces,
     load_space,
+    read_state,
 )
 from mien.training.latent.edits import load_dac, mapper_of
 from mien.training.latent.generator import FaceSpace
@@ -64,6 +65,7 @@ from mien.training.recipe import data_text, write_card, write_metrics
 TOLERANCE = 1e-4
 STYLEGAN2 = "StyleGAN2 (CVPR 2020)"
 E4E = "Designing an Encoder for StyleGAN Image Manipulation (2021)"
+RESTYLE = "ReStyle (ICCV 2021)"
 EMM = "A StyleCLIP-based Facial Emotion Manipulation Method (ACCV 2024)"
 HFLD = "My Emotion on your face (FG 2024)"
 CLIP = "Learning Transferable Visual Models From Natural Language Supervision (2021)"
@@ -147,11 +149,12 @@ def export_part(part: Part, models: Path) -> dict[str, Any]:
 
 
 def space_parts(
-    space: FaceSpace, faces: CodedFaces, judges: Judges, spent: Mapping[str, Any]
+    space: FaceSpace, faces: CodedFaces, judges: Judges, spent: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Part]:
-    """Generator and encoder."""
+    """Generator and encoder; spent: of each, by its recipe."""
     scores = reconstruction_scores(space, faces, judges)
-    layers = faces.codes.shape[1]
+    layers, refined = faces.codes.shape[1], "latent-refine" in spent
+    corrected = f", corrected {space.passes} times by what the generator makes of them"
     yield Part(
         space.generator,
         generator_network(space.size),
@@ -159,16 +162,18 @@ def space_parts(
         "latent",
         f"{layers} codes to a luma picture of {space.size} pixels, StyleGAN2's synthesis network.",
         scores,
-        spent,
+        spent["latent"],
     )
+    recipe = "latent-refine" if refined else "latent"
     yield Part(
-        space.encoder,
+        space.inverter(),
         encoder_network(space.size),
-        E4E,
-        "latent",
-        f"A face of 64 pixels to {layers} codes, trained together with the generator.",
+        f"{E4E}; {RESTYLE}" if refined else E4E,
+        recipe,
+        f"A face of 64 pixels to {layers} codes, trained together with the generator"
+        f"{corrected if refined else ''}.",
         scores,
-        spent,
+        spent[recipe],
     )
 
 
@@ -264,8 +269,10 @@ def export_all(
     options = dataclasses.replace(options, device="cpu")
     space = load_space(options.space)
     faces = load_coded_faces(options, space)
-    state = torch.load(options.space, weights_only=True, map_location="cpu", mmap=True)
-    spent = {"minutes": round(float(state["spent_s"]) / 60, 1), "steps": int(state["step"])}
+    state = read_state(options.space)
+    spent = {"latent": _spent(state["spent_s"], state["step"])}
+    if state.get("passes", 0):
+        spent["latent-refine"] = _spent(state["refined_s"], state["refined_step"])
     found: dict[str, dict[str, Any]] = {}
     models = options.work / "models"
     models.mkdir(exist_ok=True)
@@ -277,6 +284,10 @@ def export_all(
         found[part.network.name] = export_part(part, models)
         told(f"{part.network.name}: {found[part.network.name]['megabytes']} MB")
     return found
+
+
+def _spent(seconds: float, steps: int) -> dict[str, Any]:
+    return {"minutes": round(float(seconds) / 60, 1), "steps": int(steps)}
 
 
 def main(argv: list[str]) -> None:

@@ -30,7 +30,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mien.engines.errors import UsageError
-from mien.export.models.face_encoder import STYLE_DIM, FaceEncoder
+from mien.export.models.face_encoder import STYLE_DIM, FaceEncoder, RefinedEncoder
 from mien.export.models.stylegan2 import NARROW, Synthesis, public_channels
 from mien.runtime.faces.topology import MIRROR, POINT_COUNT
 from mien.runtime.target import EMOTIONS
@@ -181,14 +181,27 @@ def critic_loss(real: list[torch.Tensor], made: list[torch.Tensor]) -> torch.Ten
 
 
 class FaceSpace(nn.Module):
-    """Encoder, generator and heads, of one size. channels: of CHANNELS, the generator's."""
+    """Encoder, generator and heads, of one size. channels: of CHANNELS, the generator's.
 
-    def __init__(self, size: int, mean: torch.Tensor, channels: str = "narrow") -> None:
+    passes: how often a second encoder corrects the codes (`latent-refine`); 0 where there is none.
+    """
+
+    def __init__(
+        self, size: int, mean: torch.Tensor, channels: str = "narrow", passes: int = 0
+    ) -> None:
         super().__init__()
-        self.size, self.channels = size, channels
+        self.size, self.channels, self.passes = size, channels, passes
         self.encoder = FaceEncoder(size)
         self.generator = Synthesis(size, CHANNELS[channels])
         self.heads = Heads(mean)
+        if passes:
+            self.second = FaceEncoder(size)
+
+    def inverter(self) -> FaceEncoder | RefinedEncoder:
+        """What makes codes of faces: the encoder, with its corrections where there are any."""
+        if not self.passes:
+            return self.encoder
+        return RefinedEncoder(self.encoder, self.second, self.generator, self.passes)
 
     def grown(self, size: int) -> FaceSpace:
         """The same with more layers of the generator, and codes for them."""

@@ -51,7 +51,7 @@ class EmotionMapper(CodeEdit):
     """The mapper under the condition of the face's own emotion, which the classifier sees.
 
     drawn: (8,), draws of a normal distribution for the condition; None for its median. reader: of
-    prompts, None where there is no text tower.
+    prompts, None where there is no text tower. targets: the emotions that it was trained for.
 
     Raises ModelError where networks do not fit each other, or state no condition.
     """
@@ -67,14 +67,14 @@ class EmotionMapper(CodeEdit):
         self.engines = (classifier, mapper) + (() if reader is None else (reader.engine,))
         self.mapper, self.classifier, self.reader = mapper, classifier, reader
         codes = (None, *mapper.network.inputs[0].shape[1:])
-        self._targets = stated_words(mapper.metadata, "targets") or EMOTIONS
+        self.targets = stated_words(mapper.metadata, "targets") or EMOTIONS
         batched = (None, len(EMOTIONS))
         check_sides(
             mapper,
             {
                 "in codes": codes,
                 "in condition": batched,
-                "in target": (None, len(self._targets)),
+                "in target": (None, len(self.targets)),
                 "out edited": codes,
             },
         )
@@ -100,15 +100,15 @@ class EmotionMapper(CodeEdit):
         else:
             weights = target.weights
         for emotion, weight in zip(EMOTIONS, weights, strict=True):
-            if weight > 0 and emotion not in self._targets:
+            if weight > 0 and emotion not in self.targets:
                 raise UsageError(
                     f"the mapper cannot make a face {emotion} (it can: "
-                    f"{', '.join(self._targets)}); use another --emotion or --method"
+                    f"{', '.join(self.targets)}); use another --emotion or --method"
                 )
 
     def target_of(self, weights: np.ndarray) -> np.ndarray:
         """The mapper's target of weights (8,): float32 (1, n), in the order it states."""
-        known = [EMOTIONS.index(name) if name in EMOTIONS else -1 for name in self._targets]
+        known = [EMOTIONS.index(name) if name in EMOTIONS else -1 for name in self.targets]
         picked = [float(weights[place]) if place >= 0 else 0.0 for place in known]
         return np.array([picked], np.float32)
 

@@ -145,6 +145,8 @@ def test_the_baseline_of_the_directions_takes_the_same_regressor(trained: Made) 
 def test_the_chain_works_in_a_folder_of_its_face_space(tmp_path: Path) -> None:
     torch.save({"size": 64, "step": 1}, tmp_path / "latent.pt")
     assert work_folder(Path("out"), tmp_path / "latent.pt") == Path("out/space64-1")
+    torch.save({"size": 64, "step": 1, "refined_step": 7}, tmp_path / "refined.pt")
+    assert work_folder(Path("out"), tmp_path / "refined.pt") == Path("out/space64-1-refined7")
     recipes = [job.recipe for job in JOBS]
     assert recipes.index("emm") > recipes.index("text-image")
     assert recipes.index("emm") > recipes.index("classifiers")

@@ -23,7 +23,9 @@ from mien.engines.face_space import (
     condition_text,
     directions_network,
     emm_network,
+    image_network,
     latent_classifier_network,
+    regressor_network,
     text_network,
 )
 from mien.runtime.target import EMOTIONS as NAMES
@@ -127,9 +129,13 @@ def write_emm(
     return folder
 
 
-def write_directions(folder: Path, names: Sequence[str] = ATTRIBUTES) -> Path:
-    """Adds directions: each attribute is a blot at another height."""
-    moves = np.stack([blot(0.3, y=0.3 + 0.2 * place) for place in range(len(names))])
+def write_directions(folder: Path, names: Sequence[str] = ATTRIBUTES, *, leak: float = 0.0) -> Path:
+    """Adds directions: each attribute is a blot at another height.
+
+    leak: how much of the first attribute moves with each other one.
+    """
+    moves = direction_moves(len(names))
+    moves[1:] += leak * moves[0]
     nodes = [
         helper.make_node("MatMul", ["steps", "moves"], ["flat"]),
         helper.make_node("Reshape", ["flat", "shape"], ["step"]),
@@ -145,6 +151,47 @@ def write_directions(folder: Path, names: Sequence[str] = ATTRIBUTES) -> Path:
     network = directions_network(len(names), LAYERS)
     write_network(folder, network, nodes, constants, {"attributes": ",".join(names)})
     assert network.name == DIRECTIONS
+    return folder
+
+
+def direction_moves(count: int) -> np.ndarray:
+    """What each attribute adds to a picture: float32 (count, 4096)."""
+    return np.stack([blot(0.3, y=0.3 + 0.2 * place) for place in range(count)])
+
+
+def write_regressor(folder: Path, picture: np.ndarray, names: Sequence[str] = ATTRIBUTES) -> Path:
+    """Adds a regressor that reads how far each attribute was moved; `picture` has 0.5 of each.
+
+    picture: float32 (64, 64) in [-1, 1].
+    """
+    reads = np.linalg.pinv(direction_moves(len(names))).astype(np.float32)
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "reads"], ["read"]),
+        helper.make_node("Add", ["read", "bias"], ["attributes"]),
+    ]
+    constants = {"reads": reads, "bias": 0.5 - picture.reshape(1, -1) @ reads}
+    network = regressor_network(len(names))
+    write_network(folder, network, nodes, constants, {"attributes": ",".join(names)})
+    return folder
+
+
+def write_image_tower(folder: Path) -> Path:
+    """Adds an image tower that takes every picture for a surprised one."""
+    embedding = np.eye(EMOTIONS, dtype=np.float32)[[NAMES.index("surprised")]]
+    nodes = [
+        helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["none"]),
+        helper.make_node("Reshape", ["none", "one"], ["column"]),
+        helper.make_node("Add", ["column", "surprised"], ["embedding"]),
+    ]
+    constants = {
+        "axes": np.array([1, 2, 3], np.int64),
+        "zero": np.zeros(1, np.float32),
+        "one": np.array([1, 1], np.int64),
+        "surprised": embedding,
+    }
+    write_network(folder, image_network(out=EMOTIONS), nodes, constants, {})
     return folder
 
 
