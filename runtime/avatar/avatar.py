@@ -263,7 +263,9 @@ class Avatar:
         face = AlignedFace(self._aligned.pixels, self._aligned.crop_from_frame, points)
         patch = self._mouth(face, moved, self._covered, time_s)
         flow = with_rigid_teeth(dense_flow(points, moved), points, moved)
-        edit = Edit(flow=flow, gain=folds(points + moved, moved), patch=patch, covered=self._covered)
+        edit = Edit(
+            flow=flow, gain=folds(points + moved, moved), patch=patch, covered=self._covered
+        )
         made = FaceEdit(self._matrix, edit)
         self._drawn = (moved, points, made)
         return made

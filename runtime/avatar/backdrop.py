@@ -50,7 +50,7 @@ class Backdrop:
         self._prepare()
 
     def _prepare(self) -> None:
-        """The grid of the field of movement, and how much of it each cell shows."""
+        """Lay the grid of the field of movement, and how much of it each cell shows."""
         width, height = self._size_wh
         x = (np.arange(GRID) + 0.5) / GRID * width - 0.5
         y = ((np.arange(GRID) + 0.5) / GRID * height - 0.5)[:, None]
@@ -117,9 +117,11 @@ def person_mask(bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     small_wh = (max(16, round(scale * width)), max(16, round(scale * height)))
     small = cv2.resize(bgr, small_wh, interpolation=cv2.INTER_AREA)
     seeds = _seeds(small_wh, landmarks * scale)
-    cut = seeds.copy()
+    cut: np.ndarray = seeds.copy()
     cv2.setRNGSeed(0)
-    cv2.grabCut(small, cut, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+    cv2.grabCut(
+        small, cut, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK
+    )  # type: ignore[call-overload]
     person = np.where((cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
     person = cv2.morphologyEx(person, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     if not LEAST_SHARE < float(person.mean()) / 255 < MOST_SHARE:
@@ -140,11 +142,10 @@ def _seeds(size_wh: tuple[int, int], landmarks: np.ndarray) -> np.ndarray:
     cv2.ellipse(
         seeds, middle, (round(0.85 * unit), round(1.05 * unit)), 0, 0, 360, cv2.GC_PR_BGD, -1
     )
-    shoulders = [
-        (neck[0] - 0.35 * unit, neck[1] - 0.2 * unit), (neck[0] + 0.35 * unit, neck[1] - 0.2 * unit),
-        (neck[0] + 1.9 * unit, neck[1] + 1.1 * unit), (neck[0] + 1.9 * unit, height + 9.0),
-        (neck[0] - 1.9 * unit, height + 9.0), (neck[0] - 1.9 * unit, neck[1] + 1.1 * unit),
-    ]  # fmt: skip
+    half = unit * np.array([(0.35, -0.2), (1.9, 1.1)]) + [0.0, neck[1]]  # off the neck's middle
+    half = np.vstack([half, [1.9 * unit, height + 9.0]])
+    shoulders = np.vstack([half, (half * [-1, 1])[::-1]])
+    shoulders[:, 0] += neck[0]
     cv2.fillPoly(seeds, [np.round(shoulders).astype(np.int32)], cv2.GC_PR_FGD)
     cv2.ellipse(
         seeds, middle, (round(0.58 * unit), round(0.75 * unit)), 0, 0, 360, cv2.GC_PR_FGD, -1

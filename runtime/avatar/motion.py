@@ -40,7 +40,12 @@ class IdleSettings:
     blinks: float = 14.0
 
     def __post_init__(self) -> None:
-        for name, most in (("sway", MOST), ("breath", MOST), ("gaze", MOST), ("blinks", MOST_BLINKS)):
+        for name, most in (
+            ("sway", MOST),
+            ("breath", MOST),
+            ("gaze", MOST),
+            ("blinks", MOST_BLINKS),
+        ):
             amount = finite_number(getattr(self, name))
             if amount is None or not 0 <= amount <= most:
                 told = shortened(getattr(self, name))
