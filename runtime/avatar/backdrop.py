@@ -43,9 +43,11 @@ class Backdrop:
         person = person_mask(bgr, landmarks)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach_px + 1,) * 2)
         cover = cv2.dilate(person, kernel)
-        self._alpha = cv2.GaussianBlur(cover, (0, 0), 0.5 * reach_px)
-        hole = cv2.dilate(cover, kernel)
-        self._behind = [_filled(plane.samples, hole) for plane in frame.planes]
+        soft = cv2.GaussianBlur(cover, (0, 0), 0.5 * reach_px)
+        # Whole where the person is: only beyond is anything seen through, and there the background
+        # is the picture's own, so that a head at rest leaves the picture as it was.
+        self._alpha = np.maximum(soft, person)
+        self._behind = [_filled(plane.samples, person) for plane in frame.planes]
         self._chin = landmarks[CHIN].astype(np.float64)
         self._prepare()
 
@@ -118,16 +120,18 @@ def person_mask(bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     small = cv2.resize(bgr, small_wh, interpolation=cv2.INTER_AREA)
     seeds = _seeds(small_wh, landmarks * scale)
     cut: np.ndarray = seeds.copy()
+    models = [np.zeros((1, 65)) for _ in range(2)]  # of background and person, filled by OpenCV
     cv2.setRNGSeed(0)
-    cv2.grabCut(
-        small, cut, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK
-    )  # type: ignore[call-overload]
-    person = np.where((cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
+    cv2.grabCut(small, cut, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+    person: np.ndarray = np.where((cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD), 255, 0).astype(
+        np.uint8
+    )
     person = cv2.morphologyEx(person, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     if not LEAST_SHARE < float(person.mean()) / 255 < MOST_SHARE:
         person = np.where(seeds == cv2.GC_BGD, 0, 255).astype(np.uint8)
     soft = cv2.resize(person, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(soft > 127, 255, 0).astype(np.uint8)
+    whole: np.ndarray = np.where(soft > 127, 255, 0).astype(np.uint8)
+    return whole
 
 
 def _seeds(size_wh: tuple[int, int], landmarks: np.ndarray) -> np.ndarray:
@@ -169,7 +173,8 @@ def _filled(samples: np.ndarray, hole: np.ndarray) -> np.ndarray:
     )
     filling = cv2.inpaint(small, small_mask, 3, cv2.INPAINT_TELEA)
     whole = cv2.resize(filling, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(mask > 0, whole, samples).astype(np.uint8)
+    filled: np.ndarray = np.where(mask > 0, whole, samples).astype(np.uint8)
+    return filled
 
 
 def _over(front: np.ndarray, behind: np.ndarray, alpha: np.ndarray) -> np.ndarray:

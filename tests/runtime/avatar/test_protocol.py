@@ -102,9 +102,14 @@ def test_a_bad_line_costs_an_error_and_the_next_is_served(
 
 def test_a_client_that_does_not_read_loses_its_connection_only(server: SocketServer) -> None:
     with connected(server) as deaf, connected(server) as other:
-        with pytest.raises(OSError):  # noqa: PT011 -- reset or broken pipe
-            for _ in range(10_000):
+        cut_off = False
+        for _ in range(10_000):
+            try:
                 deaf.sendall(b"x\n" * 4096)
+            except OSError:
+                cut_off = True
+                break
+        assert cut_off
         assert "state" in asked(other, b"{}\n")
 
 
