@@ -21,7 +21,7 @@ from mien.runtime.frame import Frame
 
 CUT_SIDE: Final = 192  # pixels of the longer side at which the person is cut out
 ROUNDS: Final = 3
-GRID: Final = 24  # cells of the field of movement, each way
+GRID: Final = 32  # cells of the field of movement, each way
 REACH: Final = 0.035  # crop units beyond the person that go along, hair that was missed among them
 BREATH: Final = 0.011  # crop units that shoulders rise by
 RIM: Final = 0.05  # of the picture's sides, over which movement falls to nothing
@@ -63,6 +63,8 @@ class Backdrop:
         edge_x = np.minimum(x + 0.5, width - 0.5 - x) / (RIM * width)
         edge_y = np.minimum(y + 0.5, height - 0.5 - y) / (RIM * height)
         self._inner = np.clip(np.minimum(edge_x, edge_y) - 0.35, 0, 1)
+        self._inner[[0, -1]] = 0
+        self._inner[:, [0, -1]] = 0
 
     def __call__(self, frame: Frame, pose: Pose) -> Frame:
         """`frame`, an edited one of the same picture, with head and shoulders posed."""
@@ -103,7 +105,7 @@ class Backdrop:
     def _maps(self, field: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """The field as coordinates in a plane: two of float32 (h, w)."""
         share = size_wh[0] / self._size_wh[0]
-        fine = cv2.resize(field, size_wh, interpolation=cv2.INTER_CUBIC) * np.float32(share)
+        fine = cv2.resize(field, size_wh, interpolation=cv2.INTER_LINEAR) * np.float32(share)
         map_x = fine[..., 0] + np.arange(size_wh[0], dtype=np.float32)
         map_y = fine[..., 1] + np.arange(size_wh[1], dtype=np.float32)[:, None]
         return map_x, map_y
