@@ -60,6 +60,8 @@ from mien.runtime.target import Target
 from mien.runtime.video.planes import frame_from_av
 
 EASE_S: Final = 0.45
+# Cells a side of the flow: fewer on a crop of so few pixels, where they are as fine as is seen.
+SMALL_PX, COARSE, FINE = 200.0, 48, 64
 STILL: Final = 2e-4  # crop units, some hundredths of a pixel
 # Of the mouth's width: how far speech drops the lower lip and the chin, and lifts the upper lip.
 JAW_DROP, CHIN_DROP, LIFT = 0.26, 0.2, 0.035
@@ -156,6 +158,8 @@ class Avatar:
         self._warp = catalog.open(WARP, provider=provider)
         points = self._aligned.landmarks
         self._matrix = crop_units_matrix(self._aligned.crop_from_frame, self._aligned.size)
+        side_px = 1 / float(np.hypot(*self._matrix[:, 0]))
+        self._cells = COARSE if side_px <= SMALL_PX else FINE
         self._eyes = tuple(Eye(still.face.landmarks, side) for side in (0, 1))
         self._mouth = MouthPainter()
         if self._covered is None:
@@ -262,7 +266,7 @@ class Avatar:
             return drawn[2]
         face = AlignedFace(self._aligned.pixels, self._aligned.crop_from_frame, points)
         patch = self._mouth(face, moved, self._covered, time_s)
-        flow = with_rigid_teeth(dense_flow(points, moved), points, moved)
+        flow = with_rigid_teeth(dense_flow(points, moved, self._cells), points, moved)
         edit = Edit(
             flow=flow, gain=folds(points + moved, moved), patch=patch, covered=self._covered
         )

@@ -73,9 +73,12 @@ class Backdrop:
             return frame
         alpha = None
         planes = []
+        maps_of: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         for plane, behind in zip(frame.planes, self._behind, strict=True):
             height, width = plane.samples.shape[:2]
-            maps = self._maps(field, (width, height))
+            if (width, height) not in maps_of:
+                maps_of[width, height] = self._maps(field, (width, height))
+            maps = maps_of[width, height]
             sharp = (width, height) == self._size_wh
             method = cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR
             front = cv2.remap(plane.samples, *maps, method, borderMode=cv2.BORDER_REPLICATE)
