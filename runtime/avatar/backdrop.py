@@ -169,7 +169,8 @@ def _filled(samples: np.ndarray, hole: np.ndarray) -> np.ndarray:
     height, width = samples.shape[:2]
     mask = cv2.resize(hole, (width, height), interpolation=cv2.INTER_NEAREST)
     if mask.all():
-        return samples.copy()
+        result: np.ndarray = samples.copy()
+        return result
     scale = min(1.0, CUT_SIDE / max(height, width))
     small_wh = (max(8, round(scale * width)), max(8, round(scale * height)))
     small = cv2.resize(samples, small_wh, interpolation=cv2.INTER_AREA)
