@@ -11,17 +11,16 @@ from contextlib import ExitStack
 from mien.apps.avatar.plan import AvatarPlan
 from mien.apps.bench.child import peak_memory_mb
 from mien.apps.camera.outputs import OpenOutputs, check_outputs, open_outputs
-from mien.apps.camera.remote import runtime_folder
+from mien.apps.camera.remote import ControlServer, runtime_folder
 from mien.apps.camera.run import Teller, has_panel, open_panel
 from mien.apps.signals import Stopped
 from mien.engines import Catalog
-from mien.engines.errors import DeviceError, UsageError, VideoError, one_line
+from mien.engines.errors import DeviceError, MienError, UsageError, VideoError, one_line
 from mien.engines.system.folders import CacheFolder
 from mien.runtime.avatar.avatar import Avatar, StillFace, read_still
-from mien.runtime.avatar.live import AvatarFilter, BeatSource, Steering, only_warp
+from mien.runtime.avatar.live import AvatarControls, AvatarFilter, BeatSource, Steering
 from mien.runtime.avatar.protocol import SocketServer, answer_stream, may_read
 from mien.runtime.avatar.speech import STANDARD_INPUT, SpeechStream
-from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.loop import LiveLoop
 from mien.runtime.live.values import LiveStats
 from mien.runtime.pictures.picture import read_picture
@@ -66,28 +65,27 @@ def run_avatar(plan: AvatarPlan) -> int:
         speech = None if plan.speech is None else SpeechStream(plan.speech, avatar.lips)
         if speech is not None:
             opening.callback(speech.close)
-        controls = Controls(target=plan.target, mark=plan.mark)
-        drawn = AvatarFilter(avatar)
-        drawn.ease_s = plan.ease_s
-
-        def make_filter(state: ControlState) -> AvatarFilter:
-            only_warp(state)
-            return drawn
-
-        loop = LiveLoop(source, make_filter, opened.outputs, controls, adaptive=False)
+        controls = AvatarControls(target=plan.target, mark=plan.mark)
+        drawn = AvatarFilter(avatar, plan.ease_s)
+        loop = LiveLoop(source, lambda _: drawn, opened.outputs, controls, adaptive=False)
         with ExitStack() as running:
             running.callback(teller.end_line)
             try:
                 running.enter_context(loop)
+                port = None
                 if with_panel:
-                    running.enter_context(open_panel(plan.panel, loop))
+                    port = running.enter_context(open_panel(plan.panel, loop)).port
+                try:
+                    running.enter_context(_remote(plan, controls, opened, port))
+                except MienError as error:
+                    teller.say(f"note: mien set cannot steer this avatar: {error}")
                 _listen(plan, Steering(avatar, controls, drawn), running, teller)
                 _introduce(avatar.still, opened, teller, time.perf_counter() - began_s)
                 _watch(plan, loop, opened, speech, teller)
             except Stopped as stopped:
                 if stopped.status != _SIGNAL + signal.SIGINT:
                     raise
-    if opened.recording is not None and (trouble := opened.recording.status().message):
+    for trouble in filter(None, (output.status().message for output in opened.recordings)):
         raise VideoError(trouble)
     return 0
 
@@ -121,6 +119,14 @@ def _listen(plan: AvatarPlan, steer: Steering, running: ExitStack, teller: Telle
     if plan.speech != STANDARD_INPUT and sys.stdin is not None and may_read(0):
         answers = None if plan.outputs.pipe == "-" else 1
         answer_stream(0, answers, steer)
+
+
+def _remote(
+    plan: AvatarPlan, controls: AvatarControls, opened: OpenOutputs, panel: int | None
+) -> ControlServer:
+    """What `mien set` speaks to; `--camera` takes the picture's name. Raises MienError."""
+    virtual = () if opened.virtual is None else (opened.virtual.device,)
+    return ControlServer(controls, str(plan.picture), names=virtual, panel=panel)
 
 
 def _introduce(still: StillFace, opened: OpenOutputs, teller: Teller, start_s: float) -> None:

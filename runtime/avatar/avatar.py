@@ -1,8 +1,8 @@
 """One face, held and shown alive: a still picture in, a frame of a living one out at any time.
 
-The picture is looked at once. From then on each frame is made of it anew: the eyes first (`eyes`),
-then expression and speech as displacements of its landmarks, by the warp method's own flow, folds
-and drawn mouth, and the head and shoulders over their background at last (`backdrop`).
+The picture is looked at once. From then on each frame is made of it: the eyes first (`eyes`), then
+expression and speech as displacements of its landmarks, by the warp method's own flow, folds and
+drawn mouth, and the head and shoulders over their background at last (`backdrop`).
 """
 
 from __future__ import annotations

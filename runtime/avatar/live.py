@@ -19,7 +19,8 @@ from mien.runtime.frame import Frame
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.sources.source import NewestFrame
 from mien.runtime.live.values import Captured, SourceFacts
-from mien.runtime.target import Target, goal_text
+from mien.runtime.methods.base import Goal
+from mien.runtime.target import Target, goal_text, shortened
 
 LATE_S: Final = 0.25  # a beat that is later than this is left out, and the next counts from now
 
@@ -88,9 +89,10 @@ class DrawTimes:
 class AvatarFilter:
     """Draws an avatar where a camera's filter would edit; the attributes are those of `Filter`."""
 
-    def __init__(self, avatar: Avatar) -> None:
+    def __init__(self, avatar: Avatar, ease_s: float = EASE_S) -> None:
+        """ease_s: how long a change of expression takes; it may be set at any time."""
         self._avatar = avatar
-        self._target: Target | None = None
+        self.target: Target | None = None
         self.own = 1.0
         self.face: Any = "all"
         self.detection_spacing = 1.0
@@ -98,16 +100,16 @@ class AvatarFilter:
         self.edited: tuple[int, ...] = (avatar.still.face.track_id,)
         self.numbers = {avatar.still.face.track_id: 1}
         self.timings = DrawTimes({"draw": 0.0})
-        self.ease_s = EASE_S
+        self.ease_s = ease_s
 
     @property
-    def target(self) -> Target | None:
-        """The expression to ease to."""
-        return self._target
-
-    @target.setter
-    def target(self, target: Target | None) -> None:
-        self._target = target
+    def goals(self) -> dict[int, Goal]:
+        """The expression that the face eases to, none where it is the picture's own."""
+        target = self.target
+        if target is None:
+            return {}
+        (number,) = self.numbers
+        return {number: Goal(target.vector(), target.strength)}
 
     @property
     def providers(self) -> dict[str, str]:
@@ -117,8 +119,8 @@ class AvatarFilter:
     def apply(self, frame: Frame) -> Frame:
         """The living face at the frame's time."""
         began_s = time.perf_counter()
-        if self._target != self._avatar.target:
-            self._avatar.express(self._target, self.ease_s)
+        if self.target != self._avatar.target:
+            self._avatar.express(self.target, self.ease_s)
         drawn = self._avatar.frame_at(frame.time_s or 0.0)
         self.timings = DrawTimes({"draw": 1e3 * (time.perf_counter() - began_s)})
         return replace(drawn, pts=frame.pts, time_base=frame.time_base)
@@ -129,6 +131,24 @@ class AvatarFilter:
     def close(self) -> None:
         """Close the avatar."""
         self._avatar.close()
+
+
+class AvatarControls(Controls):
+    """The controls of an avatar: it moves by one method, and its own expression is the picture's.
+
+    Raises UsageError, also for another method, for options of one and for `own`.
+    """
+
+    def update(self, **changes: object) -> ControlState:
+        """As of `Controls`, for what an avatar has."""
+        method = changes.get("method", "warp")
+        if method != "warp":
+            raise UsageError(f"an avatar moves by the method warp, not by {shortened(method)}")
+        if changes.get("options"):
+            raise UsageError("an avatar has no options of a method; leave them out")
+        if changes.get("own", 1.0) != 1.0:
+            raise UsageError("an avatar shows its picture's own expression as it is: own is 1")
+        return super().update(**changes)
 
 
 class Steering:
@@ -170,9 +190,3 @@ class Steering:
             if target is not None:
                 target = replace(target, strength=self._strength)
             self._controls.update(target=target)
-
-
-def only_warp(state: ControlState) -> None:
-    """Raise UsageError where another method is asked for: an avatar moves by warp alone."""
-    if state.method != "warp":
-        raise UsageError(f"an avatar moves by the method warp, not by {state.method}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mien.apps.camera.remote import Wanted, chosen_camera, send
 from mien.apps.main import run
+from mien.engines.errors import UsageError
 from mien.runtime.pictures.picture import MAX_SIDE_PX
 
 PORTRAIT = Path(__file__).parents[3] / "apps" / "sample" / "portrait.jpg"
@@ -24,6 +27,7 @@ def test_an_avatar_runs_is_steered_and_ends(tmp_path: Path) -> None:
     arguments += ["--pipe", str(raw), "--pipe-format", "rgb24", "--no-virtual", "--rate", "10"]
     with subprocess.Popen(
         [sys.executable, "-m", "mien", *arguments],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -42,6 +46,11 @@ def test_an_avatar_runs_is_steered_and_ends(tmp_path: Path) -> None:
                 with client.makefile("rb") as lines:
                     state = json.loads(lines.readline())["state"]
             assert (state["emotion"], state["intensity"]) == ("happy:0.5", 1.2)
+            by_name = chosen_camera(PORTRAIT.name, tmp_path / "mien")
+            assert send(by_name, Wanted(goal="angry"))["target"] == "angry"
+            for refused in (Wanted(method="parts"), Wanted(own=0.5)):
+                with pytest.raises(UsageError, match="avatar"):
+                    send(by_name, refused)
             frame_bytes = 82 * 96 * 3
             until_s = time.monotonic() + 60
             while time.monotonic() < until_s and (
