@@ -160,7 +160,9 @@ class Avatar:
         self._matrix = crop_units_matrix(self._aligned.crop_from_frame, self._aligned.size)
         side_px = 1 / float(np.hypot(*self._matrix[:, 0]))
         self._cells = COARSE if side_px <= SMALL_PX else FINE
-        self._eyes = tuple(Eye(still.face.landmarks, side) for side in (0, 1))
+        self._eyes = tuple(
+            Eye(still.face.landmarks, side, self._covered, self._matrix) for side in (0, 1)
+        )
         self._mouth = MouthPainter()
         if self._covered is None:
             self._mouth.learn(still.frame, self._aligned, 0.0)

@@ -13,7 +13,8 @@ from mien.runtime.avatar.avatar import Avatar, StillFace, read_still
 from mien.runtime.avatar.eyes import Eye
 from mien.runtime.avatar.motion import Idle, IdleSettings
 from mien.runtime.avatar.speech import Mouth
-from mien.runtime.frame import Frame, Plane
+from mien.runtime.blending.blending import blend_faces
+from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.warp.mouth import mouth_box
 from mien.runtime.pictures.picture import Picture, read_picture
 from mien.runtime.target import parse_target
@@ -81,6 +82,32 @@ def test_a_blink_closes_the_eyes_and_nothing_else(still: StillFace, avatar: Avat
     assert columns.min() > low[0]
     assert columns.max() < high[0]
     assert not changed(still.frame, avatar.frame_at(1.0)).any()
+
+
+def test_lids_close_behind_the_rims_of_glasses() -> None:
+    height, width = 160, 320
+    picture = np.full((height, width), 150, np.uint8)
+    picture[60:66] = 10  # a dark rim from one side to the other, above the eye
+    picture[86:95, 108:132] = 60  # the eye
+    chroma = np.full((height // 2, width // 2), 128, np.uint8)
+    layout = PixelLayout("yuv", matrix="bt601")
+    planes = (Plane(picture, (1, 1)), Plane(chroma, (2, 2)), Plane(chroma, (2, 2)))
+    frame = Frame(planes, layout, width, height)
+    points = np.zeros((106, 2), np.float32)
+    points[[52, 53, 72, 54, 55]] = [(100, 90), (110, 84), (120, 82), (130, 84), (140, 90)]
+    points[[57, 73, 56]] = [(110, 94), (120, 96), (130, 94)]
+    points[64:68] = [(105, 52), (115, 50), (125, 50), (135, 52)]
+    points[104] = (120, 89)
+    covered = np.zeros((height, width), np.float32)
+    covered[58:68] = 1
+    units = np.array([[1 / width, 0, 0.5 / width], [0, 1 / height, 0.5 / height]], np.float32)
+    bare, behind = Eye(points, 0), Eye(points, 0, covered, units)
+    for eye, rim_stays in ((bare, False), (behind, True)):
+        edit = eye.edit(1.0, (0.0, 0.0))
+        assert edit is not None
+        where = changed(frame, blend_faces(frame, [edit]))
+        assert where[75:90].any()  # the lid closes
+        assert (not where[60:66].any()) == rim_stays
 
 
 def test_the_iris_goes_where_the_gaze_goes() -> None:
