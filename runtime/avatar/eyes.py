@@ -134,8 +134,9 @@ def _resampled(
     frame = transform_points(invert_similarity(eye_from_frame), square)
     places = transform_points(crop_from_frame, frame) * covered.shape[::-1] - 0.5
     maps = places.astype(np.float32).reshape(cells, cells, 2)
-    found = cv2.remap(covered, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return found if found.max() > 0 else None
+    x, y = np.ascontiguousarray(maps[..., 0]), np.ascontiguousarray(maps[..., 1])
+    found = cv2.remap(covered, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.float32) if found.max() > 0 else None
 
 
 def closed_lids(landmarks: np.ndarray, closure: float) -> np.ndarray:
