@@ -49,6 +49,15 @@ Speech = Annotated[
         show_default=False,
     ),
 ]
+Link = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Another program to speak with, such as vmc-in://127.0.0.1:39539; may be given more "
+        "than once (docs/avatar.md).",
+        show_default=False,
+    ),
+]
 Size = Annotated[
     str, typer.Option(metavar="WxH", help="What the picture is fitted into; never enlarged.")
 ]
@@ -76,6 +85,7 @@ def run(
     intensity: Intensity = 1.0,
     ease: Ease = 0.45,
     speech: Speech = None,
+    link: Link = None,
     size: Size = "512x512",
     rate: Rate = 30.0,
     seed: Seed = 7,
@@ -111,6 +121,7 @@ def run(
         target=parse_goal(emotion, options.checked_strength(intensity)),
         ease_s=ease,
         speech=speech,
+        links=tuple(link or ()),
         size_wh=parse_size(size),
         rate=parse_rate(rate),
         idle=IdleSettings(seed, sway, breath, gaze, blinks),

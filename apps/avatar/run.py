@@ -17,6 +17,7 @@ from mien.apps.signals import Stopped
 from mien.engines import Catalog
 from mien.engines.errors import DeviceError, MienError, UsageError, VideoError, one_line
 from mien.engines.system.folders import CacheFolder
+from mien.runtime.avatar.adapters.link import open_link
 from mien.runtime.avatar.avatar import Avatar, StillFace, read_still
 from mien.runtime.avatar.live import AvatarControls, AvatarFilter, BeatSource, Steering
 from mien.runtime.avatar.protocol import SocketServer, answer_stream, may_read
@@ -79,7 +80,10 @@ def run_avatar(plan: AvatarPlan) -> int:
                     running.enter_context(_remote(plan, controls, opened, port))
                 except MienError as error:
                     teller.say(f"note: mien set cannot steer this avatar: {error}")
-                _listen(plan, Steering(avatar, controls, drawn), running, teller)
+                steer = Steering(avatar, controls, drawn)
+                for address in plan.links:
+                    loop.add_output(open_link(address, steer))
+                _listen(plan, steer, running, teller)
                 _introduce(avatar.still, opened, teller, time.perf_counter() - began_s)
                 _watch(plan, loop, opened, speech, teller)
             except Stopped as stopped:
@@ -136,7 +140,7 @@ def _introduce(still: StillFace, opened: OpenOutputs, teller: Teller, start_s: f
     if opened.virtual is not None:
         teller.say(f"virtual camera: {opened.virtual.device}; choose it in your call program")
     if not opened.outputs:
-        teller.say("note: shown nowhere yet; add --window, --record, --pipe, --virtual or --panel")
+        teller.say("note: shown in no picture yet; add --window, --record, --pipe or --virtual")
     teller.say("Ctrl-C ends it")
 
 

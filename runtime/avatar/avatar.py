@@ -20,12 +20,12 @@ from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.errors import UsageError
 from mien.engines.networks import OCCLUSION, WARP
 from mien.runtime.avatar.backdrop import Backdrop
-from mien.runtime.avatar.eyes import Eye, closed_lids
+from mien.runtime.avatar.eyes import ASIDE, EYES, UP_DOWN, Eye, closed_lids
 from mien.runtime.avatar.motion import Idle, IdleSettings
 from mien.runtime.avatar.speech import Lips, Mouth
 from mien.runtime.blending.blending import FaceEdit, blend_faces, crop_units_matrix
 from mien.runtime.blending.edit import Edit
-from mien.runtime.faces.alignment import AlignedFace
+from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transform_points
 from mien.runtime.faces.detection import FaceDetector
 from mien.runtime.faces.landmarks import LandmarkDetector
 from mien.runtime.faces.smoothing import Easing
@@ -56,7 +56,7 @@ from mien.runtime.methods.warp.speech import (
     lids_opening,
 )
 from mien.runtime.pictures.picture import Picture
-from mien.runtime.target import Target
+from mien.runtime.target import EMOTIONS, Target
 from mien.runtime.video.planes import frame_from_av
 
 EASE_S: Final = 0.45
@@ -178,6 +178,11 @@ class Avatar:
         self._now = self._goal
         self._easing = Easing(EASE_S)
         self._easing.reset(self._goal)
+        self._mix: np.ndarray = np.zeros(len(EMOTIONS))
+        self._mix_easing = Easing(EASE_S)
+        self._mix_easing.reset(self._mix)
+        self._points = points
+        self._gaze = (0.0, 0.0)
         self._last_s: float | None = None
         self._drawn: tuple[np.ndarray, np.ndarray, FaceEdit] | None = None
 
@@ -190,6 +195,22 @@ class Avatar:
     def target(self) -> Target | None:
         """The expression it eases to; None is that of the picture."""
         return self._target
+
+    @property
+    def mix(self) -> np.ndarray:
+        """How much of each emotion the last frame had reached: float64 (8,), 0..1.5."""
+        return self._mix
+
+    @property
+    def face(self) -> Face:
+        """The face of the last frame, with the landmarks that it shows, but for the sway."""
+        landmarks = transform_points(invert_similarity(self._matrix), self._points)
+        for corners, _, _, _, pupil in EYES:
+            first, second = landmarks[list(corners)]
+            width = float(np.hypot(*(second - first)))
+            turned = np.array([ASIDE * self._gaze[0], UP_DOWN * self._gaze[1]]) * width
+            landmarks[pupil] += turned.astype(np.float32)
+        return replace(self.still.face, landmarks=landmarks)
 
     def express(self, target: Target | None, ease_s: float = EASE_S) -> None:
         """Ease to an expression, or to that of the picture, within seconds."""
@@ -220,9 +241,16 @@ class Avatar:
             self._goal = self._displacement(target)
             self._easing = Easing(ease_s)
             self._easing.reset(self._now)
-            self._easing(self._now, time_s if self._last_s is None else self._last_s)
+            self._mix_easing = Easing(ease_s)
+            self._mix_easing.reset(self._mix)
+            began_s = time_s if self._last_s is None else self._last_s
+            self._easing(self._now, began_s)
+            self._mix_easing(self._mix, began_s)
         self._last_s = time_s
         self._now = self._easing(self._goal, time_s).astype(np.float32)
+        wanted = np.zeros(len(EMOTIONS)) if target is None else target.strength * target.vector()
+        self._mix = self._mix_easing(wanted, time_s)
+        self._gaze = pose.gaze
         edits = [eye.edit(pose.closure, pose.gaze) for eye in self._eyes]
         edits.append(self._face_edit(self.lips(time_s), pose.closure, time_s))
         edited = blend_faces(self.still.frame, [edit for edit in edits if edit is not None])
@@ -258,9 +286,10 @@ class Avatar:
         points = self._aligned.landmarks
         if mouth.opening > 0 or mouth.width != 0:
             moved = hold_lips(points, moved + self._spoken(mouth))
+        points = closed_lids(points, closure) if closure > 0 else points
+        self._points = points + moved
         if float(np.abs(moved).max()) < STILL:
             return None
-        points = closed_lids(points, closure) if closure > 0 else points
         drawn = self._drawn
         if drawn is not None and (
             np.abs(drawn[0] - moved).max() < STILL and np.array_equal(drawn[1], points)

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
+import numpy as np
+
 from mien.engines.errors import UsageError
 from mien.runtime.avatar.avatar import EASE_S, Avatar
 from mien.runtime.avatar.protocol import Command
+from mien.runtime.avatar.speech import Mouth
 from mien.runtime.faces.tracking import Face
 from mien.runtime.frame import Frame
 from mien.runtime.live.controls import Controls, ControlState
@@ -22,6 +25,7 @@ from mien.runtime.live.values import Captured, SourceFacts
 from mien.runtime.methods.base import Goal
 from mien.runtime.target import Target, goal_text, shortened
 
+LEAST_SHOWN: Final = 0.005  # of an emotion; below it is none
 LATE_S: Final = 0.25  # a beat that is later than this is left out, and the next counts from now
 
 
@@ -104,12 +108,13 @@ class AvatarFilter:
 
     @property
     def goals(self) -> dict[int, Goal]:
-        """The expression that the face eases to, none where it is the picture's own."""
-        target = self.target
-        if target is None:
+        """The expression that the face has reached, none where it is the picture's own."""
+        mix = self._avatar.mix
+        strength = float(mix.sum())
+        if strength < LEAST_SHOWN:
             return {}
         (number,) = self.numbers
-        return {number: Goal(target.vector(), target.strength)}
+        return {number: Goal((mix / strength).astype(np.float32), strength)}
 
     @property
     def providers(self) -> dict[str, str]:
@@ -122,6 +127,7 @@ class AvatarFilter:
         if self.target != self._avatar.target:
             self._avatar.express(self.target, self.ease_s)
         drawn = self._avatar.frame_at(frame.time_s or 0.0)
+        self.faces = (self._avatar.face,)
         self.timings = DrawTimes({"draw": 1e3 * (time.perf_counter() - began_s)})
         return replace(drawn, pts=frame.pts, time_base=frame.time_base)
 
@@ -166,6 +172,8 @@ class Steering:
         with self._lock:
             if command.say is not None:
                 self._avatar.lips.say(command.say, now_s)
+            if command.mouth is not None:
+                self._avatar.lips.put(now_s, Mouth(*command.mouth))
             self._express(command)
             if command.blink:
                 self._avatar.blink(now_s)

@@ -1,7 +1,7 @@
 """How an avatar is steered: lines of JSON on standard input and on a local socket.
 
-A line is an object with any of `emotion`, `mix`, `intensity`, `ease`, `blink`, `look`, `say`, and
-an `id` that the answer repeats; an empty one asks for the state. The answer is a line
+A line is an object with any of `emotion`, `mix`, `intensity`, `ease`, `blink`, `look`, `say`,
+`mouth`, and an `id` that the answer repeats; an empty one asks for the state. The answer is a line
 `{"state": {...}}` or `{"error": "..."}`. A line acts as a whole or not at all. What a client does
 wrong costs that client an error, or its connection, and nobody else anything.
 """
@@ -38,7 +38,7 @@ MAX_LINE: Final = 16_384  # bytes
 MAX_UNREAD: Final = 65_536  # bytes of answers; a client that leaves more unread is cut off
 MAX_CLIENTS: Final = 16
 MAX_EASE_S: Final = 60.0
-KEYS: Final = ("id", "emotion", "mix", "intensity", "ease", "blink", "look", "say")
+KEYS: Final = ("id", "emotion", "mix", "intensity", "ease", "blink", "look", "say", "mouth")
 _READ: Final = 65_536
 _LOOK_S: Final = 0.2
 
@@ -48,7 +48,8 @@ class Command:
     """What one line asks for; None leaves a thing as it is.
 
     expresses: whether `target` counts, which is None for the picture's own expression. looks:
-    likewise for `look`, -1..1 to the viewer's right and down, None for about by chance.
+    likewise for `look`, -1..1 to the viewer's right and down, None for about by chance. mouth: how
+    far open, 0..1, and how wide, -1 round to 1 spread, for a moment.
     """
 
     target: Target | None = None
@@ -59,6 +60,7 @@ class Command:
     look: tuple[float, float] | None = None
     looks: bool = False
     say: str | None = None
+    mouth: tuple[float, float] | None = None
 
 
 Steer = Callable[[Command], dict[str, Any]]
@@ -89,6 +91,7 @@ def parse_command(said: object) -> Command:
         look=_look(said.get("look")),
         looks="look" in said,
         say=say,
+        mouth=_mouth(said.get("mouth")),
     )
 
 
@@ -124,6 +127,18 @@ def _look(at: object) -> tuple[float, float] | None:
         if x is not None and y is not None and max(abs(x), abs(y)) <= 1:
             return (x, y)
     raise UsageError(f"look is [x, y] with both in -1..1, or null, not {shortened(at)}")
+
+
+def _mouth(shape: object) -> tuple[float, float] | None:
+    if shape is None:
+        return None
+    if isinstance(shape, list) and len(shape) == 2:
+        opening, width = (finite_number(value) for value in shape)
+        if opening is not None and width is not None and 0 <= opening <= 1 and abs(width) <= 1:
+            return (opening, width)
+    raise UsageError(
+        f"mouth is [opening, width] in 0..1 and -1..1, or null, not {shortened(shape)}"
+    )
 
 
 def answer_to(line: bytes, steer: Steer) -> bytes:
