@@ -172,17 +172,18 @@ class Lines:
         *whole, self._kept = (self._kept + data).split(b"\n")
         for line in whole:
             if self._skips or len(line) > MAX_LINE:
-                answers += [] if self._skips else [_too_long()]
+                answers += [] if self._skips else [too_long()]
                 self._skips = False
             elif line.strip():
                 answers.append(answer_to(line, self._steer))
         if len(self._kept) > MAX_LINE:
-            answers += [] if self._skips else [_too_long()]
+            answers += [] if self._skips else [too_long()]
             self._kept, self._skips = b"", True
         return b"".join(answers)
 
 
-def _too_long() -> bytes:
+def too_long() -> bytes:
+    """The answer to a line of more than MAX_LINE bytes."""
     return json.dumps({"error": f"a line has up to {MAX_LINE:,} bytes"}).encode() + b"\n"
 
 

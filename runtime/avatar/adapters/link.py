@@ -49,6 +49,8 @@ _HERE: Final = "mien.runtime.avatar.adapters"
 KINDS: Final = {
     "vmc": Kind(f"{_HERE}.vmc:open_sender", "vmc", 39539, is_steered=False),
     "vmc-in": Kind(f"{_HERE}.vmc_in:open_receiver", "vmc", 39539, is_steered=True),
+    "mqtt": Kind(f"{_HERE}.mqtt:open_receiver", "mqtt", 1883, is_steered=True),
+    "vts": Kind(f"{_HERE}.vtube:open_sender", "vts", 8001, is_steered=False),
 }
 
 
