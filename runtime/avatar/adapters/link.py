@@ -50,6 +50,7 @@ KINDS: Final = {
     "vmc": Kind(f"{_HERE}.vmc:open_sender", "vmc", 39539, is_steered=False),
     "vmc-in": Kind(f"{_HERE}.vmc_in:open_receiver", "vmc", 39539, is_steered=True),
     "mqtt": Kind(f"{_HERE}.mqtt:open_receiver", "mqtt", 1883, is_steered=True),
+    "ros": Kind(f"{_HERE}.ros:open_link", "ros", 9090, is_steered=False),
     "vts": Kind(f"{_HERE}.vtube:open_sender", "vts", 8001, is_steered=False),
 }
 

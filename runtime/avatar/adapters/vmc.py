@@ -41,11 +41,11 @@ class VmcSender(ThreadedOutput):
     def __init__(self, address: Address) -> None:
         super().__init__(address.text)
         try:
-            family, kind, _, _, self._to = socket.getaddrinfo(
-                address.host, address.port, type=socket.SOCK_DGRAM
-            )[0]
+            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
         except OSError as error:
             raise DeviceError(f"cannot send to {address.text}: {error.strerror}") from error
+        family, kind, _, _, to = found[0]
+        self._to: Any = to
         self._socket = socket.socket(family, kind)
         self._reader = FaceReader()
         self._began_s = time.monotonic()
