@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mien.apps.avatar.command import avatar
 from mien.apps.bench.command import bench
 from mien.apps.camera.command import camera
 from mien.apps.camera.set import set_camera
@@ -52,6 +53,7 @@ def mien(
 app.command()(with_method_options(camera))
 app.command("set")(with_method_options(set_camera))
 app.command()(with_method_options(edit))
+app.add_typer(avatar, name="avatar")
 app.command()(models)
 app.command(
     add_help_option=False,

@@ -95,6 +95,15 @@ Pipe = Annotated[str | None, typer.Option(metavar="FILE|-", help="Raw frames for
 PipeFormat = Annotated[
     str, typer.Option(metavar="y4m|yuv420p|rgb24", help="What goes into the pipe.")
 ]
+Link = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Another program that is sent what the largest face shows, such as "
+        "vmc://127.0.0.1:39539; may be given more than once (docs/avatar.md).",
+        show_default=False,
+    ),
+]
 Window = Annotated[bool, typer.Option("--window", help="Show a window.")]
 Panel = Annotated[
     bool | None,
@@ -146,6 +155,7 @@ def camera(
     pipe: Pipe = None,
     pipe_format: PipeFormat = "y4m",
     window: Window = False,
+    link: Link = None,
     panel: Panel = None,
     port: Port = 8765,
     listen: Listen = "127.0.0.1",
@@ -174,7 +184,16 @@ def camera(
         rate=None if rate is None else parse_rate(rate),
         format=form,
         outputs=OutputPlan(
-            virtual, device, record, pipe, pipe_format, window, overwrite, record_dry, log
+            virtual,
+            device,
+            record,
+            pipe,
+            pipe_format,
+            window,
+            overwrite,
+            record_dry,
+            log,
+            tuple(link or ()),
         ),
         panel=PanelPlan(panel, port, listen, certificate, key),
         delay_ms=delay,

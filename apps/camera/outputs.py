@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +11,7 @@ from typing import cast
 
 from mien.apps.camera.plan import OutputPlan
 from mien.engines.errors import DeviceError, UsageError
+from mien.runtime.avatar.adapters.link import open_link, parse_link
 from mien.runtime.live.outputs.log import FrameLog, check_log
 from mien.runtime.live.outputs.output import ThreadedOutput
 from mien.runtime.live.outputs.pipe import PipeFormat, RawPipe, check_pipe
@@ -51,6 +53,8 @@ def check_outputs(plan: OutputPlan, source: str) -> None:
         check_log(plan.log, overwrite=plan.overwrite)
     if plan.pipe is not None:
         check_pipe(plan.pipe, overwrite=plan.overwrite)
+    for link in plan.links:
+        parse_link(link)
 
 
 def _files(plan: OutputPlan) -> list[Path | str]:
@@ -90,8 +94,8 @@ def open_outputs(
             take(log)
         if plan.pipe is not None:
             take(_pipe(plan.pipe, plan, facts, rate))
-        if plan.window:
-            take(PreviewWindow())
+        for output in _watchers(plan):
+            take(output)
         if plan.virtual is not False:
             try:
                 virtual = VirtualCamera(
@@ -105,6 +109,14 @@ def open_outputs(
         opening.pop_all()
     recordings = tuple(output for output in opened if isinstance(output, Recording))
     return OpenOutputs(tuple(opened), recordings, log, virtual, no_virtual)
+
+
+def _watchers(plan: OutputPlan) -> Iterator[ThreadedOutput]:
+    """The window and the links of a plan, opened one after the other."""
+    if plan.window:
+        yield PreviewWindow()
+    for link in plan.links:
+        yield open_link(link, None)
 
 
 def _pipe(target: str, plan: OutputPlan, facts: SourceFacts, rate: Fraction | None) -> RawPipe:

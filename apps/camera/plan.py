@@ -24,7 +24,8 @@ SIZE = re.compile(r"([0-9]{1,5})[xX*]([0-9]{1,5})")
 class OutputPlan:
     """Where the video goes. virtual: None takes a virtual camera where one works.
 
-    record_dry: a recording of what the camera gave. log: a line for each frame.
+    record_dry: a recording of what the camera gave. log: a line for each frame. links: addresses
+    of other programs, as of `open_link`, that are sent what a face shows.
     """
 
     virtual: bool | None = None
@@ -36,6 +37,7 @@ class OutputPlan:
     overwrite: bool = False
     record_dry: Path | None = None
     log: Path | None = None
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

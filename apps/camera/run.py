@@ -119,8 +119,8 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
     Raises MienError, also at the end, where a recording is not what was asked for.
     """
     check_outputs(plan.outputs, plan.source)
-    has_panel = _has_panel(plan.panel)
-    if not plan.is_goal_given and not has_panel:
+    with_panel = has_panel(plan.panel)
+    if not plan.is_goal_given and not with_panel:
         raise UsageError("which expression? add --emotion happy (or another, or none)")
     controls = _controls(plan)
     teller = Teller()
@@ -130,7 +130,7 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
         opened = open_outputs(plan.outputs, plan.source, source.facts, plan.rate)
         for output in opened.outputs:
             opening.callback(output.close)
-        if not opened.outputs and not has_panel:
+        if not opened.outputs and not with_panel:
             is_refused = plan.panel.wanted is False
             other_way = "leave --no-panel out" if is_refused else extras_line("panel")
             raise DeviceError(
@@ -146,7 +146,7 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
             adaptive=plan.adaptive,
             rate=None if plan.rate is None else float(plan.rate),
         )
-        panel = _panel(plan.panel, loop) if has_panel else None
+        panel = open_panel(plan.panel, loop) if with_panel else None
         if panel is not None:
             opening.callback(panel.close)
         status = _run(plan, loop, panel, opened, teller)
@@ -264,7 +264,7 @@ def _filter(plan: CameraPlan, make_filter: FilterMaker, state: ControlState) -> 
     return cast("LiveFilter", make_filter(settings))
 
 
-def _has_panel(plan: PanelPlan) -> bool:
+def has_panel(plan: PanelPlan) -> bool:
     """Whether the panel is to be served. Raises DeviceError where it cannot though it was asked."""
     if plan.wanted is False:
         return False
@@ -280,7 +280,8 @@ def _has_panel(plan: PanelPlan) -> bool:
     return True
 
 
-def _panel(plan: PanelPlan, loop: LiveLoop) -> PanelServer:
+def open_panel(plan: PanelPlan, loop: LiveLoop) -> PanelServer:
+    """The panel of a loop, not yet served. Raises MienError."""
     from mien.apps.panel.app import PanelServer  # noqa: PLC0415 -- an extra
     from mien.apps.panel.settings import PanelSettings  # noqa: PLC0415
 
