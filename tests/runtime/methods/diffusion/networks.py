@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import pytest
 import torch
 from onnx import helper
 from torch import nn
 
-from mien.engines import ModelEntry, Network, record_model
+from mien.engines import Catalog, ModelEntry, Network, record_model
 from mien.engines.diffusion import (
     FER2013_LABELS,
     UNetFacts,
@@ -26,6 +27,12 @@ from mien.export.onnx_file import sha256_of, to_onnx
 CODE = 8
 STUDENT_SIGMAS = (2.5, 0.6, 0.0)
 STUDENT_GUIDANCE = 2.0
+
+
+def forget_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the diffusion networks that come with mien out of the bundled catalog."""
+    others = [e for e in Catalog.bundled().entries if not e.network.startswith("diffusion_")]
+    monkeypatch.setattr(Catalog, "bundled", classmethod(lambda _: Catalog(tuple(others))))
 
 
 def write_unet(folder: Path, condition: str, *, code: int = CODE) -> Path:
