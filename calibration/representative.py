@@ -118,9 +118,9 @@ def ways_of(network: str) -> list[FilterSpec]:
         return [FilterSpec()]
     ways = []
     for name, spec in method_specs().items():
-        chosen = [option for option in spec.options if option.values]
-        for values in itertools.product(*(option.values for option in chosen)):
-            told = dict(zip((option.name for option in chosen), values, strict=True))
+        chosen = {o.name: o.values or o.chooses for o in spec.options if o.values or o.chooses}
+        for values in itertools.product(*chosen.values()):
+            told = dict(zip(chosen, values, strict=True))
             if network in spec.networks_for(told):
                 ways.append(FilterSpec(name, tuple(sorted(told.items()))))
     if not ways:

@@ -328,6 +328,11 @@ class Filter:
         self._own = scale
 
     @property
+    def share_done(self) -> float:
+        """How much of the edit of a face under way is done, 0..1; from any thread."""
+        return self._method.share_done
+
+    @property
     def providers(self) -> dict[str, str]:
         """What really runs each network, read back from the engines."""
         own = {engine.network.name: engine.provider for engine in self._engines}

@@ -49,6 +49,10 @@ class FaceFilter(Protocol):
         """Whether there are faces in the last frame, but not the one that was chosen by number."""
 
     @property
+    def share_done(self) -> float:
+        """How much of the edit of a face under way is done, 0..1; read from any thread."""
+
+    @property
     def timings(self) -> StageTimes:
         """How long the stages took."""
 
@@ -137,6 +141,11 @@ class FilterRun:
         for stage, ms in self._filter.timings.last_ms.items():
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + ms
         return edited
+
+    @property
+    def share_done(self) -> float:
+        """How much of the edit of a face under way is done, 0..1; from any thread."""
+        return self._filter.share_done
 
     def still(self, frame: Frame) -> Frame:
         """A picture edited, with all that eases over time at its end."""

@@ -69,6 +69,11 @@ class WatchedFilter:
         return self._inner.is_face_missing
 
     @property
+    def share_done(self) -> float:
+        """How much of the edit of a face under way is done."""
+        return self._inner.share_done
+
+    @property
     def timings(self) -> StageTimes:
         """How long the stages took."""
         return self._inner.timings

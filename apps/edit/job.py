@@ -311,9 +311,11 @@ def _edit_video(
     )
     run = FilterRun(opened.result(), job.goal, start_s=job.start_s, end_s=job.end_s, own=job.own)
     with display.watch(source) as show:
-        report = edit_video(
-            source, output, run, options, progress=lambda progress: show(progress, run.faces)
-        )
+
+        def tell(progress: Progress) -> None:
+            show(replace(progress, share_done=run.share_done), run.faces)
+
+        report = edit_video(source, output, run, options, progress=tell)
     unchanged = _why_unchanged(job, run, changed=report.edited > 0)
     notes = unchanged + _unedited_parts(run) + (() if report.is_copy else report.notes)
     frames = max(report.frames, 1)

@@ -41,12 +41,16 @@ class VideoOptions:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an edit is. frames_total and eta_s are None where the file does not say."""
+    """How far an edit is. frames_total and eta_s are None where the file does not say.
+
+    share_done: how much of the edit of a face under way is done, 0..1, where that takes long.
+    """
 
     frames_done: int
     frames_total: int | None
     fps: float
     eta_s: float | None
+    share_done: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

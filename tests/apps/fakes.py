@@ -56,6 +56,7 @@ class FakeFilter:
         self.faces: tuple[object, ...] = ()
         self.unedited_parts: tuple[str, ...] = ()
         self.unfollowed = 0
+        self.share_done = 0.0
         self.is_face_missing = False
         self.effort = LIVE
         self.closed = False
