@@ -20,7 +20,7 @@ WORDS, WIDTH, NOISE = 25, 256, 100
 SMALLEST = 64  # pixels a side of the first stage; each further one has twice as many
 VOCABULARY_KEY = "mien.vocabulary"  # of the metadata: the words in the order of their tokens
 PADDING, FIRST = 0, 1  # tokens; the words of a vocabulary are numbered from FIRST on
-OWN_WORDS = 160  # of the vocabulary of mien's own recipe, at most
+OWN_WORDS = 100  # tokens of mien's own recipe
 SIGNED, UNIT = (-1.0, 1.0), (0.0, 1.0)
 
 

@@ -174,7 +174,7 @@ TEXT_FORMATS: tuple[LatentFormat, ...] = (
     ),
     LatentFormat(
         "faceclip",
-        "a FaceCLIP, ControlGAN or AttnGAN generator",
+        "a FaceCLIP or AttnGAN generator",
         FACECLIP,
         (GENERATOR,),
         is_generator,
