@@ -203,7 +203,8 @@ def export_networks(options: LatentOptions, pair: Damsm, generator: TextGenerato
             DATA, LIMITS,
         ),
         Part(
-            generator, drawn, PAPER, "text", "Noise and a description's codes to faces of 64, 128 and 256 pixels.",
+            generator, drawn, PAPER, "text",
+            "Noise and a description's codes to faces of 64, 128 and 256 pixels.",
             {}, both, {"colour": "rgb", "ngf": str(spec.ngf)}, DATA, LIMITS,
         ),
         Part(
