@@ -77,6 +77,7 @@ class Finisher(nn.Module):
         for head in (self.detail[1], self.chroma):
             assert isinstance(head, nn.Conv2d)
             nn.init.normal_(head.weight, std=1e-3)
+            nn.init.zeros_(head.bias)
 
     def forward(self, luma: torch.Tensor) -> torch.Tensor:
         seen = F.interpolate(luma, size=SEEN, mode="bilinear") if luma.shape[-1] != SEEN else luma

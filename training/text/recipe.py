@@ -10,11 +10,13 @@ the third stage, and the graphs. Each part goes on where an earlier run stopped.
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
 import json
 from dataclasses import dataclass
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -29,6 +31,7 @@ from mien.engines.text_faces import (
 from mien.export.models.damsm import REGIONS
 from mien.export.models.prior import Prior
 from mien.export.models.text_faces import GeneratorSpec, TextGenerator, merged
+from mien.runtime.target import EMOTIONS
 from mien.training.latent.attributes import face_facts, kept_measures
 from mien.training.latent.data import (
     CodedFaces,
@@ -42,10 +45,18 @@ from mien.training.latent.export import Part, export_part
 from mien.training.latent.face_features import FaceFeatures
 from mien.training.latent.generator import FaceSpace
 from mien.training.latent.prior import new_prior
+from mien.training.latent.scores import ShippedClassifier
 from mien.training.latent.text_image import load_pair
 from mien.training.recipe import Schedule, Trainer, write_metrics
 from mien.training.text.captions import INDEX, TEXT_FACTS, caption_of, text_facts, vocabulary
-from mien.training.text.damsm import Damsm, DamsmLoss, Matched, MatchedFaces, measure
+from mien.training.text.damsm import (
+    Damsm,
+    DamsmLoss,
+    Matched,
+    MatchedFaces,
+    captions_of,
+    measure,
+)
 from mien.training.text.finish import ColourBatches, Finisher, FinishLoss, colour_faces
 from mien.training.text.student import Guides, Plan, Run, draw_sheet
 from mien.training.text.teacher import (
@@ -60,6 +71,7 @@ from mien.training.text.teacher import (
 
 # Of the minutes: finisher, DAMSM pair, first two stages, third stage.
 SHARES = {"finish": 0.12, "damsm": 0.18, "stages": 0.45, "fine": 0.25}
+TEACHER_FACES, MOST_TEST = 48, 2000
 PAPER = "FaceCLIP (JCST 2025)"
 SHEET = (
     ("happy",), ("sad",), ("surprised",), ("angry",), ("fearful",), ("disgusted",),
@@ -92,13 +104,13 @@ class Prepared:
     facts: FactSpace
 
 
-def prepare(options: LatentOptions) -> Prepared:
-    """Codes, facts and their directions."""
+def prepare(options: LatentOptions, noise: int) -> Prepared:
+    """Codes, facts and their directions among so many principal components, z."""
     space = load_space(options.space, options.device)
     faces = load_coded_faces(options, space)
     measured = kept_measures(faces, options.features, options.cache, options.device)
     holds = text_facts(faces, face_facts(faces, measured[:, 0]), measured[:, 1:])
-    prior = new_prior(faces, NOISE, options.seed)
+    prior = new_prior(faces, noise, options.seed)
     return Prepared(space, faces, holds, prior, fit_facts(prior, faces, holds))
 
 
@@ -148,8 +160,45 @@ def sheet_of(known: Prepared, device: str) -> Wanted:
     usable = known.facts.usable.cpu().numpy()
     rows = [tuple(i for i in row if usable[i]) for row in rows for _ in range(2)]
     captions = [caption_of(row, random) for row in rows]
-    z = torch.from_numpy(random.standard_normal((len(rows), NOISE), np.float32))
+    shape = (len(rows), known.facts.directions.shape[1])
+    z = torch.from_numpy(random.standard_normal(shape, np.float32))
     return wanted_of(known.facts.to(device), captions, z)
+
+
+@torch.no_grad()
+def measure_teacher(options: LatentOptions, known: Prepared, teacher: Teacher) -> None:
+    """How often the shipped classifier names an emotion in the teacher's faces of its word.
+
+    No generator that learns from them can be expected to be obeyed more often.
+    """
+    classifier, usable = ShippedClassifier(), known.facts.usable
+    shape = (TEACHER_FACES, known.facts.directions.shape[1])
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    found = {}
+    for emotion in EMOTIONS[:7]:
+        fact = EMOTIONS.index(emotion)
+        if usable[fact]:
+            meant = known.facts.meant(z.to(options.device), [(fact,)] * len(z))
+            made = torch.cat([teacher.luma(part) for part in meant.split(16)]).cpu()
+            found[emotion] = round(float((classifier(made) == fact).mean()), 3)
+    mean = round(float(np.mean(list(found.values()))), 3) if found else None
+    write_metrics(options.work / "text_teacher.json", {"obeyed": found, "mean": mean})
+
+
+def write_test(options: LatentOptions, known: Prepared) -> None:
+    """Captions of people that nothing is trained on, and their pictures, for mien evaluate text."""
+    folder = options.work / "test"
+    folder.mkdir(exist_ok=True)
+    rows = known.faces.held_out[:MOST_TEST]
+    usable = known.facts.usable.cpu().numpy()
+    captions = captions_of(known.holds[rows], np.random.default_rng(3), usable)
+    with (folder / "captions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["caption", "group", "picture"])
+        for row, caption in zip(rows, captions, strict=True):
+            name = f"{row:06}.png"
+            cv2.imwrite(str(folder / name), known.faces.crops.pixels[row])
+            writer.writerow([caption.text, EMOTIONS[known.faces.labels[row]], name])
 
 
 def train_student(
@@ -157,7 +206,8 @@ def train_student(
 ) -> TextGenerator:
     """The three stages."""
     device = torch.device(options.device)
-    generator = TextGenerator(GeneratorSpec(ngf=ngf, nef=guides.damsm.text.width, noise=NOISE))
+    noise = known.facts.directions.shape[1]
+    generator = TextGenerator(GeneratorSpec(ngf=ngf, nef=guides.damsm.text.width, noise=noise))
     sheet = sheet_of(known, options.device)
     spent = {}
     for part, stage in (("stages", 2), ("fine", 3)):
@@ -182,7 +232,7 @@ def train_student(
 
 
 def export_networks(options: LatentOptions, pair: Damsm, generator: TextGenerator) -> None:
-    """The graphs and their cards, in `models`."""
+    """Write the graphs and their cards into `models`."""
     models = options.work / "models"
     models.mkdir(exist_ok=True)
     measured = json.loads((options.work / "text_damsm.json").read_text())
@@ -194,7 +244,7 @@ def export_networks(options: LatentOptions, pair: Damsm, generator: TextGenerato
         "steps": sum(part["steps"] for part in spent.values()),
     }
     pair, generator = pair.cpu().float(), merged(generator.cpu().float())
-    drawn = generator_network(spec.image_sizes, stage_sizes(2), condition=spec.condition)
+    drawn = generator_network(spec.image_sizes, stage_sizes(2), noise=spec.noise)
     parts = (
         Part(
             pair.text, encoder_network(count), PAPER, "text",
@@ -221,6 +271,7 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     """The options of the command."""
     parser = latent_parser("text", 12)
     parser.add_argument("--ngf", type=int, default=12, help="channels; the paper's are 32")
+    parser.add_argument("--noise", type=int, default=NOISE, help="of z, as principal components")
     parser.add_argument(
         "--pair", action="store_true", help="the CLIP term by text_image.pt in --out"
     )
@@ -232,11 +283,13 @@ def main(argv: list[str]) -> None:
     args = parsed(argv)
     options = latent_options(args)
     torch.manual_seed(options.seed)
-    known = prepare(options)
+    known = prepare(options, args.noise)
     colours = colour_faces(options.data, args.media, options.cache)
     finisher = train_finisher(options, colours)
     known.facts.to(options.device)
     teacher = Teacher(known.space, known.prior, finisher).to(options.device).eval()
+    measure_teacher(options, known, teacher)
+    write_test(options, known)
     pair = train_damsm(options, known, teacher)
     clip = load_pair(options) if args.pair else None
     features = FaceFeatures(options.features).to(options.device)

@@ -110,9 +110,11 @@ class Run:
         self.generator = generator.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(requires_grad=False)
         self.critic = TextCritic(generator.spec.nef).to(self.device)
-        self.learned = [
-            p for name, p in self.generator.named_parameters() if _stage_of(name) in self._stages
-        ]
+        self.learned = []
+        for name, parameter in self.generator.named_parameters():
+            parameter.requires_grad_(_stage_of(name) in self._stages)
+            if parameter.requires_grad:
+                self.learned.append(parameter)
         self.optimiser = torch.optim.Adam(self.learned, RATE, betas=(0.5, 0.99))
         known = [p for p in self.critic.parameters() if p.requires_grad]
         self.critic_optimiser = torch.optim.Adam(known, CRITIC_RATE, betas=(0.0, 0.99))

@@ -27,7 +27,7 @@ from mien.training.text.finish import Finisher
 NOISE = 100
 PSI = 0.75  # the truncation of z
 SURE, SURELY_NOT = 0.7, 0.3
-FEWEST = 12  # faces that a fact must surely hold for, to be stated
+FEWEST = 8  # faces that a fact must surely hold for, to be stated
 SHRINKAGE = 0.1  # of the covariance towards a multiple of one
 FIRMNESS = 0.6  # deviations beyond the mean of the faces that a fact holds for
 SLACK = 0.02
@@ -145,7 +145,8 @@ class Draws:
 
     def __call__(self) -> Wanted:
         captions = [caption_of(self.stated(), self.random) for _ in range(self.batch)]
-        z = torch.from_numpy(self.random.standard_normal((self.batch, NOISE), np.float32))
+        shape = (self.batch, self.facts.directions.shape[1])
+        z = torch.from_numpy(self.random.standard_normal(shape, np.float32))
         return wanted_of(self.facts, captions, z)
 
     def stated(self) -> tuple[int, ...]:
@@ -156,7 +157,7 @@ class Draws:
             count = 2 if len(emotions) > 1 and self.random.random() < COMPOUND else 1
             facts += [int(e) for e in self.random.permutation(emotions)[:count]]
         groups = [[INDEX[n] for n in group if self.usable[INDEX[n]]] for group in EXCLUSIVE]
-        if self.usable[INDEX["smiling"]]:
+        if self.usable[INDEX["smiling"]] and set(facts) <= {EMOTIONS.index("happy")}:
             groups.append([INDEX["smiling"]])
         groups = [group for group in groups if group]
         most = min(len(groups), 4)
@@ -203,6 +204,6 @@ class Teacher(nn.Module):
 def fit_facts(prior: Prior, faces: CodedFaces, holds: np.ndarray) -> FactSpace:
     """The directions of facts, from the training people."""
     rows = torch.from_numpy(faces.train)
-    facts = FactSpace()
+    facts = FactSpace(noise=len(prior.basis))
     facts.fit(true_amounts(prior, faces.codes[rows]), holds[faces.train])
     return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ NAMES = ("text_encoder", "text_generator", "text_image_encoder")
 
 
 def words(made: Made) -> list[str]:
-    return ["text", *made.words(0.02), "--batch", "3", "--ngf", "2"]
+    return ["text", *made.words(0.02), "--batch", "3", "--ngf", "2", "--noise", "16"]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,15 @@ def test_every_part_leaves_its_checkpoint_and_a_sheet(trained: Made) -> None:
     measured = json.loads((trained.work / "text_damsm.json").read_text())
     assert 0 <= measured["r_precision_photographs"] <= 1
     assert "happy" in measured["facts"]
+    assert json.loads((trained.work / "text_teacher.json").read_text())["mean"] >= 0
+
+
+def test_the_captions_of_people_that_were_not_seen_are_left(trained: Made) -> None:
+    with (trained.work / "test" / "captions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 16, "a quarter of the press pictures"
+    assert all((trained.work / "test" / row["picture"]).exists() for row in rows)
+    assert len({row["group"] for row in rows}) > 1
 
 
 def test_a_run_that_is_done_is_not_trained_again(trained: Made) -> None:
