@@ -13,6 +13,7 @@ from mien.apps.camera.set import set_camera
 from mien.apps.doctor.command import build, doctor
 from mien.apps.edit.command import edit
 from mien.apps.evaluate import evaluate
+from mien.apps.face.command import face
 from mien.apps.marks.command import inspect, provenance
 from mien.apps.models.command import audit, calibrate, export, export_triton, models
 from mien.apps.options import with_method_options
@@ -54,6 +55,7 @@ app.command()(with_method_options(camera))
 app.command("set")(with_method_options(set_camera))
 app.command()(with_method_options(edit))
 app.add_typer(avatar, name="avatar")
+app.command()(face)
 app.command()(models)
 app.command(
     add_help_option=False,

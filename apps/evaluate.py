@@ -16,10 +16,10 @@ from mien.engines.errors import UsageError, plain_lines
 from mien.runtime.methods.gan import BLENDS
 
 if TYPE_CHECKING:
+    from mien.calibration.diffusion.table1 import DiffusionPlan
     from mien.calibration.latent.directions import DirectionsPlan
     from mien.calibration.latent.emm import EmmPlan
     from mien.calibration.latent.measures import OwnNetworks
-    from mien.calibration.diffusion.table1 import DiffusionPlan
     from mien.calibration.smile.tables import SmilePlan
 
 AS_EDIT = "As of mien edit, where a network leaves the choice."
@@ -188,6 +188,56 @@ def help_alone(context: typer.Context) -> None:
     """Measure the methods on data of your own."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+@evaluate.command()
+def text(
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A CSV of captions that the model has not seen, with the columns caption, group, "
+            "picture; without it the emotion words alone are measured.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Faces for each emotion.")] = 32,
+    most: Annotated[int, typer.Option(min=1, help="How many captions at most.")] = 30_000,
+    seed: Annotated[int, typer.Option(min=0, max=10_000, help="Which faces are drawn.")] = 0,
+    ranked: Annotated[
+        int, typer.Option(min=1, max=64, help="Take the best of so many; the paper takes one.")
+    ] = 1,
+    inception: Inception = None,
+    inception_range: InceptionRange = None,
+    provider: options.MeasuredProvider = "cpu",
+    models: options.Models = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure faces from text as Table 4 of the FaceCLIP paper does, and the emotion words."""
+    from mien.calibration.judges.features import InputRange
+    from mien.calibration.text.evaluate import TextPlan, json_report, measure_text, text_lines
+    from mien.engines.catalog import Catalog
+
+    if inception_range is not None and inception is None:
+        raise UsageError("--inception-range needs --inception FILE")
+    folder = options.folders(models)
+    plan = TextPlan(
+        Catalog.bundled() if folder is None else Catalog.load(folder),
+        captions=captions,
+        count=count,
+        most=most,
+        seed=seed,
+        ranked=ranked,
+        provider=provider,
+        inception=inception,
+        inception_range=None if inception_range is None else InputRange.parse(inception_range),
+    )
+    progress = StepProgress()
+    try:
+        report = measure_text(plan, progress)
+    finally:
+        progress.end()
+    typer.echo(json.dumps(json_report(report), indent=1) if as_json else text_lines(report))
 
 
 @evaluate.command()

@@ -14,6 +14,7 @@ from pathlib import Path
 from mien.engines import ModelEntry, record_model
 from mien.engines.diffusion import NETWORK_NAMES as DIFFUSION_NAMES
 from mien.engines.networks import SHIPPED
+from mien.engines.text_faces import TEXT_FACE_NAMES
 from mien.export.onnx_file import sha256_of
 
 LICENCE = "Apache-2.0"
@@ -27,6 +28,11 @@ DATA = {
     "face_parser": "faces160 (training people), FER-2013 (train split), training clips; masks made "
     "of FaceMesh points",
     "judge": "FER-2013 (train split)",
+    **dict.fromkeys(
+        TEXT_FACE_NAMES,
+        "faces160 (training people), FER-2013 (train split), portraits of members of the US "
+        "Congress, training clips",
+    ),
     **dict.fromkeys(DIFFUSION_NAMES, "FER-2013 (train split), labelled by the votes of FER+"),
 }
 DATA_OF_GENERATORS = "faces160 (training people) and FER-2013 (train split); grey pictures"
