@@ -57,6 +57,8 @@ class FakeFilter:
         self.unedited_parts: tuple[str, ...] = ()
         self.unfollowed = 0
         self.is_face_missing = False
+        self.watermark: object = None
+        self.is_marked = False
         self.effort = LIVE
         self.closed = False
         self.delay_s = float(os.environ.get("FAKE_DELAY_S", "0"))
