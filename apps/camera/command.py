@@ -164,6 +164,7 @@ def camera(
     delay: Delay = 0.0,
     adaptive: Adaptive = True,
     mark: Mark = False,
+    no_marks: options.NoMarks = False,
     provider: options.Provider = "cpu",
     models: options.Models = None,
     overwrite: Overwrite = False,
@@ -203,6 +204,7 @@ def camera(
         max_memory=parse_memory(max_memory),
         is_goal_given=emotion is not None or own is not None,
         own=1.0 if own is None else own,
+        is_marked=not no_marks,
     )
 
     from mien.apps.camera.run import run_camera

@@ -15,7 +15,7 @@ from mien.runtime.avatar.adapters.link import open_link, parse_link
 from mien.runtime.live.outputs.log import FrameLog, check_log
 from mien.runtime.live.outputs.output import ThreadedOutput
 from mien.runtime.live.outputs.pipe import PipeFormat, RawPipe, check_pipe
-from mien.runtime.live.outputs.recording import Recording, check_recording
+from mien.runtime.live.outputs.recording import Recording, Seal, check_recording
 from mien.runtime.live.outputs.virtual_camera import VirtualCamera
 from mien.runtime.live.outputs.window import PreviewWindow
 from mien.runtime.live.values import SourceFacts
@@ -70,10 +70,15 @@ def _is_same_file(path: Path, other: Path) -> bool:
 
 
 def open_outputs(
-    plan: OutputPlan, source: str, facts: SourceFacts, rate: Fraction | None
+    plan: OutputPlan,
+    source: str,
+    facts: SourceFacts,
+    rate: Fraction | None,
+    seal: Seal | None = None,
 ) -> OpenOutputs:
     """The outputs of a plan for a camera. source, rate: that were asked for. Raises MienError.
 
+    seal: of a recording of what is shown.
     A virtual camera that was not asked for by name may be missing.
     """
     rate = min(rate, facts.rate) if rate and facts.rate else rate or facts.rate
@@ -88,7 +93,8 @@ def open_outputs(
 
         for file, is_dry in ((plan.record, False), (plan.record_dry, True)):
             if file is not None:
-                take(Recording(file, rate, overwrite=plan.overwrite, is_dry=is_dry))
+                sealed = None if is_dry else seal
+                take(Recording(file, rate, overwrite=plan.overwrite, is_dry=is_dry, seal=sealed))
         if plan.log is not None:
             log = FrameLog(plan.log, overwrite=plan.overwrite)
             take(log)

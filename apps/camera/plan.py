@@ -60,6 +60,7 @@ class CameraPlan:
     file its own size. seconds: end after that long, None for never.
     max_memory: bytes that a file in a camera's place may take, by the sizes it states.
     is_goal_given: whether something was asked for, and be it none. own: as of `Filter`.
+    is_marked: whether edited faces get the watermark, and a recording is signed.
     """
 
     source: str
@@ -78,6 +79,7 @@ class CameraPlan:
     max_memory: int = MAX_MEMORY
     is_goal_given: bool = False
     own: float = 1.0
+    is_marked: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.delay_ms <= MAX_DELAY_MS:

@@ -32,6 +32,9 @@ def summary(result: Result) -> str:
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in result.stages)
     unit = "ms" if result.still else "ms a frame"
     line = f"{result.output}: {', '.join(parts)}; {unit}: {stages}"
+    marks = [] if result.watermark is None else [f"watermark {result.watermark}"]
+    marks += ["Content Credentials"] if result.signed else []
+    line += f"; marked: {', '.join(marks)}" if marks else ""
     return one_line("; note: ".join([line, *result.notes]))
 
 
@@ -82,6 +85,8 @@ class JsonDisplay(PlainDisplay):
             "ms": {name: round(ms, 2) for name, ms in result.stages},
             "notes": list(result.notes),
             "lost": result.lost,
+            "watermark": result.watermark,
+            "signed": result.signed,
         }
         typer.echo(json.dumps(told))
 

@@ -58,6 +58,8 @@ class FakeFilter:
         self.unfollowed = 0
         self.share_done = 0.0
         self.is_face_missing = False
+        self.watermark: object = None
+        self.is_marked = False
         self.effort = LIVE
         self.closed = False
         self.delay_s = float(os.environ.get("FAKE_DELAY_S", "0"))
