@@ -268,8 +268,8 @@ class Avatar:
             "target": weights[None],
         }
         answer = self._warp.infer(inputs)["displacement"][0]
-        amount = target.strength * float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
-        asked = Proportions()(points, answer * np.float32(amount), 0.0)
+        amount = float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
+        asked = Proportions()(points, answer * np.float32(amount), target.strength, 0.0)
         asked = hold_brows(points, hold_lips(points, asked))
         opening = float(weights @ np.array(OPENS, np.float32))
         opening *= RestingLips()(lips_gap(points), 0.0)
