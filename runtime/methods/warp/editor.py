@@ -51,7 +51,7 @@ from mien.runtime.target import Target
 CROP = Crop(64)
 # How much of the network's answer an emotion shows at intensity 1, in the order of EMOTIONS: more
 # where classifiers saw little at first, as far as faces still looked right at full size.
-AMOUNTS = np.array([1.0, 1.1, 1.2, 1.25, 1.6, 1.25, 1.45, 1.0], np.float32)
+AMOUNTS = np.array([1.0, 1.1, 1.4, 1.25, 1.6, 1.45, 1.65, 1.0], np.float32)
 # A gap that grew less than this factor is a stretched picture and still looks right; beyond the
 # second there is nothing left to stretch. Between them the drawn mouth fades in.
 STRETCH_KEPT, STRETCH_PAINTED = 1.6, 2.8
