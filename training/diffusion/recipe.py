@@ -107,7 +107,13 @@ class Options:
     widths: tuple[int, ...]
     blocks: int
     part: str
+    fewest: int
     media: Path | None = None
+
+    @property
+    def student_steps(self) -> tuple[int, ...]:
+        """The steps of the students to distil, each from the one before."""
+        return tuple(steps for steps in STUDENT_STEPS if steps >= self.fewest)
 
     def run(self, minutes: float) -> RunOptions:
         """As the shared trainer takes them."""
@@ -131,6 +137,13 @@ def parse_options(argv: list[str]) -> Options:
     )
     parser.add_argument(
         "--part", choices=PARTS, default="all", help="which part the minutes are for"
+    )
+    parser.add_argument(
+        "--fewest",
+        type=int,
+        choices=STUDENT_STEPS,
+        default=STUDENT_STEPS[-1],
+        help="steps of the last student; those of more steps come before it",
     )
     parser.add_argument("--encoder", type=Path, help="a face encoder's checkpoint, for latent")
     parser.add_argument("--guidance", type=float, default=3.0, help="folded into the students")
@@ -188,7 +201,7 @@ def minutes_of(options: Options) -> dict[str, float]:
             weights[unet_name(condition)] = SHARES["label" if condition == "label" else "code"]
     if options.part != "train":
         for condition in options.students:
-            for steps in STUDENT_STEPS:
+            for steps in options.student_steps:
                 weights[unet_name(condition, steps)] = STUDENT_SHARES[steps]
     whole = sum(weights.values())
     return {name: options.minutes * weight / whole for name, weight in weights.items()}
@@ -227,7 +240,7 @@ class Recipe:
             )
         for condition in self.options.students if self.options.part != "train" else ():
             teacher = teachers[condition]
-            for steps in STUDENT_STEPS:
+            for steps in self.options.student_steps:
                 start = EDIT_SIGMA if condition != "label" else 80.0
                 loss = Distillation(teacher, start, self.options.guidance)
                 student = student_of(teacher, steps, start, self.options.guidance)

@@ -275,6 +275,8 @@ def test_the_minutes_may_be_for_teachers_or_students_alone(
         (tmp_path / f"{name}.pt").touch()
     minutes = diffusion.minutes_of(diffusion.parse_options([*common, "--part", "distil"]))
     assert set(minutes) == names["all"] - names["train"]
+    last = diffusion.parse_options([*common, "--part", "distil", "--fewest", "2"])
+    assert set(diffusion.minutes_of(last)) == {"diffusion_vae_4", "diffusion_vae_2"}
     assert sum(minutes.values()) == pytest.approx(30)
 
 

@@ -37,13 +37,19 @@ def forget_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_unet(folder: Path, condition: str, *, code: int = CODE) -> Path:
     """Adds a UNet of a condition to a folder of models."""
-    torch.manual_seed(7)
     semantic = 0 if condition == "label" else code
-    module = SmallUNet(SmallSpec(7, semantic, widths=(16, 16), blocks=1, embedding=16))
-    _shake(module)
+    module = unet_module(semantic)
     network = unet_network(unet_name(condition), "sigma", labels=7, semantic=semantic)
     facts = UNetFacts("sigma", 48, 2, FER2013_LABELS, semantic, condition, "label")
-    return _write(folder, module.eval(), network, facts.words)
+    return _write(folder, module, network, facts.words)
+
+
+def unet_module(semantic: int = 0) -> SmallUNet:
+    """The UNet of `write_unet`, in torch."""
+    torch.manual_seed(7)
+    module = SmallUNet(SmallSpec(7, semantic, widths=(16, 16), blocks=1, embedding=16))
+    _shake(module)
+    return module.eval()
 
 
 def write_student(folder: Path, condition: str) -> Path:

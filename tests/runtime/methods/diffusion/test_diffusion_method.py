@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -102,6 +103,23 @@ def test_a_video_is_edited_and_twice_the_same(models: Path, tmp_path: Path) -> N
     source = [f.planes[0].samples for f in read_frames(SAMPLE)]
     changes = [np.abs(a.astype(int) - b).max() for a, b in zip(source, frames[0], strict=True)]
     assert max(changes) > 30
+
+
+@pytest.mark.slow
+def test_bench_prints_what_a_frame_costs(models: Path, tmp_path: Path, capsys: Captured) -> None:
+    clip, frames = tmp_path / "in.mp4", pixels(12)
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for pixel in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixel, format="rgb24")))
+        container.mux(stream.encode())
+    words = ["bench", str(clip), "--runs", "1", "--models", str(models), "--method", "diffusion"]
+    assert run([*words, "--condition", "label"]) == 0
+    told = capsys.readouterr().out
+    assert "--method diffusion --condition label" in told
+    assert "whole filter, ms a frame" in told
 
 
 @pytest.mark.parametrize("solver", ["ddim", "ddpm"])
