@@ -167,7 +167,7 @@ def space_parts(
     recipe = "latent-refine" if refined else "latent"
     yield Part(
         space.inverter(),
-        encoder_network(space.size),
+        encoder_network(layers),
         f"{E4E}; {RESTYLE}" if refined else E4E,
         recipe,
         f"A face of 64 pixels to {layers} codes, trained together with the generator"
