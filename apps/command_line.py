@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from mien.apps.avatar.command import avatar
 from mien.apps.bench.command import bench
 from mien.apps.camera.command import camera
 from mien.apps.camera.set import set_camera
 from mien.apps.doctor.command import build, doctor
 from mien.apps.edit.command import edit
 from mien.apps.evaluate import evaluate
+from mien.apps.face.command import face
 from mien.apps.marks.command import inspect, provenance
 from mien.apps.models.command import audit, calibrate, export, export_triton, models
 from mien.apps.options import with_method_options
@@ -52,6 +54,8 @@ def mien(
 app.command()(with_method_options(camera))
 app.command("set")(with_method_options(set_camera))
 app.command()(with_method_options(edit))
+app.add_typer(avatar, name="avatar")
+app.command()(face)
 app.command()(models)
 app.command(
     add_help_option=False,

@@ -16,11 +16,13 @@ from mien.engines.errors import UsageError, plain_lines
 from mien.runtime.methods.gan import BLENDS
 
 if TYPE_CHECKING:
+    from mien.calibration.diffusion.table1 import DiffusionPlan
     from mien.calibration.latent.directions import DirectionsPlan
     from mien.calibration.latent.emm import EmmPlan
     from mien.calibration.latent.measures import OwnNetworks
     from mien.calibration.smile.tables import SmilePlan
 
+AS_EDIT = "As of mien edit, where a network leaves the choice."
 STEP_S = 0.5  # between two looks of the progress on a terminal
 
 
@@ -189,6 +191,56 @@ def help_alone(context: typer.Context) -> None:
 
 
 @evaluate.command()
+def text(
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A CSV of captions that the model has not seen, with the columns caption, group, "
+            "picture; without it the emotion words alone are measured.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Faces for each emotion.")] = 32,
+    most: Annotated[int, typer.Option(min=1, help="How many captions at most.")] = 30_000,
+    seed: Annotated[int, typer.Option(min=0, max=10_000, help="Which faces are drawn.")] = 0,
+    ranked: Annotated[
+        int, typer.Option(min=1, max=64, help="Take the best of so many; the paper takes one.")
+    ] = 1,
+    inception: Inception = None,
+    inception_range: InceptionRange = None,
+    provider: options.MeasuredProvider = "cpu",
+    models: options.Models = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure faces from text as Table 4 of the FaceCLIP paper does, and the emotion words."""
+    from mien.calibration.judges.features import InputRange
+    from mien.calibration.text.evaluate import TextPlan, json_report, measure_text, text_lines
+    from mien.engines.catalog import Catalog
+
+    if inception_range is not None and inception is None:
+        raise UsageError("--inception-range needs --inception FILE")
+    folder = options.folders(models)
+    plan = TextPlan(
+        Catalog.bundled() if folder is None else Catalog.load(folder),
+        captions=captions,
+        count=count,
+        most=most,
+        seed=seed,
+        ranked=ranked,
+        provider=provider,
+        inception=inception,
+        inception_range=None if inception_range is None else InputRange.parse(inception_range),
+    )
+    progress = StepProgress()
+    try:
+        report = measure_text(plan, progress)
+    finally:
+        progress.end()
+    typer.echo(json.dumps(json_report(report), indent=1) if as_json else text_lines(report))
+
+
+@evaluate.command()
 def smile(
     data: Data,
     classifier: Classifier = None,
@@ -254,3 +306,118 @@ def directions(
         data, count, baseline, classifier, drawn, options.folders(models), provider
     )
     print_directions(plan, as_json=as_json)
+
+
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="label|cnn|vae|latent",
+        help="Only this condition; may be given again. By default all there are.",
+        show_default=False,
+    ),
+]
+Each = Annotated[int, typer.Option(min=1, max=1000, help="How many pictures of each emotion.")]
+Split = Annotated[str, typer.Option(metavar="public|private", help="Which pictures of FER-2013.")]
+Steps = Annotated[int | None, typer.Option(metavar="1..999", help=AS_EDIT, show_default=False)]
+Guidance = Annotated[float | None, typer.Option(metavar="X", help=AS_EDIT, show_default=False)]
+Noise = Annotated[float | None, typer.Option(metavar="X", help=AS_EDIT, show_default=False)]
+Seed = Annotated[int, typer.Option(min=0, help="Of the noise that faces are made from.")]
+IdentityFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity",
+        metavar="FILE",
+        help="A network that embeds people, as ONNX; without one the classifier's features, which "
+        "say less.",
+        show_default=False,
+    ),
+]
+IdentityRange = Annotated[
+    str | None,
+    typer.Option(metavar="LOW..HIGH", help="What its black and white are; by default 0..1."),
+]
+JudgesCode = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A second classifier and an identity of other origin: a Python file "
+        "(calibration/judges/independent_worker.py says what it holds).",
+        show_default=False,
+    ),
+]
+JudgesRoot = Annotated[
+    Path | None,
+    typer.Option("--judges", metavar="ROOT", help="The folder of its weights.", show_default=False),
+]
+JudgesPython = Annotated[
+    Path | None,
+    typer.Option(metavar="PYTHON", help="Of an environment with torch.", show_default=False),
+]
+
+
+@evaluate.command()
+def diffusion(
+    data: Data,
+    condition: Conditions = None,
+    each: Each = 5,
+    split: Split = "public",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    noise: Noise = None,
+    seed: Seed = 0,
+    classifier: Classifier = None,
+    identity: IdentityFile = None,
+    identity_range: IdentityRange = None,
+    judges_code: JudgesCode = None,
+    judges: JudgesRoot = None,
+    judges_python: JudgesPython = None,
+    provider: options.MeasuredProvider = "cpu",
+    models: options.Models = None,
+    as_json: options.AsJson = False,
+    as_markdown: options.AsMarkdown = False,
+) -> None:
+    """Measure the diffusion models as Table 1 of their paper does, and whether faces stay."""
+    from mien.calibration.diffusion.table1 import DiffusionPlan, Others
+    from mien.calibration.judges.features import InputRange
+    from mien.engines.system.process import this_python
+    from mien.runtime.methods.diffusion.sampler import EDIT_SIGMA, SamplerOptions
+
+    if (judges_code is None) != (judges is None):
+        raise UsageError("give both --judges-code FILE and --judges ROOT, or neither")
+    start = EDIT_SIGMA if noise is None else noise
+    plan = DiffusionPlan(
+        data,
+        options.folders(models),
+        provider,
+        tuple(condition or ()),
+        each,
+        split,
+        SamplerOptions(steps, guidance, seed, start),
+    )
+    parsed = None if identity_range is None else InputRange.parse(identity_range)
+    plan = replace(plan, classifier=classifier, identity=identity, identity_range=parsed)
+    if judges_code is not None and judges is not None:
+        python = judges_python or Path(this_python())
+        plan = replace(plan, others=Others(python, judges_code, judges))
+    print_diffusion(plan, as_json=as_json, as_markdown=as_markdown)
+
+
+def print_diffusion(plan: DiffusionPlan, *, as_json: bool, as_markdown: bool) -> None:
+    """Measure, and print the diffusion paper's Table 1. Raises MienError."""
+    if as_json and as_markdown:
+        raise UsageError("give either --json or --markdown, not both")
+    from mien.calibration.diffusion.table1 import measure_diffusion
+    from mien.calibration.smile.report import plain
+    from mien.calibration.tables.table import markdown
+
+    progress = StepProgress()
+    try:
+        report = measure_diffusion(plan, progress)
+    finally:
+        progress.end()
+    if as_json:
+        typer.echo(json.dumps(report.json(), indent=1))
+    else:
+        table = (markdown if as_markdown else plain)(*report.table())
+        typer.echo(plain_lines(f"{table}\n\n{report.notes()}"))

@@ -171,6 +171,14 @@ MaxMemory = Annotated[
         help="Refuse a file that would take more, by the sizes it states: 2G, 800M.",
     ),
 ]
+NoMarks = Annotated[
+    bool,
+    typer.Option(
+        "--no-marks",
+        help="Leave out the watermark in edited faces, and Content Credentials, which say that a "
+        "file is edited.",
+    ),
+]
 MEMORY = "1G"
 
 

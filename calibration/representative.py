@@ -18,11 +18,13 @@ import numpy as np
 from mien.calibration.clips.edits import CLIP_SUFFIXES
 from mien.calibration.judges.classifier import EmotionClassifier, fer_crop
 from mien.calibration.tables.thresholds import EDITED
+from mien.calibration.text.representative import draw_sentences
 from mien.engines.catalog import Catalog
 from mien.engines.engine import Engine
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.network import Network
 from mien.engines.networks import DETECTOR, EMOTION_CLASSIFIER, LANDMARKS
+from mien.engines.text_faces import TEXT_FACE_NAMES
 from mien.runtime.faces.alignment import Crop
 from mien.runtime.faces.tracking import Face
 from mien.runtime.filter import SETTLE_S, Filter
@@ -118,9 +120,9 @@ def ways_of(network: str) -> list[FilterSpec]:
         return [FilterSpec()]
     ways = []
     for name, spec in method_specs().items():
-        chosen = [option for option in spec.options if option.values]
-        for values in itertools.product(*(option.values for option in chosen)):
-            told = dict(zip((option.name for option in chosen), values, strict=True))
+        chosen = {o.name: o.values or o.chooses for o in spec.options if o.values or o.chooses}
+        for values in itertools.product(*chosen.values()):
+            told = dict(zip(chosen, values, strict=True))
             if network in spec.networks_for(told):
                 ways.append(FilterSpec(name, tuple(sorted(told.items()))))
     if not ways:
@@ -164,6 +166,13 @@ def reachable(face_filter: Filter) -> dict[str, Target]:
     return found
 
 
+def _of_sentences(network: str, catalog: Catalog, count: int) -> list[Feeds]:
+    """Inputs of a network that draws faces from text, while sentences of its words are drawn."""
+    remembering = RememberingCatalog(catalog.entries)
+    draw_sentences(remembering, count)
+    return remembering.seen[network][:count]
+
+
 def _is_whole(way: FilterSpec, catalog: Catalog) -> bool:
     """Whether a catalog has all networks of a way."""
     there = {entry.network for entry in catalog.entries}
@@ -177,6 +186,8 @@ def representative_inputs(
 
     Raises ModelError, UsageError where the clips show it nothing: they hold no face.
     """
+    if network in TEXT_FACE_NAMES:
+        return _of_sentences(network, catalog, count)
     # One whose networks are all there: a generator may serve a method that lacks another.
     (way, *_) = sorted(ways_of(network), key=lambda way: not _is_whole(way, catalog))
     remembering = RememberingCatalog(catalog.entries)

@@ -26,7 +26,7 @@ SIGNED = (-1.0, 1.0)
 # What the UNet knows of the input beside the target: nothing, the CNN's penultimate layer, the
 # VAE's latent, or the code of the face encoder.
 CONDITIONS = ("label", "cnn", "vae", "latent")
-ENCODED = ("cnn", "vae")  # conditions with an encoder of their own
+ENCODED = ("cnn", "vae", "latent")  # conditions with an encoder
 # Labels 0 to 6 of FER-2013, the order of the public checkpoints.
 FER2013_LABELS = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
 # The paper's schedule (DDPM, section 4): beta rises linearly over so many timesteps.

@@ -23,6 +23,7 @@ from mien.engines.engine import Engine
 from mien.engines.errors import ModelError
 from mien.engines.face_space import FACE_SPACE
 from mien.engines.network import Network, TensorSpec
+from mien.engines.text_faces import TEXT_FACES
 
 UNIT = (0.0, 1.0)
 TARGET = TensorSpec("target", (1, 8), range=UNIT)
@@ -317,4 +318,5 @@ SHIPPED = (
     *FACE_SPACE,
     *UNETS,
     *ENCODERS,
+    *TEXT_FACES,
 )

@@ -12,12 +12,14 @@ from mien.engines.errors import UsageError
 from mien.engines.face_space import PUBLIC_NAMES
 from mien.engines.networks import FACE_PARSER_NAME, GENERATORS
 from mien.engines.system.limits import MAX_MEMORY, parse_memory
+from mien.engines.text_faces import TEXT_FACE_NAMES
 
 NETWORK_NAMES = (
     *(network.name for network in GENERATORS),
     FACE_PARSER_NAME,
     *PUBLIC_NAMES,
     *DIFFUSION_NAMES,
+    *TEXT_FACE_NAMES,
 )
 NOT_STATED = "not stated"
 SUFFIX = ".onnx"
@@ -35,7 +37,8 @@ class Options:
     max_memory: the most bytes that reading the checkpoint may take. noise: of a StyleGAN2, None for
     what its file holds. precision: in which its convolutions compute. attributes: what the
     directions of a walk change, in order. encoder: what the heads of an encoder give, deltas or
-    codes, where its file does not say.
+    codes, where its file does not say. vocabulary: the captions that a text encoder was trained
+    with.
     """
 
     checkpoint: Path
@@ -57,6 +60,7 @@ class Options:
     precision: Literal["fp32", "fp16"] = "fp32"
     attributes: tuple[str, ...] | None = None
     encoder: Literal["e4e", "psp"] | None = None
+    vocabulary: Path | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Write a PyTorch checkpoint as an ONNX model that mien runs: StarGAN and "
         "CycleGAN generators, DeepLabV3 and BiSeNet face parsers, the networks of latent editing "
         "(StyleGAN2, e4e and pSp, StyleCLIP mappers, Latent2im walks, ArcFace, CLIP), and the "
-        "UNet and encoders of the diffusion paper. The "
+        "UNet and encoders of the diffusion paper, and the generator and encoders of FaceCLIP, "
+        "ControlGAN and AttnGAN. The "
         "form is recognised by the names in the checkpoint; nothing in it is run.",
     )
     parser.add_argument(
@@ -178,6 +183,12 @@ def _add_facts(parser: argparse.ArgumentParser) -> None:
         choices=("e4e", "psp"),
         help="what the heads of an encoder give, deltas (e4e) or codes (psp), where its file does "
         "not say",
+    )
+    parser.add_argument(
+        "--vocabulary",
+        type=Path,
+        metavar="captions.pickle",
+        help="the captions that a text encoder was trained with: they say which words it knows",
     )
     parser.add_argument(
         "--attributes",

@@ -40,6 +40,7 @@ from mien.runtime.methods import method_spec, method_specs
 from mien.runtime.methods.base import FaceEditor, Goal, Method
 from mien.runtime.spec import FilterSpec, OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
+from mien.runtime.watermark.watermark import EditedFace, Watermark
 
 STAGES = ("track", "align", "edit", "blend")
 UNSEEN_STEP_S = 1 / 30  # between frames without a time
@@ -167,6 +168,10 @@ class Filter:
     what each of them was to show in that very frame, on its way to the target, and
     `unedited_parts` the parts of them that could not be seen and are as they were.
 
+    `watermark` may be set to a `mien.runtime.watermark.watermark.Watermark`, which is then written
+    into the edited parts of faces; `is_marked` says whether the last frame has it. None by default:
+    the library marks nothing unasked.
+
     Threads: frames go in from one thread at a time; `target`, `own`, `face`, `effort`
     and `detection_spacing` may be set from any other meanwhile, and hold from the next frame on.
     Several filters may run side by side, a thread each.
@@ -213,6 +218,7 @@ class Filter:
         detector, landmarks = self._engines
         self._tracker = Tracker(FaceDetector(detector), LandmarkDetector(landmarks))
         self.timings = Timings()
+        self.watermark: Watermark | None = None
         self.reset()
 
     @classmethod
@@ -328,6 +334,11 @@ class Filter:
         self._own = scale
 
     @property
+    def share_done(self) -> float:
+        """How much of the edit of a face under way is done, 0..1; from any thread."""
+        return self._method.share_done
+
+    @property
     def providers(self) -> dict[str, str]:
         """What really runs each network, read back from the engines."""
         own = {engine.network.name: engine.provider for engine in self._engines}
@@ -343,6 +354,7 @@ class Filter:
         self.faces: tuple[Face, ...] = ()
         self.edited: tuple[int, ...] = ()
         self.unedited_parts: tuple[str, ...] = ()
+        self.is_marked = False
 
     def close(self) -> None:
         """Close the networks."""
@@ -413,7 +425,17 @@ class Filter:
         edits = [edit for edit in found if edit is not None]
         self.edited = tuple(track_id for track_id, _ in edits)
         with self.timings.stage("blend"):
-            return blend_faces(frame, [edit for _, edit in edits])
+            blended = blend_faces(frame, [edit for _, edit in edits])
+            watermark = self.watermark  # as the target
+            self.is_marked = watermark is not None and blended is not frame
+            if watermark is None or blended is frame:
+                return blended
+            marked = [
+                EditedFace(face.landmarks, made[1])
+                for face, made in zip(self.faces, found, strict=True)
+                if made is not None
+            ]
+            return watermark(frame, blended, marked, time_s=self._time_s)
 
     def _forget_lost(self) -> None:
         present = {face.track_id for face in self.faces}

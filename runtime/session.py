@@ -14,6 +14,7 @@ from mien.runtime.faces.tracking import FILE, PICTURE, SearchEffort
 from mien.runtime.frame import Frame
 from mien.runtime.spec import FilterSpec
 from mien.runtime.target import Target, Timeline
+from mien.runtime.watermark.watermark import Watermark
 
 # A still is shown to the filter this often, a second apart, so that all easing has come to its end.
 STILL_PASSES = 3
@@ -39,6 +40,11 @@ class FaceFilter(Protocol):
     target: Target | None
     own: float
     effort: SearchEffort
+    watermark: Watermark | None
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the last frame has the watermark."""
 
     @property
     def unfollowed(self) -> int:
@@ -47,6 +53,10 @@ class FaceFilter(Protocol):
     @property
     def is_face_missing(self) -> bool:
         """Whether there are faces in the last frame, but not the one that was chosen by number."""
+
+    @property
+    def share_done(self) -> float:
+        """How much of the edit of a face under way is done, 0..1; read from any thread."""
 
     @property
     def timings(self) -> StageTimes:
@@ -105,6 +115,7 @@ class FilterRun:
         check_section(start_s, end_s)
         self.frames = 0
         self.frames_with_face = 0
+        self.frames_marked = 0
         self.faces = 0
         self.stage_ms: dict[str, float] = {}
         self.unfollowed = 0
@@ -128,6 +139,7 @@ class FilterRun:
         self._set(time_s)
         edited = self._filter.apply(frame)
         self.frames += 1
+        self.frames_marked += self._filter.is_marked
         seen = len(self._filter.faces)
         self.frames_with_face += seen > 0
         self.faces = max(self.faces, seen)
@@ -137,6 +149,11 @@ class FilterRun:
         for stage, ms in self._filter.timings.last_ms.items():
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + ms
         return edited
+
+    @property
+    def share_done(self) -> float:
+        """How much of the edit of a face under way is done, 0..1; from any thread."""
+        return self._filter.share_done
 
     def still(self, frame: Frame) -> Frame:
         """A picture edited, with all that eases over time at its end."""

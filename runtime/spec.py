@@ -26,6 +26,7 @@ class MethodOption:
 
     help: one line. values: the words it may be, the method's own choice first. For a number
     `kind` is int or float, `bounds` the least and the most, both allowed, and `default` its value.
+    chooses: numbers that make the method open other networks, for what tries every network.
     """
 
     name: str
@@ -34,6 +35,7 @@ class MethodOption:
     kind: type[str | int | float] = str
     bounds: tuple[float, float] | None = None
     default: OptionValue | None = None
+    chooses: tuple[int | float, ...] = ()
 
     @property
     def choice(self) -> OptionValue | None:
@@ -80,7 +82,8 @@ class MethodSpec:
 
     name: of `--method`. help: one line. opener: `module:function`, which is imported when the
     method is opened: `function(catalog, provider, options) -> Method`, options complete. networks:
-    the names of those it opens, `{option}` in them filled in by what it is told. options: what it
+    the names of those it opens, `{option}` in them filled in by what it is told, or a function from
+    what it is told to names. options: what it
     can be told. scales_own: whether it can show more or less of a person's own expression.
     takes_prompt: whether it heeds the words of a target. makes_faces: whether it is a source of
     faces, and no filter of those that are there. edits_by: options of which each is an edit by
@@ -92,7 +95,7 @@ class MethodSpec:
     name: str
     help: str
     opener: str
-    networks: tuple[str, ...] = ()
+    networks: tuple[str, ...] | Callable[[Mapping[str, OptionValue]], tuple[str, ...]] = ()
     options: tuple[MethodOption, ...] = ()
     scales_own: bool = False
     takes_prompt: bool = False
@@ -103,6 +106,8 @@ class MethodSpec:
     def networks_for(self, options: Mapping[str, object]) -> tuple[str, ...]:
         """The networks it opens where it is told that. Raises UsageError."""
         told = self.checked(options)
+        if callable(self.networks):
+            return self.networks(told)
         return tuple(network.format(**told) for network in self.networks)
 
     def checked(self, options: Mapping[str, object]) -> dict[str, OptionValue]:

@@ -121,7 +121,7 @@ def _listed(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("base", []), ("dev", ["dev", "camera", "panel", "heif", "docs"])],
+    [("base", []), ("dev", ["dev", "camera", "panel", "heif", "provenance", "docs"])],
 )
 def test_what_ci_installs_by_hash_is_in_the_ranges_of_the_project(
     name: str, extras: list[str]

@@ -28,6 +28,7 @@ RECIPES = {
     "directions": "latent.directions",
     "latent-export": "latent.export",
     "diffusion": "diffusion.recipe",
+    "text": "text.recipe",
     "ship": "ship",
 }
 

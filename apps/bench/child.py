@@ -16,87 +16,8 @@ from pathlib import Path
 
 import typer
 
-from mien.apps.main import open_filter, run
-from mien.runtime.faces.tracking import SearchEffort
+from mien.apps.main import run
 from mien.runtime.frame import Frame
-from mien.runtime.session import FaceFilter, StageTimes
-from mien.runtime.spec import FilterSpec
-from mien.runtime.target import Target
-
-
-class WatchedFilter:
-    """A filter that notes when it has edited its first frame."""
-
-    def __init__(self, inner: FaceFilter) -> None:
-        self.first_frame_at: float | None = None
-        self._inner = inner
-
-    @property
-    def target(self) -> Target | None:
-        """What the faces are to reach."""
-        return self._inner.target
-
-    @target.setter
-    def target(self, target: Target | None) -> None:
-        self._inner.target = target
-
-    @property
-    def own(self) -> float:
-        """How much of the person's own expression is shown."""
-        return self._inner.own
-
-    @own.setter
-    def own(self, own: float) -> None:
-        self._inner.own = own
-
-    @property
-    def effort(self) -> SearchEffort:
-        """How hard faces are searched for."""
-        return self._inner.effort
-
-    @effort.setter
-    def effort(self, effort: SearchEffort) -> None:
-        self._inner.effort = effort
-
-    @property
-    def unfollowed(self) -> int:
-        """How many faces in view are left unchanged because there are too many."""
-        return self._inner.unfollowed
-
-    @property
-    def is_face_missing(self) -> bool:
-        """Whether there are faces in the last frame, but not the chosen one."""
-        return self._inner.is_face_missing
-
-    @property
-    def timings(self) -> StageTimes:
-        """How long the stages took."""
-        return self._inner.timings
-
-    @property
-    def faces(self) -> tuple[object, ...]:
-        """The faces in the last frame."""
-        return tuple(self._inner.faces)
-
-    @property
-    def unedited_parts(self) -> tuple[str, ...]:
-        """Parts of faces that are as they were."""
-        return tuple(self._inner.unedited_parts)
-
-    def apply(self, frame: Frame) -> Frame:
-        """`frame` edited."""
-        edited = self._inner.apply(frame)
-        if self.first_frame_at is None and edited is not frame:
-            self.first_frame_at = time.monotonic()
-        return edited
-
-    def reset(self) -> None:
-        """Forget the clip."""
-        self._inner.reset()
-
-    def close(self) -> None:
-        """Close the networks."""
-        self._inner.close()
 
 
 def peak_memory_mb() -> float | None:
@@ -116,14 +37,20 @@ def peak_memory_mb() -> float | None:
 
 
 def _edit(arguments: list[str]) -> tuple[int, float | None]:
-    watched: list[WatchedFilter] = []
+    """The status of `mien edit`, and when its first frame was edited."""
+    from mien.runtime.filter import Filter  # noqa: PLC0415 -- not for `transcode`
 
-    def make(settings: FilterSpec) -> WatchedFilter:
-        watched.append(WatchedFilter(open_filter(settings)))
-        return watched[0]
+    first: list[float] = []
 
-    status = run(arguments, make)
-    return status, watched[0].first_frame_at if watched else None
+    class WatchedFilter(Filter):
+        def apply(self, frame: Frame) -> Frame:
+            edited = super().apply(frame)
+            if not first and edited is not frame:
+                first.append(time.monotonic())
+            return edited
+
+    status = run(arguments, WatchedFilter.of)
+    return status, first[0] if first else None
 
 
 def _transcode(source: str, destination: str) -> None:

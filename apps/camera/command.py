@@ -96,6 +96,15 @@ Pipe = Annotated[str | None, typer.Option(metavar="FILE|-", help="Raw frames for
 PipeFormat = Annotated[
     str, typer.Option(metavar="y4m|yuv420p|rgb24", help="What goes into the pipe.")
 ]
+Link = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Another program that is sent what the largest face shows, such as "
+        "vmc://127.0.0.1:39539; may be given more than once (docs/avatar.md).",
+        show_default=False,
+    ),
+]
 Window = Annotated[bool, typer.Option("--window", help="Show a window.")]
 Panel = Annotated[
     bool | None,
@@ -148,6 +157,7 @@ def camera(
     pipe: Pipe = None,
     pipe_format: PipeFormat = "y4m",
     window: Window = False,
+    link: Link = None,
     panel: Panel = None,
     port: Port = 8765,
     listen: Listen = "127.0.0.1",
@@ -156,6 +166,7 @@ def camera(
     delay: Delay = 0.0,
     adaptive: Adaptive = True,
     mark: Mark = False,
+    no_marks: options.NoMarks = False,
     provider: options.Provider = "cpu",
     models: options.Models = None,
     overwrite: Overwrite = False,
@@ -178,7 +189,16 @@ def camera(
         rate=None if rate is None else parse_rate(rate),
         format=form,
         outputs=OutputPlan(
-            virtual, device, record, pipe, pipe_format, window, overwrite, record_dry, log
+            virtual,
+            device,
+            record,
+            pipe,
+            pipe_format,
+            window,
+            overwrite,
+            record_dry,
+            log,
+            tuple(link or ()),
         ),
         panel=PanelPlan(panel, port, listen, certificate, key),
         delay_ms=delay,
@@ -188,6 +208,7 @@ def camera(
         max_memory=parse_memory(max_memory),
         is_goal_given=emotion is not None or goal is not None or own is not None,
         own=1.0 if own is None else own,
+        is_marked=not no_marks,
     )
 
     from mien.apps.camera.run import run_camera

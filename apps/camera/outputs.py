@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,10 +11,11 @@ from typing import cast
 
 from mien.apps.camera.plan import OutputPlan
 from mien.engines.errors import DeviceError, UsageError
+from mien.runtime.avatar.adapters.link import open_link, parse_link
 from mien.runtime.live.outputs.log import FrameLog, check_log
 from mien.runtime.live.outputs.output import ThreadedOutput
 from mien.runtime.live.outputs.pipe import PipeFormat, RawPipe, check_pipe
-from mien.runtime.live.outputs.recording import Recording, check_recording
+from mien.runtime.live.outputs.recording import Recording, Seal, check_recording
 from mien.runtime.live.outputs.virtual_camera import VirtualCamera
 from mien.runtime.live.outputs.window import PreviewWindow
 from mien.runtime.live.values import SourceFacts
@@ -51,6 +53,8 @@ def check_outputs(plan: OutputPlan, source: str) -> None:
         check_log(plan.log, overwrite=plan.overwrite)
     if plan.pipe is not None:
         check_pipe(plan.pipe, overwrite=plan.overwrite)
+    for link in plan.links:
+        parse_link(link)
 
 
 def _files(plan: OutputPlan) -> list[Path | str]:
@@ -66,10 +70,15 @@ def _is_same_file(path: Path, other: Path) -> bool:
 
 
 def open_outputs(
-    plan: OutputPlan, source: str, facts: SourceFacts, rate: Fraction | None
+    plan: OutputPlan,
+    source: str,
+    facts: SourceFacts,
+    rate: Fraction | None,
+    seal: Seal | None = None,
 ) -> OpenOutputs:
     """The outputs of a plan for a camera. source, rate: that were asked for. Raises MienError.
 
+    seal: of a recording of what is shown.
     A virtual camera that was not asked for by name may be missing.
     """
     rate = min(rate, facts.rate) if rate and facts.rate else rate or facts.rate
@@ -84,14 +93,15 @@ def open_outputs(
 
         for file, is_dry in ((plan.record, False), (plan.record_dry, True)):
             if file is not None:
-                take(Recording(file, rate, overwrite=plan.overwrite, is_dry=is_dry))
+                sealed = None if is_dry else seal
+                take(Recording(file, rate, overwrite=plan.overwrite, is_dry=is_dry, seal=sealed))
         if plan.log is not None:
             log = FrameLog(plan.log, overwrite=plan.overwrite)
             take(log)
         if plan.pipe is not None:
             take(_pipe(plan.pipe, plan, facts, rate))
-        if plan.window:
-            take(PreviewWindow())
+        for output in _watchers(plan):
+            take(output)
         if plan.virtual is not False:
             try:
                 virtual = VirtualCamera(
@@ -105,6 +115,14 @@ def open_outputs(
         opening.pop_all()
     recordings = tuple(output for output in opened if isinstance(output, Recording))
     return OpenOutputs(tuple(opened), recordings, log, virtual, no_virtual)
+
+
+def _watchers(plan: OutputPlan) -> Iterator[ThreadedOutput]:
+    """The window and the links of a plan, opened one after the other."""
+    if plan.window:
+        yield PreviewWindow()
+    for link in plan.links:
+        yield open_link(link, None)
 
 
 def _pipe(target: str, plan: OutputPlan, facts: SourceFacts, rate: Fraction | None) -> RawPipe:

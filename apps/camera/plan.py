@@ -24,7 +24,8 @@ SIZE = re.compile(r"([0-9]{1,5})[xX*]([0-9]{1,5})")
 class OutputPlan:
     """Where the video goes. virtual: None takes a virtual camera where one works.
 
-    record_dry: a recording of what the camera gave. log: a line for each frame.
+    record_dry: a recording of what the camera gave. log: a line for each frame. links: addresses
+    of other programs, as of `open_link`, that are sent what a face shows.
     """
 
     virtual: bool | None = None
@@ -36,6 +37,7 @@ class OutputPlan:
     overwrite: bool = False
     record_dry: Path | None = None
     log: Path | None = None
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class CameraPlan:
     file its own size. seconds: end after that long, None for never.
     max_memory: bytes that a file in a camera's place may take, by the sizes it states.
     is_goal_given: whether something was asked for, and be it none. own: as of `Filter`.
+    is_marked: whether edited faces get the watermark, and a recording is signed.
     """
 
     source: str
@@ -76,6 +79,7 @@ class CameraPlan:
     max_memory: int = MAX_MEMORY
     is_goal_given: bool = False
     own: float = 1.0
+    is_marked: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.delay_ms <= MAX_DELAY_MS:

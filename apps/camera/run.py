@@ -20,16 +20,19 @@ import typer
 from mien.apps.camera.outputs import OpenOutputs, check_outputs, open_outputs
 from mien.apps.camera.plan import CameraPlan, PanelPlan
 from mien.apps.camera.remote import ControlServer
+from mien.apps.marks.marking import FileMarks, Marking, applied_live
 from mien.apps.signals import Stopped
 from mien.engines.errors import DeviceError, MienError, UsageError, VideoError, one_line
 from mien.engines.system.install import extras_line
+from mien.engines.system.partial_file import PartialFile
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import LiveFilter
 from mien.runtime.live.loop import LiveLoop
+from mien.runtime.live.outputs.recording import Seal
 from mien.runtime.live.sources.camera import CameraSource
 from mien.runtime.live.sources.source import CameraFormat, CaptureOptions, Source, open_source
 from mien.runtime.live.sources.stream import shown_address
-from mien.runtime.live.values import LiveStats
+from mien.runtime.live.values import Applied, LiveStats
 from mien.runtime.session import FilterMaker
 
 if TYPE_CHECKING:
@@ -119,18 +122,22 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
     Raises MienError, also at the end, where a recording is not what was asked for.
     """
     check_outputs(plan.outputs, plan.source)
-    has_panel = _has_panel(plan.panel)
-    if not plan.is_goal_given and not has_panel:
+    with_panel = has_panel(plan.panel)
+    if not plan.is_goal_given and not with_panel:
         raise UsageError("which expression? add --emotion happy (or another, or none)")
     controls = _controls(plan)
     teller = Teller()
+    marking = Marking.ready(is_on=plan.is_marked)
+    marks = marking.of_file(overwrite=plan.outputs.overwrite)
     with ExitStack() as opening:
         source = _open_source(plan)
         opening.callback(source.close)
-        opened = open_outputs(plan.outputs, plan.source, source.facts, plan.rate)
+        opened = open_outputs(
+            plan.outputs, plan.source, source.facts, plan.rate, seal=_seal_of(marks)
+        )
         for output in opened.outputs:
             opening.callback(output.close)
-        if not opened.outputs and not has_panel:
+        if not opened.outputs and not with_panel:
             is_refused = plan.panel.wanted is False
             other_way = "leave --no-panel out" if is_refused else extras_line("panel")
             raise DeviceError(
@@ -139,19 +146,37 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
             )
         loop = LiveLoop(
             source,
-            lambda state: _filter(plan, make_filter, state),
+            lambda state: _filter(plan, make_filter, state, marks),
             opened.outputs,
             controls,
             delay_ms=plan.delay_ms,
             adaptive=plan.adaptive,
             rate=None if plan.rate is None else float(plan.rate),
         )
-        panel = _panel(plan.panel, loop) if has_panel else None
+        panel = open_panel(plan.panel, loop) if with_panel else None
         if panel is not None:
             opening.callback(panel.close)
-        status = _run(plan, loop, panel, opened, teller)
+        if plan.outputs.record is not None and (note := marks.unsigned_note(plan.outputs.record)):
+            teller.say(f"note: {note}")
+        try:
+            status = _run(plan, loop, panel, opened, teller)
+        finally:
+            for note in marks.notes:
+                teller.say(f"note: {note}")
         opening.pop_all()
     return status
+
+
+def _seal_of(marks: FileMarks) -> Seal | None:
+    """What signs a recording at its end; None where nothing is marked."""
+
+    def seal(part: PartialFile, applied: tuple[Applied, ...]) -> PartialFile | None:
+        if marks.unsigned_note(part.path) is not None:  # which is told at the beginning
+            return None
+        number = None if marks.watermark is None else marks.watermark.payload.identifier
+        return marks.sign(part, None, applied_live(applied, number))
+
+    return None if marks.watermark is None else seal
 
 
 def _controls(plan: CameraPlan) -> Controls:
@@ -258,13 +283,17 @@ def _watch(
             return
 
 
-def _filter(plan: CameraPlan, make_filter: FilterMaker, state: ControlState) -> LiveFilter:
+def _filter(
+    plan: CameraPlan, make_filter: FilterMaker, state: ControlState, marks: FileMarks
+) -> LiveFilter:
     face = int(state.face) if state.face.isdigit() else state.face
     settings = replace(plan.filter, face=face, method=state.method, options=state.options)
-    return cast("LiveFilter", make_filter(settings))
+    made = make_filter(settings)
+    made.watermark = marks.watermark
+    return cast("LiveFilter", made)
 
 
-def _has_panel(plan: PanelPlan) -> bool:
+def has_panel(plan: PanelPlan) -> bool:
     """Whether the panel is to be served. Raises DeviceError where it cannot though it was asked."""
     if plan.wanted is False:
         return False
@@ -280,7 +309,8 @@ def _has_panel(plan: PanelPlan) -> bool:
     return True
 
 
-def _panel(plan: PanelPlan, loop: LiveLoop) -> PanelServer:
+def open_panel(plan: PanelPlan, loop: LiveLoop) -> PanelServer:
+    """The panel of a loop, not yet served. Raises MienError."""
     from mien.apps.panel.app import PanelServer  # noqa: PLC0415 -- an extra
     from mien.apps.panel.settings import PanelSettings  # noqa: PLC0415
 

@@ -134,6 +134,7 @@ def edit(
     overwrite: Overwrite = False,
     recursive: Recursive = False,
     dry_run: DryRun = False,
+    no_marks: options.NoMarks = False,
     as_json: options.AsJson = False,
     max_memory: options.MaxMemory = options.MEMORY,
 ) -> None:
@@ -170,6 +171,8 @@ def edit(
         at_s=_moment(at, start, end, codec),
         container=container_suffix(container, output),
         own=1.0 if own is None else own,
+        method=wanted.method,
+        is_marked=not no_marks,
     )
     if not sources and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{job.suffix or SAMPLE.suffix}"))

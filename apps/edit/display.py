@@ -32,6 +32,9 @@ def summary(result: Result) -> str:
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in result.stages)
     unit = "ms" if result.still else "ms a frame"
     line = f"{result.output}: {', '.join(parts)}; {unit}: {stages}"
+    marks = [] if result.watermark is None else [f"watermark {result.watermark}"]
+    marks += ["Content Credentials"] if result.signed else []
+    line += f"; marked: {', '.join(marks)}" if marks else ""
     return one_line("; note: ".join([line, *result.notes]))
 
 
@@ -82,6 +85,8 @@ class JsonDisplay(PlainDisplay):
             "ms": {name: round(ms, 2) for name, ms in result.stages},
             "notes": list(result.notes),
             "lost": result.lost,
+            "watermark": result.watermark,
+            "signed": result.signed,
         }
         typer.echo(json.dumps(told))
 
@@ -111,7 +116,7 @@ class TerminalDisplay(PlainDisplay):
             def show(progress: Progress, faces: int) -> None:
                 bar.update(
                     task,
-                    completed=progress.frames_done,
+                    completed=progress.frames_done + progress.share_done,
                     total=progress.frames_total,
                     frames=frames_text(progress),
                     rate=f"{progress.fps:.0f} fps",
@@ -123,9 +128,13 @@ class TerminalDisplay(PlainDisplay):
 
 
 def frames_text(progress: Progress) -> str:
-    """`120/300 frames`, or `120 frames` where the file does not say how many there are."""
+    """`120/300 frames`, or `120 frames` where the file does not say how many there are.
+
+    With how much of the next face is done, where its edit takes long: `120/300 frames + 40%`.
+    """
     total = f"/{progress.frames_total}" if progress.frames_total else ""
-    return f"{progress.frames_done}{total} frames"
+    begun = f" + {progress.share_done:.0%}" if progress.share_done else ""
+    return f"{progress.frames_done}{total} frames{begun}"
 
 
 def time_left(progress: Progress) -> str:

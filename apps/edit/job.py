@@ -27,6 +27,8 @@ from mien.apps.edit.inputs import (
     prepare_folder,
     time_tag,
 )
+from mien.apps.marks.marking import FileMarks, Marking
+from mien.apps.marks.provenance import Applied
 from mien.engines.errors import MienError, UsageError, VideoError
 from mien.engines.system.limits import MAX_MEMORY
 from mien.engines.system.partial_file import PartialFile, remove_leftovers
@@ -42,7 +44,8 @@ from mien.runtime.pictures.picture import (
     side_by_side,
 )
 from mien.runtime.session import FaceFilter, FilterRun, check_section
-from mien.runtime.target import Target, Timeline, goal_name
+from mien.runtime.spec import DEFAULT_METHOD
+from mien.runtime.target import Target, Timeline, goal_name, goal_text
 from mien.runtime.video import Progress, VideoOptions, edit_video
 from mien.runtime.video.animation import animation_kind, check_animation
 from mien.runtime.video.planes import frame_from_av
@@ -76,7 +79,8 @@ class EditJob:
     at_s: a time of a video; only a picture of it is made.
     container: the suffix of the kind of file that videos become, None for that of the source.
     streamed: whether the result is read from its beginning, without going back.
-    own: how much of a person's own expression is shown, as of `Filter`.
+    own: how much of a person's own expression is shown, as of `Filter`. method: what edits, for the
+    file's own statement. is_marked: whether what is edited is marked as such.
     """
 
     sources: tuple[Path, ...]
@@ -96,6 +100,8 @@ class EditJob:
     container: str | None = None
     streamed: bool = False
     own: float = 1.0
+    method: str = DEFAULT_METHOD
+    is_marked: bool = True
 
     def __post_init__(self) -> None:
         check_section(self.start_s, self.end_s)
@@ -113,6 +119,17 @@ class EditJob:
             name = ""  # the variant says what was done
         at = "" if self.at_s is None else f"_{time_tag(self.at_s)}"
         return (name + self.variant + COMPARE_TAG * self.compare + at).removeprefix("_")
+
+    def applied(self, watermark: str | None) -> Applied:
+        """What its files say that was done. watermark: the number of the one in it."""
+        goal = self.goal
+        if isinstance(goal, Timeline):
+            targets = [step.target for step in goal.steps if step.target is not None]
+            text, strength = "a timeline", max((one.strength for one in targets), default=0.0)
+        else:
+            text = goal.prompt if goal is not None and goal.prompt else goal_text(goal)
+            strength = 0.0 if goal is None else goal.strength
+        return Applied(text, strength, self.method, self.own, watermark)
 
     @property
     def suffix(self) -> str | None:
@@ -137,7 +154,8 @@ class Result:
     frames: written. faces: the most in one frame. wall_s: from opening to the finished file.
     stages: name and milliseconds of each, a frame's mean for a video, the whole for a still.
     notes: what the user should know. lost: what of the source could not be read.
-    still: whether it is a picture.
+    still: whether it is a picture. watermark: the number in its faces, None without one. signed:
+    whether it has Content Credentials.
     """
 
     source: Path
@@ -149,6 +167,17 @@ class Result:
     notes: tuple[str, ...] = ()
     lost: str | None = None
     still: bool = False
+    watermark: str | None = None
+    signed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """What every file of a job is edited with."""
+
+    opened: Future[FaceFilter]
+    display: Display
+    marking: Marking
 
 
 class Display(Protocol):
@@ -180,14 +209,14 @@ def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Displa
     steps = _steps(job, display)
     if job.dry_run:
         return _each(job, steps, display, lambda file, output: _plan(file, output, display))
+    marking = Marking.ready(is_on=job.is_marked)
     for folder in {output.parent for _, output in steps}:
         remove_leftovers(folder)
     with _opening(make_filter) as opened:
         if job.is_many:
             opened.result().own = job.own  # what the method cannot do is told once
-        return _each(
-            job, steps, display, lambda file, output: _edit_one(job, file, output, opened, display)
-        )
+        tools = _Tools(opened, display, marking)
+        return _each(job, steps, display, lambda file, output: _edit_one(job, file, output, tools))
 
 
 def _plan(source: Path, output: Path, display: Display) -> int:
@@ -281,25 +310,22 @@ def _opening(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilte
                 opened.result().close()
 
 
-def _edit_one(
-    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], display: Display
-) -> int:
+def _edit_one(job: EditJob, source: Path, output: Path, tools: _Tools) -> int:
     edit = _edit_picture if _is_still(source) else _edit_video
     if job.at_s is not None:
         edit = _preview
     try:
         check_source(source)
-        result = edit(job, source, output, opened, display)
+        result = edit(job, source, output, tools)
     except OSError as error:
         raise VideoError(f"cannot edit {source}: {error.strerror or error}") from error
-    display.finish(result)
+    tools.display.finish(result)
     return EXIT_LOST if result.lost else 0
 
 
-def _edit_video(
-    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], display: Display
-) -> Result:
+def _edit_video(job: EditJob, source: Path, output: Path, tools: _Tools) -> Result:
     quality = DEFAULT_VIDEO_QUALITY if job.quality is None else job.quality
+    marks = tools.marking.of_file(overwrite=job.overwrite)
     options = VideoOptions(
         codec=job.codec,
         quality=quality,
@@ -308,14 +334,20 @@ def _edit_video(
         max_memory=job.max_memory,
         copy_unedited=_may_be_copied(job, source, output),
         streamed=job.streamed,
+        seal=lambda part: marks.sign(part, source, job.applied(marks.number(run.frames_marked))),
     )
-    run = FilterRun(opened.result(), job.goal, start_s=job.start_s, end_s=job.end_s, own=job.own)
-    with display.watch(source) as show:
-        report = edit_video(
-            source, output, run, options, progress=lambda progress: show(progress, run.faces)
-        )
+    filter_ = tools.opened.result()
+    filter_.watermark = marks.watermark
+    run = FilterRun(filter_, job.goal, start_s=job.start_s, end_s=job.end_s, own=job.own)
+    with tools.display.watch(source) as show:
+
+        def tell(progress: Progress) -> None:
+            show(replace(progress, share_done=run.share_done), run.faces)
+
+        report = edit_video(source, output, run, options, progress=tell)
     unchanged = _why_unchanged(job, run, changed=report.edited > 0)
     notes = unchanged + _unedited_parts(run) + (() if report.is_copy else report.notes)
+    notes += marks.notes
     frames = max(report.frames, 1)
     stages = [
         ("decode", 1000 * report.seconds.decode / frames),
@@ -331,6 +363,8 @@ def _edit_video(
         stages=tuple(stages),
         notes=notes,
         lost=report.lost,
+        watermark=marks.number(run.frames_marked),
+        signed=marks.is_signed,
     )
 
 
@@ -371,9 +405,7 @@ def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:
     return as_it_was and source.suffix.lower() == suffix
 
 
-def _preview(
-    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], _display: Display
-) -> Result:
+def _preview(job: EditJob, source: Path, output: Path, tools: _Tools) -> Result:
     """One picture of a video, edited as the video would be."""
     assert job.at_s is not None
     if _is_still(source):
@@ -384,18 +416,20 @@ def _preview(
     moment = run_aside(lambda: read_moment(source, at_s, max_memory=job.max_memory))
     frames = [frame_from_av(picture) for picture in moment.pictures]
     decoded = time.perf_counter()
-    run = FilterRun(opened.result(), job.goal, own=job.own)
+    run = _run_of_still(job, tools)
     edited = run_aside(lambda: run.moment(frames, moment.times_s))
     filtered = time.perf_counter()
     pictures = [moment.picture(edited, frames[-1])]
     if job.compare:
         pictures.insert(0, moment.picture(frames[-1], frames[-1]))
     encoded = encode_plain(np.hstack(pictures), output.suffix, job.quality)
+    marks = tools.marking.of_file(overwrite=job.overwrite, moves=False)
+    changed = edited is not frames[-1]
     with PartialFile(output, overwrite=job.overwrite) as part:
         part.write(encoded)
-        part.publish()
+        _publish_signed(job, part, source, marks if changed else None)
     done = time.perf_counter()
-    unchanged = _why_unchanged(job, run, changed=edited is not frames[-1])
+    unchanged = _why_unchanged(job, run, changed=changed)
     return Result(
         source,
         output,
@@ -407,9 +441,28 @@ def _preview(
             *run.stage_ms.items(),
             ("encode", 1000 * (done - filtered)),
         ),
-        notes=(*unchanged, *_unedited_parts(run), *moment.notes),
+        notes=(*unchanged, *_unedited_parts(run), *moment.notes, *marks.notes),
         still=True,
+        signed=marks.is_signed,
     )
+
+
+def _run_of_still(job: EditJob, tools: _Tools) -> FilterRun:
+    """A picture's way through the filter; the watermark is of what moves."""
+    filter_ = tools.opened.result()
+    filter_.watermark = None
+    return FilterRun(filter_, job.goal, own=job.own)
+
+
+def _publish_signed(job: EditJob, part: PartialFile, source: Path, marks: FileMarks | None) -> None:
+    """Give a whole picture its name, signed where `marks` can."""
+    signed = None if marks is None else marks.sign(part, source, job.applied(None))
+    if signed is None:
+        part.publish()
+        return
+    with signed:
+        part.discard()
+        signed.publish()
 
 
 def _is_change(job: EditJob) -> bool:
@@ -418,9 +471,7 @@ def _is_change(job: EditJob) -> bool:
     return has_goal or job.own != 1
 
 
-def _edit_picture(
-    job: EditJob, source: Path, output: Path, opened: Future[FaceFilter], _display: Display
-) -> Result:
+def _edit_picture(job: EditJob, source: Path, output: Path, tools: _Tools) -> Result:
     _check_still(job, source)
     started = time.perf_counter()
     picture = run_aside(
@@ -428,12 +479,13 @@ def _edit_picture(
     )
     check_picture_suffix(output, picture.container)
     decoded = time.perf_counter()
-    run = FilterRun(opened.result(), job.goal, own=job.own)
+    run = _run_of_still(job, tools)
     edited = run_aside(lambda: run.still(picture.frame))
     filtered = time.perf_counter()
     changed = edited is not picture.frame
     notes = _why_unchanged(job, run, changed=changed) + _unedited_parts(run)
     encoded = None
+    marks = tools.marking.of_file(overwrite=job.overwrite, moves=False)
     if changed or job.compare:
         notes += left_out_note(picture)
         if not job.compare:  # a large picture is released before its edit is written
@@ -444,7 +496,7 @@ def _edit_picture(
             part.write(encoded)
         else:
             copy_into(part, source)
-        part.publish()
+        _publish_signed(job, part, source, marks if changed else None)
     done = time.perf_counter()
     return Result(
         source,
@@ -457,9 +509,10 @@ def _edit_picture(
             *run.stage_ms.items(),
             ("encode", 1000 * (done - filtered)),
         ),
-        notes=notes,
+        notes=notes + marks.notes,
         lost=picture.lost,
         still=True,
+        signed=marks.is_signed,
     )
 
 

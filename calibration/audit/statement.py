@@ -22,6 +22,7 @@ from mien.engines.networks import (
     generator_facts,
     parser_facts,
 )
+from mien.engines.text_faces import TEXT_FACE_NAMES
 
 PARITY_KEY = "mien.parity_error"
 PARITY_LIMIT = 1e-3  # relative, of an export against its source
@@ -69,7 +70,7 @@ def _wrong(text: str, fix: str) -> Finding:
 
 def _check_declared(network: Network) -> Iterator[Finding]:
     declared = {known.name: known for known in SHIPPED}.get(network.name)
-    if network.name in PUBLIC_NAMES:  # of the user's own sizes
+    if network.name in (*PUBLIC_NAMES, *TEXT_FACE_NAMES):  # of the user's own sizes
         return
     if declared is None:
         text = f"no network of mien is named {network.name!r}"

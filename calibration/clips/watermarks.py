@@ -35,11 +35,11 @@ from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.target import Target
 from mien.runtime.video.planes import frame_from_av
+from mien.runtime.watermark.payload import Payload
 from mien.runtime.watermark.reader import PIECE_S, Piece, Search, View, swings, views
 from mien.runtime.watermark.watermark import (
     SEED,
     ChipPlan,
-    Payload,
     Watermark,
     edit_region,
     face_ellipse,

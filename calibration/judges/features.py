@@ -144,9 +144,13 @@ class InceptionFeatures:
         self._range = input_range or _stated_range(self._session, path)
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
-        luma = cv2.resize(crop, self._size_wh, interpolation=cv2.INTER_LINEAR)
+        return self.of_colour(np.repeat(crop[..., None], 3, 2))
+
+    def of_colour(self, picture: np.ndarray) -> np.ndarray:
+        """The features of a picture, float32 (h, w, 3), RGB in [0, 1]: float32 (2048,)."""
+        shown = cv2.resize(picture, self._size_wh, interpolation=cv2.INTER_LINEAR)
         low, high = self._range.low, self._range.high
-        image = np.broadcast_to(luma * (high - low) + low, (1, 3, *luma.shape))
+        image = (shown * (high - low) + low).transpose(2, 0, 1)[None]
         feeds = {self._name: np.ascontiguousarray(image, np.float32)}
         features: np.ndarray = self._session.run([self._output], feeds)[0]
         return features.reshape(-1)

@@ -47,6 +47,7 @@ from mien.engines.network import Network
 from mien.engines.networks import EMOTION_CLASSIFIER
 from mien.engines.ort.backend import open_session
 from mien.engines.system.folders import private_folder
+from mien.engines.text_faces import TEXT_FACE_NAMES
 from mien.runtime.spec import FilterSpec
 
 TOLERANCE = 5e-3  # of an output's rms error, by how much the output varies
@@ -210,7 +211,7 @@ def _too_far(quality: EditQuality | None, agreement: Agreement | None, threshold
 
 def _way_to_pictures(network: str, catalog: Catalog) -> FilterSpec | None:
     """How a network comes to change pictures; None for one that does not, with these models."""
-    if network == EMOTION_CLASSIFIER.name:
+    if network == EMOTION_CLASSIFIER.name or network in TEXT_FACE_NAMES:
         return None
     for way in ways_of(network):
         try:

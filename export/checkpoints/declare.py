@@ -83,6 +83,7 @@ def declare(source: Source, options: Options) -> Declaration:
         ("--noise", options.noise),
         ("--attributes", options.attributes),
         ("--encoder", options.encoder),
+        ("--vocabulary", options.vocabulary),
     ):
         _refuse(options, option, value)
     _refuse(options, "--precision", options.precision != "fp32")

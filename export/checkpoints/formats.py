@@ -29,6 +29,7 @@ from mien.export.checkpoints.diffusion import (
 from mien.export.checkpoints.latent_formats import LATENT_FORMATS, LatentFormat, Prepared, prepare
 from mien.export.checkpoints.loading import listed, load_strictly, without
 from mien.export.checkpoints.reading import Checkpoint
+from mien.export.checkpoints.text_formats import TEXT_FORMATS
 from mien.export.models.gans import (
     Activation,
     CycleGanGenerator,
@@ -182,9 +183,6 @@ def _sides(key: str, *sides: int | None) -> Callable[[Shapes], bool]:
 # First match; the names inside a file that holds several networks begin with the network's.
 OTHERS: tuple[tuple[Callable[[Shapes], bool], str], ...] = (
     (_begins("plfd_backbone."), f"a PFLD landmark network, {NOT_YET}"),
-    (_begins("h_net1.", "ca_net."), f"a FaceCLIP or AttnGAN generator, {NOT_YET}"),
-    (_begins("rnn.weight_ih_l0", "encoder.weight"), f"a DAMSM text encoder, {NOT_YET}"),
-    (_begins("emb_features.", "Mixed_5b."), f"a DAMSM image encoder, {NOT_YET}"),
     (_begins("text_model."), f"a CLIP of Hugging Face, {NOT_YET}"),
     (_begins("vision_model."), f"a CLIP of Hugging Face, {NOT_YET}"),
     (
@@ -268,7 +266,7 @@ def recognise(
     Raises ModelError for another network, and for one that is not whole.
     """
     shapes = checkpoint.shapes
-    every: tuple[Format | LatentFormat, ...] = (*FORMATS, *LATENT_FORMATS)
+    every: tuple[Format | LatentFormat, ...] = (*FORMATS, *LATENT_FORMATS, *TEXT_FORMATS)
     form = next((form for form in every if form.fits(shapes)), None)
     if form is None:
         raise ModelError(_stranger(checkpoint))
@@ -292,7 +290,7 @@ def recognise(
 
 def _stranger(checkpoint: Checkpoint) -> str:
     """What to say about a checkpoint that is none of FORMATS."""
-    every: tuple[Format | LatentFormat, ...] = (*FORMATS, *LATENT_FORMATS)
+    every: tuple[Format | LatentFormat, ...] = (*FORMATS, *LATENT_FORMATS, *TEXT_FORMATS)
     takes = ", ".join(form.words for form in every)
     known = other_format(checkpoint.shapes)
     if known is not None:

@@ -126,6 +126,8 @@ def prepare(form: LatentFormat, checkpoint: Checkpoint, options: Options, where:
     ):
         if value:
             raise UsageError(f"{option} says nothing about {options.checkpoint}; leave it out")
+    if options.vocabulary is not None and form.name != "damsm_text":
+        raise UsageError(f"--vocabulary says nothing about {options.checkpoint}; leave it out")
     if (options.batch or 1) > MOST_BATCH:
         raise UsageError(f"--batch must lie in 1..{MOST_BATCH}, not {options.batch}")
     if options.precision == "fp16" and form.name != "stylegan2":

@@ -95,7 +95,7 @@ def read_checkpoint(path: Path, *, limit: int = MAX_MEMORY) -> Checkpoint:
     limit: the most memory that reading it may take, in bytes.
     """
     try:
-        with _opened(path, limit) as file, _bounded_memory(limit):
+        with _opened(path, limit) as file, bounded_memory(limit):
             return _read(file, path, limit)
     except ModelError:
         raise
@@ -132,7 +132,7 @@ def _opened(path: Path, limit: int) -> BinaryIO:
 
 
 @contextmanager
-def _bounded_memory(limit: int) -> Iterator[None]:
+def bounded_memory(limit: int) -> Iterator[None]:
     """More memory than a limit becomes an error meanwhile, on Linux.
 
     What a pickle of some megabytes can make of itself, nobody can tell beforehand.

@@ -143,14 +143,18 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         )
     a = float((s * t).sum()) / norm
     b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / norm
-    linear = np.array([[a, -b], [b, a]])
-    return np.hstack([linear, (target_mean - linear @ source_mean)[:, None]]).astype(np.float32)
+    (from_x, from_y), (to_x, to_y) = source_mean.tolist(), target_mean.tolist()
+    moved = to_x - a * from_x + b * from_y, to_y - b * from_x - a * from_y
+    return np.array([[a, -b, moved[0]], [b, a, moved[1]]], np.float32)
 
 
 def invert_similarity(matrix: np.ndarray) -> np.ndarray:
-    """The inverse of a (2, 3) similarity: float32 (2, 3)."""
-    linear = np.linalg.inv(matrix[:, :2].astype(np.float64))
-    return np.hstack([linear, -(linear @ matrix[:, 2:])]).astype(np.float32)
+    """The inverse of a (2, 3) similarity, or of any affine map of the plane: float32 (2, 3)."""
+    # in plain numbers: eight a frame are asked for, and NumPy takes five times as long
+    (a, b, x), (c, d, y) = matrix.tolist()
+    scale = 1 / (a * d - b * c)
+    a, b, c, d = d * scale, -b * scale, -c * scale, a * scale
+    return np.array([[a, b, -(a * x + b * y)], [c, d, -(c * x + d * y)]], np.float32)
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

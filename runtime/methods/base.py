@@ -56,6 +56,14 @@ class Method(Protocol):
         """Raise UsageError where the method cannot reach it."""
         ...
 
+    @property
+    def share_done(self) -> float:
+        """How much of the edit under way is done, 0..1, of a method that takes long.
+
+        Read from any thread; 0 between two edits.
+        """
+        return 0.0
+
     def new_face(self) -> FaceEditor:
         """An editor for a face that has just appeared."""
         ...

@@ -224,6 +224,8 @@ class _Edit:
                 is_copy = self._options.copy_unedited and not run.edited and not lost
                 if is_copy:
                     sink.hold_source()
+                elif self._options.seal is not None and run.edited:
+                    sink.put_in_place(self._options.seal)
                 self._stop.check()
                 check()
                 sink.publish()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mien.engines.errors import UsageError
 from mien.engines.system.limits import MAX_MEMORY
+from mien.engines.system.partial_file import PartialFile
+
+# Gives the file to publish in the place of a whole one, or None for that itself.
+Seal = Callable[[PartialFile], "PartialFile | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,8 @@ class VideoOptions:
         source, byte for byte.
     streamed: let the file be readable from its beginning, without going back.
     max_memory: bytes that reading, editing and writing the clip may take by its stated sizes.
+    seal: called with the whole file before it has its name, where a frame was edited, in a thread
+        of its own; a signed copy may be published in its place.
     """
 
     codec: str | None = None
@@ -33,6 +40,7 @@ class VideoOptions:
     copy_unedited: bool = False
     max_memory: int = MAX_MEMORY
     streamed: bool = False
+    seal: Seal | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
@@ -41,12 +49,16 @@ class VideoOptions:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an edit is. frames_total and eta_s are None where the file does not say."""
+    """How far an edit is. frames_total and eta_s are None where the file does not say.
+
+    share_done: how much of the edit of a face under way is done, 0..1, where that takes long.
+    """
 
     frames_done: int
     frames_total: int | None
     fps: float
     eta_s: float | None
+    share_done: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,25 +18,26 @@ from mien.runtime.faces.alignment import crop_matrix
 from mien.runtime.faces.tracking import FILE, Tracker
 from mien.runtime.frame import Frame
 from mien.runtime.luma import sample_luma
+from mien.runtime.watermark.payload import CODED_BITS, Payload, payload_in
 from mien.runtime.watermark.watermark import (
     CELL_PX,
-    CODED_BITS,
     CROP_PX,
     GRID,
     RATES_HZ,
     ChipPlan,
-    Payload,
     band_pass,
-    decoded,
     face_ellipse,
 )
 
 PIECE_S: Final = 3.0
 LEAST_S: Final = 1.5  # of the shortest piece that is looked at
 LEAST_FRAMES: Final = 24
-# Standard deviations of the pilot's correlation from which bits are looked at: 1,512 looks at
-# unmarked faces gave 6.49 at most. Chance passes the format and the error check once in 2^20.
-LEAST_PILOT: Final = 7.5
+# Standard deviations of the pilot's correlation from which bits are looked at, and of the bits'
+# own from which they count. Noise has, for one of the 2^28 numbers that pass the check, as much as
+# 8 once in 10^7 looks.
+LEAST_PILOT: Final = 5.0
+LEAST_DATA: Final = 8.0
+MESSAGES: Final = 64  # that are tried
 _CLIP: Final = 2.0  # levels: the mark is weaker, what is stronger is motion
 _SHIFTS: Final = 64  # of time that are tried
 _COARSE_STEP, _REACH, _SIZE_STEP = 0.01, 2, 0.03  # in crop units; a chip is 0.028 wide
@@ -181,7 +182,8 @@ class Search:
 
     def __init__(self, found: np.ndarray) -> None:
         parts = np.stack([found.real, found.imag], 1).reshape(-1, CROP_PX, CROP_PX)
-        stacked = (np.moveaxis(half, 0, 2) for half in (parts[:4], parts[4:]))
+        rates = len(RATES_HZ)
+        stacked = (np.moveaxis(half, 0, 2) for half in (parts[:rates], parts[rates:]))
         self._images = [np.ascontiguousarray(image, np.float32) for image in stacked]
         shifts = np.arange(_SHIFTS) / _SHIFTS
         self._turns = np.exp(-2j * np.pi * np.outer(np.array(RATES_HZ), shifts))
@@ -191,10 +193,14 @@ class Search:
 
     def __call__(self, plan: ChipPlan) -> tuple[float, Payload | None]:
         """The pilot's correlation, in standard deviations, and the payload."""
-        best = max(self._refined(plan, start) for start in self._starts(plan))
-        if best.pilot < LEAST_PILOT:
-            return best.pilot, None
-        return best.pilot, Payload.of_bits(decoded(self._soft_bits(plan, best)))
+        fits = sorted((self._refined(plan, start) for start in self._starts(plan)), reverse=True)
+        for fit in fits:
+            if fit.pilot < LEAST_PILOT:
+                break
+            payload, _ = payload_in(self._soft_bits(plan, fit), LEAST_DATA, MESSAGES)
+            if payload is not None:
+                return fit.pilot, payload
+        return fits[0].pilot, None
 
     def _starts(self, plan: ChipPlan) -> list[_Fit]:
         """The likeliest of a grid of places, straight and mirrored."""
@@ -223,7 +229,10 @@ class Search:
         return fit
 
     def _soft_bits(self, plan: ChipPlan, fit: _Fit) -> np.ndarray:
-        """How likely each coded bit is 1, in any unit: float64 (168,)."""
+        """How likely each coded bit is 1: float64 (168,).
+
+        Their correlation with a message of -1 and 1 is in standard deviations.
+        """
         turns = np.exp(-2j * np.pi * np.array(RATES_HZ) * fit.shift_s)
         seen = self._seen(plan, fit.place[None], is_mirrored=fit.is_mirrored)[0] * turns[:, None]
         values = np.stack([seen.real, seen.imag], 1).reshape(plan.signs.shape)
@@ -231,7 +240,7 @@ class Search:
         soft: np.ndarray = np.bincount(
             plan.bits[is_data], (values * plan.signs)[is_data], CODED_BITS
         )
-        return soft
+        return soft / max(1e-12, float(np.sqrt(np.square(values[is_data]).sum())))
 
     def _fits(
         self, plan: ChipPlan, places: np.ndarray, seen: np.ndarray, *, is_mirrored: bool

@@ -11,21 +11,20 @@ mien. The others hold a format, a number and an error check behind a convolution
 
 from __future__ import annotations
 
-import binascii
 import hashlib
-import secrets
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import cv2
 import numpy as np
 
-from mien.engines.errors import UsageError
-from mien.runtime.blending.blending import crop_units_matrix
+from mien.runtime.blending.blending import FaceEdit, crop_units_matrix
 from mien.runtime.blending.edit import Edit
 from mien.runtime.blending.field import Box, region_under
 from mien.runtime.faces.alignment import crop_matrix
-from mien.runtime.frame import PixelLayout
+from mien.runtime.frame import Frame, PixelLayout, Plane
+from mien.runtime.watermark.payload import CODED_BITS, Payload, encoded
 
 # Chips a side of the crop. More are read better from large faces, fewer from small ones: after crf
 # 28 a crop of 103 px was read best with 32 and 36 (of 24, 32, 36, 40, 44), one of 290 px with 44.
@@ -41,15 +40,6 @@ SEED: Final = 18  # of the chips that `mien inspect` looks for
 # and lies under the face's own light and shade.
 FINE_CELLS, COARSE_CELLS = 0.45, 1.6
 
-FORMAT: Final = 1
-NUMBER_BITS: Final = 28
-PAYLOAD_BITS: Final = 48
-
-# The best code of rate 1/3 and constraint length 9 (Larsen 1973), in octal.
-GENERATORS: Final = (0o557, 0o663, 0o711)
-CONSTRAINT: Final = 9
-CODED_BITS: Final = len(GENERATORS) * (PAYLOAD_BITS + CONSTRAINT - 1)
-
 # The least and the most root mean square of the mark, in 8-bit levels, and how it grows with the
 # mean difference of neighbouring parts of the picture, which hides it.
 LEAST_LEVELS, MOST_LEVELS, MASKING = 0.8, 2.2, 0.35
@@ -63,88 +53,6 @@ _ZERO: Final = 128
 # mean face (mien.runtime.faces.topology.CONTOUR) and the forehead.
 _FACE_CENTRE, _FACE_AXES = (0.5, 0.49), (0.36, 0.43)
 _FACE_BOX: Final[Box] = (0.12, 0.03, 0.88, 0.95)  # around it as far as the mark fades
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What the watermark says.
-
-    number: 0..2^28-1, of one run. format: 0..15, of this layout of bits.
-    Raises UsageError for numbers outside.
-    """
-
-    number: int
-    format: int = FORMAT
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.number < 1 << NUMBER_BITS or not 0 <= self.format < 16:
-            raise UsageError(
-                f"a watermark holds a number of 0..{(1 << NUMBER_BITS) - 1} and a format of 0..15, "
-                f"not {self.number} and {self.format}"
-            )
-
-    @classmethod
-    def drawn(cls) -> Payload:
-        """A payload with a random number."""
-        return cls(secrets.randbelow(1 << NUMBER_BITS))
-
-    @property
-    def identifier(self) -> str:
-        """The number as people compare it: 7 hexadecimal digits."""
-        return f"{self.number:07x}"
-
-    def bits(self) -> np.ndarray:
-        """Format (4), number (28), CRC-16 of them: uint8 (48,), 0 or 1."""
-        said = (self.format << NUMBER_BITS | self.number).to_bytes(4, "big")
-        whole = said + binascii.crc_hqx(said, 0xFFFF).to_bytes(2, "big")
-        return np.unpackbits(np.frombuffer(whole, np.uint8))
-
-    @classmethod
-    def of_bits(cls, bits: np.ndarray) -> Payload | None:
-        """The payload of 48 bits, None where the format is unknown or the error check fails."""
-        whole = np.packbits(bits.astype(np.uint8)).tobytes()
-        said = int.from_bytes(whole[:4], "big")
-        if binascii.crc_hqx(whole[:4], 0xFFFF) != int.from_bytes(whole[4:], "big"):
-            return None
-        payload = cls(said & (1 << NUMBER_BITS) - 1, said >> NUMBER_BITS)
-        return payload if payload.format == FORMAT else None
-
-
-def encoded(bits: np.ndarray) -> np.ndarray:
-    """The coded bits of a payload's: float32 (168,), -1 or 1, ended by zeros."""
-    register, coded = 0, []
-    for bit in [*bits.tolist(), *[0] * (CONSTRAINT - 1)]:
-        register = (register << 1 | bit) & ((1 << CONSTRAINT) - 1)
-        coded += [(register & taps).bit_count() & 1 for taps in GENERATORS]
-    return np.array(coded, np.float32) * 2 - 1
-
-
-def decoded(soft: np.ndarray) -> np.ndarray:
-    """The most likely bits: uint8 (48,). Source: Viterbi 1967.
-
-    soft: float (168,), the likelier a coded bit is 1 the larger, in any unit.
-    """
-    states = 1 << (CONSTRAINT - 1)
-    registers = np.arange(2 * states)  # the state before, and the new bit
-    ones = [
-        [(register & tap).bit_count() & 1 for register in range(2 * states)] for tap in GENERATORS
-    ]
-    signs = np.array(ones, np.float64) * 2 - 1
-    gains = soft.reshape(-1, len(GENERATORS)).astype(np.float64) @ signs
-    scores = np.full(states, -np.inf)
-    scores[0] = 0.0
-    chosen = []
-    for gain in gains:
-        # Register r = (oldest bit, state); it leads to the state r mod `states`.
-        reached = scores[registers >> 1] + gain
-        both = reached.reshape(2, states)
-        chosen.append(both[1] > both[0])
-        scores = both.max(0)
-    state, bits = 0, []
-    for took in reversed(chosen):
-        bits.append(state & 1)
-        state = (state + states * int(took[state])) >> 1
-    return np.array(bits[::-1][:PAYLOAD_BITS], np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +145,33 @@ def _add_overlay(region: np.ndarray, alpha: np.ndarray, box: Box) -> None:
     region[shown >= 1] = 1
 
 
+@dataclass(frozen=True, slots=True)
+class EditedFace:
+    """A face, and what was done to it.
+
+    landmarks: float32 (106, 2), in pixels of the frame as it came.
+    """
+
+    landmarks: np.ndarray
+    edit: FaceEdit
+
+    def region(self, size: int = 64) -> np.ndarray:
+        """Where the edit changes the face, on its canonical crop: float32 (size, size), 0 or 1."""
+        region = edit_region(self.edit.edit, size)
+        canonical = crop_units_matrix(crop_matrix(self.landmarks, size), size)
+        own = self.edit.crop_from_frame
+        if np.allclose(canonical, own, rtol=1e-4, atol=1e-4):
+            return region
+        own_from_frame, canonical_from_frame = (
+            np.vstack([matrix.astype(np.float64), (0, 0, 1)]) for matrix in (own, canonical)
+        )
+        move = (own_from_frame @ np.linalg.inv(canonical_from_frame))[:2]
+        move[:, 2] = move[:, 2] * size + move[:, :2].sum(1) * 0.5 - 0.5  # of pixels, not units
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        moved: np.ndarray = cv2.warpAffine(region, move, (size, size), flags=flags)
+        return (moved >= 1).astype(np.float32)
+
+
 class Watermark:
     """Writes one payload into the faces of a video, frame by frame.
 
@@ -260,6 +195,29 @@ class Watermark:
         # From here on in the steps of the pattern that is moved.
         self._patterns = (patterns * fade * _UNIT / np.sqrt(power)).reshape(len(patterns), -1)
 
+    def __call__(
+        self, frame: Frame, edited: Frame, faces: Sequence[EditedFace], *, time_s: float
+    ) -> Frame:
+        """`edited` with the mark over the edited part of each face; itself where none is edited.
+
+        frame: as it came, whose arrays are only read. edited: the same with the edits, whose arrays
+        are written to where they are its own.
+        """
+        if edited is frame or not faces:
+            return edited
+        planes = list(edited.planes)
+        is_planar_rgb = frame.layout.kind == "rgb" and len(planes) >= 3
+        places = frame.layout.rgb_order if is_planar_rgb else (0,)
+        targets = []
+        for place in places:
+            if planes[place].samples is frame.planes[place].samples:
+                own = planes[place].samples.copy()
+                planes[place] = Plane(own, planes[place].subsampling_xy)
+            targets.append(planes[place].samples)
+        for face in faces:
+            self._paint_all(targets, face.landmarks, face.region(), time_s, frame.layout)
+        return replace(edited, planes=tuple(planes))
+
     def paint_into(
         self,
         samples: np.ndarray,
@@ -277,6 +235,18 @@ class Watermark:
             changes.
         time_s: when the frame is shown, from any start that stays the same.
         """
+        self._paint_all([samples], landmarks, region, time_s, layout)
+
+    def _paint_all(
+        self,
+        targets: Sequence[np.ndarray],
+        landmarks: np.ndarray,
+        region: np.ndarray,
+        time_s: float,
+        layout: PixelLayout,
+    ) -> None:
+        """Add the mark of one face to planes alike, as strongly as green, or luma, hides it."""
+        samples = targets[len(targets) // 2]
         matrix = crop_matrix(landmarks, PATTERN_PX)
         height, width = samples.shape[:2]
         units = crop_units_matrix(matrix, PATTERN_PX)
@@ -298,7 +268,8 @@ class Watermark:
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=_ZERO,
         )
-        _add_into(part, moved, layout)
+        for target in targets:
+            _add_into(place.of(target), moved, layout)
 
     def _at(self, time_s: float) -> np.ndarray:
         """The pattern at a time, in steps: float32 (72, 72)."""
@@ -335,7 +306,7 @@ def _outside(region: np.ndarray) -> np.ndarray:
 def _add_into(part: np.ndarray, moved: np.ndarray, layout: PixelLayout) -> None:
     """Add a moved pattern, 128 for none, to samples in place, saturated at the levels there are."""
     unit = float(1 << (layout.depth + layout.shift - 8)) / _UNIT
-    channels = [None] if part.ndim == 2 else list(range(part.shape[2]))
+    channels: list[int | None] = [None] if part.ndim == 2 else [0]  # grey, beside transparency
     if layout.kind == "rgb" and part.ndim == 3:
         channels = list(layout.rgb_order)
     for channel in channels:

@@ -56,7 +56,10 @@ class FakeFilter:
         self.faces: tuple[object, ...] = ()
         self.unedited_parts: tuple[str, ...] = ()
         self.unfollowed = 0
+        self.share_done = 0.0
         self.is_face_missing = False
+        self.watermark: object = None
+        self.is_marked = False
         self.effort = LIVE
         self.closed = False
         self.delay_s = float(os.environ.get("FAKE_DELAY_S", "0"))

@@ -22,8 +22,8 @@ from mien.apps.marks.provenance import Applied, read_manifest, sign_file, sign_i
 from mien.calibration.clips.watermarks import PAYLOAD, encoded_file, marked
 from mien.engines.errors import UsageError, VideoError
 from mien.engines.system.partial_file import PartialFile, remove_leftovers
+from mien.runtime.watermark.payload import Payload
 from mien.runtime.watermark.reader import Reading
-from mien.runtime.watermark.watermark import Payload
 
 ROOT = Path(__file__).parents[2]
 APPLIED = Applied("happy", 0.8, "warp", watermark="0abcdef")

@@ -67,6 +67,21 @@ def test_a_network_of_few_steps_says_what_it_was_trained_on(made: Path, tmp_path
     assert "FER+" in entry.trained_on
 
 
+def test_without_names_all_that_is_whole_is_shipped(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ending in ("onnx", "md", "json"):
+        shutil.copy(made / f"judge.{ending}", made / f"diffusion_label.{ending}")
+    shutil.copy(made / "judge.onnx", made / "diffusion_vae.onnx")
+    into = tmp_path / "models"
+    into.mkdir()
+    ship.main(["--out", str(made), "--into", str(into)])
+    assert {entry.network for entry in read_catalog(into)} == {"judge", "diffusion_label"}
+    with pytest.raises(SystemExit):
+        ship.main(["--out", str(into), "--into", str(into)])
+    assert "holds no network" in capsys.readouterr().err
+
+
 def test_every_network_that_may_be_shipped_has_a_name_of_its_own() -> None:
     names = [network.name for network in SHIPPED]
     assert len(set(names)) == len(names)

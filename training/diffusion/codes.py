@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mien.engines.diffusion import FER2013_LABELS
+from mien.engines.diffusion import FER2013_LABELS, SIZE
 from mien.engines.networks import FER_CLASSES
 from mien.export.checkpoints.loading import load_strictly
 from mien.export.checkpoints.reading import read_checkpoint
@@ -158,26 +158,38 @@ class LatentEncoder(nn.Module):
     # Left, top and side in shares of FER-2013's picture: eyes at 0.34 of the encoder's crop, 0.34
     # of its side apart, where FER-2013's crops have them at 0.406, 0.367 apart (its templates).
     view = (-0.040, 0.038, 1.080)
+    rows: torch.Tensor
+    columns: torch.Tensor
 
     def __init__(self, encoder: FaceEncoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.projection = nn.Linear(STYLE_DIM, STYLE_DIM)
+        left, top, side = self.view
+        self.register_buffer("rows", _reading(top, side), persistent=False)
+        self.register_buffer("columns", _reading(left, side).T, persistent=False)
 
     def code(self, image: torch.Tensor) -> torch.Tensor:
         """The base code as the encoder gives it."""
-        left, top, side = self.view
-        line = torch.linspace(0, 1, ENCODED_SIZE + 1)[:-1] + 0.5 / ENCODED_SIZE
-        x, y = (left + side * line) * 2 - 1, (top + side * line) * 2 - 1
-        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), 2).to(image.device)
-        seen = F.grid_sample(
-            image, grid.expand(len(image), -1, -1, -1), padding_mode="border", align_corners=False
-        )
-        return self.encoder.parts(seen)[0]
+        encoder = self.encoder
+        seen = self.rows @ image @ self.columns
+        deep = encoder.coarse(encoder.middle(encoder.fine(encoder.stem(seen))))
+        base: torch.Tensor = encoder.base(deep)[:, 0].float()
+        return base
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         coded: torch.Tensor = self.projection(self.code(image))
         return coded
+
+
+def _reading(start: float, side: float) -> torch.Tensor:
+    """What reads ENCODED_SIZE places of a line of SIZE pixels, bilinearly: (ENCODED_SIZE, SIZE).
+
+    start, side: of the part that is read, in shares of the line; beyond its ends they repeat.
+    """
+    share = (torch.arange(ENCODED_SIZE) + 0.5) / ENCODED_SIZE
+    place = ((start + side * share) * SIZE - 0.5).clamp(0, SIZE - 1)
+    return (1 - (place[:, None] - torch.arange(SIZE)).abs()).clamp(min=0)
 
 
 def read_latent_encoder(path: Path) -> LatentEncoder:

@@ -7,8 +7,10 @@ latent recipe), and three students, of 4, 2 and 1 steps, for each of `--students
 conditions where nothing is said). The data is FER-2013's training split, a label drawn from the ten
 votes of FER+ each time a picture is shown.
 
-A run that is stopped goes on where its last checkpoint was. Sheets of held-out faces, a log, and at
-the end an ONNX file, its numbers and its card for each network lie in `--out`; `ship` takes them.
+A run that is stopped goes on where its last checkpoint was; `--part train` leaves the students out,
+and `--part distil` trains them alone, from the checkpoints in `--out`. Sheets of held-out faces, a
+log, and at the end an ONNX file, its numbers and its card for each network lie in `--out`; `ship`
+takes them.
 """
 
 from __future__ import annotations
@@ -35,10 +37,19 @@ from mien.engines.diffusion import (
     unet_name,
     unet_network,
 )
+from mien.engines.network import Network
 from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES
 from mien.export.models.diffusion_encoders import CnnEncoder
 from mien.export.models.small_unet import HEADS, SmallSpec, SmallUNet
-from mien.export.onnx_file import sha256_of, to_onnx
+from mien.export.onnx_file import (
+    EXAMPLES,
+    example_of,
+    rounded_to_half,
+    sha256_of,
+    store_half,
+    to_onnx,
+)
+from mien.export.parity import Allowed, Example, compare
 from mien.runtime.methods.diffusion.sampler import EDIT_SIGMA, FROM_NOISE, Sampler, SamplerOptions
 from mien.training.diffusion.codes import (
     CNN,
@@ -59,6 +70,8 @@ from mien.training.diffusion.unet import Distillation, ModuleEngine, grown, stud
 from mien.training.recipe import Options as RunOptions
 from mien.training.recipe import Schedule, Trainer, write_card, write_metrics
 
+PARTS = ("all", "train", "distil")
+TOLERANCE = 1e-4  # between torch and ONNX Runtime
 BATCH, STUDENT_BATCH = 64, 32  # a student's lesson costs more than twice a teacher's
 PAPER = "Facial Expression Manipulation with Conditional Diffusion Model"
 TRAINED_ON = "FER-2013's training split with the ten votes of FER+ as labels"
@@ -67,6 +80,7 @@ SHARES = {"vae": 4.0, "cnn": 4.0, "label": 44.0, "code": 16.0}
 STUDENT_SHARES = {4: 12.0, 2: 9.0, 1: 9.0}  # the first asks its teacher twice as often
 SHEET_STEPS = 8
 SHEETS = 5  # of each part, beside the one at its end
+MOST_BETWEEN = 5.0  # minutes between two sheets, unless drawing takes too much of them
 DRAWING_SHARE = 0.05  # of the time, at most
 SCHEDULES = {
     "encoder": Schedule(rate=1e-3, average=0.995, weight_decay=1e-4),
@@ -92,6 +106,7 @@ class Options:
     fresh: bool
     widths: tuple[int, ...]
     blocks: int
+    part: str
     media: Path | None = None
 
     def run(self, minutes: float) -> RunOptions:
@@ -114,6 +129,9 @@ def parse_options(argv: list[str]) -> Options:
     parser.add_argument(
         "--students", type=_names, default=None, help="by default the last of the conditions"
     )
+    parser.add_argument(
+        "--part", choices=PARTS, default="all", help="which part the minutes are for"
+    )
     parser.add_argument("--encoder", type=Path, help="a face encoder's checkpoint, for latent")
     parser.add_argument("--guidance", type=float, default=3.0, help="folded into the students")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -131,9 +149,19 @@ def parse_options(argv: list[str]) -> Options:
         parser.error("the condition latent needs --encoder, a checkpoint of the latent recipe")
     if not set(options.students) <= set(options.conditions) or "label" not in options.conditions:
         parser.error("--conditions has label (all others begin as it) and all of --students")
+    missing = _missing_teachers(options) if options.part == "distil" else []
+    if missing:
+        parser.error(f"--part distil: {options.out} lacks {', '.join(missing)}; train them first")
     if options.encoder is not None and not options.encoder.exists():  # it is opened hours later
         parser.error(f"--encoder: {options.encoder} does not exist; give a path that does")
     return options
+
+
+def _missing_teachers(options: Options) -> list[str]:
+    """The checkpoints that students are distilled from and that are missing."""
+    names = [name for name in ("vae", "cnn") if name in options.conditions]
+    names += [unet_name(condition) for condition in options.conditions]
+    return [f"{name}.pt" for name in names if not (options.out / f"{name}.pt").exists()]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -152,13 +180,16 @@ def _widths(text: str) -> tuple[int, ...]:
 
 
 def minutes_of(options: Options) -> dict[str, float]:
-    """How long each part may take, by its name."""
-    weights = {name: SHARES[name] for name in ("vae", "cnn") if name in options.conditions}
-    for condition in options.conditions:
-        weights[unet_name(condition)] = SHARES["label" if condition == "label" else "code"]
-    for condition in options.students:
-        for steps in STUDENT_STEPS:
-            weights[unet_name(condition, steps)] = STUDENT_SHARES[steps]
+    """How long each part may take, by its name; what is not to be trained has no name here."""
+    weights: dict[str, float] = {}
+    if options.part != "distil":
+        weights = {name: SHARES[name] for name in ("vae", "cnn") if name in options.conditions}
+        for condition in options.conditions:
+            weights[unet_name(condition)] = SHARES["label" if condition == "label" else "code"]
+    if options.part != "train":
+        for condition in options.students:
+            for steps in STUDENT_STEPS:
+                weights[unet_name(condition, steps)] = STUDENT_SHARES[steps]
     whole = sum(weights.values())
     return {name: options.minutes * weight / whole for name, weight in weights.items()}
 
@@ -194,7 +225,7 @@ class Recipe:
             teachers[condition] = self.train(
                 condition, network, teacher_loss, encoders, codes, schedule=SCHEDULES[kind]
             )
-        for condition in self.options.students:
+        for condition in self.options.students if self.options.part != "train" else ():
             teacher = teachers[condition]
             for steps in STUDENT_STEPS:
                 start = EDIT_SIGMA if condition != "label" else 80.0
@@ -207,14 +238,17 @@ class Recipe:
     def coded(self, condition: str) -> tuple[nn.Module, torch.Tensor]:
         """The encoder of a condition without the emotion, and the codes of the training faces."""
         facts: dict[str, object] = {"minutes": 0.0, "steps": 0}
+        is_new = True
         if condition == "latent":
             assert self.options.encoder is not None
             encoder: nn.Module = read_latent_encoder(self.options.encoder)
         else:
             network = Vae() if condition == "vae" else CnnEncoder(CNN)
             trainer = self._trainer(condition, network, SCHEDULES["encoder"])
-            feeder = Feeder(self.faces, None, BATCH, self.options.seed + trainer.step)
+            before = trainer.step
+            feeder = Feeder(self.faces, None, BATCH, self.options.seed + before)
             trainer.run(feeder, vae_loss if condition == "vae" else cnn_loss)
+            is_new = trainer.step != before
             encoder = trainer.average.mean if condition == "vae" else trainer.average
             facts = {"minutes": round(trainer.spent_s / 60, 1), "steps": trainer.step}
         plain = plain_codes(encoder, self.faces.pictures, self.device)
@@ -233,12 +267,12 @@ class Recipe:
             codes[:, 0].numpy(), votes, (after, held_out)
         )
         made = with_projection(encoder.cpu(), matrix, offset)
-        if condition != "latent":
+        if is_new or not self._is_written(encoder_name(condition)):
             self.write_encoder(condition, made, {**facts, "quality": quality})
-        else:
-            torch.save(made.state_dict(), self.options.out / "diffusion_latent_encoder.pt")
-            write_metrics(self.options.out / "diffusion_latent_encoder.json", quality)
         return made, codes
+
+    def _is_written(self, name: str) -> bool:
+        return all((self.options.out / f"{name}.{end}").exists() for end in ("onnx", "json", "md"))
 
     def train(
         self,
@@ -253,29 +287,32 @@ class Recipe:
         """A UNet after its share of the minutes, written as well: its averaged weights."""
         name = unet_name(condition, network.spec.steps)
         trainer = self._trainer(name, network, schedule)
-        torch.manual_seed(self.options.seed + trainer.step)
+        before = trainer.step
+        torch.manual_seed(self.options.seed + before)
         batch = STUDENT_BATCH if network.spec.steps else BATCH
         feeder = Feeder(self.faces, codes[condition], batch, self.options.seed + trainer.step)
         sheets = Sheets(self, condition, trainer, encoders.get(condition))
-        trainer.run(feeder, sheets.around(loss, self.minutes[name] / (SHEETS + 1)))
+        between = min(MOST_BETWEEN, self.minutes.get(name, 0.0) / (SHEETS + 1))
+        trainer.run(feeder, sheets.around(loss, between))
         average = trainer.average
         assert isinstance(average, SmallUNet)
-        named = sheets.draw()
-        self.write_unet(condition, average.cpu(), trainer, named)
+        if trainer.step != before or not self._is_written(name):
+            self.write_unet(condition, average.cpu(), trainer, sheets.draw())
         return average
 
     def _trainer(self, name: str, network: nn.Module, schedule: Schedule) -> Trainer[Batch]:
         # Autocast to bfloat16 makes these convolutions twice as fast, also on a processor.
-        return Trainer(name, network, self.options.run(self.minutes[name]), schedule)
+        return Trainer(name, network, self.options.run(self.minutes.get(name, 0.0)), schedule)
 
     def write_encoder(self, condition: str, encoder: nn.Module, metrics: dict[str, object]) -> None:
         """Export an encoder, with its numbers and its card."""
         name = encoder_name(condition)
         path = self.options.out / f"{name}.onnx"
-        network = encoder_network(name, code=encoder.spec.code)
+        assert isinstance(encoder.projection, nn.Linear)
+        network = encoder_network(name, code=encoder.projection.out_features)
         facts = {"paper": PAPER, "trained_on": TRAINED_ON, "projected": "true"}
         torch.save(encoder.state_dict(), path.with_suffix(".pt"))
-        metrics["parity_error"] = to_onnx(encoder, network, path, facts=facts, tolerance=1e-4)
+        metrics["parity_error"] = _write_half(encoder, network, path, facts)
         self._finish(path, "The encoder of the condition " + condition, encoder, metrics)
 
     def write_unet(
@@ -297,7 +334,7 @@ class Recipe:
             "pictures": trainer.step * (STUDENT_BATCH if steps else BATCH),
             "quality": {"sheet_named_as_asked_by_the_shipped_classifier": round(named, 4)},
         }
-        metrics["parity_error"] = to_onnx(module, network, path, facts=facts, tolerance=1e-4)
+        metrics["parity_error"] = _write_half(module, network, path, facts)
         title = f"The diffusion UNet of the condition {condition}"
         self._finish(path, title + (f" in {steps} steps" if steps else ""), module, metrics)
 
@@ -320,7 +357,7 @@ class Recipe:
                 "are mirrored.",
                 "Training": f"`python -m mien.training diffusion`: {metrics['minutes']} minutes, "
                 f"{metrics['steps']} steps on {self.options.device}, bfloat16 autocast, averaged "
-                "weights. torch and ONNX Runtime differ by at most "
+                "weights, kept in half precision. torch and ONNX Runtime differ by at most "
                 f"{metrics['parity_error']:.1e}.",
                 "Quality": numbers,
                 "Limits": "Faces as FER-2013 crops them, upright and of 48 pixels. Fear and "
@@ -329,6 +366,18 @@ class Recipe:
                 "Licence": f"Apache-2.0. SHA-256 of the file: `{metrics['sha256']}`.",
             },
         )
+
+
+def _write_half(module: nn.Module, network: Network, path: Path, facts: Mapping[str, str]) -> float:
+    """How far the file is from the module, whose weights are rounded to half precision and kept so.
+
+    The file is half as large and computes in single precision.
+    """
+    rounded = rounded_to_half(module)
+    to_onnx(rounded, network, path, facts=facts, tolerance=TOLERANCE)
+    store_half(path)
+    examples = [Example(f"random input {n}", example_of(network, n)) for n in range(EXAMPLES)]
+    return compare(rounded, network, path, examples, Allowed(TOLERANCE)).difference
 
 
 class Sheets:

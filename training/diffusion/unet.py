@@ -158,8 +158,12 @@ class Distillation:
             told = torch.where(up[:, None], torch.ones_like(asked), asked)
             cleaned = teacher(x, sigma, told, *given, scale)
         else:
-            plain = teacher(x, sigma, torch.zeros_like(asked), *given, scale)
-            cleaned = plain + self._guidance * (teacher(x, sigma, asked, *given, scale) - plain)
+            cleaned = teacher(x, sigma, torch.zeros_like(asked), *given, scale)
+            rows = asked.any(1)  # the others ask for no emotion, and have it
+            if rows.any():
+                part = [tensor[rows] for tensor in (x, sigma, asked, *given, scale)]
+                plain = cleaned[rows]
+                cleaned[rows] = plain + self._guidance * (teacher(*part) - plain)
         ratio = (following / sigma)[:, None, None, None]
         moved: torch.Tensor = cleaned.float() + ratio * (x - cleaned.float())
         return moved

@@ -82,6 +82,7 @@ class Part:
     """One network to export: its module, declaration, facts, what it is, what was measured.
 
     recipe: the one that trained it, with its own metrics (JSON of that name in the work folder).
+    data: what else its card says of the data. limits: what it cannot do.
     """
 
     module: nn.Module
@@ -92,6 +93,8 @@ class Part:
     quality: Mapping[str, float]
     metrics: Mapping[str, Any]
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    data: str = "Labels of FER-2013 are the FER+ votes."
+    limits: str = LIMITS
 
 
 class Probabilities(nn.Module):
@@ -134,14 +137,14 @@ def export_part(part: Part, models: Path) -> dict[str, Any]:
         name,
         {
             "What it is": f"{part.words} Source: {part.paper}.",
-            "Data": data_text(("faces160", "fer2013"), "Labels of FER-2013 are the FER+ votes."),
+            "Data": data_text(("faces160", "fer2013"), part.data),
             "Training": (
                 f"`python -m mien.training {part.recipe}`: {found['minutes']} minutes, "
                 f"{found['steps']} steps; bfloat16 autocast, averaged weights, kept in half "
                 "precision."
             ),
             "Quality": f"On people that were not trained on.\n\n| | |\n|---|---|\n{rows}",
-            "Limits": LIMITS,
+            "Limits": part.limits,
             "Licence": f"Apache-2.0. SHA-256 of the file: `{found['sha256']}`.",
         },
     )

@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 import threading
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, cast
@@ -27,7 +28,7 @@ from mien.engines.system.partial_file import (
 from mien.runtime.frame import Frame
 from mien.runtime.live.outputs.canvas import Canvas, yuv_picture
 from mien.runtime.live.outputs.output import OutputStoppedError, ThreadedOutput
-from mien.runtime.live.values import LiveFrame
+from mien.runtime.live.values import Applied, LiveFrame
 from mien.runtime.video.writing.encoders import (
     EncoderChoice,
     SourceFacts,
@@ -48,6 +49,11 @@ _SPEED: Final = {"libx264": "superfast", "libvpx-vp9": "8"}
 _MATRIX: Final = {"bt709": 1, "bt601": 6, "bt2020": 9}
 _LIMITED: Final = 1
 _SECONDS_A_KEY_FRAME: Final = 2
+_MOST_APPLIED: Final = 16  # that a recording remembers
+
+# Gives the file to publish in the place of a whole recording, or None for that itself. It is told
+# what was applied to the edited frames, each way once, in the order in which they came.
+Seal = Callable[[PartialFile, tuple[Applied, ...]], "PartialFile | None"]
 
 
 class Recording(ThreadedOutput):
@@ -60,6 +66,7 @@ class Recording(ThreadedOutput):
     rate: of the camera, None where unknown; for the encoder to plan with. is_dry: record what the
         camera gave, and not what was shown. Recordings of one loop begin with the same frame, and
         a frame has the same time in all of them.
+    seal: called at the end of a recording with an edited frame; see `Seal`.
 
     Raises VideoError where the file cannot be written there.
     """
@@ -73,6 +80,7 @@ class Recording(ThreadedOutput):
         *,
         overwrite: bool = False,
         is_dry: bool = False,
+        seal: Seal | None = None,
     ) -> None:
         super().__init__(f"recording {path.name}")
         check_recording(path, overwrite=overwrite)
@@ -84,6 +92,8 @@ class Recording(ThreadedOutput):
         self._rate, self._overwrite = rate, overwrite
         self._container: OutputContainer | None = None
         self._is_dry, self._has_edits = is_dry, False
+        self._seal = seal
+        self._applied: dict[Applied, None] = {}
         self._began_s: float | None = None
         self._last_pts = -1
 
@@ -113,9 +123,16 @@ class Recording(ThreadedOutput):
             picture.pts, picture.time_base = self._time(frame), TIME_BASE
             picture.color_range, picture.colorspace = _LIMITED, self._matrix
             self._mux(picture)
-            self._has_edits |= frame.is_edited and not self._is_dry
+            if frame.is_edited and not self._is_dry:
+                self._has_edits = True
+                self._note_applied(frame.applied)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._stopped(error) from error
+
+    def _note_applied(self, applied: Applied) -> None:
+        way = Applied(applied.method, applied.options, applied.target, applied.own)
+        if len(self._applied) < _MOST_APPLIED:
+            self._applied.setdefault(way)
 
     def _start(self, frame: LiveFrame) -> None:
         shown = self._recorded(frame)
@@ -215,12 +232,20 @@ class Recording(ThreadedOutput):
             raise self._stopped(error) from error
         self._container = None
         trouble = None if self._has_edits or self._is_dry else self._drop_notice()
+        if self._has_edits and self._seal is not None:
+            self._put_in_place(self._seal)
         try:
             self._partial.publish()
         except VideoError as error:
             raise OutputStoppedError(f"{error}{self._kept()}") from error
         if trouble is not None:
             raise OutputStoppedError(trouble)
+
+    def _put_in_place(self, seal: Seal) -> None:
+        other = seal(self._partial, tuple(self._applied))
+        if other is not None:
+            self._partial.discard()
+            self._partial, self.part = other, other.place
 
     def _drop_notice(self) -> str | None:
         """Copy what was recorded into a file that does not say it is edited.

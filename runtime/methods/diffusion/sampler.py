@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -29,16 +28,21 @@ from mien.engines.diffusion import (
 )
 from mien.engines.engine import Engine
 from mien.engines.errors import UsageError
+from mien.runtime.methods.diffusion import (
+    DEFAULT_GUIDANCE,
+    DEFAULT_STEPS,
+    LEAST_NOISE,
+    MOST_GUIDANCE,
+    MOST_STEPS,
+    SOLVERS,
+    Solver,
+)
 from mien.runtime.target import EMOTIONS, Target, finite_number
 
-Solver = Literal["ddim", "ddpm", "heun"]
 Tell = Callable[[int, int], None]  # calls of the network done, and of how many
 
 EDIT_SIGMA = 2.5  # up to where a face is inverted: what stays of it is who it is
 FROM_NOISE = math.inf  # as high as the schedule goes: nothing of the input stays in the noise
-DEFAULT_STEPS, DEFAULT_GUIDANCE = 10, 3.0
-MOST_STEPS = TIMESTEPS - 1
-MOST_GUIDANCE = 50.0
 LOWEST_SIGMA = 0.05  # of the last step but one
 INVERSION_SIGMA = 0.01  # the noise that a face is taken to have
 RHO = 7.0  # how noise levels crowd at the low end (EDM, equation 5)
@@ -162,14 +166,23 @@ def label_weights(facts: UNetFacts, target: Target) -> np.ndarray:
 
     Raises UsageError where the network does not know one of the emotions.
     """
-    wanted = {e: w for e, w in zip(EMOTIONS, target.weights, strict=True) if w > 0}
+    wanted = [e for e, w in zip(EMOTIONS, target.weights, strict=True) if w > 0]
     unknown = [emotion for emotion in wanted if emotion not in facts.labels]
     if unknown:
         raise UsageError(
             f"the diffusion model knows {', '.join(facts.labels)}, not {unknown[0]}; ask for one "
             "of these"
         )
-    return np.array([[wanted.get(label, 0.0) for label in facts.labels]], np.float32)
+    return label_of(facts, target.weights)
+
+
+def label_of(facts: UNetFacts, weights: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Weights in the order of EMOTIONS in that of a network's labels: float32 (1, labels).
+
+    Emotions that the network does not know are left out.
+    """
+    known = dict(zip(EMOTIONS, weights, strict=True))
+    return np.array([[known.get(label, 0.0) for label in facts.labels]], np.float32)
 
 
 class Sampler:
@@ -188,8 +201,8 @@ class Sampler:
         self._seed = _checked_seed(options.seed)
         steps = _checked_steps(options.steps, self.facts)
         self.levels = levels_of(self.facts, steps, _checked_start(options.start))
-        if options.solver not in get_args(Solver):
-            known = ", ".join(get_args(Solver))
+        if options.solver not in SOLVERS:
+            known = ", ".join(SOLVERS)
             raise UsageError(f"a diffusion solver is one of {known}, not {options.solver!r}")
         if self.facts.sigmas is not None and options.solver != "ddim":
             raise UsageError(
@@ -424,9 +437,9 @@ def _checked_start(start: object) -> float:
     if start == FROM_NOISE:
         return FROM_NOISE
     number = finite_number(start)
-    if number is None or number < 2 * LOWEST_SIGMA:
+    if number is None or number < LEAST_NOISE:
         raise UsageError(
-            f"the noise level that an edit starts from is a number from {2 * LOWEST_SIGMA:g} on, "
+            f"the noise level that an edit starts from is a number from {LEAST_NOISE:g} on, "
             f"not {start!r}"
         )
     return number

@@ -7,6 +7,7 @@ the edits of `mien.runtime.methods.latent.edits`.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Final
@@ -91,20 +92,17 @@ class LatentMethod(Method):
             engine.close()
 
 
-class LatentEditor(FaceEditor):
-    """Edits one face through a video.
+class PictureEditor(FaceEditor):
+    """Shows on one face, through a video, what a generator changes between two of its pictures.
 
     unedited_parts: nothing; it needs no part to be seen by itself.
     """
 
     unedited_parts: tuple[str, ...] = ()
 
-    def __init__(
-        self, space: FaceSpace, move: CodeEditor, compare: Comparison, occlusion: Occlusion
-    ) -> None:
-        self._space, self._move, self._compare = space, move, compare
+    def __init__(self, compare: Comparison, occlusion: Occlusion) -> None:
+        self._compare = compare
         self._occlusion = occlusion
-        self._invert = Inversion(space.encode)
         self._open_eyes, self._steady_lids = OpenEyes(), SteadyLids()
         self._shown = Shown()
         self._made: Made | None = None
@@ -114,24 +112,56 @@ class LatentEditor(FaceEditor):
         """The edit of the face in this frame; see `FaceEditor`."""
         usual = self._open_eyes(face.landmarks, time_s)
         lids = Lids(self._steady_lids(face.landmarks, usual, time_s), usual)
-        codes = self._invert(face, time_s)
         if self._made is None or not 0 <= time_s - self._made_s < FRESH_S:
-            self._made, self._made_s = self._make(codes, face, goal, time_s), time_s
+            pictures = self.pictures(frame, face, goal, time_s)
+            self._made, self._made_s = self._compare(pictures, face.landmarks), time_s
         made = self._shown(self._made, time_s)
-        edit = field_edit(face, made, lids, max(1.0, goal.strength))
-        in_frame = transform_points(
-            invert_similarity(face.crop_from_frame), face.landmarks * face.size - 0.5
-        )
-        covered = self._occlusion(frame, in_frame, time_s)
+        edit = field_edit(face, made, lids, self.amount(goal))
+        covered = self._occlusion(frame, points_in_frame(face), time_s)
         return edit if covered is None else behind(edit, covered, face.landmarks)
 
-    def _make(self, codes: np.ndarray, face: AlignedFace, goal: Goal, time_s: float) -> Made:
+    @abstractmethod
+    def pictures(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> np.ndarray:
+        """The face as the generator reproduces it, and edited: float32 (2, c, s, s) in [0, 1]."""
+
+    def amount(self, goal: Goal) -> float:
+        """How much of what differs between the pictures is shown."""
+        return goal.strength
+
+
+def points_in_frame(face: AlignedFace) -> np.ndarray:
+    """The landmarks of an aligned face in pixels of its frame: float32 (106, 2)."""
+    frame_from_crop = invert_similarity(face.crop_from_frame)
+    return transform_points(frame_from_crop, face.landmarks * face.size - 0.5)
+
+
+class LatentEditor(PictureEditor):
+    """Edits one face's latent code through a video."""
+
+    def __init__(
+        self, space: FaceSpace, move: CodeEditor, compare: Comparison, occlusion: Occlusion
+    ) -> None:
+        super().__init__(compare, occlusion)
+        self._space, self._move = space, move
+        self._invert = Inversion(space.encode)
+
+    def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
+        """The edit of the face in this frame; see `FaceEditor`."""
+        self._codes = self._invert(face, time_s)  # in every frame, for it is smoothed over time
+        return super().__call__(frame, face, goal, time_s)
+
+    def pictures(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> np.ndarray:
         """What the generator makes of the code, and of the code moved as far as is asked."""
+        del frame, face
+        codes = self._codes
         moved = self._move(codes, goal, time_s)
         # Up to full strength the code goes less far; what is asked beyond, the field does.
         edited = codes + np.float32(min(1.0, goal.strength)) * (moved - codes)
-        pictures = self._space.pictures(np.stack([codes, edited]))
-        return self._compare(pictures, face.landmarks)
+        return self._space.pictures(np.stack([codes, edited]))
+
+    def amount(self, goal: Goal) -> float:
+        """What is asked beyond full strength; up to it the code does it."""
+        return max(1.0, goal.strength)
 
 
 class Shown:

@@ -23,17 +23,23 @@ COLOURS: Final = {1: "luma", 3: "rgb"}
 REDUCED: Final = 2
 MOST_SHOWN: Final = 256  # pixels a side; a larger picture is reduced before it is compared
 HOW: Final = (
-    "they are not shipped yet: train them with python -m mien.training latent-all, or write your "
+    "they are not shipped yet: train them with python -m mien.training {recipe}, or write your "
     "own checkpoints with mien export --into DIR; then name the folder with --models DIR"
 )
 
 
-def check_there(method: str, networks: Sequence[str], catalog: Catalog) -> None:
-    """Raise ModelError where the catalog lacks networks of a method, naming all of them."""
+def check_there(
+    method: str, networks: Sequence[str], catalog: Catalog, recipe: str = "latent-all"
+) -> None:
+    """Raise ModelError where the catalog lacks networks of a method, naming all of them.
+
+    recipe: the one that trains them.
+    """
     known = {entry.network for entry in catalog.entries}
     missing = [name for name in networks if name not in known]
     if missing:
-        raise ModelError(f"the method {method} lacks the networks {', '.join(missing)}; {HOW}")
+        how = HOW.format(recipe=recipe)
+        raise ModelError(f"the method {method} lacks the networks {', '.join(missing)}; {how}")
 
 
 def stated_words(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:

@@ -135,9 +135,9 @@ class WarpEditor:
         landmarks, weights = face.landmarks, goal.weights
         asked = self._own_expression(landmarks, goal.own, time_s)
         if goal.strength > 0:
-            amount = goal.strength * float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
-            shown = self._asked(face, weights, time_s) * np.float32(amount)
-            asked = asked + self._proportions(landmarks, shown, time_s)
+            amount = float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
+            wanted = self._asked(face, weights, time_s) * np.float32(amount)
+            asked = asked + self._proportions(landmarks, wanted, goal.strength, time_s)
         asked = self._room(landmarks, hold_lips(landmarks, asked), time_s)
         opening = float(weights @ np.array(OPENS, np.float32))
         if opening > 0:

@@ -14,6 +14,7 @@ beside it move.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,7 +45,7 @@ BROW_COLUMNS: Final = (
     (64, 53, 34), (65, 72, 35), (66, 54, 36), (67, 55, 37),
     (71, 60, 41), (70, 75, 40), (69, 59, 39), (68, 58, 38),
 )  # fmt: skip
-BROW_ROOM: Final = 0.36  # of the skin between a brow and its eye that is left; less folds the flow
+BROW_ROOM: Final = 0.3  # of the skin between a brow and its eye that is left; less folds the flow
 
 
 def hold_brows(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
@@ -164,43 +165,60 @@ SIZE: Final = 128  # cells a side of the crop
 GROOVE: Final = 1.5  # cells, standard deviation of a groove
 FLANKS: Final = 4.0  # and of what its flanks give back
 MAX_DEPTH: Final = 0.22  # relative luma at the bottom of the deepest groove
-LEAST_DEPTH: Final = 0.004
-STEPS: Final = 1000  # of a byte to a depth of 1
+LEAST_CURVE: Final = 0.002  # depth of a curve below which nothing is seen of it
 # Depth for a movement of one crop unit. Set by looking at clips at full size.
 NASOLABIAL, LOWER_LID, CROWS_FEET, FROWN, FOREHEAD_CREASES, NOSE_ROOT = (
     1.5, 2.0, 1.2, 2.2, 1.5, 3.4,
 )  # fmt: skip
 NOSE_TO_CHEEK: Final = 1.2  # how much deeper a wrinkled nose folds the cheek than a raised corner
 HALF_WIDTH: Final = 0.243  # crop units, from the ridge of the nose to the corner of an eye
-RAMP: Final = 16  # points of a drawn curve
+POINTS: Final = 48  # that draw a curve, each at most a cell from the next
+ENDS: Final = 1.5  # cells by which a drawn line is longer than its curve
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One half of the face: its landmarks by their numbers on the viewer's left."""
+    """One half of the face: its landmarks by their numbers on the viewer's left.
 
-    points: np.ndarray
-    moves: np.ndarray
-    index: np.ndarray
+    points, moves: all landmarks and their displacement, crop units. Plain numbers, for one by one
+    NumPy takes ten times as long for them.
+    """
+
+    points: list[list[float]]
+    moves: list[list[float]]
+    index: list[int]
     sign: float  # outward is sign * -x
     wide: float  # how wide this half appears, 1 where the face looks ahead
 
-    def at(self, point: int) -> np.ndarray:
+    def at(self, point: int) -> Point:
         """Where a landmark of the viewer's left half, or its mirror, is."""
-        place: np.ndarray = self.points[self.index[point]]
-        return place
+        x, y = self.points[self.index[point]]
+        return x, y
 
     def up(self, *points: int) -> float:
         """How far landmarks move up, on average."""
-        return -float(self.moves[self.index[list(points)], 1].mean())
+        return -sum(self.moves[self.index[point]][1] for point in points) / len(points)
 
     def outward(self, *points: int) -> float:
-        """How far landmarks move away from the middle of the face."""
-        return -self.sign * float(self.moves[self.index[list(points)], 0].mean())
+        """How far landmarks move away from the middle of the face, on average."""
+        aside = sum(self.moves[self.index[point]][0] for point in points) / len(points)
+        return -self.sign * aside
 
-    def off(self, x: float, y: float) -> np.ndarray:
+    def off(self, x: float, y: float) -> Point:
         """An offset in crop units, x towards the outside, y down."""
-        return np.array([-self.sign * x * self.wide, y], np.float32)
+        return -self.sign * x * self.wide, y
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """A bowed line that fades at both ends; places in crop units."""
+
+    start: Point
+    end: Point
+    bow: Point  # how far its middle lies off the straight line
+    depth: float
 
 
 def folds(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray | None:
@@ -209,15 +227,16 @@ def folds(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray | None:
     landmarks: (106, 2), crop units, where they are shown. displacement: (106, 2), by which they
     were moved there.
     """
-    drawn = np.zeros((SIZE, SIZE), np.uint8)  # antialiasing is for bytes only
-    same = np.arange(len(MIRROR))
-    for index, sign in ((same, 1.0), (MIRROR, -1.0)):
-        half = abs(float(landmarks[43, 0] - landmarks[index[LEFT_EYE_OUTER], 0]))
-        wide = float(np.clip(half / HALF_WIDTH, 0.2, 1.2))
-        _draw_half(drawn, _Side(landmarks, displacement, index, sign, wide))
-    if drawn.max() < LEAST_DEPTH * STEPS:
+    points, moves = landmarks.tolist(), displacement.tolist()
+    curves: list[_Curve] = []
+    for index, sign in ((list(range(len(MIRROR))), 1.0), (MIRROR.tolist(), -1.0)):
+        half = abs(points[43][0] - points[index[LEFT_EYE_OUTER]][0])
+        wide = min(1.2, max(0.2, half / HALF_WIDTH))
+        curves += _curves(_Side(points, moves, index, sign, wide))
+    curves = [curve for curve in curves if curve.depth >= LEAST_CURVE]
+    if not curves:
         return None
-    lines = drawn.astype(np.float32) / np.float32(STEPS)
+    lines = _drawn(curves)
     groove = cv2.GaussianBlur(lines, (0, 0), GROOVE)
     flanks = cv2.GaussianBlur(lines, (0, 0), FLANKS)
     # A line one cell wide keeps 0.4 / sigma of its value when it is blurred.
@@ -228,71 +247,79 @@ def folds(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray | None:
     return bounded
 
 
-def _draw_half(drawn: np.ndarray, side: _Side) -> None:
+def _curves(side: _Side) -> list[_Curve]:
+    """The folds of one half of the face, of any depth."""
     corner_up, corner_out = side.up(84, 96), side.outward(84, 96)
-    nose_up = side.up(82, 80)
-    smile = max(0.0, corner_up) + 0.5 * max(0.0, corner_out)
-    smile += NOSE_TO_CHEEK * max(0.0, nose_up)
+    nose_up, lid_up, knit = side.up(82, 80), side.up(57, 73, 56), side.up(37, 67)
+    smile = max(0.0, corner_up) + 0.5 * max(0.0, corner_out) + NOSE_TO_CHEEK * max(0.0, nose_up)
     smile *= min(1.0, side.wide) ** 2  # a half that is turned away shows its fold edge on
-    _draw(
-        drawn,
-        (side.at(82) + side.off(0.018, -0.018), side.off(0.03, 0.0)),
-        side.at(84) + side.off(0.04, -0.012),
-        NASOLABIAL * smile,
-    )
-    lid_up = side.up(57, 73, 56)
-    _draw(
-        drawn,
-        (side.at(57) + side.off(0.012, 0.018), side.off(0.0, 0.018)),
-        side.at(55) + side.off(0.004, 0.022),
-        LOWER_LID * max(0.0, lid_up),
-    )
     feet = CROWS_FEET * max(0.0, lid_up + 0.3 * max(0.0, corner_up))
-    for rise in (-0.028, 0.0, 0.026):
-        start = side.at(LEFT_EYE_OUTER) + side.off(0.022, 0.2 * rise + 0.004)
-        _draw(drawn, (start, side.off(0.0, 0.004)), start + side.off(0.04, rise), feet * 0.7)
-    knit = side.up(37, 67)
     frown = max(0.0, -knit) + max(0.0, -side.outward(37, 67)) * 0.8
-    inner = (side.at(37) + side.at(67)) / 2 + side.off(-0.022, 0.0)
-    _draw(drawn, (inner - [0, -0.02], side.off(0.004, 0.0)), inner - [0, 0.045], FROWN * frown)
+    (brow_x, brow_y), (under_x, under_y) = side.at(37), side.at(67)
+    inner = _plus(((brow_x + under_x) / 2, (brow_y + under_y) / 2), side.off(-0.022, 0.0))
+    ridge_x, ridge_y = side.points[43]
+    curves = [
+        _Curve(
+            _plus(side.at(82), side.off(0.018, -0.018)),
+            _plus(side.at(84), side.off(0.04, -0.012)),
+            side.off(0.03, 0.0),
+            NASOLABIAL * smile,
+        ),
+        _Curve(
+            _plus(side.at(57), side.off(0.012, 0.018)),
+            _plus(side.at(55), side.off(0.004, 0.022)),
+            side.off(0.0, 0.018),
+            LOWER_LID * max(0.0, lid_up),
+        ),
+        _Curve(
+            _plus(inner, (0.0, 0.02)),
+            _plus(inner, (0.0, -0.045)),
+            side.off(0.004, 0.0),
+            FROWN * frown,
+        ),
+    ]
+    for rise in (-0.028, 0.0, 0.026):
+        start = _plus(side.at(LEFT_EYE_OUTER), side.off(0.022, 0.2 * rise + 0.004))
+        end = _plus(start, side.off(0.04, rise))
+        curves.append(_Curve(start, end, side.off(0.0, 0.004), feet * 0.7))
     for height, share in ((0.055, 1.0), (0.09, 0.7)):
-        depth = FOREHEAD_CREASES * share
-        _draw(
-            drawn,
-            (side.at(34) - [0, height], side.off(0.0, -0.012)),
-            side.at(36) - [0, height],
-            depth * max(0.0, side.up(34, 35)),
-        )
-        _draw(
-            drawn,
-            (side.at(36) - [0, height], side.off(0.0, -0.004)),
-            np.array([side.points[43, 0], float(side.at(37)[1])], np.float32) - [0, height],
-            depth * max(0.0, knit),
-        )
-    root = NOSE_ROOT * max(0.0, nose_up)
+        depth, middle = FOREHEAD_CREASES * share, _plus(side.at(36), (0.0, -height))
+        outer, ridge = _plus(side.at(34), (0.0, -height)), (ridge_x, brow_y - height)
+        raised = depth * max(0.0, side.up(34, 35))
+        curves.append(_Curve(outer, middle, side.off(0.0, -0.012), raised))
+        curves.append(_Curve(middle, ridge, side.off(0.0, -0.004), depth * max(0.0, knit)))
     for down in (0.0, 0.03):
-        start = side.points[43] + np.array([0, 0.012 + down], np.float32)
-        _draw(drawn, (start, side.off(0.0, -0.006)), start + side.off(0.035, 0.022), root)
+        start = (ridge_x, ridge_y + 0.012 + down)
+        end = _plus(start, side.off(0.035, 0.022))
+        curves.append(_Curve(start, end, side.off(0.0, -0.006), NOSE_ROOT * max(0.0, nose_up)))
+    return curves
 
 
-def _draw(
-    drawn: np.ndarray, start_and_bow: tuple[np.ndarray, np.ndarray], end: np.ndarray, depth: float
-) -> None:
-    """Draw a bowed line that fades at both ends; points in crop units."""
-    if depth < 0.002:
-        return
-    start, bow = start_and_bow
-    t = np.linspace(0, 1, RAMP, dtype=np.float32)[:, None]
-    curve = start + (end - start) * t + 4 * t * (1 - t) * bow
-    fixed = np.round((curve * SIZE - 0.5) * 16).astype(np.int32)
-    faded = depth * np.sin(np.pi * (t[:-1, 0] + 0.5 / RAMP)) ** 0.7
-    for begin, finish, value in zip(fixed[:-1], fixed[1:], faded, strict=True):
-        cv2.line(
-            drawn,
-            begin.tolist(),
-            finish.tolist(),
-            min(255.0, float(value) * STEPS),
-            1,
-            cv2.LINE_AA,
-            4,
-        )
+def _plus(point: Point, offset: Point) -> Point:
+    return point[0] + offset[0], point[1] + offset[1]
+
+
+def _drawn(curves: Sequence[_Curve]) -> np.ndarray:
+    """The curves as lines of about a cell's width: float32 (SIZE, SIZE), depths.
+
+    All at once: every point of every curve gives its depth to the four cells around it.
+    """
+    starts = np.array([curve.start for curve in curves])[:, None]
+    ends = np.array([curve.end for curve in curves])[:, None]
+    bows = np.array([curve.bow for curve in curves])[:, None]
+    depths = np.array([curve.depth for curve in curves])[:, None]
+    t = ((np.arange(POINTS) + 0.5) / POINTS)[:, None]
+    places = (starts + (ends - starts) * t + 4 * t * (1 - t) * bows) * SIZE - 0.5
+    lengths = np.hypot(*np.moveaxis(np.diff(places, axis=1), 2, 0)).sum(1, keepdims=True)
+    ink = (lengths + ENDS) / POINTS * depths * np.sin(np.pi * t[:, 0]) ** 0.7
+    first = np.floor(places).astype(np.int64)
+    right, below = np.moveaxis(places - first, 2, 0)
+    cells, shares = [], []
+    for dx, share_x in ((0, 1 - right), (1, right)):
+        for dy, share_y in ((0, 1 - below), (1, below)):
+            x, y = first[..., 0] + dx, first[..., 1] + dy
+            inside = (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
+            cells.append((y * SIZE + x)[inside])
+            shares.append((ink * share_x * share_y)[inside])
+    drawn = np.bincount(np.concatenate(cells), np.concatenate(shares), SIZE * SIZE)
+    return drawn.reshape(SIZE, SIZE).astype(np.float32)

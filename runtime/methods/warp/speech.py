@@ -14,8 +14,9 @@ import numpy as np
 from mien.runtime.faces.topology import CONTOUR
 
 # How much of the opening that an emotion asks for may be shown where lips rest, in the order of
-# EMOTIONS: surprise and fear part them, nothing else does.
-OPENS: Final = (0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+# EMOTIONS: surprise and fear part them, nothing else does. Fear draws them to the sides: with all
+# of the opening that the network asks for, it looks like surprise, or like a cry.
+OPENS: Final = (0.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0)
 # Inner lip points over each other with the outer ones beyond them: upper outer, upper inner,
 # lower inner, lower outer; from the viewer's left to right.
 LIP_COLUMNS: Final = ((86, 97, 103, 94), (87, 98, 102, 93), (88, 99, 101, 92))

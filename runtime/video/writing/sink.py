@@ -38,7 +38,7 @@ from mien.runtime.video.reading.mpeg import (
     stream_rate,
 )
 from mien.runtime.video.reading.source import METADATA_ERRORS, VideoSource, open_input, reason
-from mien.runtime.video.values import VideoOptions
+from mien.runtime.video.values import Seal, VideoOptions
 from mien.runtime.video.writing.carry import (
     SideStreams,
     Target,
@@ -569,6 +569,13 @@ class VideoSink:
     def hold_source(self) -> None:
         """Let the finished file hold the source's own bytes. Raises: VideoError."""
         copy_into(self._part, self._source.path)
+
+    def put_in_place(self, seal: Seal) -> None:
+        """Take what `seal` gives of the finished file for it, where it gives another."""
+        other = seal(self._part)
+        if other is not None:
+            self._part.discard()
+            self._part = other
 
     def publish(self) -> None:
         """Give the file its name. Raises VideoError, also where the name was taken meanwhile."""

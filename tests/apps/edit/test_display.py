@@ -53,3 +53,8 @@ def test_damage_is_not_told_twice_in_a_line(capsys: pytest.CaptureFixture[str]) 
     PlainDisplay().finish(Result(Path("a.jpg"), Path("o.jpg"), 1, 1, 0.1, STAGES, lost=lost))
     told = "mien: a.jpg is damaged: about 8 of 90 rows are missing; edited what there is\n"
     assert capsys.readouterr().err == told
+
+
+def test_the_share_of_a_face_that_takes_long_is_shown() -> None:
+    slow = Progress(frames_done=2, frames_total=9, fps=0.1, eta_s=70.0, share_done=0.4)
+    assert frames_text(slow) == "2/9 frames + 40%"

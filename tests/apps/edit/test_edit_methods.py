@@ -72,7 +72,7 @@ def test_unedited_parts_are_told_in_the_one_line(
         (["--method", "face", "--blend", "both"], "unknown blend 'both'"),
         (
             ["--method", "mouths"],
-            "unknown method 'mouths' (known: warp, directions, emm, face, image, parts)",
+            "unknown method 'mouths' (known: warp, diffusion, directions, emm, face, image, parts)",
         ),
         (
             ["--method", "face", "--soften", "0.5"],

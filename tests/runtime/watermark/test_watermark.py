@@ -10,16 +10,13 @@ from mien.engines.errors import UsageError
 from mien.runtime.blending.edit import Delta, Edit, Patch
 from mien.runtime.faces.alignment import crop_matrix, sample_crop
 from mien.runtime.frame import PixelLayout
-from mien.runtime.watermark.reader import LEAST_PILOT, Piece, View, pieces, read_piece
+from mien.runtime.watermark.payload import CODED_BITS, Payload, encoded, likeliest, payload_in
+from mien.runtime.watermark.reader import LEAST_DATA, LEAST_PILOT, Piece, View, pieces, read_piece
 from mien.runtime.watermark.watermark import (
-    CODED_BITS,
     CROP_PX,
     ChipPlan,
-    Payload,
     Watermark,
-    decoded,
     edit_region,
-    encoded,
 )
 from tests.runtime.faces.shapes import mean_face
 
@@ -76,7 +73,30 @@ def test_code_corrects_what_noise_turns_over() -> None:
         assert sent.shape == (CODED_BITS,)
         noisy = sent + rng.normal(0, 0.8, sent.shape)
         assert ((noisy > 0) != (sent > 0)).sum() > 5
-        assert np.array_equal(decoded(noisy), bits)
+        assert np.array_equal(likeliest(noisy)[0][0], bits)
+
+
+def test_right_message_is_found_among_the_likeliest_where_the_first_is_wrong() -> None:
+    rng = np.random.default_rng(4)
+    firsts = rights = 0
+    for _ in range(20):
+        sent = encoded(PAYLOAD.bits())
+        soft = sent * 9.8 / np.sqrt(CODED_BITS) + rng.normal(0, 1, CODED_BITS)
+        bits, scores = likeliest(soft, 64)
+        assert np.allclose((encoded(bits[0]) * soft).sum(), scores[0])
+        assert (np.diff(scores) <= 0).all()
+        assert len(np.unique(bits, axis=0)) == 64
+        firsts += np.array_equal(bits[0], PAYLOAD.bits())
+        rights += payload_in(soft, 0.0, 64)[0] == PAYLOAD
+    assert firsts <= 15
+    assert rights >= 18
+
+
+def test_what_noise_says_is_too_faint_to_count() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        soft = rng.normal(0, 1, CODED_BITS) / np.sqrt(CODED_BITS)
+        assert payload_in(soft, LEAST_DATA, 64)[0] is None
 
 
 @pytest.mark.parametrize("place", [0, 3, 20, 47])

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -14,10 +15,14 @@ import numpy as np
 import pytest
 import torch
 
+from mien.apps.edit.inputs import SAMPLE
+from mien.apps.main import run
+from mien.engines.catalog import read_catalog
 from mien.engines.diffusion import FER2013_LABELS, unet_facts
 from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.export.checkpoints.formats import recognise
 from mien.export.checkpoints.reading import read_checkpoint
+from mien.export.models.face_encoder import FaceEncoder
 from mien.export.models.small_unet import SmallSpec, SmallUNet
 from mien.runtime.methods.diffusion.sampler import (
     INVERSION_SIGMA,
@@ -25,8 +30,16 @@ from mien.runtime.methods.diffusion.sampler import (
     crowded_sigmas,
     ddim_step,
 )
+from mien.training import ship
 from mien.training.diffusion import recipe as diffusion
-from mien.training.diffusion.codes import Batch, Faces, Feeder, erasing_projection, readable
+from mien.training.diffusion.codes import (
+    Batch,
+    Faces,
+    Feeder,
+    LatentEncoder,
+    erasing_projection,
+    readable,
+)
 from mien.training.diffusion.unet import (
     TEACHER_STEPS,
     Distillation,
@@ -197,7 +210,7 @@ def test_the_sampler_runs_a_module_as_it_runs_a_file() -> None:
 
 
 @pytest.mark.slow
-def test_the_recipe_leaves_models_cards_and_sheets_and_goes_on(
+def test_the_recipe_trains_distils_goes_on_and_its_models_edit(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(diffusion, "BATCH", 4)
@@ -207,7 +220,9 @@ def test_the_recipe_leaves_models_cards_and_sheets_and_goes_on(
     arguments = ["--minutes", "0.004", "--data", str(data), "--out", str(out), "--device", "cpu"]
     arguments += ["--conditions", "label,vae", "--students", "vae", "--guidance", "2"]
     arguments += ["--widths", "16,16,16", "--blocks", "1"]
-    diffusion.main(arguments)
+    diffusion.main([*arguments, "--part", "train"])
+    assert not (out / "diffusion_vae_4.onnx").exists()
+    diffusion.main([*arguments, "--part", "distil"])
     names = ["diffusion_label", *(f"diffusion_vae{end}" for end in ("", "_4"))]
     for name in (*names, "diffusion_vae_encoder"):
         for ending in ("onnx", "md", "json"):
@@ -230,6 +245,51 @@ def test_the_recipe_leaves_models_cards_and_sheets_and_goes_on(
     kept = recognise(read_checkpoint(out / "diffusion_vae_4.pt")).module
     assert isinstance(kept, SmallUNet)
     assert (kept.spec.steps, float(kept.guidance)) == (4, 2.0)
+    models = tmp_path / "models"
+    models.mkdir()
+    ship.main(["--out", str(out), "--into", str(models)])
+    assert {entry.network for entry in read_catalog(models)} == {*names, "diffusion_vae_encoder"}
+    picture = Path(shutil.copy(SAMPLE.parent / "portrait.jpg", tmp_path / "portrait.jpg"))
+    asked = ["--method", "diffusion", "--condition", "vae", "--models", str(models)]
+    for steps in ("4", "3"):  # of the student, and of its teacher
+        result = tmp_path / f"{steps}.jpg"
+        words = [*asked, "--steps", steps, "--emotion", "happy", "-o", str(result)]
+        assert run(["edit", str(picture), *words]) == 0
+        assert result.exists()
+
+
+def test_the_minutes_may_be_for_teachers_or_students_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--data", str(tmp_path), "--out", str(tmp_path), "--minutes", "30"]
+    common += ["--conditions", "label,vae", "--students", "vae"]
+    names = {
+        part: set(diffusion.minutes_of(diffusion.parse_options([*common, "--part", part])))
+        for part in ("all", "train")
+    }
+    assert names["train"] == {"vae", "diffusion_label", "diffusion_vae"}
+    with pytest.raises(SystemExit):
+        diffusion.parse_options([*common, "--part", "distil"])
+    assert "lacks vae.pt, diffusion_label.pt, diffusion_vae.pt" in capsys.readouterr().err
+    for name in names["train"]:
+        (tmp_path / f"{name}.pt").touch()
+    minutes = diffusion.minutes_of(diffusion.parse_options([*common, "--part", "distil"]))
+    assert set(minutes) == names["all"] - names["train"]
+    assert sum(minutes.values()) == pytest.approx(30)
+
+
+def test_the_face_encoder_sees_the_part_of_the_picture_that_its_crop_shows() -> None:
+    torch.manual_seed(0)
+    encoder = LatentEncoder(FaceEncoder(64)).eval()
+    image = torch.rand(2, 1, 48, 48) * 2 - 1
+    left, top, side = encoder.view
+    line = (torch.arange(64) + 0.5) / 64
+    x, y = (left + side * line) * 2 - 1, (top + side * line) * 2 - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), 2).expand(2, -1, -1, -1)
+    seen = torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.rows @ image @ encoder.columns, seen)
+        torch.testing.assert_close(encoder.code(image), encoder.encoder.parts(seen)[0])
 
 
 def test_the_minutes_are_divided_among_what_is_asked_for(tmp_path: Path) -> None:

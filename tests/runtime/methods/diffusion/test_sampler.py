@@ -15,8 +15,8 @@ import pytest
 from mien.engines.diffusion import FER2013_LABELS, UNetFacts, unet_network
 from mien.engines.engine import FakeEngine
 from mien.engines.errors import UsageError
+from mien.runtime.methods.diffusion import DEFAULT_STEPS
 from mien.runtime.methods.diffusion.sampler import (
-    DEFAULT_STEPS,
     FROM_NOISE,
     Levels,
     Sampler,

@@ -1,0 +1,209 @@
+"""What the text recipe learns from: faces of the latent generator that are as a caption says.
+
+A face is drawn in the space of the 100 first principal components of the codes, which is z. Each
+fact is a direction there (linear discriminant analysis of measured faces), and stating facts moves
+a code the shortest way, in its own deviations, to where they surely hold. So caption and z together
+give one code and one picture: a function, which can be learned by L1, and z is all that the caption
+leaves open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from mien.export.models.prior import Prior
+from mien.runtime.target import EMOTIONS
+from mien.training.latent.captions import Caption
+from mien.training.latent.data import CodedFaces
+from mien.training.latent.generator import FaceSpace
+from mien.training.latent.prior import true_amounts
+from mien.training.text.captions import INDEX, TEXT_FACTS, caption_of, tokens_of
+from mien.training.text.finish import Finisher
+
+NOISE = 100
+PSI = 0.75  # the truncation of z
+SURE, SURELY_NOT = 0.7, 0.3
+FEWEST = 8  # faces that a fact must surely hold for, to be stated
+SHRINKAGE = 0.1  # of the covariance towards a multiple of one
+FIRMNESS = 0.6  # deviations beyond the mean of the faces that a fact holds for
+SLACK = 0.02
+# Facts of which at most one is stated.
+EXCLUSIVE = (
+    ("woman", "man"),
+    ("young", "old"),
+    ("light_left", "light_right"),
+    ("lips_apart", "lips_closed"),
+    ("eyes_narrow", "eyes_wide"),
+    ("brows_raised", "brows_lowered"),
+    ("turned_left", "turned_right", "straight"),
+    ("glasses", "no_glasses"),
+)
+COMPOUND = 0.15  # of captions with an emotion, that name two
+
+
+class FactSpace(nn.Module):
+    """Directions of facts among the principal components of codes.
+
+    directions: (facts, NOISE), of unit length. levels: where a fact surely holds, and lows: where
+    it does not, on its direction. usable: bool.
+    """
+
+    directions: torch.Tensor
+    levels: torch.Tensor
+    lows: torch.Tensor
+    usable: torch.Tensor
+
+    def __init__(self, facts: int = len(TEXT_FACTS), noise: int = NOISE) -> None:
+        super().__init__()
+        self.register_buffer("directions", torch.zeros(facts, noise))
+        self.register_buffer("levels", torch.zeros(facts))
+        self.register_buffer("lows", torch.zeros(facts))
+        self.register_buffer("usable", torch.zeros(facts, dtype=torch.bool))
+
+    def fit(self, amounts: torch.Tensor, holds: np.ndarray) -> None:
+        """Find the directions from the amounts of faces (n, NOISE) and their facts."""
+        known = torch.from_numpy(holds)
+        emotions = known[:, : len(EMOTIONS)]
+        for fact in range(len(TEXT_FACTS)):
+            have, lack = known[:, fact] >= SURE, known[:, fact] <= SURELY_NOT
+            if min(int(have.sum()), int(lack.sum())) < FEWEST:
+                continue
+            apart = amounts[have].mean(0)
+            if fact < len(EMOTIONS):  # against each other emotion alike, however rare it is
+                others = [
+                    amounts[emotions[:, e] >= SURE].mean(0)
+                    for e in range(len(EMOTIONS))
+                    if e != fact and int((emotions[:, e] >= SURE).sum()) >= FEWEST
+                ]
+                against = torch.stack(others).mean(0) if others else amounts[lack].mean(0)
+            else:
+                against = amounts[lack].mean(0)
+            direction = torch.linalg.solve(_within(amounts, have, lack), apart - against)
+            direction = direction / direction.norm()
+            scores = amounts @ direction
+            self.directions[fact] = direction
+            self.levels[fact] = scores[have].mean() + FIRMNESS * scores[have].std()
+            self.lows[fact] = scores[lack].mean()
+            self.usable[fact] = True
+
+    def meant(self, z: torch.Tensor, stated: list[tuple[int, ...]]) -> torch.Tensor:
+        """The amounts (n, NOISE) of faces of z (n, NOISE) for which stated facts hold."""
+        amounts = z * PSI
+        moved = []
+        for row, facts in zip(amounts, stated, strict=True):
+            if not facts:
+                moved.append(row)
+                continue
+            own = self.directions[list(facts)]
+            lacks = (self.levels[list(facts)] - own @ row).clamp(min=0)
+            slack = SLACK * torch.eye(len(own), device=own.device)
+            moved.append(row + own.T @ torch.linalg.solve(own @ own.T + slack, lacks))
+        return torch.stack(moved)
+
+    def held(self, amounts: torch.Tensor) -> torch.Tensor:
+        """How surely each fact holds for amounts (n, NOISE): (n, facts) in [0, 1]."""
+        spread = (self.levels - self.lows).clamp(min=1e-3)
+        surely = ((amounts @ self.directions.T - self.lows) / spread).clamp(0, 1)
+        return torch.where(self.usable, surely, torch.zeros_like(surely))
+
+
+def _within(amounts: torch.Tensor, have: torch.Tensor, lack: torch.Tensor) -> torch.Tensor:
+    """The covariance within the two classes, shrunk."""
+    parts = [amounts[rows] - amounts[rows].mean(0) for rows in (have, lack)]
+    covariance = torch.cat(parts).T.cov()
+    scale = covariance.diagonal().mean()
+    one = torch.eye(len(covariance), device=covariance.device)
+    return (1 - SHRINKAGE) * covariance + SHRINKAGE * scale * one
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a batch is to be, before its pictures are made.
+
+    z: (n, NOISE). amounts: (n, NOISE), of the codes. tokens: int64 (n, WORDS). fits: (n, n), how
+    surely each face (down) is what each caption (across) says.
+    """
+
+    z: torch.Tensor
+    amounts: torch.Tensor
+    tokens: torch.Tensor
+    captions: list[Caption]
+    fits: torch.Tensor
+
+
+class Draws:
+    """Batches of captions with z, the emotions alike often."""
+
+    def __init__(self, facts: FactSpace, batch: int, seed: int) -> None:
+        self.facts, self.batch = facts, batch
+        self.random = np.random.default_rng(seed)
+        self.usable = facts.usable.cpu().numpy()
+
+    def __call__(self) -> Wanted:
+        captions = [caption_of(self.stated(), self.random) for _ in range(self.batch)]
+        shape = (self.batch, self.facts.directions.shape[1])
+        z = torch.from_numpy(self.random.standard_normal(shape, np.float32))
+        return wanted_of(self.facts, captions, z)
+
+    def stated(self) -> tuple[int, ...]:
+        """Facts that go together: up to two emotions, and up to four others."""
+        emotions = np.flatnonzero(self.usable[: len(EMOTIONS)])
+        facts: list[int] = []
+        if len(emotions) and self.random.random() < 0.85:
+            count = 2 if len(emotions) > 1 and self.random.random() < COMPOUND else 1
+            facts += [int(e) for e in self.random.permutation(emotions)[:count]]
+        groups = [[INDEX[n] for n in group if self.usable[INDEX[n]]] for group in EXCLUSIVE]
+        if self.usable[INDEX["smiling"]] and set(facts) <= {EMOTIONS.index("happy")}:
+            groups.append([INDEX["smiling"]])
+        groups = [group for group in groups if group]
+        most = min(len(groups), 4)
+        count = int(self.random.integers(0 if facts else 1, most + 1)) if groups else 0
+        chosen = self.random.permutation(len(groups))[:count]
+        return (*facts, *(int(self.random.choice(groups[i])) for i in chosen))
+
+
+def wanted_of(facts: FactSpace, captions: list[Caption], z: torch.Tensor) -> Wanted:
+    """The batch of captions and z, (n, NOISE)."""
+    device = facts.directions.device
+    amounts = facts.meant(z.to(device), [caption.facts for caption in captions])
+    held = facts.held(amounts)
+    columns = []
+    for row, caption in enumerate(captions):
+        own = held[:, list(caption.facts)].prod(1) if caption.facts else torch.ones(len(held))
+        own = own.to(device).clone()
+        own[row] = 1
+        columns.append(own)
+    texts = [caption.text for caption in captions]
+    tokens = torch.from_numpy(tokens_of(texts))
+    return Wanted(z, amounts, tokens, captions, torch.stack(columns, 1))
+
+
+class Teacher(nn.Module):
+    """Amounts of principal components to pictures in colour."""
+
+    def __init__(self, space: FaceSpace, prior: Prior, finisher: Finisher) -> None:
+        super().__init__()
+        self.generator, self.prior, self.finisher = space.generator, prior, finisher
+
+    def luma(self, amounts: torch.Tensor) -> torch.Tensor:
+        """What the latent generator makes: (n, 1, s, s) in [-1, 1]."""
+        made: torch.Tensor = self.generator(self.prior.codes(amounts)).float().clamp(-1, 1)
+        return made
+
+    @torch.no_grad()
+    def forward(self, amounts: torch.Tensor) -> torch.Tensor:
+        """Pictures (n, 3, 256, 256) in [-1, 1]."""
+        pictures: torch.Tensor = self.finisher(self.luma(amounts)).clamp(-1, 1)
+        return pictures
+
+
+def fit_facts(prior: Prior, faces: CodedFaces, holds: np.ndarray) -> FactSpace:
+    """The directions of facts, from the training people."""
+    rows = torch.from_numpy(faces.train)
+    facts = FactSpace(noise=len(prior.basis))
+    facts.fit(true_amounts(prior, faces.codes[rows]), holds[faces.train])
+    return facts
