@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from mien.engines.errors import UsageError
 from mien.runtime.methods import method_options, method_spec, method_specs
 from mien.runtime.spec import FilterSpec, MethodOption, OptionValue
+
+if TYPE_CHECKING:
+    from mien.runtime.target import Target
 
 
 def checked_strength(intensity: float) -> float:
@@ -36,6 +39,15 @@ def checked_own(soften: float | None, amplify: float | None) -> float | None:
         if own is not None and not LEAST <= own <= MOST:
             raise UsageError(f"{option} must lie in {LEAST:g}..{MOST:g}, not {own:g}")
     return amplify if soften is None else soften
+
+
+def prompted(prompt: str, method: str, intensity: float) -> Target:
+    """The target of `--prompt`. Raises UsageError, also where the method takes none."""
+    from mien.runtime.target import prompted_target
+
+    if not method_spec(method).takes_prompt:
+        raise UsageError(f"--prompt is for --method {PROMPTED}, not {method}")
+    return prompted_target(prompt, checked_strength(intensity))
 
 
 METHODS = "|".join(name for name, spec in method_specs().items() if not spec.makes_faces)
@@ -105,6 +117,16 @@ def filter_spec(
     return FilterSpec(method, options_of(context, method), face, provider, folders(models))
 
 
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="The expression in words, as 'a surprised face', instead of --emotion; for --method "
+        + PROMPTED
+        + ".",
+        show_default=False,
+    ),
+]
 Soften = Annotated[
     float | None,
     typer.Option(

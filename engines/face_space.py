@@ -1,9 +1,12 @@
-"""The networks of mien's own face space: the latent papers at a size for the edge.
+"""The networks of the papers that edit in a latent space: mien's own, and public ones.
 
-Pictures are luma, float32 (n, 1, S, S), in [-1, 1], tight crops by the runtime's alignment. Codes
-are those of W+: float32 (n, layers, 512). A network has the name of the public one that it can
-stand for, so a user's own generator, encoder or directions take its place; sizes may be others,
-and are read from what a graph states.
+A public network has the name of mien's own that it can stand for, so a user's own generator,
+encoder or directions take its place. Sizes are those of the checkpoint that was exported: whoever
+opens a network gives its name and reads the rest from what its graph states.
+
+Codes are those of W+, float32 (n, layers, style_dim), a public encoder's with the average added.
+Pictures are float32 (n, colours, S, S) in [-1, 1]: luma, in tight crops by the runtime's alignment,
+for mien's own; RGB, in FFHQ's alignment, for public ones.
 """
 
 from __future__ import annotations
@@ -11,19 +14,33 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from mien.engines.errors import ModelError
-from mien.engines.network import Network, TensorSpec
+from mien.engines.network import Colour, Network, TensorSpec
 
-GENERATOR, ENCODER, PRIOR = "stylegan2_synthesis", "latent_encoder", "latent_prior"
-EMM, DIRECTIONS = "emm", "latent_walk"
+# Of either kind:
+GENERATOR, ENCODER, DIRECTIONS = "stylegan2_synthesis", "latent_encoder", "latent_walk"
+REGRESSOR = "attribute_regressor"
+# Of mien's own face space alone:
+PRIOR, EMM, LATENT_CLASSIFIER = "latent_prior", "emm", "latent_classifier"
 TEXT_TOWER, IMAGE_TOWER = "text_tower", "image_tower"
-LATENT_CLASSIFIER, REGRESSOR = "latent_classifier", "attribute_regressor"
+# Of public checkpoints alone:
+MAPPING, IMAGE_OF_CODE, IMAGE_OF_DRAW = "stylegan2_mapping", "stylegan2_w", "stylegan2_z"
+MAPPER, ARCFACE, LANDMARKS_106 = "latent_mapper", "arcface", "landmarks_resnet"
+CLIP_TEXT, CLIP_IMAGE = "clip_text", "clip_image"
+PUBLIC_NAMES = (
+    *(GENERATOR, MAPPING, IMAGE_OF_CODE, IMAGE_OF_DRAW, ENCODER, MAPPER, DIRECTIONS),
+    *(ARCFACE, LANDMARKS_106, REGRESSOR, CLIP_TEXT, CLIP_IMAGE),
+)
 SIGNED, UNIT = (-1.0, 1.0), (0.0, 1.0)
+STRENGTH = (-2.0, 2.0)
 EMOTIONS, STYLE_DIM, EMBEDDING = 8, 512, 128
-SIZE, SEEN = 128, 64  # what the generator makes, and what the other networks look at
+SIZE, SEEN = 128, 64  # what mien's generator makes, and what its other networks look at
+COLOUR_OF: Mapping[int, Colour] = MappingProxyType({1: "luma", 3: "rgb"})
+VOCABULARY = 49408  # of CLIP; the last two tokens are the beginning and the end of a text
 CONDITION_KEY = "mien.condition"  # the mapper's inverse distribution functions
 
 
@@ -37,26 +54,42 @@ def layer_levels(layers: int) -> tuple[int, int]:
     return 4, min(8, math.ceil(0.65 * layers))
 
 
-def generator_network(size: int = SIZE, *, style_dim: int = STYLE_DIM, batch: int = 1) -> Network:
+def generator_network(
+    size: int = SIZE, *, colours: int = 1, style_dim: int = STYLE_DIM, batch: int = 1
+) -> Network:
     """Codes to pictures, nominally in [-1, 1] and not clamped."""
     codes = _codes("codes", layer_count(size), style_dim, batch)
-    return Network(
-        GENERATOR, (codes,), (TensorSpec("image", (batch, 1, size, size), colour="luma"),)
-    )
+    return Network(GENERATOR, (codes,), (_generated(size, colours, batch),))
 
 
-def encoder_network(size: int = SIZE, *, style_dim: int = STYLE_DIM, batch: int = 1) -> Network:
-    """Pictures of SEEN pixels to codes for a generator of `size` pixels."""
-    return Network(
-        ENCODER, (_seen(batch),), (_codes("codes", layer_count(size), style_dim, batch),)
-    )
+def mapping_network(*, z_dim: int = 512, style_dim: int = STYLE_DIM, batch: int = 1) -> Network:
+    """Draws of a normal distribution to codes of W, drawn towards the average by psi (1,)."""
+    return Network(MAPPING, _draw(z_dim, batch), (TensorSpec("w", (batch, style_dim)),))
+
+
+def image_of_code_network(size: int, *, style_dim: int = STYLE_DIM, batch: int = 1) -> Network:
+    """One code of W for all layers to pictures in RGB."""
+    w = TensorSpec("w", (batch, style_dim))
+    return Network(IMAGE_OF_CODE, (w,), (_generated(size, 3, batch),))
+
+
+def image_of_draw_network(size: int, *, z_dim: int = 512, batch: int = 1) -> Network:
+    """Draws of a normal distribution, truncated by psi, to pictures in RGB."""
+    return Network(IMAGE_OF_DRAW, _draw(z_dim, batch), (_generated(size, 3, batch),))
+
+
+def encoder_network(
+    layers: int, *, seen: int = SEEN, colours: int = 1, style_dim: int = STYLE_DIM, batch: int = 1
+) -> Network:
+    """Aligned faces of `seen` pixels to codes."""
+    codes = _codes("codes", layers, style_dim, batch)
+    return Network(ENCODER, (_picture(seen, colours, batch),), (codes,))
 
 
 def prior_network(size: int = SIZE, *, style_dim: int = STYLE_DIM, batch: int = 1) -> Network:
-    """Draws of a normal distribution to codes; psi (1,) is the truncation."""
-    z = TensorSpec("z", (batch, 512))
-    psi = TensorSpec("psi", (1,), range=UNIT)
-    return Network(PRIOR, (z, psi), (_codes("codes", layer_count(size), style_dim, batch),))
+    """Draws of a normal distribution to codes for `size` pixels; psi (1,) is the truncation."""
+    codes = _codes("codes", layer_count(size), style_dim, batch)
+    return Network(PRIOR, _draw(512, batch), (codes,))
 
 
 def emm_network(
@@ -73,6 +106,13 @@ def emm_network(
     )
     edited = _codes("edited", layers, style_dim, batch)
     return Network(EMM, inputs if targets else inputs[:2], (edited,))
+
+
+def mapper_network(layers: int, *, style_dim: int = STYLE_DIM, batch: int = 1) -> Network:
+    """Codes to codes edited as StyleCLIP's mappers do; strength (1,), 1 as published."""
+    strength = TensorSpec("strength", (1,), range=STRENGTH)
+    inputs = (_codes("codes", layers, style_dim, batch), strength)
+    return Network(MAPPER, inputs, (_codes("edited", layers, style_dim, batch),))
 
 
 def directions_network(
@@ -97,9 +137,24 @@ def latent_classifier_network(
     )
 
 
-def regressor_network(attributes: int, *, batch: int = 1) -> Network:
+def regressor_network(
+    attributes: int, *, seen: int = SEEN, colours: int = 1, batch: int = 1
+) -> Network:
     """Pictures to attributes, trained to lie in [0, 1]; not clamped."""
-    return Network(REGRESSOR, (_seen(batch),), (TensorSpec("attributes", (batch, attributes)),))
+    found = TensorSpec("attributes", (batch, attributes))
+    return Network(REGRESSOR, (_picture(seen, colours, batch),), (found,))
+
+
+def landmarks_106_network(numbers: int, *, size: int, batch: int = 1) -> Network:
+    """Faces in RGB to the numbers of 106 landmarks, x and y in turn."""
+    found = TensorSpec("landmarks", (batch, numbers))
+    return Network(LANDMARKS_106, (_picture(size, 3, batch),), (found,))
+
+
+def arcface_network(size: int, *, length: int = 512, batch: int = 1) -> Network:
+    """Faces in RGB to embeddings of unit length: of 112 pixels, or FFHQ-aligned ones of 256."""
+    embedding = TensorSpec("embedding", (batch, length), range=SIGNED)
+    return Network(ARCFACE, (_picture(size, 3, batch),), (embedding,))
 
 
 def text_network(vocabulary: int, length: int, *, out: int = EMBEDDING, batch: int = 1) -> Network:
@@ -111,7 +166,22 @@ def text_network(vocabulary: int, length: int, *, out: int = EMBEDDING, batch: i
 def image_network(*, out: int = EMBEDDING, batch: int = 1) -> Network:
     """Pictures to embeddings of unit length."""
     embedding = TensorSpec("embedding", (batch, out), range=SIGNED)
-    return Network(IMAGE_TOWER, (_seen(batch),), (embedding,))
+    return Network(IMAGE_TOWER, (_picture(SEEN, 1, batch),), (embedding,))
+
+
+def clip_text_network(
+    *, context: int = 77, width: int = 512, vocabulary: int = VOCABULARY, batch: int = 1
+) -> Network:
+    """Tokens of CLIP, int64 (n, context), to features, not of unit length."""
+    most = float(vocabulary - 1)
+    tokens = TensorSpec("tokens", (batch, context), dtype="int64", range=(0.0, most))
+    return Network(CLIP_TEXT, (tokens,), (TensorSpec("features", (batch, width)),))
+
+
+def clip_image_network(*, size: int = 224, width: int = 512, batch: int = 1) -> Network:
+    """Pictures normalised by CLIP's mean and deviation to features, not of unit length."""
+    image = TensorSpec("image", (batch, 3, size, size), colour="rgb")
+    return Network(CLIP_IMAGE, (image,), (TensorSpec("features", (batch, width)),))
 
 
 def condition_text(table: np.ndarray) -> str:
@@ -159,14 +229,24 @@ def _codes(name: str, layers: int, style_dim: int, batch: int) -> TensorSpec:
     return TensorSpec(name, (batch, layers, style_dim))
 
 
-def _seen(batch: int) -> TensorSpec:
-    return TensorSpec("image", (batch, 1, SEEN, SEEN), range=SIGNED, colour="luma")
+def _picture(size: int, colours: int, batch: int) -> TensorSpec:
+    shape = (batch, colours, size, size)
+    return TensorSpec("image", shape, range=SIGNED, colour=COLOUR_OF[colours])
+
+
+def _generated(size: int, colours: int, batch: int) -> TensorSpec:
+    return TensorSpec("image", (batch, colours, size, size), colour=COLOUR_OF[colours])
+
+
+def _draw(z_dim: int, batch: int) -> tuple[TensorSpec, TensorSpec]:
+    # The truncations that were meant; others extrapolate.
+    return TensorSpec("z", (batch, z_dim)), TensorSpec("psi", (1,), range=UNIT)
 
 
 # The recipes' usual sizes; a graph states its own.
 FACE_SPACE = (
     generator_network(),
-    encoder_network(),
+    encoder_network(layer_count(SIZE)),
     prior_network(),
     emm_network(layer_count(SIZE)),
     directions_network(8, layer_count(SIZE)),

@@ -9,7 +9,7 @@ from typing import Literal, NoReturn
 
 from mien.engines.diffusion import NETWORK_NAMES as DIFFUSION_NAMES
 from mien.engines.errors import UsageError
-from mien.engines.latents import LATENT_NAMES
+from mien.engines.face_space import PUBLIC_NAMES
 from mien.engines.networks import FACE_PARSER_NAME, GENERATORS
 from mien.engines.system.limits import MAX_MEMORY, parse_memory
 from mien.engines.text_faces import TEXT_FACE_NAMES
@@ -17,7 +17,7 @@ from mien.engines.text_faces import TEXT_FACE_NAMES
 NETWORK_NAMES = (
     *(network.name for network in GENERATORS),
     FACE_PARSER_NAME,
-    *LATENT_NAMES,
+    *PUBLIC_NAMES,
     *DIFFUSION_NAMES,
     *TEXT_FACE_NAMES,
 )

@@ -12,7 +12,7 @@ import difflib
 import math
 import numbers
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +167,17 @@ def goal_text(target: Target | None) -> str:
     if len(parts) == 1 and parts[0][0] == 1:
         return parts[0][1]
     return "+".join(f"{emotion}:{weight:.4g}" for weight, emotion in parts)
+
+
+def prompted_target(prompt: str, strength: float = 1.0) -> Target:
+    """The target of a prompt; what its words mean, the method says.
+
+    Raises UsageError where it has none, or is too long.
+    """
+    given: object = prompt
+    if not isinstance(given, str) or not words_of(given):
+        raise UsageError(f"the prompt {shortened(prompt)} has no word; try 'a surprised face'")
+    return replace(parse_target("neutral", strength), prompt=prompt)
 
 
 def parse_target(text: str, strength: float = 1.0) -> Target:

@@ -10,9 +10,10 @@ import typer
 from mien.apps import options
 from mien.apps.camera.plan import CameraPlan, OutputPlan, PanelPlan, parse_rate, parse_size
 from mien.apps.options import checked_own, checked_strength
-from mien.engines.errors import one_line
+from mien.engines.errors import UsageError, one_line
 from mien.engines.system.limits import parse_memory
-from mien.runtime.spec import DEFAULT_METHOD
+from mien.runtime.methods import method_spec
+from mien.runtime.spec import DEFAULT_METHOD, FilterSpec
 
 if TYPE_CHECKING:
     from mien.runtime.target import Target
@@ -139,6 +140,7 @@ def camera(
     context: typer.Context,
     source: Source = "0",
     emotion: Emotion = None,
+    prompt: options.Prompt = None,
     intensity: Intensity = 1.0,
     soften: options.Soften = None,
     amplify: options.Amplify = None,
@@ -176,11 +178,13 @@ def camera(
     if list_them:
         raise typer.Exit(print_cameras())
     own = checked_own(soften, amplify)
+    wanted = options.filter_spec(context, method=method, provider=provider, models=models)
+    goal = _target(emotion, prompt, intensity, wanted)
     plan = CameraPlan(
         source=source,
-        target=_target(emotion, intensity),
+        target=goal,
         face=face,
-        filter=options.filter_spec(context, method=method, provider=provider, models=models),
+        filter=wanted,
         size_wh=None if size is None else parse_size(size),
         rate=None if rate is None else parse_rate(rate),
         format=form,
@@ -202,7 +206,7 @@ def camera(
         mark=mark,
         seconds=seconds,
         max_memory=parse_memory(max_memory),
-        is_goal_given=emotion is not None or own is not None,
+        is_goal_given=emotion is not None or goal is not None or own is not None,
         own=1.0 if own is None else own,
         is_marked=not no_marks,
     )
@@ -212,8 +216,18 @@ def camera(
     raise typer.Exit(run_camera(plan, context.obj))
 
 
-def _target(emotion: str | None, intensity: float) -> Target | None:
+def _target(
+    emotion: str | None, prompt: str | None, intensity: float, wanted: FilterSpec
+) -> Target | None:
+    """What faces are to reach; neutral beside an option that is an edit by itself."""
     from mien.runtime.target import parse_goal
 
     strength = checked_strength(intensity)
+    if prompt is not None:
+        if emotion is not None:
+            raise UsageError("give either --prompt or --emotion")
+        return options.prompted(prompt, wanted.method, intensity)
+    alone = method_spec(wanted.method).edits_by
+    if emotion is None and any(value for name, value in wanted.options if name in alone):
+        emotion = "neutral"
     return None if emotion is None else parse_goal(emotion, strength)

@@ -25,7 +25,14 @@ from mien.engines.errors import DeviceError, MienError, UsageError, one_line
 from mien.engines.system.folders import CacheFolder, user_cache
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.spec import OptionValue
-from mien.runtime.target import MAX_STRENGTH, finite_number, goal_text, parse_goal, shortened
+from mien.runtime.target import (
+    MAX_STRENGTH,
+    finite_number,
+    goal_text,
+    parse_goal,
+    prompted_target,
+    shortened,
+)
 
 ADDRESS: Final = "127.0.0.1"
 SUFFIX: Final = ".camera"
@@ -68,8 +75,9 @@ class Running:
 class Wanted:
     """New settings; None leaves one as it is.
 
-    goal: an expression, a mix or `none`. options: of the method, by name; those that are not named
-    stay as they are, but another method takes its own choices.
+    goal: an expression, a mix or `none`. prompt: one in words, in its place. options: of the
+    method, by name; those that are not named stay as they are, but another method takes its own
+    choices.
     """
 
     goal: str | None = None
@@ -80,6 +88,7 @@ class Wanted:
     paused: bool | None = None
     mark: bool | None = None
     own: float | None = None
+    prompt: str | None = None
 
 
 def runtime_folder() -> Path:
@@ -198,6 +207,7 @@ class ControlServer:
         return {
             "camera": self.running.source,
             "target": goal_text(state.target),
+            "prompt": state.prompt,
             "intensity": intensity,
             "face": state.face,
             "method": state.method,
@@ -280,7 +290,9 @@ def _changes(
             told = shortened(wanted.intensity)
             raise UsageError(f"--intensity must lie in 0..{MAX_STRENGTH:g}, not {told}")
         intensity = given
-    if wanted.goal is not None:
+    if wanted.prompt is not None:
+        changes["target"] = prompted_target(wanted.prompt, intensity)
+    elif wanted.goal is not None:
         changes["target"] = parse_goal(wanted.goal, intensity)
     elif wanted.intensity is not None and now.target is not None:
         changes["target"] = replace(now.target, strength=intensity)

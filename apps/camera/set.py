@@ -51,6 +51,7 @@ Camera = Annotated[
 def set_camera(
     context: typer.Context,
     goal: Goal = None,
+    prompt: options.Prompt = None,
     intensity: Intensity = None,
     soften: options.Soften = None,
     amplify: options.Amplify = None,
@@ -63,16 +64,20 @@ def set_camera(
 ) -> None:
     """Change the expression of a running camera, from a script, a key or a Stream Deck."""
     from mien.apps.camera.remote import Wanted, chosen_camera, send
-    from mien.engines.errors import one_line
-    from mien.runtime.target import parse_goal
+    from mien.engines.errors import UsageError, one_line
+    from mien.runtime.target import parse_goal, prompted_target
 
     if intensity is not None:
         checked_strength(intensity)
+    if goal is not None and prompt is not None:
+        raise UsageError("give either --prompt or an expression, not both")
     if goal is not None:
         parse_goal(goal)
+    if prompt is not None:
+        prompted_target(prompt)
     told = dict(options.options_of(context, method)) if method else options.given_options(context)
     own = checked_own(soften, amplify)
-    wanted = Wanted(goal, intensity, face, method, told or None, pause, mark, own)
+    wanted = Wanted(goal, intensity, face, method, told or None, pause, mark, own, prompt)
     state = send(chosen_camera(camera), wanted)
     if as_json:
         typer.echo(json.dumps(state))
@@ -82,9 +87,11 @@ def set_camera(
     shown = state.get("own", 1)  # of a camera that was started before there was one
     own_text = "" if shown == 1 else f", own expression {shown:g}"
     paused = ", paused" if state["paused"] else ""
+    words = state.get("prompt")
+    shown_text = f"prompt {words!r}" if words else state["target"]
     typer.echo(
         one_line(
-            f"{state['camera']}: {state['target']}, intensity {state['intensity']:g}{own_text}, "
+            f"{state['camera']}: {shown_text}, intensity {state['intensity']:g}{own_text}, "
             f"face {state['face']}, method {method_text}{paused}"
         )
     )

@@ -47,16 +47,6 @@ Emotion = Annotated[
         "a mix such as happy:0.7+surprised:0.3, or none, which leaves faces as they are.",
     ),
 ]
-Prompt = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT",
-        help="The expression in words, as 'a surprised face', instead of --emotion; for --method "
-        + options.PROMPTED
-        + ".",
-        show_default=False,
-    ),
-]
 Intensity = Annotated[
     float, typer.Option(metavar=options.STRENGTHS, help="How strongly; 1 is the full expression.")
 ]
@@ -125,7 +115,7 @@ def edit(
     sources: Sources = None,
     output: Output = None,
     emotion: Emotion = None,
-    prompt: Prompt = None,
+    prompt: options.Prompt = None,
     intensity: Intensity = 1.0,
     soften: options.Soften = None,
     amplify: options.Amplify = None,
@@ -221,13 +211,9 @@ def _otherwise(wanted: FilterSpec, *, is_sample: bool) -> str | None:
 
 def _prompted(prompt: str, method: str, intensity: float, *, alone: bool) -> Target:
     """The target of a prompt; the method says what it means. Raises UsageError."""
-    from mien.runtime.target import parse_target
-
     if not alone:
         raise UsageError("give either --prompt, --emotion or --timeline")
-    if not method_spec(method).takes_prompt:
-        raise UsageError(f"--prompt is for --method {options.PROMPTED}, not {method}")
-    return replace(parse_target("neutral", checked_strength(intensity)), prompt=prompt)
+    return options.prompted(prompt, method, intensity)
 
 
 def _own_variant(soften: float | None, amplify: float | None) -> str:

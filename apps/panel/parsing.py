@@ -21,9 +21,10 @@ from mien.apps.panel.protocol import (
 from mien.engines.errors import UsageError
 from mien.runtime.faces.own_expression import LEAST, MOST
 from mien.runtime.spec import OptionValue
-from mien.runtime.target import EMOTIONS, MAX_STRENGTH, emotion_name
+from mien.runtime.target import EMOTIONS, MAX_STRENGTH, MAX_TEXT, emotion_name
 
 MAX_OPTIONS: Final = 16  # that a method is told
+MAX_OPTION: Final = 200  # characters of one of them, such as a list of attributes
 MAX_NAME: Final = 40  # characters of a preset's name
 MAX_MESSAGE: Final = 4096  # characters of a message; the longest that makes sense has a few hundred
 MAX_DEPTH: Final = 8  # of objects in objects; messages have two
@@ -201,8 +202,18 @@ def _options(value: object) -> dict[str, OptionValue]:
             raise ProtocolError(f"the option {name[:MAX_NAME]!r} must be a name or a number")
         _word(name)
         if isinstance(told, str):
-            _word(told)
+            _text(f"the option {name}", told, MAX_OPTION)
     return value
+
+
+def _text(name: str, value: object, most: int) -> str:
+    if not isinstance(value, str) or len(value) > most or not value.isprintable():
+        raise ProtocolError(f"{name} must be a text of at most {most} printable characters")
+    return value
+
+
+def _prompt(value: object) -> str:
+    return _text("prompt", value, MAX_TEXT)
 
 
 _SETTINGS: Final[Mapping[str, Callable[[object], Any]]] = {
@@ -215,6 +226,7 @@ _SETTINGS: Final[Mapping[str, Callable[[object], Any]]] = {
     "mark": _flag,
     "own": _own,
     "options": _options,
+    "prompt": _prompt,
 }
 _PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], ClientMessage]]] = {
     "set": _change,

@@ -43,6 +43,9 @@ class State:
     own: how much of the person's own expression is shown, 0.25 (soft) to 1.5 (amplified); 1 leaves
     it. scales_own: whether the method can show another than 1; one that it cannot is answered with
     `error`.
+    prompt: the expression in words, in the place of `target`, whose weights are 0 then; empty where
+    there is none. takes_prompt: whether the method reads one. What it cannot read is told in the
+    messages of `stats`, and the expression stays as it was.
     """
 
     type: ClassVar[str] = "state"
@@ -58,6 +61,8 @@ class State:
     own: float = 1.0
     scales_own: bool = True
     options: Mapping[str, OptionValue] = field(default_factory=dict)
+    prompt: str = ""
+    takes_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +241,8 @@ class Change:
     scaled down; an empty one (in JSON also null) leaves faces as they are. own: 0.25..1.5, as of
     `State`; presets leave it as it is. options: of the method, all that it is told; gan: the
     option of that name, which leaves the others. Another method without options takes its own
-    choices.
+    choices. prompt: the expression in words, instead of `target`; an empty one leaves faces as they
+    are.
     """
 
     type: ClassVar[str] = "set"
@@ -249,6 +255,7 @@ class Change:
     mark: bool | None = None
     own: float | None = None
     options: Mapping[str, OptionValue] | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final, Protocol
 
@@ -45,7 +46,7 @@ from mien.runtime.live.sources.source import Source as LiveSource
 from mien.runtime.live.values import LiveFace, LiveStats
 from mien.runtime.methods import method_specs
 from mien.runtime.spec import MethodSpec
-from mien.runtime.target import EMOTIONS, MAX_STRENGTH
+from mien.runtime.target import EMOTIONS, MAX_STRENGTH, prompted_target
 
 # Making the networks of another method takes the processor from the filter.
 _METHODS_A_SECOND: Final = 0.5
@@ -116,7 +117,7 @@ class Steering:
         """How everything is set."""
         now = self._controls.snapshot()
         return State(
-            target=weights_of(now.target),
+            target=weights_of(None if now.prompt else now.target),
             intensity=self._intensity_of(now),
             face=int(now.face) if now.face.isdigit() else _word(now.face),
             method=now.method,
@@ -128,6 +129,8 @@ class Steering:
             emotions=now.emotions,
             own=now.own,
             scales_own=now.scales_own,
+            prompt=now.prompt,
+            takes_prompt=now.takes_prompt,
         )
 
     def do(self, message: ClientMessage) -> tuple[ServerMessage | None, asyncio.Task[None] | None]:
@@ -164,10 +167,15 @@ class Steering:
         if changes.get("method", now.method) != now.method or options != dict(now.options):
             self._count_method()
         intensity = self._intensity_of(now)
-        if change.target is not None or change.intensity is not None:
-            weights = weights_of(now.target) if change.target is None else change.target
-            intensity = intensity if change.intensity is None else change.intensity
-            changes["target"] = target_of(weights, intensity)
+        intensity = intensity if change.intensity is None else change.intensity
+        if change.prompt is not None and change.target is not None:
+            raise UsageError("give either target or prompt")
+        if change.prompt is not None:
+            changes["target"] = prompted_target(change.prompt, intensity) if change.prompt else None
+        elif change.target is not None:
+            changes["target"] = target_of(change.target, intensity)
+        elif change.intensity is not None and now.target is not None:
+            changes["target"] = replace(now.target, strength=intensity)
         self._controls.update(**changes)
         with self._lock:
             self._intensity = intensity

@@ -13,8 +13,7 @@ from mien.calibration.audit.graph import Tensor, TypedGraph, graph_values
 from mien.engines.diffusion import ENCODERS, UNETS, unet_facts
 from mien.engines.engine import FakeEngine
 from mien.engines.errors import ModelError
-from mien.engines.face_space import FACE_SPACE
-from mien.engines.latents import LATENT_NAMES
+from mien.engines.face_space import FACE_SPACE, PUBLIC_NAMES
 from mien.engines.network import Network, TensorSpec
 from mien.engines.networks import (
     FACE_PARSER_NAME,
@@ -71,7 +70,7 @@ def _wrong(text: str, fix: str) -> Finding:
 
 def _check_declared(network: Network) -> Iterator[Finding]:
     declared = {known.name: known for known in SHIPPED}.get(network.name)
-    if network.name in (*LATENT_NAMES, *TEXT_FACE_NAMES):  # of the user's own sizes
+    if network.name in (*PUBLIC_NAMES, *TEXT_FACE_NAMES):  # of the user's own sizes
         return
     if declared is None:
         text = f"no network of mien is named {network.name!r}"

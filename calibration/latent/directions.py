@@ -141,12 +141,14 @@ def measure_directions(plan: DirectionsPlan, tell: Tell) -> DirectionsReport:
         if plan.baseline is not None:
             walks["without HFLD"] = space.keep(OnnxRuntimeEngine(plan.baseline, DIRECTIONS))
         check_walks(walks, reader.names, space.layers)
-        faces = held_out_faces(space, plan.data, EMOTIONS, -(-plan.count // len(EMOTIONS)), tell)
-        codes = np.stack([face.code for face in faces])
+        counts = dict.fromkeys(EMOTIONS, -(-plan.count // len(EMOTIONS)))
+        faces = held_out_faces(space, plan.data, counts, tell)
         places = [face.landmarks for face in faces]
         if plan.drawn:
             codes = drawn_codes(space, PRIOR, plan.count)
             places = [np.mean(places, axis=0).astype(np.float32)] * len(codes)
+        else:
+            codes = space.codes(faces)
         tables = {}
         for name, walk in walks.items():
             table = []

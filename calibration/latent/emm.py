@@ -17,8 +17,8 @@ import numpy as np
 
 from mien.calibration.judges.features import fit_gaussian, frechet_distance
 from mien.calibration.latent.faces import (
-    CodedFace,
     OpenSpace,
+    SpaceFace,
     Tell,
     held_out_faces,
     seen_by_classifier,
@@ -34,6 +34,7 @@ from mien.runtime.methods.base import Goal
 from mien.runtime.methods.latent.edits import EmotionMapper
 from mien.runtime.target import EMOTIONS
 
+REAL: Final = 400  # held-out faces of each target at most, to compare with
 COLUMNS: Final = ("FID", "LPIPS", "MS-SSIM", "IP", "CS", "AUs", "ED")
 # Table 1 and 2 of the paper, on RaFD.
 REPORTED: Mapping[str, tuple[float, ...]] = MappingProxyType(
@@ -61,7 +62,7 @@ Edit = Callable[[np.ndarray, str], np.ndarray]  # a code (layers, width) and an 
 
 @dataclass(frozen=True, slots=True)
 class EmmPlan:
-    """What is to be measured. count: faces of the source, and real ones of each target."""
+    """What is to be measured. count: faces of the source that are edited."""
 
     data: Path
     source: str = "neutral"
@@ -104,7 +105,8 @@ def measure_emm(plan: EmmPlan, tell: Tell) -> EmmReport:
         mapper = EmotionMapper(space.open(EMM), space.open(LATENT_CLASSIFIER))
         targets = [e for e in EMOTIONS if e in mapper.targets and e != plan.source]
         instruments = open_instruments(plan.own, space, catalog)
-        faces = held_out_faces(space, plan.data, (plan.source, *targets), plan.count, tell)
+        counts = dict.fromkeys(targets, max(plan.count, REAL)) | {plan.source: plan.count}
+        faces = held_out_faces(space, plan.data, counts, tell)
         sources = [face for face in faces if face.emotion == plan.source]
         if not sources:
             raise UsageError(f"{plan.data} holds no held-out {plan.source} face; choose --source")
@@ -127,7 +129,7 @@ def score_edits(
     space: OpenSpace,
     instruments: Instruments,
     edit: Edit,
-    asked: tuple[Sequence[CodedFace], Sequence[CodedFace], Sequence[str]],
+    asked: tuple[Sequence[SpaceFace], Sequence[SpaceFace], Sequence[str]],
     tell: Tell,
 ) -> list[EmmScore]:
     """A row for each target and one for all.
@@ -135,12 +137,13 @@ def score_edits(
     asked: the faces to edit, all real faces there are, and the targets.
     """
     sources, faces, targets = asked
-    before = space.generate(np.stack([face.code for face in sources]))
+    codes = space.codes(sources)
+    before = space.generate(codes)
     every: list[Looked] = []
     rows = []
     for target in targets:
         tell(f"editing faces to {target}", 0, len(sources))
-        made = space.generate(np.stack([edit(face.code, target) for face in sources]))
+        made = space.generate(np.stack([edit(code, target) for code in codes]))
         shown = [face for face in faces if face.emotion == target]
         real = {face.person: face for face in shown}
         looked = []
@@ -165,9 +168,9 @@ class Looked:
 
 def look(
     instruments: Instruments,
-    face: CodedFace,
+    face: SpaceFace,
     pictures: tuple[np.ndarray, np.ndarray],
-    wanted: tuple[str, CodedFace | None],
+    wanted: tuple[str, SpaceFace | None],
 ) -> Looked:
     """What is seen in an edit. pictures: before and after. wanted: the target, and a real face."""
     (before, after), (target, real) = pictures, wanted
@@ -194,7 +197,7 @@ def look(
     return Looked(values, instruments.features(crop), real is not None)
 
 
-def _features(instruments: Instruments, faces: Sequence[CodedFace]) -> np.ndarray:
+def _features(instruments: Instruments, faces: Sequence[SpaceFace]) -> np.ndarray:
     """The features of real faces: (n, d)."""
     found = [instruments.features(seen_by_classifier(f.picture, f.landmarks)) for f in faces]
     return np.array(found)

@@ -7,7 +7,7 @@ edited code. Faces are those of people that nothing was trained on, from faces16
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from mien.engines.engine import Engine
 from mien.engines.errors import ModelError, UsageError
 from mien.engines.face_space import ENCODER, GENERATOR
 from mien.engines.networks import LANDMARKS
-from mien.runtime.faces.alignment import roi_matrix
+from mien.runtime.faces.alignment import AlignedFace, roi_matrix
 from mien.runtime.faces.expression import Measures, measure_face
 from mien.runtime.faces.landmarks import LandmarkDetector
 from mien.runtime.filter import Filter
@@ -40,18 +40,18 @@ HELD_OUT = 10  # people whose hash it divides
 
 
 @dataclass(frozen=True, slots=True)
-class CodedFace:
-    """A held-out face in a face space.
+class SpaceFace:
+    """A held-out face as a face space takes it.
 
     landmarks: float32 (106, 2), units of the method's crop. picture: the face itself in that crop,
-    float32 (c, s, s) in [0, 1], as large as the generator's pictures. code: (layers, width).
+    float32 (c, s, s) in [0, 1], as large as the generator's pictures. aligned: what is encoded.
     """
 
     person: str
     emotion: str
     landmarks: np.ndarray
     picture: np.ndarray
-    code: np.ndarray
+    aligned: AlignedFace
 
 
 class Finder(Protocol):
@@ -111,11 +111,15 @@ class OpenSpace:
         """An engine that is closed with the space."""
         return self._opened.enter_context(engine)
 
-    def coded(self, person: str, emotion: str, frame: Frame, landmarks: np.ndarray) -> CodedFace:
+    def face(self, person: str, emotion: str, frame: Frame, landmarks: np.ndarray) -> SpaceFace:
         """A face in a frame; landmarks: float32 (106, 2) in its pixels."""
         face = align_in_frame(frame, landmarks, self._space.crop)
         picture = resized(planes_of(face), self._space.size)
-        return CodedFace(person, emotion, face.landmarks, picture, self._space.encode(face))
+        return SpaceFace(person, emotion, face.landmarks, picture, face)
+
+    def codes(self, faces: Sequence[SpaceFace]) -> np.ndarray:
+        """The codes of faces: float32 (n, layers, width)."""
+        return np.stack([self._space.encode(face.aligned) for face in faces])
 
     def generate(self, codes: np.ndarray) -> np.ndarray:
         """The pictures of codes (n, layers, width): float32 (n, c, s, s) in [0, 1]."""
@@ -137,13 +141,13 @@ def seen_by_classifier(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray
 
 
 def held_out_faces(
-    space: OpenSpace, data: Path, emotions: Sequence[str], count: int, tell: Tell
-) -> list[CodedFace]:
-    """Up to `count` faces of each emotion: of people of faces160 whose hash divides by ten.
+    space: OpenSpace, data: Path, counts: Mapping[str, int], tell: Tell
+) -> list[SpaceFace]:
+    """Up to so many faces of each emotion: of people of faces160 whose hash divides by ten.
 
     Always the same ones, from all over the set. Raises UsageError where there is none.
     """
-    wanted = _chosen(data, emotions, count)
+    wanted = _chosen(data, counts)
     faces = []
     with Filter(None, face="largest") as finder:
         for number, (name, luma) in enumerate(_pictures(data, wanted)):
@@ -151,20 +155,20 @@ def held_out_faces(
             person, emotion = wanted[name]
             landmarks = _found(finder, frame := still(luma))
             if landmarks is not None:
-                faces.append(space.coded(person, emotion, frame, landmarks))
+                faces.append(space.face(person, emotion, frame, landmarks))
     if not faces:
         raise UsageError(
-            f"{data} holds no held-out face that is {', '.join(emotions)}; give the folder of "
+            f"{data} holds no held-out face that is {', '.join(counts)}; give the folder of "
             "faces160"
         )
     return faces
 
 
-def _chosen(data: Path, emotions: Sequence[str], count: int) -> dict[str, tuple[str, str]]:
+def _chosen(data: Path, counts: Mapping[str, int]) -> dict[str, tuple[str, str]]:
     """Person and emotion by file. Whoever has more than one of the emotions comes first."""
     if not (data / "faces160.csv").is_file():
         raise UsageError(f"{data} holds no faces160.csv; give the folder of faces160")
-    of_emotion: dict[str, list[tuple[str, str]]] = {emotion: [] for emotion in emotions}
+    of_emotion: dict[str, list[tuple[str, str]]] = {emotion: [] for emotion in counts}
     shown: dict[str, set[str]] = {}
     with (data / "faces160.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -176,7 +180,7 @@ def _chosen(data: Path, emotions: Sequence[str], count: int) -> dict[str, tuple[
     for emotion, files in of_emotion.items():
         order = np.random.default_rng(EMOTIONS.index(emotion)).permutation(len(files))
         ranked = sorted(order, key=lambda i: -len(shown[files[i][1]]))
-        chosen |= {files[i][0]: (files[i][1], emotion) for i in ranked[:count]}
+        chosen |= {files[i][0]: (files[i][1], emotion) for i in ranked[: counts[emotion]]}
     return chosen
 
 

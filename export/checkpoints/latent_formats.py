@@ -10,30 +10,31 @@ import numpy as np
 from torch import nn
 
 from mien.engines.errors import UsageError
-from mien.engines.latents import (
+from mien.engines.face_space import (
     ARCFACE,
-    ATTRIBUTES,
     CLIP_IMAGE,
     CLIP_TEXT,
+    DIRECTIONS,
     ENCODER,
+    GENERATOR,
     IMAGE_OF_CODE,
     IMAGE_OF_DRAW,
     LANDMARKS_106,
     MAPPER,
     MAPPING,
-    SYNTHESIS,
-    WALK,
+    REGRESSOR,
     arcface_network,
     clip_image_network,
     clip_text_network,
+    directions_network,
     encoder_network,
+    generator_network,
     image_of_code_network,
     image_of_draw_network,
+    landmarks_106_network,
     mapper_network,
     mapping_network,
-    numbers_network,
-    synthesis_network,
-    walk_network,
+    regressor_network,
 )
 from mien.engines.network import Network
 from mien.export.checkpoints.latents import (
@@ -166,7 +167,7 @@ def _with_images(
     if spec.clamp is not None:
         facts["clamp"] = f"{spec.clamp:g}"
     module: nn.Module = synthesis
-    network = synthesis_network(spec.size, layers=spec.codes, style_dim=spec.style_dim, batch=batch)
+    network = generator_network(spec.size, colours=3, style_dim=spec.style_dim, batch=batch)
     if name == IMAGE_OF_CODE:
         module = ImageOfCode(synthesis)
         network = image_of_code_network(spec.size, style_dim=spec.style_dim, batch=batch)
@@ -185,7 +186,7 @@ def build_encoder(checkpoint: Checkpoint, options: Options, name: str, where: st
     encoder, facts = encoder_of(checkpoint, options.encoder, where)
     spec = encoder.spec
     network = encoder_network(
-        layers=spec.layers, size=spec.size, style_dim=spec.style, batch=options.batch or 1
+        spec.layers, seen=spec.size, colours=3, style_dim=spec.style, batch=options.batch or 1
     )
     examples = generator_examples(network, "rgb")[:DRAWS]  # each takes seconds
     return Prepared(encoder, network, facts, CODES, examples)
@@ -210,7 +211,7 @@ def build_mapper(checkpoint: Checkpoint, options: Options, name: str, where: str
         return build_stylegan2(checkpoint, options, name, where)
     no_size(options)
     mapper = mapper_of(checkpoint, where)
-    network = mapper_network(layers=mapper.layers, style_dim=mapper.style, batch=options.batch or 1)
+    network = mapper_network(mapper.layers, style_dim=mapper.style, batch=options.batch or 1)
     facts = {"levels": ",".join(mapper.levels) or "all", "norm": "over layers"}
     if "description" in checkpoint.facts:
         facts["prompt"] = checkpoint.facts["description"]
@@ -222,11 +223,8 @@ def build_walk(checkpoint: Checkpoint, options: Options, _: str, where: str) -> 
     no_size(options)
     walk = walk_of(checkpoint, where)
     names = celeba_attributes(options.attributes, walk.attributes)
-    network = walk_network(
-        attributes=walk.attributes,
-        layers=walk.layers,
-        style_dim=walk.style,
-        batch=options.batch or 1,
+    network = directions_network(
+        walk.attributes, walk.layers, style_dim=walk.style, batch=options.batch or 1
     )
     return Prepared(walk, network, {"attributes": ",".join(names)}, CODES, _draws(network))
 
@@ -255,17 +253,19 @@ def build_resnet(checkpoint: Checkpoint, options: Options, name: str, where: str
     """A ResNet that gives landmarks or attributes."""
     module = resnet_of(checkpoint, where)
     count = module.spec.outputs
-    fitting = {LANDMARK_NUMBERS: LANDMARKS_106, CELEBA_ATTRIBUTES: ATTRIBUTES}[count]
+    fitting = {LANDMARK_NUMBERS: LANDMARKS_106, CELEBA_ATTRIBUTES: REGRESSOR}[count]
     if options.network is not None and name != fitting:
         raise UsageError(
             f"{options.checkpoint} gives {count} numbers and cannot become {name}; leave --network "
             "out"
         )
-    network = numbers_network(
-        fitting, count, size=options.size or ALIGNED, batch=options.batch or 1
-    )
+    size, batch = options.size or ALIGNED, options.batch or 1
+    if fitting == REGRESSOR:
+        network = regressor_network(count, seen=size, colours=3, batch=batch)
+    else:
+        network = landmarks_106_network(count, size=size, batch=batch)
     facts = {"trunk": module.spec.name}
-    if fitting == ATTRIBUTES:
+    if fitting == REGRESSOR:
         facts["attributes"] = ",".join(celeba_attributes(options.attributes, count))
     return Prepared(module, network, facts, CODES, generator_examples(network, "rgb"))
 
@@ -296,7 +296,7 @@ def _tokens(network: Network, vocabulary: int, seed: int) -> Example:
     return Example(f"text {seed}", {"tokens": tokens})
 
 
-GENERATOR_NETWORKS = (SYNTHESIS, MAPPING, IMAGE_OF_CODE, IMAGE_OF_DRAW)
+GENERATOR_NETWORKS = (GENERATOR, MAPPING, IMAGE_OF_CODE, IMAGE_OF_DRAW)
 CLIP_MEAN = "0.48145466,0.4578275,0.40821073"
 CLIP_STD = "0.26862954,0.26130258,0.27577711"
 
@@ -338,7 +338,7 @@ LATENT_FORMATS: tuple[LatentFormat, ...] = (
         "latent2im",
         "a walk of Latent2im",
         "Enjoy Your Editing (ICLR 2021)",
-        (WALK,),
+        (DIRECTIONS,),
         is_walk,
         build_walk,
     ),
@@ -354,7 +354,7 @@ LATENT_FORMATS: tuple[LatentFormat, ...] = (
         "resnet",
         "a ResNet of landmarks or attributes",
         "ResNet (CVPR 2016)",
-        (LANDMARKS_106, ATTRIBUTES),
+        (LANDMARKS_106, REGRESSOR),
         is_resnet,
         build_resnet,
     ),

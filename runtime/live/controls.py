@@ -18,7 +18,9 @@ from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, sho
 class ControlState:
     """All settings, as of one moment.
 
-    target: what the faces are to reach; None leaves them alone. face: as of `Filter`.
+    target: what the faces are to reach; None leaves them alone, but where the method is given an
+        option that is an edit by itself (`MethodSpec.edits_by`), they become neutral beside it.
+        face: as of `Filter`.
     method: of `mien.runtime.methods`; options: what it is told beside its own choices, pairs of
         name and value, in the order of the names.
     paused: show the original, to compare with. mark: draw the watermark `AI-edited` into a corner.
@@ -41,6 +43,16 @@ class ControlState:
     def scales_own(self) -> bool:
         """Whether the method can show another `own` than 1."""
         return method_spec(self.method).scales_own
+
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether the method reads the prompt of a target."""
+        return method_spec(self.method).takes_prompt
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of the target, empty where there is none."""
+        return "" if self.target is None else self.target.prompt
 
 
 class Controls:
@@ -158,7 +170,21 @@ def _changed(state: ControlState, changes: dict[str, object]) -> ControlState:
         told = method_spec(changed.method).checked(dict(changed.options))
         given = sorted(name for name, _ in changed.options)
         changed = replace(changed, options=tuple((name, told[name]) for name in given))
-    return changed
+    return _with_target(changed, is_asked="target" in checked)
+
+
+def _with_target(state: ControlState, *, is_asked: bool) -> ControlState:
+    """The settings with a target that suits the method, where no other was asked for."""
+    spec = method_spec(state.method)
+    if state.prompt and not spec.takes_prompt:
+        if is_asked:
+            raise UsageError(f"the method {spec.name} takes no prompt; choose one that does")
+        assert state.target is not None
+        return replace(state, target=replace(state.target, prompt=""))
+    is_edit = any(value for name, value in state.options if name in spec.edits_by)
+    if is_edit and not is_asked and state.target is None:
+        return replace(state, target=parse_goal("neutral"))
+    return state
 
 
 def _target(value: object) -> Target | None:

@@ -151,8 +151,7 @@ class FilterSwap:
         if current.face != state.face:
             current.face = state.face
         current.detection_spacing = spacing
-        if not missing_emotions(state.target, self._emotions):
-            self._goal = state.target
+        self._heed(state)
         if state.own == 1 or method_spec(self.method).scales_own:
             self._own = state.own
         # The first frame of a new filter only takes the faces up, so that the edit eases in.
@@ -167,6 +166,23 @@ class FilterSwap:
             return frame
         self._frame_trouble = None
         return edited
+
+    def _heed(self, state: ControlState) -> None:
+        """Take up the target, or say why it stays as it was: a network reads what prompts mean."""
+        if missing_emotions(state.target, self._emotions):
+            return
+        if state.prompt and state.method != self.method:
+            return  # it is for the one that is being made
+        if state.prompt and state.target != self._goal:
+            try:
+                self.current.target = state.target
+            except UsageError as error:
+                self._trouble = f"the expression stays as it was: {told(error)}"
+                self._trouble_ends_s = time.monotonic() + TROUBLE_S
+                if self._controls.snapshot().target == state.target:
+                    self._controls.update(target=self._goal)
+                return
+        self._goal = state.target
 
     def close(self) -> None:
         """Close the networks. A filter that is still being made is closed once it is made."""
@@ -219,7 +235,8 @@ class FilterSwap:
         self._put_away()
         self.current.close()
         self.current, self._key, self._is_fresh = made, key, True
-        self._emotions, self._goal = emotions, state.target
+        # A prompt may have come since the filter was made: it is read with the next frame.
+        self._emotions, self._goal = emotions, None if state.prompt else state.target
         self._own = state.own
         self._limit()
 
@@ -230,7 +247,7 @@ class FilterSwap:
         if _key(state) != key:
             return
         back: dict[str, object] = {"method": self._key[0], "options": self._key[1]}
-        if missing_emotions(state.target, self._emotions):
+        if state.prompt or missing_emotions(state.target, self._emotions):
             back["target"] = self._goal
         if state.own != 1 and not method_spec(self.method).scales_own:
             back["own"] = self._own

@@ -63,6 +63,13 @@ from mien.training.latent.text_image import load_pair
 from mien.training.recipe import data_text, write_card, write_metrics
 
 TOLERANCE = 1e-4
+# Where what is to be used goes, and what is only there to be compared with.
+MODELS, BASELINE = "models", "baseline"
+# Checkpoint, recipe and folder: with the landmarks' loss, and without it.
+DIRECTION_PARTS = (
+    ("directions", "directions", MODELS),
+    ("directions_baseline", "directions --no-hfld", BASELINE),
+)
 STYLEGAN2 = "StyleGAN2 (CVPR 2020)"
 E4E = "Designing an Encoder for StyleGAN Image Manipulation (2021)"
 RESTYLE = "ReStyle (ICCV 2021)"
@@ -82,6 +89,7 @@ class Part:
     """One network to export: its module, declaration, facts, what it is, what was measured.
 
     recipe: the one that trained it, with its own metrics (JSON of that name in the work folder).
+    folder: where it goes below the work folder.
     data: what else its card says of the data. limits: what it cannot do.
     """
 
@@ -93,6 +101,7 @@ class Part:
     quality: Mapping[str, float]
     metrics: Mapping[str, Any]
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    folder: str = MODELS
     data: str = "Labels of FER-2013 are the FER+ votes."
     limits: str = LIMITS
 
@@ -170,7 +179,7 @@ def space_parts(
     recipe = "latent-refine" if refined else "latent"
     yield Part(
         space.inverter(),
-        encoder_network(space.size),
+        encoder_network(layers),
         f"{E4E}; {RESTYLE}" if refined else E4E,
         recipe,
         f"A face of 64 pixels to {layers} codes, trained together with the generator"
@@ -238,17 +247,26 @@ def edit_parts(options: LatentOptions, faces: CodedFaces) -> Iterator[Part]:
             "Codes, the condition of the source's emotion and a target to codes that show it.",
             quality, metrics, facts,
         )  # fmt: skip
+    yield from direction_parts(options, faces)
+
+
+def direction_parts(options: LatentOptions, faces: CodedFaces) -> Iterator[Part]:
+    """The directions, their baseline in a folder of its own, and their regressor."""
+    work, layers = options.work, faces.codes.shape[1]
+    facts = {"attributes": ",".join(ATTRIBUTES)}
+    for name, words, folder in DIRECTION_PARTS:
+        if not (work / f"{name}.json").exists():
+            continue
+        metrics = json.loads((work / f"{name}.json").read_text())
+        matrix = DirectionMatrix(len(ATTRIBUTES), layers, faces.codes.shape[2])
+        matrix.load_state_dict(_average(work / f"{name}.pt"))
+        yield Part(
+            matrix, directions_network(len(ATTRIBUTES), layers), HFLD, words,
+            "Codes to codes moved along a direction for each attribute.",
+            metrics["scores"]["mean"], metrics, facts, folder,
+        )  # fmt: skip
     if (work / "directions.json").exists():
         metrics = json.loads((work / "directions.json").read_text())
-        matrix = DirectionMatrix(len(ATTRIBUTES), layers, faces.codes.shape[2])
-        matrix.load_state_dict(_average(work / "directions.pt"))
-        quality = dict(metrics["scores"]["mean"])
-        facts = {"attributes": ",".join(ATTRIBUTES)}
-        yield Part(
-            matrix, directions_network(len(ATTRIBUTES), layers), HFLD, "directions",
-            "Codes to codes moved along a direction for each attribute, the expression held.",
-            quality, metrics, facts,
-        )  # fmt: skip
         regressor = AttributeRegressor(len(ATTRIBUTES), TRUNKS[options.trunk])
         regressor.load_state_dict(_average(work / "regressor.pt"))
         yield Part(
@@ -277,15 +295,16 @@ def export_all(
     if state.get("passes", 0):
         spent["latent-refine"] = _spent(state["refined_s"], state["refined_step"])
     found: dict[str, dict[str, Any]] = {}
-    models = options.work / "models"
-    models.mkdir(exist_ok=True)
     for part in (
         *space_parts(space, faces, judges, spent),
         *guide_parts(options, faces),
         *edit_parts(options, faces),
     ):
-        found[part.network.name] = export_part(part, models)
-        told(f"{part.network.name}: {found[part.network.name]['megabytes']} MB")
+        folder = options.work / part.folder
+        folder.mkdir(exist_ok=True)
+        name = part.network.name if part.folder == MODELS else f"{part.folder}/{part.network.name}"
+        found[name] = export_part(part, folder)
+        told(f"{name}: {found[name]['megabytes']} MB")
     return found
 
 

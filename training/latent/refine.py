@@ -192,6 +192,8 @@ def main(argv: list[str]) -> None:
     progress = Progress(options, space, args.passes, held_out)
     loss = RefineLoss(space, options.features, args.passes, trainer.device)
     trainer.run(faces.batch, loss, lambda _, title: progress.draw(trainer, title))
+    # Also where it was trained before: `--passes` may be another.
+    write_refined(options, trainer.average, args.passes, trainer)
     shares, _ = progress.measure(trainer.average)
     metrics: dict[str, object] = {"unexplained": shares, "people": len(rows)}
     metrics |= {"minutes": round(trainer.spent_s / 60, 1), "steps": trainer.step}

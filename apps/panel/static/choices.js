@@ -16,6 +16,7 @@ export class Choices {
     for (const name of ["mark", "paused"]) {
       byId(name).addEventListener("change", (event) => settings.set({ [name]: event.target.checked }));
     }
+    byId("prompt").addEventListener("change", (event) => settings.set({ prompt: event.target.value.trim() }));
     settings.watch((state) => this.#show(state));
   }
 
@@ -61,6 +62,9 @@ export class Choices {
     byId("mark").checked = state.mark;
     byId("paused").checked = state.paused;
     byId("method").value = state.method;
+    byId("prompt-row").hidden = !state.takes_prompt;
+    const prompt = byId("prompt");
+    if (document.activeElement !== prompt) prompt.value = state.prompt;
     this.#showOptions(state);
     const numbers = new Set(this.#numbers);
     if (typeof state.face === "number") numbers.add(state.face); // also while it is not in view
@@ -71,7 +75,7 @@ export class Choices {
   }
 }
 
-// What a method can be told: words side by side, or a number.
+// What a method can be told: words side by side, a number or a text.
 function optionField(option) {
   const field = document.createElement(option.values.length ? "fieldset" : "div");
   field.title = option.help;
@@ -88,7 +92,7 @@ function optionField(option) {
   const label = document.createElement("label");
   const input = document.createElement("input");
   Object.assign(label, { textContent: capital(option.name), htmlFor: `option-${option.name}` });
-  Object.assign(input, { id: `option-${option.name}`, type: option.bounds ? "number" : "text", maxLength: 40 });
+  Object.assign(input, { id: `option-${option.name}`, type: option.bounds ? "number" : "text", maxLength: 200 });
   if (option.bounds) Object.assign(input, { min: option.bounds[0], max: option.bounds[1], step: "any" });
   field.append(label, input);
   return field;

@@ -264,6 +264,7 @@ def one_line(capsys: Captured) -> str:
         (["--pipe", "{source}", "--overwrite"], "is what is read"),
         (["--no-virtual", "--device", "x"], "--no-virtual"),
         (["--emotion", "hapy"], "happy"),
+        (["--prompt", "a sad face"], "give either --prompt or --emotion"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(

@@ -26,7 +26,7 @@ from mien.apps.camera.remote import (
 from mien.apps.main import run
 from mien.engines.errors import UsageError
 from mien.runtime.live.controls import Controls
-from mien.runtime.target import parse_target
+from mien.runtime.target import parse_target, prompted_target
 from tests.apps.fakes import write_clip
 from tests.runtime.live.virtual import until
 
@@ -103,6 +103,7 @@ def test_everything_else_is_set_and_all_of_it_told(controls: Controls, capsys: C
         "paused": False,
         "mark": True,
         "own": 1.0,
+        "prompt": "",
     }
     before = controls.snapshot()
     assert run(["set"]) == 0
@@ -147,6 +148,22 @@ def test_the_own_expression_is_scaled(controls: Controls, capsys: Captured) -> N
 
 
 @pytest.mark.usefixtures("server")
+def test_words_and_attributes_are_set(controls: Controls, capsys: Captured) -> None:
+    assert run(["set", "--method", "emm", "--prompt", "a surprised face"]) == 0
+    assert controls.snapshot().target == prompted_target("a surprised face", 0.8)
+    assert run(["set", "--intensity", "0.5"]) == 0
+    assert controls.snapshot().target == prompted_target("a surprised face", 0.5)
+    assert run(["set", "none"]) == 0
+    assert run(["set", "--method", "directions", "--attribute", "smiling:+1"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "/dev/video0: prompt 'a surprised face', intensity 0.8, face all, method emm",
+        "/dev/video0: prompt 'a surprised face', intensity 0.5, face all, method emm",
+        "/dev/video0: none, intensity 0.5, face all, method emm",
+        "/dev/video0: neutral, intensity 0.5, face all, method directions (attribute smiling:+1)",
+    ]
+
+
+@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -156,6 +173,9 @@ def test_the_own_expression_is_scaled(controls: Controls, capsys: Captured) -> N
         (["--soften", "0.2"], "--soften must lie in 0.25..1.5, not 0.2"),
         (["--soften", "0.5", "--amplify", "1.5"], "give either --soften or --amplify, not both"),
         (["--method", "magic"], "unknown method 'magic'"),
+        (["--prompt", "a sad face"], "the method warp takes no prompt"),
+        (["--prompt", "!"], "the prompt '!' has no word"),
+        (["sad", "--prompt", "a sad face"], "give either --prompt or an expression"),
         (["--face", "left"], "cannot choose the face 'left'"),
         (["--camera", "other"], "no camera 'other' runs (running: /dev/video0 (panel 8765, port"),
     ],

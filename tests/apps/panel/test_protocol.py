@@ -29,7 +29,7 @@ from mien.engines.errors import ModelError
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.sources.source import open_source
 from mien.runtime.methods import method_options, method_spec
-from mien.runtime.target import EMOTIONS, parse_target
+from mien.runtime.target import EMOTIONS, parse_target, prompted_target
 from tests.apps.panel.stand_in import (
     EVENT_S,
     TOKEN,
@@ -325,6 +325,30 @@ def test_a_target_that_the_method_cannot_make_is_refused_and_the_last_one_stays(
         assert panel.loop.stats().method == "warp"
         assert controls.snapshot().method == "warp"
         assert controls.snapshot().target == parse_target("angry")
+
+
+def test_a_prompt_is_set_where_the_method_reads_one(tmp_path: Path) -> None:
+    controls = Controls(target="happy")
+    with running_panel(tmp_path, controls=controls) as panel, panel.websocket() as websocket:
+        state = receive(websocket, "hello")["state"]
+        assert (state["prompt"], state["takes_prompt"]) == ("", False)
+        send(websocket, type="set", prompt="a sad face")
+        assert "the method warp takes no prompt" in receive(websocket, "error")["text"]
+        send(websocket, type="set", prompt="a sad face", target={"sad": 1})
+        assert "give either target or prompt" in receive(websocket, "error")["text"]
+        send(websocket, type="set", prompt="a sad face " * 50)
+        assert "prompt must be a text of at most 500" in receive(websocket, "error")["text"]
+        send(websocket, type="set", method="emm", prompt="a sad face", intensity=0.5)
+        state = receive(websocket, "state")
+        while not state["prompt"]:
+            state = receive(websocket, "state")
+        assert state["takes_prompt"]
+        assert not any(state["target"].values())
+        assert controls.snapshot().target == prompted_target("a sad face", 0.5)
+        send(websocket, type="set", prompt="")
+        while state["prompt"]:
+            state = receive(websocket, "state")
+        assert controls.snapshot().target is None
 
 
 def test_an_own_expression_is_scaled_where_the_method_can(tmp_path: Path) -> None:

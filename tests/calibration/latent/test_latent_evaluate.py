@@ -50,7 +50,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     folder = write_space(tmp_path_factory.mktemp("models"))
     write_image_tower(write_text(write_directions(write_emm(folder))))
     with OpenSpace(Catalog.load(folder), "emm", ()) as space:
-        (face, *_) = held_out_faces(space, data, ["neutral"], 1, lambda *_: None)
+        (face, *_) = held_out_faces(space, data, {"neutral": 1}, lambda *_: None)
     return write_regressor(folder, 2 * face.picture[0] - 1)
 
 

@@ -13,7 +13,7 @@ import torch
 from mien.calibration.audit.examine import audit
 from mien.engines import OnnxRuntimeEngine
 from mien.engines.errors import ModelError
-from mien.engines.latents import synthesis_network
+from mien.engines.face_space import generator_network
 from mien.export.__main__ import main
 from mien.export.checkpoints.reading import Checkpoint
 from mien.export.checkpoints.stylegan2 import generator_of, mapping_of, synthesis_of
@@ -173,7 +173,7 @@ def test_public_sizes_are_exported_as_the_paper_has_them(
     assert main([str(source), "-o", str(path)]) == 0
     layers = 2 * (size.bit_length() - 1) - 2
     codes = torch.randn(1, layers, 512, generator=torch.Generator().manual_seed(3))
-    with OnnxRuntimeEngine(path, synthesis_network(size, layers=layers)) as engine:
+    with OnnxRuntimeEngine(path, generator_network(size, colours=3)) as engine:
         found = engine.infer({"codes": codes.numpy()})["image"]
     with torch.inference_mode():
         expected = slow_images(state, codes)

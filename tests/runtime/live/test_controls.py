@@ -6,7 +6,7 @@ import pytest
 
 from mien.engines.errors import UsageError
 from mien.runtime.live.controls import Controls, ControlState
-from mien.runtime.target import parse_target
+from mien.runtime.target import parse_target, prompted_target
 
 
 def test_settings_begin_as_given_and_change_together() -> None:
@@ -93,6 +93,29 @@ def test_options_are_those_of_the_method() -> None:
     assert controls.update(options=[("gan", "cyclegan"), ("blend", "paste")]).version == version
     assert controls.update(options={"gan": None, "blend": "field"}).options == (("blend", "field"),)
     assert controls.update(method="warp").options == ()  # another method's mean nothing to it
+
+
+def test_a_prompt_is_for_the_methods_that_read_one() -> None:
+    controls = Controls(method="emm")
+    wanted = prompted_target("a surprised face", 0.5)
+    state = controls.update(target=wanted)
+    assert (state.prompt, state.takes_prompt) == ("a surprised face", True)
+    # Another method leaves the words behind, and the face calm.
+    assert controls.update(method="warp").target == parse_target("neutral", 0.5)
+    with pytest.raises(UsageError, match="the method warp takes no prompt"):
+        controls.update(target=wanted)
+    assert controls.update(method="emm", target=wanted).target == wanted
+
+
+def test_an_option_that_is_an_edit_by_itself_needs_no_target() -> None:
+    controls = Controls()
+    state = controls.update(method="directions", options={"attribute": "smiling:+1"})
+    assert state.target == parse_target("neutral")
+    assert controls.update(target=None).target is None  # none is none
+    assert controls.update(options={"layers": "fine"}).target is None
+    assert Controls(target="happy", method="directions").update(
+        options={"attribute": "smiling:+1"}
+    ).target == parse_target("happy")
 
 
 def test_listeners_hear_of_changes_until_they_stop() -> None:

@@ -15,7 +15,7 @@ from mien.runtime.frame import Frame
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import FADE_S, FilterSwap
 from mien.runtime.spec import MethodSpec
-from mien.runtime.target import EMOTIONS, Target, parse_target
+from mien.runtime.target import EMOTIONS, Target, parse_target, prompted_target
 from tests.runtime.live.stand_ins import PATIENCE_S, FakeFilter, wait_until, yuv_frame
 
 
@@ -422,3 +422,45 @@ def test_a_target_that_the_first_method_cannot_make_is_refused_at_the_start() ->
     with pytest.raises(UsageError, match="use another --emotion or --method"):
         FilterSwap(make, Controls(target="angry", method="parts"))
     assert made[0].closed
+
+
+class Reader(FakeFilter):
+    """Reads prompts about surprise alone."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "target" and isinstance(value, Target) and "glum" in value.prompt:
+            raise UsageError(f"the prompt {value.prompt!r} says nothing")
+        super().__setattr__(name, value)
+
+
+def test_a_prompt_that_says_nothing_leaves_the_expression_as_it_was() -> None:
+    controls = Controls(target=prompted_target("a surprised face"), method="emm")
+    stage = Stage(lambda state: Reader(state.method), controls)  # type: ignore[arg-type]
+    stage.show()
+    controls.update(target=prompted_target("a glum one"))
+    for _ in range(2):
+        assert _is_edited(stage)
+        current = stage.swap.current
+        assert current.target == prompted_target("a surprised face")
+    told = "the expression stays as it was: the prompt 'a glum one' says nothing"
+    assert stage.swap.message == told
+    assert controls.snapshot().prompt == "a surprised face"
+    controls.update(target="sad")
+    stage.show()
+    assert stage.swap.current.target == parse_target("sad")
+    stage.swap.close()
+
+
+def test_a_prompt_that_another_method_cannot_read_leaves_method_and_target() -> None:
+    controls = Controls(target="happy")
+    stage = Stage(lambda state: Reader(state.method), controls)  # type: ignore[arg-type]
+    stage.show()
+    controls.update(method="emm", target=prompted_target("a glum one"))
+
+    def is_back() -> bool:
+        assert _is_edited(stage)
+        return controls.snapshot().method == "warp"
+
+    wait_until(is_back)
+    assert controls.snapshot().target == parse_target("happy")
+    stage.swap.close()

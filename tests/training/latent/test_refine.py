@@ -107,7 +107,7 @@ def test_the_encoders_graph_corrects_and_later_recipes_take_its_codes(made: Made
     card = (made.work / "models" / "latent_encoder.md").read_text()
     assert "training latent-refine`" in card
     codes = np.load(made.work / "codes.npy")
-    assert np.abs(codes[0] - expected[0]).mean() < corrected / 4
+    assert np.abs(codes[0] - expected[0]).mean() < corrected / 2
 
 
 @pytest.mark.slow
