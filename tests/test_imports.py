@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,10 @@ SCENES = {"av", "cv2"}
 
 # What the extra `provenance` brings, for its two modules, imported when they are first used.
 PROVENANCE = {"c2pa", "cryptography"}
+
+# What the extras of links bring, for the folder of these only, whose modules are imported when a
+# link of their kind is opened.
+LINKS = {"pythonosc", "aiomqtt", "websockets"}
 
 # What mien's own TensorRT backend runs on, for its modules only, imported when they are first used.
 TENSORRT = {"tensorrt", "pycuda"}
@@ -95,7 +100,7 @@ def test_lean_rooms_import_only_the_base_install(room: str) -> None:
     base = PACKAGES[room] | {"mien", "__future__"} | sys.stdlib_module_names
 
     def allowed(path: Path) -> set[str]:
-        panel = {"panel": PANEL, "bench": SCENES}.get(path.parent.name, set())
+        panel = {"panel": PANEL, "bench": SCENES, "adapters": LINKS}.get(path.parent.name, set())
         tensorrt = TENSORRT if path.parent == ROOT / "engines" / "tensorrt" else set()
         provenance = PROVENANCE if path.name in ("credential.py", "provenance.py") else set()
         return base | panel | tensorrt | provenance
@@ -149,7 +154,13 @@ def test_calibration_never_imports_torch() -> None:
 
 
 def test_everything_people_run_imports_with_the_heavy_packages_blocked() -> None:
-    modules = [_module(path) for path in _files(*LEAN) if path.name != "__main__.py"]
+    missing = {name for name in LINKS if importlib.util.find_spec(name) is None}
+    modules = [
+        _module(path)
+        for path in _files(*LEAN)
+        if path.name != "__main__.py"
+        and not missing & {name.split(".")[0] for name in _imports(path)}
+    ]
     measured = _measured_by_people()
     assert measured, "a command measures with mien.calibration"
     modules += measured

@@ -121,7 +121,13 @@ def _listed(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("base", []), ("dev", ["dev", "camera", "panel", "heif", "provenance", "docs"])],
+    [
+        ("base", []),
+        (
+            "dev",
+            ["dev", "camera", "panel", "heif", "provenance", "vmc", "mqtt", "ros", "vts", "docs"],
+        ),
+    ],
 )
 def test_what_ci_installs_by_hash_is_in_the_ranges_of_the_project(
     name: str, extras: list[str]
@@ -148,9 +154,8 @@ def test_the_list_of_the_base_install_is_part_of_the_other() -> None:
 def test_every_package_that_acts_when_imported_has_a_tested_upper_bound() -> None:
     requirements = pytest.importorskip("packaging.requirements")
     optional = PROJECT["project"]["optional-dependencies"]
-    shipped = [
-        optional[name] for name in ("export", "gpu", "camera", "panel", "heif", "provenance")
-    ]
+    extras = ("export", "gpu", "camera", "panel", "heif", "provenance", "vmc", "mqtt", "ros", "vts")
+    shipped = [optional[name] for name in extras]
     for line in [
         *PROJECT["project"]["dependencies"],
         *(line for lines in shipped for line in lines),

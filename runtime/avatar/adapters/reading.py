@@ -1,8 +1,9 @@
 """What a face shows, in the few numbers that other programs move a face by.
 
 A face that is edited, or an avatar's, shows the expression that it has reached. Of any other face
-the expression is read from its landmarks (`Measures`), against the mean calm face: roughly, for
-people differ. Lids, mouth, gaze and head are always read from the landmarks.
+the expression is read from a few lengths (`actions_of`), turned to look straight ahead, against
+those of the neutral face of people in general: roughly, for people differ. Lids, mouth, gaze and
+head are always read from the landmarks.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from typing import Final
 import numpy as np
 
 from mien.runtime.avatar.eyes import ASIDE, EYES, UP_DOWN
+from mien.runtime.faces.expression import frontal
+from mien.runtime.faces.own_expression import ACTIONS, actions_of
 from mien.runtime.faces.visibility import head_pose
 from mien.runtime.live.values import LiveFrame
 from mien.runtime.target import EMOTIONS
 
-# Of `Measures`, in outer-eye distances: from where on a movement is an expression, and where it is
-# one in full. A broad smile is 0.1.
-SMILE: Final = (0.03, 0.10)
-BROWS: Final = (0.03, 0.09)
+# In outer-eye distances: from where on a movement is an expression, and where it is one in full.
+# Set on six portraits, two of them smiling, as they are and with the edits of the method warp.
+SMILE: Final = (0.06, 0.20)  # corners of the mouth up, and half of what it is wider
+FROWN: Final = (0.04, 0.12)  # corners of the mouth down
+BROWS: Final = (0.03, 0.09)  # outer brows up or down
+KNIT: Final = (0.04, 0.12)  # brows nearer to each other
 WIDE: Final = 0.10  # by which a mouth is spread or rounded in full
 GAPE: Final = 0.30  # between lips that are wide apart
 OPEN: Final = 0.22  # of the width of an eye, its height where nothing is known of the person
@@ -65,9 +70,8 @@ class FaceReader:
         points = face.landmarks.astype(np.float64)
         across = points[EYES[1][0][1]] - points[EYES[0][0][0]]
         eyes = [self._eye(points, side) for side in (0, 1)]
-        smile, brows = _share(measures.smile, SMILE), _share(measures.brows_up, BROWS)
+        smile, brows, weights = _expression(face.landmarks)
         wanted = dict(frame.applied.goals).get(face.track_id)
-        weights = _read_weights(smile, brows, _share(measures.inner_brows_up, BROWS))
         if wanted is not None:
             weights = {
                 name: float(wanted.strength * w)
@@ -104,14 +108,21 @@ class FaceReader:
         )
 
 
-def _read_weights(smile: float, brows: float, inner_brows: float) -> dict[str, float]:
-    """The emotions that a face's movements are most typical of."""
-    return {
-        "happy": max(0.0, smile),
-        "sad": max(0.0, -smile),
-        "surprised": max(0.0, brows) * (1 - max(0.0, smile)),
-        "angry": max(0.0, -inner_brows) * (1 - max(0.0, smile)),
+def _expression(landmarks: np.ndarray) -> tuple[float, float, dict[str, float]]:
+    """Smile and brows, -1..1, and the emotions that a face's movements are typical of."""
+    found = zip(ACTIONS, actions_of(frontal(landmarks)), strict=True)
+    off = {action.name: float(length) - action.neutral for action, length in found}
+    smile = _share(max(0.0, off["lift"] + 0.5 * off["width"]), SMILE)
+    frown = _share(max(0.0, -off["lift"]), FROWN)
+    brows, knit = _share(off["outer_brows"], BROWS), _share(max(0.0, -off["brows_apart"]), KNIT)
+    calm = 1 - smile
+    weights = {
+        "happy": smile,
+        "sad": frown * calm * (1 - knit),
+        "surprised": max(0.0, brows) * calm * (1 - frown),
+        "angry": knit * calm,
     }
+    return smile - frown * calm, brows, weights
 
 
 def _share(moved: float, bounds: tuple[float, float]) -> float:

@@ -35,7 +35,11 @@ IMAGE: Final = "sensor_msgs/msg/Image"
 EXPRESSION: Final = "hri_msgs/msg/Expression"
 LEAST_S: Final = 0.1  # between two pictures
 OPEN_S: Final = 5.0
-MOST_BYTES: Final = 1 << 20  # of a message that comes in
+# A message that comes in has a mebibyte at most.
+OPTIONS: Final[dict[str, Any]] = {
+    "open_timeout": OPEN_S, "close_timeout": 1, "compression": None, "max_size": 1 << 20,
+    "proxy": None,
+}  # fmt: skip
 
 
 class RosLink(ThreadedOutput):
@@ -75,14 +79,7 @@ class RosLink(ThreadedOutput):
         """Stay connected, and take in what comes."""
         while not self._ended.is_set():
             try:
-                with connect(
-                    self._url,
-                    open_timeout=OPEN_S,
-                    close_timeout=1,
-                    compression=None,
-                    max_size=MOST_BYTES,
-                    proxy=None,
-                ) as connection:
+                with connect(self._url, **OPTIONS) as connection:
                     self._introduce(connection)
                     self._connection = connection
                     for said in connection:
@@ -95,21 +92,19 @@ class RosLink(ThreadedOutput):
 
     def _introduce(self, connection: ClientConnection) -> None:
         asked = [("advertise", "image", IMAGE), ("advertise", "shown", EXPRESSION)]
-        if self._steer is not None:
-            asked.append(("subscribe", "expression", EXPRESSION))
+        asked += [("subscribe", "expression", EXPRESSION)] if self._steer is not None else []
         for operation, topic, kind in asked:
-            entry = {"op": operation, "topic": f"{self._prefix}/{topic}", "type": kind}
-            connection.send(json.dumps(entry))
+            named = {"op": operation, "topic": f"{self._prefix}/{topic}", "type": kind}
+            connection.send(json.dumps(named))
 
     def _take_in(self, said: str | bytes) -> None:
         """Show what a message asks for; what is none of ours is left out, a wrong one told."""
         try:
             entry = json.loads(said)
-            if entry["op"] != "publish" or entry["topic"] != f"{self._prefix}/expression":
-                return
-            target = target_of(dict(entry["msg"]))
-            if self._steer is not None:
-                self._steer(Command(target=target, expresses=True))
+            if entry["op"] == "publish" and entry["topic"] == f"{self._prefix}/expression":
+                target = target_of(dict(entry["msg"]))
+                if self._steer is not None:
+                    self._steer(Command(target=target, expresses=True))
         except (ValueError, TypeError, KeyError, RecursionError):
             return
         except MienError as error:
@@ -134,8 +129,7 @@ class RosLink(ThreadedOutput):
             "data": base64.b64encode(picture.tobytes()).decode(),
         })  # fmt: skip
         if (reading := self._reader(frame)) is not None:
-            told_of = {"header": header, **message_of(reading.weights)}
-            self._publish(connection, "shown", told_of)
+            self._publish(connection, "shown", {"header": header, **message_of(reading.weights)})
 
     def _publish(self, connection: ClientConnection, topic: str, message: dict[str, Any]) -> None:
         entry = {"op": "publish", "topic": f"{self._prefix}/{topic}", "msg": message}
@@ -146,8 +140,7 @@ class RosLink(ThreadedOutput):
 
     def _finish(self) -> None:
         self._ended.set()
-        connection = self._connection
-        if connection is not None:
+        if (connection := self._connection) is not None:
             connection.close()
         self._listening.join(OPEN_S)
 

@@ -10,6 +10,7 @@ AuthenticationRequest, InjectParameterDataRequest). Left and right are the viewe
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ class VtubeLink(ThreadedOutput):
         self._url = f"ws://{host}:{address.port}"
         self._folder = CacheFolder(folder)
         self._reader = FaceReader()
+        self._opened = ExitStack()
         self._connection: ClientConnection | None = None
 
     def _show(self, frame: LiveFrame) -> None:
@@ -60,9 +62,8 @@ class VtubeLink(ThreadedOutput):
             self._ask("InjectParameterData", data, ANSWER_S)
 
     def _recover(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        self._connection = None
+        self._opened.close()
 
     def _finish(self) -> None:
         self._recover()
@@ -70,8 +71,14 @@ class VtubeLink(ThreadedOutput):
     def _connect(self) -> None:
         """Connect, and be let in. Raises DeviceError."""
         try:
-            self._connection = connect(
-                self._url, open_timeout=ANSWER_S, close_timeout=1, max_size=MOST_BYTES, proxy=None
+            self._connection = self._opened.enter_context(
+                connect(
+                    self._url,
+                    open_timeout=ANSWER_S,
+                    close_timeout=1,
+                    max_size=MOST_BYTES,
+                    proxy=None,
+                )
             )
         except (OSError, WebSocketException) as error:
             raise DeviceError(

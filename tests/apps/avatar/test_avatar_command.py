@@ -76,6 +76,7 @@ def test_an_avatar_runs_is_steered_and_ends(tmp_path: Path) -> None:
         ([str(PORTRAIT), "--ease", "-1"], "--ease"),
         ([str(PORTRAIT), "--sway", "9"], "sway"),
         ([str(PORTRAIT), "--rate", "500"], "--rate"),
+        ([str(PORTRAIT), "--link", "osc://127.0.0.1"], "kinds"),
         (
             [str(PORTRAIT), "--speech", "nowhere.wav", "--no-virtual", "--size", "96x96"],
             "nowhere.wav",
