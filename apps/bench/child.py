@@ -22,6 +22,7 @@ from mien.runtime.frame import Frame
 from mien.runtime.session import FaceFilter, StageTimes
 from mien.runtime.spec import FilterSpec
 from mien.runtime.target import Target
+from mien.runtime.watermark.watermark import Watermark
 
 
 class WatchedFilter:
@@ -57,6 +58,20 @@ class WatchedFilter:
     @effort.setter
     def effort(self, effort: SearchEffort) -> None:
         self._inner.effort = effort
+
+    @property
+    def watermark(self) -> Watermark | None:
+        """What edited faces are marked with."""
+        return self._inner.watermark
+
+    @watermark.setter
+    def watermark(self, watermark: Watermark | None) -> None:
+        self._inner.watermark = watermark
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the last frame has the watermark."""
+        return self._inner.is_marked
 
     @property
     def unfollowed(self) -> int:
