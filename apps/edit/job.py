@@ -113,7 +113,7 @@ def opening_filter(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[Fac
 
 
 def edit_one(job: EditJob, source: Path, output: Path, tools: Tools) -> int:
-    """The exit status of one file, which is edited and told of. Raises MienError."""
+    """The exit status of one file, which is edited and reported. Raises MienError."""
     edit = _edit_picture if is_still(source) else _edit_video
     if job.at_s is not None:
         edit = _preview
