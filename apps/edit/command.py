@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,6 +109,18 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only print which file would become which.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=1, max=64, help="Edit so many files side by side, each in a process."
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Pass over files whose result is there, and no older than they are."
+    ),
+]
 
 
 def edit(
@@ -134,6 +147,8 @@ def edit(
     overwrite: Overwrite = False,
     recursive: Recursive = False,
     dry_run: DryRun = False,
+    jobs: Jobs = 1,
+    resume: Resume = False,
     no_marks: options.NoMarks = False,
     as_json: options.AsJson = False,
     max_memory: options.MaxMemory = options.MEMORY,
@@ -142,10 +157,13 @@ def edit(
     # Imported late, so that --help and a mistyped option answer at once.
     from mien.apps.edit.display import JsonDisplay, display_for_terminal
     from mien.apps.edit.inputs import SAMPLE, SAMPLE_STEM, container_suffix
-    from mien.apps.edit.job import EditJob, run_job
+    from mien.apps.edit.job import run_job
+    from mien.apps.edit.plan import EditJob
     from mien.apps.edit.standard_streams import run_streamed, uses_streams
     from mien.engines.system.limits import parse_memory
 
+    if resume and overwrite:
+        raise UsageError("--resume keeps the results that there are; leave --overwrite out")
     if quality is not None and not 0 <= quality <= 100:
         raise UsageError(f"--quality must lie in 0..100, not {quality}")
     wanted = options.filter_spec(
@@ -173,13 +191,21 @@ def edit(
         own=1.0 if own is None else own,
         method=wanted.method,
         is_marked=not no_marks,
+        jobs=jobs,
+        resumes=resume,
     )
     if not sources and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{job.suffix or SAMPLE.suffix}"))
     make_filter: FilterMaker = context.obj
     display = JsonDisplay() if as_json else display_for_terminal()
-    run = run_streamed if uses_streams(job) else run_job
-    raise typer.Exit(run(job, lambda: make_filter(wanted), display))
+    run = run_job
+    if uses_streams(job):
+        run = run_streamed
+    elif jobs > 1 and job.is_many and not dry_run:
+        from mien.apps.edit.side_by_side import run_side_by_side
+
+        run = run_side_by_side
+    raise typer.Exit(run(job, partial(make_filter, wanted), display))
 
 
 def _variant(wanted: FilterSpec, intensity: float) -> str:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from mien.apps.boundary import tell_error
-from mien.apps.edit.job import Result
+from mien.apps.edit.plan import Result
 from mien.engines.errors import MienError, one_line
 from mien.runtime.video import Progress
 
@@ -36,6 +36,13 @@ def summary(result: Result) -> str:
     marks += ["Content Credentials"] if result.signed else []
     line += f"; marked: {', '.join(marks)}" if marks else ""
     return one_line("; note: ".join([line, *result.notes]))
+
+
+def _names(files: Sequence[Path]) -> str:
+    """The first names of some files, and how many more there are."""
+    rest = len(files) - SHOWN_NAMES
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(file.name for file in files[:SHOWN_NAMES]) + more
 
 
 class PlainDisplay:
@@ -61,14 +68,27 @@ class PlainDisplay:
     def skip(self, files: Sequence[Path]) -> None:
         """Print the names of the files that are passed over."""
         if files:
-            names = ", ".join(file.name for file in files[:SHOWN_NAMES])
-            rest = len(files) - SHOWN_NAMES
-            more = f" and {rest} more" if rest > 0 else ""
-            tell_error(f"passed over, no video or picture that mien reads: {names}{more}")
+            tell_error(f"passed over, no video or picture that mien reads: {_names(files)}")
 
     def plan(self, source: Path, output: Path) -> None:
         """Print which file would become which."""
         typer.echo(one_line(f"{source} -> {output}"))
+
+    def resume(self, outputs: Sequence[Path]) -> None:
+        """Print how many results are there already."""
+        if outputs:
+            results = "1 result is" if len(outputs) == 1 else f"{len(outputs)} results are"
+            tell_error(f"{results} there already, and not made again")
+
+    def summarize(self, failed: Sequence[Path], count: int) -> None:
+        """Print how many files failed, and which."""
+        tell_error(f"{len(failed)} of {count} files failed: {_names(failed)}")
+
+    @contextmanager
+    def watch_all(self, count: int) -> Iterator[Callable[[int, int, float], None]]:
+        """A function that takes the files and frames done and the rate, and keeps silent."""
+        del count
+        yield lambda _files, _frames, _fps: None
 
 
 class JsonDisplay(PlainDisplay):
@@ -122,6 +142,32 @@ class TerminalDisplay(PlainDisplay):
                     rate=f"{progress.fps:.0f} fps",
                     left=time_left(progress),
                     faces="1 face" if faces == 1 else f"{faces} faces",
+                )
+
+            yield show
+
+    @contextmanager
+    def watch_all(self, count: int) -> Iterator[Callable[[int, int, float], None]]:
+        """What moves one bar for many files, which is shown on standard error while entered."""
+        columns = (
+            TextColumn("{task.fields[files]}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[frames]}"),
+        )
+        console = Console(stderr=True)
+        # What is printed to a terminal goes above the bar; into a file it goes as it is.
+        above = sys.stdout.isatty()
+        with Bar(
+            *columns, console=console, transient=True, refresh_per_second=4, redirect_stdout=above
+        ) as bar:
+            task = bar.add_task("", total=count, files=f"0/{count} files", frames="")
+
+            def show(files: int, frames: int, fps: float) -> None:
+                bar.update(
+                    task,
+                    completed=files,
+                    files=f"{files}/{count} files",
+                    frames=f"{frames} frames, {fps:.0f} fps",
                 )
 
             yield show

@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from mien.apps.edit.inputs import (
-    COMPARE_TAG,
-    PREVIEW_SUFFIX,
     PREVIEW_SUFFIXES,
-    TIMELINE_TAG,
-    Found,
-    check_output,
     check_source,
-    files_to_edit,
-    fitting_suffix,
-    output_name,
-    output_path,
-    prepare_folder,
-    time_tag,
 )
+from mien.apps.edit.plan import EXIT_LOST, Display, EditJob, Result, Tally, is_still, planned
 from mien.apps.marks.marking import FileMarks, Marking
-from mien.apps.marks.provenance import Applied
 from mien.engines.errors import MienError, UsageError, VideoError
-from mien.engines.system.limits import MAX_MEMORY
-from mien.engines.system.partial_file import PartialFile, remove_leftovers
+from mien.engines.system.partial_file import PartialFile
 from mien.engines.system.process import is_work_left, run_aside
 from mien.runtime.frame import Frame
 from mien.runtime.pictures.picture import (
     Picture,
     check_picture_suffix,
     encode_picture,
-    is_picture,
     left_out_note,
     read_picture,
     side_by_side,
 )
-from mien.runtime.session import FaceFilter, FilterRun, check_section
-from mien.runtime.spec import DEFAULT_METHOD
-from mien.runtime.target import Target, Timeline, goal_name, goal_text
-from mien.runtime.video import Progress, VideoOptions, edit_video
-from mien.runtime.video.animation import animation_kind, check_animation
+from mien.runtime.session import FaceFilter, FilterRun
+from mien.runtime.target import Target, Timeline
+from mien.runtime.video import VideoOptions, edit_video
 from mien.runtime.video.planes import frame_from_av
 from mien.runtime.video.reading.content import video_suffixes
 from mien.runtime.video.reading.moment import encode_plain, read_moment
@@ -60,119 +44,10 @@ NOT_EDITED = (
     "so it is unchanged"
 )
 NO_FRAME = "no frame lies between --from and --to, so it is unchanged"
-EXIT_ERROR = 2
-EXIT_LOST = 3
 
 
 @dataclass(frozen=True, slots=True)
-class EditJob:
-    """What to edit and how.
-
-    sources: videos, pictures, and folders of them. output: a file or folder, None for beside it.
-    goal: the expression, or a timeline of them; None leaves faces as they are. compare: show the
-    original next to the edit.
-    start_s, end_s: the part of a video that is edited. codec: of the written video.
-    quality: 0..100; None is 80 for videos, and for pictures what they came with.
-    max_memory: bytes that one file may take, by the sizes it states.
-    variant: what the names of the results say of how it was done, where that is not the default.
-    recursive: whether the folders in a folder are edited too. dry_run: only say what would be done.
-    at_s: a time of a video; only a picture of it is made.
-    container: the suffix of the kind of file that videos become, None for that of the source.
-    streamed: whether the result is read from its beginning, without going back.
-    own: how much of a person's own expression is shown, as of `Filter`. method: what edits, for the
-    file's own statement. is_marked: whether what is edited is marked as such.
-    """
-
-    sources: tuple[Path, ...]
-    goal: Target | Timeline | None
-    output: Path | None = None
-    compare: bool = False
-    start_s: float | None = None
-    end_s: float | None = None
-    codec: str | None = None
-    quality: int | None = None
-    overwrite: bool = False
-    max_memory: int = MAX_MEMORY
-    variant: str = ""
-    recursive: bool = False
-    dry_run: bool = False
-    at_s: float | None = None
-    container: str | None = None
-    streamed: bool = False
-    own: float = 1.0
-    method: str = DEFAULT_METHOD
-    is_marked: bool = True
-
-    def __post_init__(self) -> None:
-        check_section(self.start_s, self.end_s)
-
-    @property
-    def is_many(self) -> bool:
-        """Whether more than one file was named, or a folder."""
-        return len(self.sources) > 1 or self.sources[0].is_dir()
-
-    @property
-    def tag(self) -> str:
-        """What the names of the results end in."""
-        name = TIMELINE_TAG if isinstance(self.goal, Timeline) else goal_name(self.goal)
-        if self.goal is None and self.own != 1:
-            name = ""  # the variant says what was done
-        at = "" if self.at_s is None else f"_{time_tag(self.at_s)}"
-        return (name + self.variant + COMPARE_TAG * self.compare + at).removeprefix("_")
-
-    def applied(self, watermark: str | None) -> Applied:
-        """What its files say that was done. watermark: the number of the one in it."""
-        goal = self.goal
-        if isinstance(goal, Timeline):
-            targets = [step.target for step in goal.steps if step.target is not None]
-            text, strength = "a timeline", max((one.strength for one in targets), default=0.0)
-        else:
-            text = goal.prompt if goal is not None and goal.prompt else goal_text(goal)
-            strength = 0.0 if goal is None else goal.strength
-        return Applied(text, strength, self.method, self.own, watermark)
-
-    @property
-    def suffix(self) -> str | None:
-        """What the names of the results end in, None for what their sources do."""
-        return None if self.at_s is None else PREVIEW_SUFFIX
-
-    def suffix_for(self, source: Path, video_suffix: str | None = None) -> str:
-        """What the name of the result of a file ends in.
-
-        video_suffix: for videos, where no container is asked for; None for that of the source.
-        """
-        fitting = self.suffix or fitting_suffix(source)
-        if self.suffix or not (self.container or video_suffix) or _seems_still(source):
-            return fitting
-        return self.container or video_suffix or fitting
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one file.
-
-    frames: written. faces: the most in one frame. wall_s: from opening to the finished file.
-    stages: name and milliseconds of each, a frame's mean for a video, the whole for a still.
-    notes: what the user should know. lost: what of the source could not be read.
-    still: whether it is a picture. watermark: the number in its faces, None without one. signed:
-    whether it has Content Credentials.
-    """
-
-    source: Path
-    output: Path
-    frames: int
-    faces: int
-    wall_s: float
-    stages: tuple[tuple[str, float], ...]
-    notes: tuple[str, ...] = ()
-    lost: str | None = None
-    still: bool = False
-    watermark: str | None = None
-    signed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Tools:
+class Tools:
     """What every file of a job is edited with."""
 
     opened: Future[FaceFilter]
@@ -180,93 +55,29 @@ class _Tools:
     marking: Marking
 
 
-class Display(Protocol):
-    """Where an edit tells how it goes."""
-
-    def watch(self, source: Path, /) -> AbstractContextManager[Callable[[Progress, int], None]]:
-        """A context that shows the progress of one file, and gives what takes it and the faces."""
-
-    def finish(self, result: Result) -> None:
-        """Report a file that is done."""
-
-    def fail(self, error: MienError) -> None:
-        """Report a file that failed."""
-
-    def skip(self, files: Sequence[Path]) -> None:
-        """Report the files of a folder that are passed over."""
-
-    def plan(self, source: Path, output: Path) -> None:
-        """Report a file that would be edited."""
-
-
 def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Display) -> int:
-    """The exit status after editing what `job` names: 0, 2 where a file failed, 3 where one is cut.
+    """The exit status after editing what `job` names: 0, 2 where it failed, 3 where some of it did.
+
+    3 is that of a file that is cut, too.
 
     Raises MienError where there is nothing to edit, or the one file fails.
     """
-    for source in job.sources:
-        check_source(source)
-    steps = _steps(job, display)
+    steps = planned(job, display)
     if job.dry_run:
         return _each(job, steps, display, lambda file, output: _plan(file, output, display))
+    if not steps:
+        return 0
     marking = Marking.ready(is_on=job.is_marked)
-    for folder in {output.parent for _, output in steps}:
-        remove_leftovers(folder)
-    with _opening(make_filter) as opened:
+    with opening_filter(make_filter) as opened:
         if job.is_many:
             opened.result().own = job.own  # what the method cannot do is told once
-        tools = _Tools(opened, display, marking)
-        return _each(job, steps, display, lambda file, output: _edit_one(job, file, output, tools))
+        tools = Tools(opened, display, marking)
+        return _each(job, steps, display, lambda file, output: edit_one(job, file, output, tools))
 
 
 def _plan(source: Path, output: Path, display: Display) -> int:
     display.plan(source, output)
     return 0
-
-
-def _steps(job: EditJob, display: Display) -> list[tuple[Path, Path]]:
-    """Each file to edit and the name of its result; folders for the results are made."""
-    if not job.is_many:
-        source = job.sources[0]
-        return [(source, output_path(source, job.output, job.tag, suffix=_suffix(job, source)))]
-    if not job.dry_run:
-        prepare_folder(job.output)
-    steps = []
-    for source in job.sources:
-        found = Found([source], [])
-        if source.is_dir():
-            found = files_to_edit(source, recursive=job.recursive)
-            display.skip(found.skipped)
-        for file in found.files:
-            folder = job.output
-            if folder is not None and source.is_dir():
-                folder = folder / file.parent.relative_to(source)
-                if not job.dry_run:
-                    prepare_folder(folder)
-            name = output_name(file, job.tag, suffix=_suffix(job, file))
-            steps.append((file, file.with_name(name) if folder is None else folder / name))
-    return steps
-
-
-def _suffix(job: EditJob, source: Path) -> str | None:
-    """What the name of a result ends in, None for what its source does."""
-    return job.suffix_for(source) if source.is_file() else job.suffix
-
-
-def _seems_still(source: Path) -> bool:
-    """`_is_still`, for naming: what is wrong with a file is told when it is edited."""
-    try:
-        return _is_still(source)
-    except MienError:
-        return False
-
-
-def _is_still(source: Path) -> bool:
-    """Whether a file is one picture. Raises VideoError for an animation that cannot be edited."""
-    if kind := animation_kind(source):
-        check_animation(source, kind)
-        return False
-    return not video_suffixes(source) and is_picture(source)
 
 
 def _each(
@@ -275,30 +86,21 @@ def _each(
     display: Display,
     work: Callable[[Path, Path], int],
 ) -> int:
-    """The worst status of `work` over all files; of several, one that fails stops no other."""
-    status = 0
-    taken: set[Path] = set()
+    """The status of `work` over all files; of several, one that fails stops no other."""
+    tally = Tally(job, display)
     for file, output in steps:
         try:
-            if output in taken:
-                raise VideoError(f"{file} would get the name of another result, {output}")
-            taken.add(output)
-            check_output(file, output, overwrite=job.overwrite)
-            status = max(status, work(file, output), key=_badness)
+            tally.check(file, output)
+            tally.add(work(file, output))
         except MienError as error:  # noqa: PERF203 -- one file must not stop the others
             if not job.is_many:
                 raise
-            display.fail(error)
-            status = EXIT_ERROR
-    return status
-
-
-def _badness(status: int) -> int:
-    return (0, EXIT_LOST, EXIT_ERROR).index(status)
+            tally.fail(file, error)
+    return tally.end()
 
 
 @contextmanager
-def _opening(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilter]]:
+def opening_filter(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilter]]:
     """The filter, made in another thread while the caller looks at the input; closed at the end."""
     with ThreadPoolExecutor(1, thread_name_prefix="mien-open") as pool:
         opened = pool.submit(make_filter)
@@ -310,8 +112,9 @@ def _opening(make_filter: Callable[[], FaceFilter]) -> Iterator[Future[FaceFilte
                 opened.result().close()
 
 
-def _edit_one(job: EditJob, source: Path, output: Path, tools: _Tools) -> int:
-    edit = _edit_picture if _is_still(source) else _edit_video
+def edit_one(job: EditJob, source: Path, output: Path, tools: Tools) -> int:
+    """The exit status of one file, which is edited and reported. Raises MienError."""
+    edit = _edit_picture if is_still(source) else _edit_video
     if job.at_s is not None:
         edit = _preview
     try:
@@ -323,7 +126,7 @@ def _edit_one(job: EditJob, source: Path, output: Path, tools: _Tools) -> int:
     return EXIT_LOST if result.lost else 0
 
 
-def _edit_video(job: EditJob, source: Path, output: Path, tools: _Tools) -> Result:
+def _edit_video(job: EditJob, source: Path, output: Path, tools: Tools) -> Result:
     quality = DEFAULT_VIDEO_QUALITY if job.quality is None else job.quality
     marks = tools.marking.of_file(overwrite=job.overwrite)
     options = VideoOptions(
@@ -405,10 +208,10 @@ def _may_be_copied(job: EditJob, source: Path, output: Path) -> bool:
     return as_it_was and source.suffix.lower() == suffix
 
 
-def _preview(job: EditJob, source: Path, output: Path, tools: _Tools) -> Result:
+def _preview(job: EditJob, source: Path, output: Path, tools: Tools) -> Result:
     """One picture of a video, edited as the video would be."""
     assert job.at_s is not None
-    if _is_still(source):
+    if is_still(source):
         raise UsageError(f"{source} is a picture; --at needs a video")
     if output.suffix.lower() not in PREVIEW_SUFFIXES:
         raise UsageError(f"--at makes a picture, .png, .jpg or .webp, which {output} is not")
@@ -447,7 +250,7 @@ def _preview(job: EditJob, source: Path, output: Path, tools: _Tools) -> Result:
     )
 
 
-def _run_of_still(job: EditJob, tools: _Tools) -> FilterRun:
+def _run_of_still(job: EditJob, tools: Tools) -> FilterRun:
     """A picture's way through the filter; the watermark is of what moves."""
     filter_ = tools.opened.result()
     filter_.watermark = None
@@ -471,7 +274,7 @@ def _is_change(job: EditJob) -> bool:
     return has_goal or job.own != 1
 
 
-def _edit_picture(job: EditJob, source: Path, output: Path, tools: _Tools) -> Result:
+def _edit_picture(job: EditJob, source: Path, output: Path, tools: Tools) -> Result:
     _check_still(job, source)
     started = time.perf_counter()
     picture = run_aside(

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from mien.apps.edit.inputs import fitting_suffix
-from mien.apps.edit.job import Display, EditJob, Result, run_job
+from mien.apps.edit.job import run_job
+from mien.apps.edit.plan import Display, EditJob, Result
 from mien.engines.errors import MienError, UsageError, VideoError
 from mien.runtime.session import FaceFilter
 from mien.runtime.video import Progress
@@ -161,6 +162,18 @@ class _Renamed:
     def plan(self, source: Path, output: Path) -> None:
         """Pass the names on to the display."""
         self._display.plan(self._named(source), self._named(output))
+
+    def resume(self, outputs: Sequence[Path]) -> None:
+        """Pass the names on to the display."""
+        self._display.resume([self._named(output) for output in outputs])
+
+    def summarize(self, failed: Sequence[Path], count: int) -> None:
+        """Pass the names on to the display."""
+        self._display.summarize([self._named(file) for file in failed], count)
+
+    def watch_all(self, count: int) -> AbstractContextManager[Callable[[int, int, float], None]]:
+        """As of the display."""
+        return self._display.watch_all(count)
 
     def _named(self, path: Path) -> Path:
         return Path(self._shown.get(path, path))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -71,6 +72,8 @@ class FakeFilter:
 
     def apply(self, frame: Frame) -> Frame:
         time.sleep(self.delay_s)
+        if os.environ.get("FAKE_DIES_AT_WIDTH") == str(frame.width):
+            os.kill(os.getpid(), signal.SIGKILL)
         if "FAKE_ENDLESS" in os.environ:  # it says where it is, and does not come back to Python
             Path(os.environ["FAKE_ENDLESS"]).touch()
             hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mien.apps.edit.display import PlainDisplay, TerminalDisplay, frames_text, summary, time_left
-from mien.apps.edit.job import Result
+from mien.apps.edit.plan import Result
 from mien.runtime.video import Progress
 
 STAGES = (("decode", 1.23), ("encode", 4.0))

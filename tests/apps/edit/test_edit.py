@@ -280,10 +280,11 @@ def test_a_folder_is_edited_file_by_file(here: Path, capsys: Captured) -> None:
     (folder / "notes.txt").write_text("passed over")
     (folder / ".hidden.mp4").write_text("passed over")
     (folder / "inside").mkdir()
-    assert run(["edit", "album", "--emotion", "happy"], Makers()) == 2
+    assert run(["edit", "album", "--emotion", "happy"], Makers()) == 3
     said = capsys.readouterr()
     assert said.out.count("\n") == 2
-    passed_over, broken = said.err.splitlines()
+    passed_over, broken, summed_up = said.err.splitlines()
+    assert summed_up == "mien: 1 of 3 files failed: broken.mp4"
     assert passed_over.endswith("no video or picture that mien reads: notes.txt")
     assert "broken.mp4" in broken
     assert {"a_happy.mp4", "b_happy.jpg"} <= set(names(folder))
@@ -302,7 +303,7 @@ def test_several_files_are_edited_and_one_that_fails_stops_no_other(
     write_clip(here / "b.mp4")
     (here / "c.mp4").write_text("not a video")
     makers = Makers()
-    assert run(["edit", "a.png", "c.mp4", "b.mp4", "--emotion", "happy"], makers) == 2
+    assert run(["edit", "a.png", "c.mp4", "b.mp4", "--emotion", "happy"], makers) == 3
     assert len(makers.made) == 1
     assert {"a_happy.png", "b_happy.mp4"} <= set(names(here))
     assert run(["edit", "a.png", "b.mp4", "-o", "there", "--emotion", "sad"], Makers()) == 0
@@ -317,7 +318,7 @@ def test_two_files_never_share_one_result(here: Path, capsys: Captured) -> None:
         (here / folder).mkdir()
         write_picture_file(here / folder / "a.png")
     arguments = ["edit", "first/a.png", "second/a.png", "-o", "out", "--emotion", "happy"]
-    assert run(arguments, Makers()) == 2
+    assert run(arguments, Makers()) == 3
     assert names(here / "out") == ["a_happy.png"]
     assert "second/a.png would get the name of another result" in capsys.readouterr().err
 
