@@ -31,7 +31,7 @@ from mien.runtime.pictures.picture import (
 )
 from mien.runtime.session import FaceFilter, FilterRun
 from mien.runtime.target import Target, Timeline
-from mien.runtime.video import VideoOptions, edit_video
+from mien.runtime.video import Progress, VideoOptions, edit_video
 from mien.runtime.video.planes import frame_from_av
 from mien.runtime.video.reading.content import video_suffixes
 from mien.runtime.video.reading.moment import encode_plain, read_moment
