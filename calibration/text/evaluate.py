@@ -233,7 +233,8 @@ def _by_encoder(
         plan.models.open(ENCODER, provider=plan.provider) as text,
         plan.models.open(IMAGE_ENCODER, provider=plan.provider) as image,
     ):
-        codes, far = [], []
+        codes: list[np.ndarray] = []
+        far: list[float] = []
         for row, picture in zip(rows, made, strict=True):
             found = _encoded(image, picture)
             codes.append(found["code"][0])

@@ -43,7 +43,9 @@ class TextEncoder(nn.Module):
         x = self.drop(chosen.view(count, length, -1))
         ahead = self._gates(x, "")
         back = self._gates(x, "_reverse")
-        weight = torch.stack([self.rnn.weight_hh_l0.T, self.rnn.weight_hh_l0_reverse.T])
+        weight = torch.stack(
+            [getattr(self.rnn, f"weight_hh_l0{direction}").T for direction in ("", "_reverse")]
+        )
         hidden = x.new_zeros(2, count, self.width // 2)
         cell = hidden
         outputs = []
@@ -289,7 +291,7 @@ class TextGenerator(nn.Module):
         """Pictures and maps of the first `count` stages, from an augmented sentence with noise."""
         absent = ((1 - present) * ABSENT)[:, None]
         features = self.h_net1(code)
-        pictures = [] if self.spec.is_single else [self.img_net1(features)]
+        pictures = [] if self.spec.is_single else [self.get_submodule("img_net1")(features)]
         maps = []
         for stage in range(2, count + 1):
             features, shares = self.get_submodule(f"h_net{stage}")(features, words, absent)

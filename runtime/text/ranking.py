@@ -73,7 +73,8 @@ class DamsmRanking:
         found = self._encoder.infer({"image": _repeated(planes, self._encoder)})
         if "code" not in found:
             raise ModelError(f"{self.name} gives no code; export it again with mien export")
-        return found["code"][0]
+        code: np.ndarray = found["code"][0]
+        return code
 
     def close(self) -> None:
         self._encoder.close()
