@@ -30,8 +30,8 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_text_models(tmp_path_factory.mktemp("text") / "models")
+def models(text_models: Path) -> Path:
+    return text_models
 
 
 @pytest.fixture(scope="module")
