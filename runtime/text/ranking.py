@@ -29,7 +29,7 @@ class Ranking(Protocol):
     name: str
 
     def __call__(
-        self, sentence: Sentence, code: np.ndarray, pictures: Sequence[np.ndarray]
+        self, sentence: Sentence, code: np.ndarray, pictures: Sequence[np.ndarray], /
     ) -> list[float]:
         """The cosine of each picture, uint8 (s, s, 3) BGR; code: the text encoder's, (width,)."""
         ...
