@@ -46,17 +46,20 @@ class TextEncoder(nn.Module):
         weight = torch.stack(
             [getattr(self.rnn, f"weight_hh_l0{direction}").T for direction in ("", "_reverse")]
         )
-        hidden = x.new_zeros(2, count, self.width // 2)
-        cell = hidden
-        outputs = []
+        outputs: list[torch.Tensor] = []
         for step in range(length):
             last = length - 1 - step
             there = torch.stack([present[:, step], present[:, last]])[..., None]
-            gates = torch.stack([ahead[:, step], back[:, last]]) + hidden @ weight
-            take, keep, new, give = gates.chunk(4, 2)
-            made = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
-            cell = cell + there * (made - cell)
-            hidden = hidden + there * (give.sigmoid() * made.tanh() - hidden)
+            gates = torch.stack([ahead[:, step], back[:, last]])
+            if not outputs:  # from a state of zeros, which FP16 graphs cannot have as a node
+                take, _, new, give = gates.chunk(4, 2)
+                cell = there * take.sigmoid() * new.tanh()
+                hidden = there * give.sigmoid() * cell.tanh()
+            else:
+                take, keep, new, give = (gates + hidden @ weight).chunk(4, 2)
+                made = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
+                cell = cell + there * (made - cell)
+                hidden = hidden + there * (give.sigmoid() * made.tanh() - hidden)
             outputs.append(hidden * there)
         stacked = torch.stack(outputs, 3)  # direction, sentence, unit, step
         words = torch.cat([stacked[0], torch.stack([o[1] for o in reversed(outputs)], 2)], 1)
