@@ -39,3 +39,11 @@ def interrupting() -> Iterator[type[BaseException]]:
     before = signal.signal(signal.SIGUSR1, interrupt)
     yield InterruptedHere
     signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture(scope="session")
+def text_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small untrained networks that draw faces from text; writing it takes seconds."""
+    from tests.runtime.text.networks import write_text_models
+
+    return write_text_models(tmp_path_factory.mktemp("text") / "models")

@@ -144,7 +144,7 @@ def _emotions(
 ) -> tuple[dict[str, float], float | None, int, int]:
     """How often each emotion word is obeyed, the compound, faces missed, and faces drawn."""
     known = set(faces.vocabulary.words)
-    asked = [(emotion,) for emotion in FER_CLASSES if emotion in known]
+    asked: list[tuple[str, ...]] = [(emotion,) for emotion in FER_CLASSES if emotion in known]
     if known.issuperset(COMPOUND):
         asked.append(COMPOUND)
     if not asked:
@@ -233,7 +233,8 @@ def _by_encoder(
         plan.models.open(ENCODER, provider=plan.provider) as text,
         plan.models.open(IMAGE_ENCODER, provider=plan.provider) as image,
     ):
-        codes, far = [], []
+        codes: list[np.ndarray] = []
+        far: list[float] = []
         for row, picture in zip(rows, made, strict=True):
             found = _encoded(image, picture)
             codes.append(found["code"][0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mien.engines import Catalog
+from mien.engines.errors import ModelError
 from mien.engines.text_faces import WORDS
 from mien.runtime.text.faces import TextFaces
 from mien.runtime.text.sentence import FILLING
@@ -20,12 +21,16 @@ def draw_sentences(catalog: Catalog, count: int, *, seed: int = 0) -> None:
     """
     random = np.random.default_rng(seed)
     with TextFaces.open(catalog) as faces:
-        telling = [word for word in faces.vocabulary.words if word not in FILLING]
-        every = telling or list(faces.vocabulary.words)
+        known = [word for word in faces.vocabulary.words if word.isascii() and word.islower()]
+        telling = [word for word in known if word not in FILLING]
+        if not telling:
+            raise ModelError(
+                "the text encoder knows no word in small ASCII letters; export it again"
+            )
         for number in range(-(-count // FACES)):
             length = 1 + number % WORDS
-            words = [str(random.choice(every))]
-            words += [str(random.choice(faces.vocabulary.words)) for _ in range(length - 1)]
+            words = [str(random.choice(telling))]
+            words += [str(random.choice(known)) for _ in range(length - 1)]
             faces.draw(faces.read(_shortened(words)), count=FACES, seed=number)
 
 

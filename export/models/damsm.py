@@ -35,6 +35,8 @@ class SmallImageEncoder(nn.Module):
     can learn from have no more.
     """
 
+    luma: torch.Tensor
+
     def __init__(self, width: int = 256, channels: int = 40) -> None:
         super().__init__()
         self.width = width

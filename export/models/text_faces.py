@@ -43,18 +43,23 @@ class TextEncoder(nn.Module):
         x = self.drop(chosen.view(count, length, -1))
         ahead = self._gates(x, "")
         back = self._gates(x, "_reverse")
-        weight = torch.stack([self.rnn.weight_hh_l0.T, self.rnn.weight_hh_l0_reverse.T])
-        hidden = x.new_zeros(2, count, self.width // 2)
-        cell = hidden
-        outputs = []
+        weight = torch.stack(
+            [getattr(self.rnn, f"weight_hh_l0{direction}").T for direction in ("", "_reverse")]
+        )
+        outputs: list[torch.Tensor] = []
         for step in range(length):
             last = length - 1 - step
             there = torch.stack([present[:, step], present[:, last]])[..., None]
-            gates = torch.stack([ahead[:, step], back[:, last]]) + hidden @ weight
-            take, keep, new, give = gates.chunk(4, 2)
-            made = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
-            cell = cell + there * (made - cell)
-            hidden = hidden + there * (give.sigmoid() * made.tanh() - hidden)
+            gates = torch.stack([ahead[:, step], back[:, last]])
+            if not outputs:  # from a state of zeros, which FP16 graphs cannot have as a node
+                take, _, new, give = gates.chunk(4, 2)
+                cell = there * take.sigmoid() * new.tanh()
+                hidden = there * give.sigmoid() * cell.tanh()
+            else:
+                take, keep, new, give = (gates + hidden @ weight).chunk(4, 2)
+                made = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
+                cell = cell + there * (made - cell)
+                hidden = hidden + there * (give.sigmoid() * made.tanh() - hidden)
             outputs.append(hidden * there)
         stacked = torch.stack(outputs, 3)  # direction, sentence, unit, step
         words = torch.cat([stacked[0], torch.stack([o[1] for o in reversed(outputs)], 2)], 1)
@@ -289,7 +294,7 @@ class TextGenerator(nn.Module):
         """Pictures and maps of the first `count` stages, from an augmented sentence with noise."""
         absent = ((1 - present) * ABSENT)[:, None]
         features = self.h_net1(code)
-        pictures = [] if self.spec.is_single else [self.img_net1(features)]
+        pictures = [] if self.spec.is_single else [self.get_submodule("img_net1")(features)]
         maps = []
         for stage in range(2, count + 1):
             features, shares = self.get_submodule(f"h_net{stage}")(features, words, absent)

@@ -29,7 +29,7 @@ class Ranking(Protocol):
     name: str
 
     def __call__(
-        self, sentence: Sentence, code: np.ndarray, pictures: Sequence[np.ndarray]
+        self, sentence: Sentence, code: np.ndarray, pictures: Sequence[np.ndarray], /
     ) -> list[float]:
         """The cosine of each picture, uint8 (s, s, 3) BGR; code: the text encoder's, (width,)."""
         ...
@@ -73,7 +73,8 @@ class DamsmRanking:
         found = self._encoder.infer({"image": _repeated(planes, self._encoder)})
         if "code" not in found:
             raise ModelError(f"{self.name} gives no code; export it again with mien export")
-        return found["code"][0]
+        code: np.ndarray = found["code"][0]
+        return code
 
     def close(self) -> None:
         self._encoder.close()

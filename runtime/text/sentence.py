@@ -1,7 +1,8 @@
 """A sentence as the tokens of a text encoder, which states its vocabulary in its graph.
 
 Source of the rules: the captions of AttnGAN and FaceCLIP. Words are of letters, digits and
-underscores in ASCII, in small letters, and words that the vocabulary lacks are dropped.
+underscores, in small letters; what is not ASCII in them is left out, and so are words that the
+vocabulary lacks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mien.engines.errors import ModelError, UsageError
 from mien.engines.text_faces import FIRST, PADDING, VOCABULARY_KEY
 from mien.runtime.words import MOST_LETTERS
 
-WORD: Final = re.compile(r"[A-Za-z0-9_]+")
+WORD: Final = re.compile(r"\w+")
 # Words that alone say nothing of a face.
 FILLING: Final = frozenset(
     ("a", "an", "and", "the", "of", "with", "face", "person", "has", "is", "to", "in", "s")
@@ -72,7 +73,7 @@ class Vocabulary:
             raise UsageError(
                 f"a description may have {MOST_LETTERS} characters, not {len(text)}; shorten it"
             )
-        found = [word.lower() for word in WORD.findall(text)]
+        found = [word for word in map(_in_ascii, WORD.findall(text.lower())) if word]
         if not found:
             raise UsageError(
                 f"the description {text!r} has no word; try 'a young woman, happy, brows raised'"
@@ -100,3 +101,7 @@ class Vocabulary:
         first = [word for word in TELLING if word in self._numbers]
         shown = list(dict.fromkeys([*first, *telling]))[:SHOWN]
         return f"it knows {', '.join(shown)} and more"
+
+
+def _in_ascii(word: str) -> str:
+    return word.encode("ascii", "ignore").decode()

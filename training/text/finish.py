@@ -34,6 +34,7 @@ SURE = 0.5
 # Y, Cb, Cr of BT.601 in [-1, 1] each.
 WEIGHTS = (0.299, 0.587, 0.114)
 LAYERS = (3, 5, 9)
+COMPARED = 160  # pixels a side
 
 
 def luma_of(rgb: torch.Tensor) -> torch.Tensor:
@@ -188,8 +189,8 @@ class FinishLoss:
         y = luma_of(made)
         across, down = (_steps(y, axis) - _steps(grey, axis) for axis in (2, 3))
         with torch.no_grad():
-            wanted = self.features(grey, LAYERS)
-        found = self.features(y, LAYERS)
+            wanted = self.features(_compared(grey), LAYERS)
+        found = self.features(_compared(y), LAYERS)
         unlike = [
             (F.normalize(found[k].float()) - F.normalize(wanted[k].float())).square().sum(1).mean()
             for k in LAYERS
@@ -200,6 +201,11 @@ class FinishLoss:
             "edges": 4 * (across.abs().mean() + down.abs().mean()),
             "features": 0.3 * torch.stack(unlike).sum(),
         }
+
+
+def _compared(y: torch.Tensor) -> torch.Tensor:
+    """Luma at the size at which faces are compared."""
+    return F.interpolate(y, size=COMPARED, mode="bilinear", antialias=True)
 
 
 def _steps(x: torch.Tensor, axis: int) -> torch.Tensor:

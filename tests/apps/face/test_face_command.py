@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from mien.apps.main import run
-from tests.runtime.text.networks import write_text_models
 
 PROMPT = "a happy woman"
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_text_models(tmp_path_factory.mktemp("face") / "models"))
+def models(text_models: Path) -> str:
+    return str(text_models)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:

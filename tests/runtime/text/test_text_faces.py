@@ -30,8 +30,8 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_text_models(tmp_path_factory.mktemp("text") / "models")
+def models(text_models: Path) -> Path:
+    return text_models
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,7 @@ def test_a_sentence_is_read_as_its_family_reads_captions(faces: TextFaces) -> No
     assert read.dropped == ("wo", "man", "raised_brows")
     assert read.tokens[0, :6].tolist() == [1, 2, 2, 4, 5, 0]
     assert read.tokens.shape == (1, WORDS)
+    assert faces.read("happÿy wömän é").words == ("happy",)
 
 
 def test_a_graph_that_does_not_state_its_words_is_refused() -> None:
