@@ -43,6 +43,7 @@ def reasons_to_keep(graph: Graph, network: Network, largest: Mapping[str, float]
     reasons: dict[str, str] = {}
     for name, reason in itertools.chain(
         _by_operator(graph),
+        _from_no_float(graph),
         _by_constant(graph),
         _by_value(graph, largest),
         _in_normalisation(graph),
@@ -58,6 +59,13 @@ def _by_operator(graph: Graph) -> Iterator[tuple[str, str]]:
     for node in graph.nodes:
         if node.op_type in FP32_OPERATORS:
             yield node.name, FP32_OPERATORS[node.op_type].reason
+
+
+def _from_no_float(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Nodes that make floating values of others, such as Cast: their attribute says FP32."""
+    for node in graph.nodes:
+        if not any(graph.is_float(name) for name in node.input):
+            yield node.name, "it makes FP32 of whole numbers"
 
 
 def _by_constant(graph: Graph) -> Iterator[tuple[str, str]]:
