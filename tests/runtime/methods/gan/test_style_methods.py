@@ -127,7 +127,7 @@ def test_an_emotion_without_a_label_is_refused_at_once_and_later(gan: str, model
         ({"method": "face", "blend": "mix"}, r"unknown blend 'mix' \(known: field, paste\)"),
         (
             {"method": "mouth"},
-            r"unknown method 'mouth' \(known: warp, directions, emm, face, image, parts\)",
+            r"unknown method 'mouth' \(known: warp, diffusion, directions, emm, face, image, .*\)",
         ),
     ],
 )
