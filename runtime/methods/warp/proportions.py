@@ -40,7 +40,7 @@ OPEN, WIDE_OPEN, LEAST_TURN = 0.05, 0.09, 0.25
 # The strength at which brows have sunk as far as there is room, and the least share of it shown.
 FULLY_SUNK, LEAST_SINK = 1.2, 0.3
 WINGS, TIP = NOSE_SIDES[2:], NOSE_RIDGE[2:]
-WINGS_UP, TIP_FOLLOWS = 0.035, 0.35  # crop units that wings rise at most, and the tip's share of it
+WINGS_UP, TIP_FOLLOWS = 0.045, 0.35  # crop units that wings rise at most, and the tip's share of it
 # The corners of the mouth and the points beside each on both lips.
 CORNERS: Final = ((84, (85, 95)), (90, (89, 91)), (96, (97, 103)), (100, (99, 101)))
 CORNER_SINKS: Final = 0.015  # crop units that a corner may sink below them

@@ -126,9 +126,9 @@ def test_a_nose_is_wrinkled_and_not_pinched() -> None:
     face, asked = mean_face(), np.zeros((106, 2), np.float32)
     asked[[80, 81], 1], asked[[82, 83], 1] = -0.03, -0.06
     moved = Proportions()(face, asked, 1.0, 0.0)
-    np.testing.assert_allclose(moved[[82, 83], 1], -0.035, rtol=1e-5)
-    np.testing.assert_allclose(moved[[80, 81], 1], -0.0175, rtol=1e-5)
-    assert -0.012 < moved[46, 1] < -0.006  # or the tip would be left behind
+    np.testing.assert_allclose(moved[[82, 83], 1], -0.045, rtol=1e-5)
+    np.testing.assert_allclose(moved[[80, 81], 1], -0.0225, rtol=1e-5)
+    assert -0.016 < moved[46, 1] < -0.008  # or the tip would be left behind
     np.testing.assert_array_equal(Proportions()(face, -asked, 1.0, 0.0), -asked)
 
 
