@@ -4,8 +4,9 @@
 
 docs/demo.webp: PORTRAIT (docs/mona-lisa.jpg) beside itself with one emotion after another.
 docs/failures.jpg: the bundled sample's portrait, what is wrong with its surprise, and brows twice.
+docs/emotions.jpg: the same portrait with each emotion.
 
-Both are what the filter gives, unretouched. Needs Pillow, which the extra `dev` brings.
+All are what the filter gives, unretouched. Needs Pillow, which the extra `dev` brings.
 """
 
 from __future__ import annotations
@@ -116,13 +117,35 @@ def write_failures(output: Path) -> None:
     print(f"{output}: {output.stat().st_size} bytes")
 
 
+def write_emotions(output: Path) -> None:
+    """Write the portrait with each emotion, in two rows."""
+    rgb = read_rgb(SAMPLE.parent / "portrait.jpg")
+    box = face_box(rgb, 1.7)
+    words = ["original", *(emotion for emotion in EMOTIONS if emotion != "neutral")]
+    pictures = []
+    for word in words:
+        with Filter(None if word == "original" else word) as change:
+            edit = Image.fromarray(change(rgb, 0.0)).crop(box)
+        pictures.append(edit.resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS))
+    half = len(words) // 2
+    rows = [
+        with_legend(pictures[a : a + half], words[a : a + half]) for a in range(0, 2 * half, half)
+    ]
+    sheet = Image.new("RGB", (rows[0].width, 2 * rows[0].height), "white")
+    for place, row in enumerate(rows):
+        sheet.paste(row, (0, place * row.height))
+    sheet.save(output, quality=85)
+    print(f"{output}: {output.stat().st_size} bytes")
+
+
 def main() -> None:
-    """Write both pictures."""
+    """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("portrait", nargs="?", type=Path, default=DOCS / "mona-lisa.jpg")
     portrait: Path = parser.parse_args().portrait
     write_demo(portrait, DOCS / "demo.webp")
     write_failures(DOCS / "failures.jpg")
+    write_emotions(DOCS / "emotions.jpg")
 
 
 if __name__ == "__main__":
