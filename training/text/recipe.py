@@ -250,17 +250,17 @@ def export_networks(options: LatentOptions, pair: Damsm, generator: TextGenerato
             pair.text, encoder_network(count), PAPER, "text",
             "A description to the codes of its words and of the whole: DAMSM's bi-LSTM.",
             quality, measured, {"colour": "none", "vocabulary": " ".join(vocabulary())},
-            DATA, LIMITS,
+            data=DATA, limits=LIMITS,
         ),
         Part(
             generator, drawn, PAPER, "text",
             "Noise and a description's codes to faces of 64, 128 and 256 pixels.",
-            {}, both, {"colour": "rgb", "ngf": str(spec.ngf)}, DATA, LIMITS,
+            {}, both, {"colour": "rgb", "ngf": str(spec.ngf)}, data=DATA, limits=LIMITS,
         ),
         Part(
             pair.image, image_encoder_network(regions=REGIONS), PAPER, "text",
             "A face to a code near that of its description: it ranks faces.",
-            quality, measured, {"colour": "rgb"}, DATA, LIMITS,
+            quality, measured, {"colour": "rgb"}, data=DATA, limits=LIMITS,
         ),
     )  # fmt: skip
     for part in parts:
