@@ -145,7 +145,8 @@ def write_refined(
     """Write `refined.pt`: the face space of `--space` with the second encoder."""
     state = read_state(options.space)
     further = {f"second.{name}": value.cpu() for name, value in second.state_dict().items()}
-    kept = {name: state[name] for name in ("size", "step", "spent_s")}
+    # the critic is where the mappers' own begins
+    kept = {name: state[name] for name in ("size", "step", "spent_s", "critic")}
     kept |= {"channels": state.get("channels", "narrow"), "passes": passes}
     kept |= {"average": {**state["average"], **further}}
     kept |= {"refined_step": trainer.step, "refined_s": trainer.spent_s}
