@@ -202,7 +202,7 @@ def edit(
     if uses_streams(job):
         run = run_streamed
     elif jobs > 1 and job.is_many and not dry_run:
-        from mien.apps.edit.side_by_side import run_side_by_side
+        from mien.apps.edit.many_files import run_side_by_side
 
         run = run_side_by_side
     raise typer.Exit(run(job, partial(make_filter, wanted), display))

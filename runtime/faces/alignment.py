@@ -150,7 +150,7 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def invert_similarity(matrix: np.ndarray) -> np.ndarray:
     """The inverse of a (2, 3) similarity, or of any affine map of the plane: float32 (2, 3)."""
-    # in plain numbers: eight a frame are asked for, and NumPy takes five times as long
+    # in plain numbers: eight a frame are asked for, and NumPy took eight times as long
     (a, b, x), (c, d, y) = matrix.tolist()
     scale = 1 / (a * d - b * c)
     a, b, c, d = d * scale, -b * scale, -c * scale, a * scale

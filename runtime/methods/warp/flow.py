@@ -182,8 +182,8 @@ Point = tuple[float, float]
 class _Side:
     """One half of the face: its landmarks by their numbers on the viewer's left.
 
-    points, moves: all landmarks and their displacement, crop units. Plain numbers, for one by one
-    NumPy takes ten times as long for them.
+    points, moves: all landmarks and their displacement, crop units. Plain numbers, for they are
+    taken one by one.
     """
 
     points: list[list[float]]

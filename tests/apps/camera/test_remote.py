@@ -24,7 +24,7 @@ from mien.apps.camera.remote import (
     send,
 )
 from mien.apps.main import run
-from mien.engines.errors import UsageError
+from mien.engines.errors import MienError, UsageError
 from mien.runtime.live.controls import Controls
 from mien.runtime.target import parse_target, prompted_target
 from tests.apps.fakes import write_clip
@@ -280,7 +280,7 @@ def test_who_says_nothing_keeps_nobody_out(server: ControlServer) -> None:
 def _is_steered(server: ControlServer) -> bool:
     try:
         return send(server.running, Wanted("sad"))["target"] == "sad"
-    except Exception:  # noqa: BLE001 -- it is busy yet
+    except MienError:  # it is busy yet
         return False
 
 
