@@ -53,7 +53,7 @@ LANDMARKS = Network(
     ),
 )
 
-# An aligned face to the way its landmarks move, in crop units.
+# An aligned face to the way its landmarks move, in crop units, and its skin's brightness changes.
 WARP = Network(
     "warp",
     inputs=(
@@ -61,7 +61,10 @@ WARP = Network(
         TensorSpec("landmarks", (1, 106, 2)),
         TARGET,
     ),
-    outputs=(TensorSpec("displacement", (1, 106, 2), most=4.0),),
+    outputs=(
+        TensorSpec("displacement", (1, 106, 2), most=4.0),
+        TensorSpec("light", (1, 1, 64, 64), range=(-4.0, 4.0)),
+    ),
 )
 
 # An aligned face to what lies in front of its skin: glasses (rims and reflections), other covers.

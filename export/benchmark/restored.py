@@ -77,10 +77,8 @@ def _module(graph: onnx.GraphProto, weights: Weights, name: str) -> nn.Module:
 
 
 def _warp(weights: Weights) -> nn.Module:
-    units, most = weights["units"], weights["most"]
     width = weights["down.0.reduce.weight"].shape[0]
-    # The widths of a face's halves follow from its mean; the exporter has folded them.
-    return WarpNetwork(torch.zeros_like(units), torch.zeros_like(most), weights["mean"], width)
+    return WarpNetwork(torch.zeros_like(weights["modes"]), weights["mean"], width)
 
 
 MAKERS: dict[str, Callable[[Weights], nn.Module]] = {

@@ -1,10 +1,10 @@
 """The warp editor and the occlusion network, both on the canonical luma crop.
 
-The editor also looks at the 106 landmarks and answers with a displacement per landmark, towards an
-emotion. The runtime turns displacements into a smooth flow (`mien.runtime.methods.warp.flow`); a
-network that drew the flow itself, cell by cell, folded at the lips. One that drew the shading as
-well left stains on cheeks and lips: the folds of a moved face are drawn by
-`mien.runtime.methods.warp.flow`.
+The editor also looks at the 106 landmarks and answers, towards an emotion, with a displacement per
+landmark and with how the light on the skin changes. The runtime turns displacements into a smooth
+flow (`mien.runtime.methods.warp.flow`); a network that drew the flow itself, cell by cell, folded
+at the lips. Light that was taught by classifiers alone left stains on cheeks and lips; this one is
+that of a generator's pictures (`mien.training.warp.lessons`).
 
 The occlusion network says what lies in front of the skin, in two answers a pixel: spectacle frames
 with the reflections on their lenses (rigid, thin, always there), and whatever else covers skin (a
@@ -22,6 +22,8 @@ from torch.nn import functional as F
 CROP = 64
 POINTS = 106
 TARGETS = 8
+MOST_LIGHT = 0.45  # the largest relative change of brightness
+CELLS = 16  # of the light's grid, per cell of its last layer, as 4 by 4
 
 
 class Down(nn.Module):
@@ -37,67 +39,80 @@ class Down(nn.Module):
         return y + F.silu(self.conv(y))
 
 
-class WarpNetwork(nn.Module):
-    """displacement (n, 106, 2) of a face and a target, in crop units.
+class Up(nn.Module):
+    """Doubles the picture and joins what was seen at the new size."""
 
-    `units` (2k, 212) are the movements of k facial action units, of the left half of a face and of
-    the right one; `most` (2k,) is how much of each there may be at strength 1. The network answers
-    with amounts of them, so that it shapes faces as muscles do: one that could move landmarks
-    freely pleased its classifiers with mouths that no person makes. `mean` (106, 2) and `halves`
-    (2,) are the mean face and the widths of its halves, from the ridge of the nose to the outer
-    corners of the eyes.
+    def __init__(self, c_in: int, c_beside: int, c_out: int) -> None:
+        super().__init__()
+        self.join = nn.Conv2d(c_in + c_beside, c_out, 3, 1, 1)
+
+    def forward(self, x: torch.Tensor, beside: torch.Tensor) -> torch.Tensor:
+        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return F.silu(self.join(torch.cat([x, beside], 1)))
+
+
+class WarpNetwork(nn.Module):
+    """displacement (n, 106, 2), in crop units, and light (n, 1, 64, 64) of a face and a target.
+
+    The light is the relative change of the skin's brightness after the flow. Both are sums over the
+    emotions of the target by their weights, so a mix is one of movements and of light, and half a
+    weight is half of each. `modes` (k, 212) are the movements that displacements are made of, each
+    as large as it usually is: the principal components of the lessons, for a network that could
+    move landmarks freely pleased its classifiers with mouths that no person makes. `mean`
+    (106, 2) is the mean face.
     """
 
-    units: torch.Tensor
-    most: torch.Tensor
+    modes: torch.Tensor
     mean: torch.Tensor
-    halves: torch.Tensor
 
-    def __init__(
-        self, units: torch.Tensor, most: torch.Tensor, mean: torch.Tensor, width: int = 24
-    ) -> None:
+    def __init__(self, modes: torch.Tensor, mean: torch.Tensor, width: int = 24) -> None:
         super().__init__()
-        self.register_buffer("units", units)
-        self.register_buffer("most", most)
+        self.register_buffer("modes", modes)
         self.register_buffer("mean", mean)
-        halves = torch.stack([mean[43, 0] - mean[52, 0], mean[61, 0] - mean[43, 0]])
-        self.register_buffer("halves", halves)
         channels = [1, width, 2 * width, 3 * width, 4 * width]
         self.down = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(channels))
         self.look = nn.Linear(channels[4] * 16, 128)
         self.shape = nn.Sequential(nn.Linear(POINTS * 2, 128), nn.SiLU(), nn.Linear(128, 128))
-        self.wish = nn.Linear(TARGETS, 128)  # of the target; the name is that of checkpoints
-        self.mix = nn.Sequential(nn.Linear(384, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU())
-        self.move = nn.Linear(256, units.shape[0])
-        for parameter in self.move.parameters():  # an untrained editor leaves the face alone
-            nn.init.zeros_(parameter)
+        self.mix = nn.Sequential(nn.Linear(256, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU())
+        self.move = nn.Linear(256, TARGETS * modes.shape[0])
+        self.place = nn.Linear(256, channels[4] * 16)
+        self.up = nn.ModuleList(
+            [
+                Up(2 * channels[4], channels[3], channels[3]),
+                Up(channels[3], channels[2], channels[2]),
+            ]
+        )
+        self.light = nn.Conv2d(channels[2], TARGETS * CELLS, 3, 1, 1)
+        for layer in (self.move, self.light):  # an untrained editor leaves the face alone
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
-    def amounts(
-        self, face: torch.Tensor, landmarks: torch.Tensor, target: torch.Tensor
-    ) -> torch.Tensor:
-        """How much of each unit: (n, 2k)."""
+    def each(
+        self, face: torch.Tensor, landmarks: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Displacements (n, 8, 106, 2) and light (n, 8, 64, 64) of every emotion."""
         centred = face - face.mean((2, 3), keepdim=True)
         contrast = centred.square().mean((2, 3), keepdim=True).sqrt()
         x = centred / (contrast + 0.05)
+        seen = []
         for down in self.down:
             x = down(x)
-        shape = (landmarks - self.mean).flatten(1) * 10
-        wanted = F.silu(self.wish(target))
-        condition = torch.cat([F.silu(self.look(x.flatten(1))), self.shape(shape), wanted], 1)
-        return torch.tanh(self.move(self.mix(condition))) * self.most
+            seen.append(x)
+        shape = self.shape((landmarks - self.mean).flatten(1) * 10)
+        known = self.mix(torch.cat([F.silu(self.look(x.flatten(1))), shape], 1))
+        amounts = self.move(known).reshape(-1, TARGETS, self.modes.shape[0])
+        moved = (amounts @ self.modes).reshape(-1, TARGETS, POINTS, 2)
+        x = torch.cat([x, F.silu(self.place(known)).reshape(x.shape)], 1)
+        for up, beside in zip(self.up, (seen[2], seen[1]), strict=True):
+            x = up(x, beside)
+        return moved, MOST_LIGHT * torch.tanh(F.pixel_shuffle(self.light(x), 4))
 
     def forward(
         self, face: torch.Tensor, landmarks: torch.Tensor, target: torch.Tensor
-    ) -> torch.Tensor:
-        moved = (self.amounts(face, landmarks, target) @ self.units).reshape(-1, POINTS, 2)
-        # The half of a face that is turned away moves less sideways.
-        ridge = landmarks[:, 43:44, 0]
-        left = ((ridge - landmarks[:, 52:53, 0]) / self.halves[0]).clamp(0.25, 1.3)
-        right = ((landmarks[:, 61:62, 0] - ridge) / self.halves[1]).clamp(0.25, 1.3)
-        middle = (ridge + landmarks[:, 49:50, 0]) / 2
-        side = ((landmarks[:, :, 0] - middle) / 0.08).clamp(-1, 1)
-        scale = 1 + (left - 1) * (-side).clamp(min=0) + (right - 1) * side.clamp(min=0)
-        return torch.stack([moved[..., 0] * scale, moved[..., 1]], 2)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        moved, light = self.each(face, landmarks)
+        weights = target[:, :, None, None]
+        return (moved * weights).sum(1), (light * weights).sum(1, keepdim=True)
 
 
 OCCLUSION_CROP = 128

@@ -1,9 +1,13 @@
 """The recipe of the warp editor.
 
-Objective, on aligned luma crops of FER-2013 (training split) and faces160 (training people):
+Objective, on aligned luma crops of faces160 (training people) with lessons of the Emotion
+Manipulation Mapper (`training.warp.lessons`):
 
-- the displacement follows the fitted prototype of the target (`training.warp.displacements`), L1;
-- frozen classifiers (`training.warp.guide`) see the target emotion in the warped crop;
+- the displacement and the light of every emotion follow the lessons, L1, the light's edges too, for
+  folds are fine; contempt, which the mapper hardly knows, follows its prototype
+  (`training.warp.displacements`) and changes no light;
+- frozen classifiers (`training.warp.guide`) see the target emotion in the edited crop, of which
+  they judge the movement and not the light: asked about that as well, they draw stains;
 - a projection discriminator with hinge loss (StarGAN's adversarial part; Miyato and Koyama 2018)
   finds the edited crop among real ones of that emotion;
 - the flow keeps its orientation (a penalty where its Jacobian's determinant falls below 0.4), and
@@ -31,7 +35,6 @@ from torch.nn.utils.parametrizations import spectral_norm
 from mien.engines import WARP
 from mien.export.models.warp import WarpNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
-from mien.runtime.faces.action_units import OUTER_EYES, RIGHT_HALF
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.runtime.methods.warp.editor import AMOUNTS
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP
@@ -47,20 +50,17 @@ from mien.training.recipe import (
     write_card,
     write_metrics,
 )
-from mien.training.warp.displacements import TargetDisplacements, expressed_unit
+from mien.training.warp.displacements import TargetDisplacements
 from mien.training.warp.flow import dense_flow, hold_brows, keep_lips, warp
 from mien.training.warp.guide import CLASSES, jitter, load_guides
+from mien.training.warp.lessons import TAUGHT, Lessons, load_lessons
 
 BATCH = 32
 # How often each emotion is asked for: those that are hard to tell from others more often.
 ASKED = np.array([0.08, 0.11, 0.11, 0.12, 0.2, 0.2, 0.14, 0.04])
-# How much of each action unit an edit may show at strength 1, in outer-eye distances: a little more
-# than what its prototypes ask for.
-MOST = {
-    "1": 0.10, "2": 0.10, "4": 0.09, "5": 0.05, "6": 0.06, "7": 0.04, "43": 0.04, "9": 0.10,
-    "10": 0.09, "12": 0.14, "15": 0.10, "17": 0.055, "20": 0.095, "23": 0.05, "25": 0.065,
-    "26": 0.11, "22": 0.045,
-}  # fmt: skip
+MODES = 48  # principal components of the lessons' displacements
+# Of the crop's side and of the light: the differences that count as 1 in the loss.
+FAR, BRIGHT = 0.006, 0.06
 # Brightness of what opens between the lips, relative to the skin: the dark of the mouth.
 INSIDE = (0.4, 0.4, 0.4, 0.3, 0.45, 0.4, 0.4, 0.4)
 
@@ -70,11 +70,12 @@ class Weights:
     """Weights of the loss terms."""
 
     follow: float = 1.3
-    guide: float = 1.0
-    adversarial: float = 0.08
+    light: float = 1.0
+    guide: float = 0.25
+    adversarial: float = 0.04
     fold: float = 4.0
     lips: float = 1.0
-    alike: float = 1.0
+    alike: float = 0.3
 
 
 class Discriminator(nn.Module):
@@ -101,42 +102,59 @@ class Discriminator(nn.Module):
 class Batch:
     """What one step looks at.
 
-    faces, real: (n, 1, 64, 64). landmarks: (n, 106, 2). target, real_emotion: (n, 8).
+    faces, real: (n, 1, 64, 64). landmarks: (n, 106, 2). displacement: (n, 8, 106, 2) and light:
+    (n, 8, 64, 64), what every emotion is to do. target, real_emotion: (n, 8).
     """
 
     faces: torch.Tensor
     landmarks: torch.Tensor
+    displacement: torch.Tensor
+    light: torch.Tensor
     target: torch.Tensor
     real: torch.Tensor
     real_emotion: torch.Tensor
 
 
 class Sampler:
-    """Draws batches: faces of any emotion, targets, and real faces of the targets' emotions."""
+    """Draws batches: faces with their lessons, targets, and real faces of the targets' emotions."""
 
-    def __init__(self, crops: Crops, seed: int) -> None:
+    def __init__(self, crops: Crops, taught: Taught, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        self.crops = crops
-        weights = balanced_weights(crops.emotions)
-        weights[crops.source == FACES160] *= 2.0  # sharper, better labelled
-        self.weights = weights / weights.sum()
+        self.crops, self.taught = crops, taught
+        self.weights = _press_first(crops)
+        self.taught_weights = balanced_weights(taught.crops.emotions)
 
     def __call__(self) -> Batch:
-        faces, landmarks, _ = self._faces(BATCH)
-        real, _, emotion = self._faces(BATCH)
-        target = torch.from_numpy(self._targets(BATCH))
-        return Batch(faces, landmarks, target, real, emotion)
+        rows = self.rng.choice(len(self.taught_weights), BATCH, p=self.taught_weights)
+        faces, landmarks, _, mirrored = self._faces(self.taught.crops, rows)
+        displacement = self.taught.displacement[rows].astype(np.float32)
+        light = self.taught.light[rows].astype(np.float32) / 127
+        displacement[mirrored] = displacement[mirrored][:, :, MIRROR] * np.float32([-1, 1])
+        light[mirrored] = light[mirrored][..., ::-1]
+        chosen = self.rng.choice(len(self.weights), BATCH, p=self.weights)
+        real, _, emotion, _ = self._faces(self.crops, chosen)
+        return Batch(
+            faces,
+            landmarks,
+            torch.from_numpy(displacement),
+            torch.from_numpy(light.copy()),
+            torch.from_numpy(self._targets(BATCH)),
+            real,
+            emotion,
+        )
 
-    def _faces(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        rows = self.rng.choice(len(self.weights), count, p=self.weights)
-        pixels = self.crops.pixels[rows].astype(np.float32) / 255
-        landmarks = self.crops.landmarks[rows].copy()
+    def _faces(
+        self, crops: Crops, rows: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
+        count = len(rows)
+        pixels = crops.pixels[rows].astype(np.float32) / 255
+        landmarks = crops.landmarks[rows].copy()
         mirrored = self.rng.random(count) < 0.5
         pixels[mirrored] = pixels[mirrored, :, ::-1]
         landmarks[mirrored] = landmarks[mirrored][:, MIRROR]
         landmarks[mirrored, :, 0] = 1 - landmarks[mirrored, :, 0]
         faces = torch.from_numpy(pixels)[:, None]
-        sharp = torch.from_numpy(self.crops.source[rows] == FACES160)
+        sharp = torch.from_numpy(crops.source[rows] == FACES160)
         soft = F.interpolate(faces, size=46, mode="bilinear", antialias=True, align_corners=False)
         soft = F.interpolate(soft, size=64, mode="bicubic", align_corners=False)
         # FER-2013 is 48 pixels wide: the discriminator must not tell the sources by sharpness.
@@ -144,37 +162,67 @@ class Sampler:
         faces = torch.where(blur[:, None, None, None], soft, faces)
         light = torch.from_numpy(self.rng.normal(1, 0.15, (count, 1, 1, 1)).astype(np.float32))
         faces = (faces * light).clamp(0, 1)
-        emotion = F.one_hot(torch.from_numpy(self.crops.emotions[rows]), len(EMOTIONS)).float()
-        return faces, torch.from_numpy(landmarks), emotion
+        emotion = F.one_hot(torch.from_numpy(crops.emotions[rows]), len(EMOTIONS)).float()
+        return faces, torch.from_numpy(landmarks), emotion, mirrored
 
     def _targets(self, count: int) -> np.ndarray:
         targets = np.zeros((count, len(EMOTIONS)), np.float32)
         for row in targets:
             first, second = self.rng.choice(len(EMOTIONS), 2, replace=False, p=ASKED)
-            draw = self.rng.random()
-            share = self.rng.uniform(0.2, 0.8)
-            if draw < 0.7:
+            if self.rng.random() < 0.85:
                 row[first] = 1
-            elif draw < 0.85:
-                row[first], row[second] = share, 1 - share
             else:
-                row[first] = share
+                share = self.rng.uniform(0.2, 0.8)
+                row[first], row[second] = share, 1 - share
         return targets
 
 
-def unit_table() -> tuple[torch.Tensor, torch.Tensor]:
-    """The movements of the action units by halves (2k, 212), crop units, and their most (2k,)."""
-    right = np.zeros(106, bool)
-    right[list(RIGHT_HALF)] = True
-    middle = np.arange(106) == MIRROR
-    share = np.where(middle, 0.5, np.where(right, 0.0, 1.0))[:, None]
-    rows, most = [], []
-    for number, largest in MOST.items():
-        whole = expressed_unit(number) * OUTER_EYES
-        for part in (share, 1 - share):
-            rows.append((whole * part).reshape(212))
-            most.append(largest)
-    return torch.tensor(np.stack(rows)).float(), torch.tensor(most).float()
+def _press_first(crops: Crops) -> np.ndarray:
+    weights = balanced_weights(crops.emotions)
+    weights[crops.source == FACES160] *= 2.0  # sharper, better labelled
+    return weights / weights.sum()
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """Faces with what every emotion is to do to them.
+
+    displacement: float16 (n, 8, 106, 2). light: int8 (n, 8, 64, 64), 127 times the change.
+    """
+
+    crops: Crops
+    displacement: np.ndarray
+    light: np.ndarray
+
+
+def taught_faces(crops: Crops, lessons: Lessons) -> Taught:
+    """The faces that have lessons; contempt gets its prototype, fitted to each face."""
+    chosen = crops.select(lessons.rows)
+    landmarks = torch.from_numpy(chosen.landmarks)
+    count = len(landmarks)
+    target = F.one_hot(torch.full((count,), len(TAUGHT)), len(EMOTIONS)).float()
+    present = torch.zeros(count, len(EMOTIONS))
+    contempt = TargetDisplacements(torch.device("cpu")).displacement(landmarks, present, target)
+    displacement = np.concatenate(
+        [lessons.displacement, contempt.numpy().astype(np.float16)[:, None]], 1
+    )
+    light = np.concatenate([lessons.light, np.zeros_like(lessons.light[:, :1])], 1)
+    return Taught(chosen, displacement, light)
+
+
+def movement_modes(taught: Taught, count: int = MODES) -> tuple[torch.Tensor, float]:
+    """The principal components (count, 212) of the displacements and their mirror images.
+
+    Each is as long as its standard deviation. Beside them the share of the variance they explain.
+    """
+    moves = taught.displacement.astype(np.float32)
+    mirrored = moves[:, :, MIRROR] * np.float32([-1, 1])
+    flat = np.concatenate([m.reshape(-1, 212) for m in (moves, mirrored)])
+    values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
+    kept = slice(-1, -1 - count, -1)
+    scale = np.sqrt(np.maximum(values[kept], 0))
+    modes = torch.from_numpy((vectors[:, kept] * scale).T.astype(np.float32).copy())
+    return modes, float(values[kept].sum() / values.sum())
 
 
 def lips_opening(landmarks: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -212,7 +260,6 @@ class Objective:
         self.device = device
         self.weights = Weights()
         self.guides = load_guides(guides).to(device)
-        self.displacements = TargetDisplacements(device)
         self.discriminator = Discriminator().to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), 3e-4, (0.5, 0.99))
         self.inside = torch.tensor(INSIDE, device=device)
@@ -224,29 +271,30 @@ class Objective:
             self.discriminator.load_state_dict(state["judge"])
             self.optimizer.load_state_dict(state["optimizer"])
 
-    def __call__(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        faces, landmarks, target, real, emotion = (
+    def __call__(self, network: WarpNetwork, batch: Batch) -> dict[str, torch.Tensor]:
+        faces, landmarks, wanted, wanted_light, target, real, emotion = (
             getattr(batch, name).to(self.device) for name in Batch.__dataclass_fields__
         )
         w = self.weights
-        with torch.no_grad():
-            present = self._present(faces)
-            wanted = self.displacements.displacement(landmarks, present, target)
-        displacement = network(faces, landmarks, target).float()
-        edited, flow = self.apply(faces, landmarks, displacement, target)
-        again = network(*self._copy(faces, landmarks), target).float()
-        whole = (target.sum(1) > 0.99).float()
+        moves, lights = (x.float() for x in network.each(faces, landmarks))
+        again, again_light = (x.float() for x in network.each(*self._copy(faces, landmarks)))
+        displacement = (moves * target[:, :, None, None]).sum(1)
+        light = (lights * target[:, :, None, None]).sum(1, keepdim=True)
+        # Classifiers judge the movement only: asked about light as well, they draw stains.
+        edited, flow = self.apply(faces, landmarks, displacement, light.detach(), target)
+        alike = F.l1_loss(again, moves) / FAR + F.l1_loss(again_light, lights) / BRIGHT
         terms = {
-            "follow": w.follow * (displacement - wanted).abs().mean() / 0.006,
-            "guide": w.guide * (self._guidance(edited, target) * whole).sum() / whole.sum(),
+            "follow": w.follow * (moves - wanted).abs().mean() / FAR,
+            "light": w.light * self._light_error(lights, wanted_light),
+            "guide": w.guide * self._guidance(edited, target).mean(),
             "fold": w.fold * self._folds(flow),
             "lips": w.lips * self._thin_lips(landmarks, displacement),
-            "alike": w.alike * 0.3 * F.l1_loss(again, displacement) / 0.006,
+            "alike": w.alike * alike,
         }
         self._train_discriminator(real, emotion, edited.detach(), target)
         for parameter in self.discriminator.parameters():
             parameter.requires_grad_(False)
-        terms["adversarial"] = -w.adversarial * (self.discriminator(edited, target) * whole).mean()
+        terms["adversarial"] = -w.adversarial * self.discriminator(edited, target).mean()
         for parameter in self.discriminator.parameters():
             parameter.requires_grad_(True)
         self.step += 1
@@ -260,11 +308,19 @@ class Objective:
             part.replace(self.checkpoint)
         return terms
 
+    @staticmethod
+    def _light_error(light: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """How far light is from the lessons', its steps from cell to cell counted too."""
+        rest = light - wanted
+        steps = rest.diff(dim=-1).abs().mean() + rest.diff(dim=-2).abs().mean()
+        return (rest.abs().mean() + steps) / BRIGHT
+
     def apply(
         self,
         faces: torch.Tensor,
         landmarks: torch.Tensor,
         displacement: torch.Tensor,
+        light: torch.Tensor,
         target: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The edited crops and the flow (n, 2, 32, 32)."""
@@ -272,7 +328,7 @@ class Objective:
             displacement = hold_brows(landmarks, displacement)
             displacement = keep_lips(displacement, target @ self.opens)
             flow = dense_flow(landmarks, displacement, 32)
-            moved = warp(faces, flow)
+            moved = warp(faces, flow) * (1 + light)
             mask, height = lips_opening(landmarks + displacement, 64)
             _, before = lips_opening(landmarks, 64)
             stretched = (height + 0.004) / (before + 0.004)
@@ -328,11 +384,11 @@ class Objective:
         self.optimizer.step()
 
 
-def new_network(crops: Crops, seed: int) -> WarpNetwork:
-    """The untrained editor with the mean of the training faces."""
+def new_network(taught: Taught, seed: int) -> tuple[WarpNetwork, float]:
+    """The untrained editor with the mean face, and the variance that its modes explain."""
     torch.manual_seed(seed)
-    units, most = unit_table()
-    return WarpNetwork(units, most, torch.from_numpy(crops.landmarks.mean(0)))
+    modes, explained = movement_modes(taught)
+    return WarpNetwork(modes, torch.from_numpy(taught.crops.landmarks.mean(0))), explained
 
 
 @torch.inference_mode()
@@ -346,34 +402,45 @@ def measure(
     result: dict[str, dict[str, float]] = {}
     for index, emotion in enumerate(EMOTIONS):
         target = F.one_hot(torch.full((len(rows),), index), len(EMOTIONS)).float()
-        displacement = network(faces, landmarks, target)
-        displacement = displacement * float(AMOUNTS[index])  # as the runtime shows it
-        edited, flow = objective.apply(faces, landmarks, displacement, target)
+        amount = float(AMOUNTS[index])  # as the runtime shows it
+        displacement, light = (amount * x for x in network(faces, landmarks, target))
+        edited, flow = objective.apply(faces, landmarks, displacement, light, target)
         odds = objective._present(edited)
         result[emotion] = {
             "seen_by_the_guides": round(float((odds.argmax(1) == index).float().mean()), 3),
             "displacement_percent": round(100 * float(displacement.norm(dim=2).mean()), 3),
+            "light_percent": round(100 * float(light.abs().mean()), 3),
             "folds": round(float(objective._folds(flow)), 5),
         }
     return {"faces": len(rows), "emotions": result}
 
 
 def main(argv: list[str]) -> None:
-    """Train, measure and export the editor; needs `guides.pt` of the guide recipe in `--out`."""
+    """Train, measure and export the editor.
+
+    Needs `guides.pt` of the recipe `guide` and `lessons.npz` of `warp-lessons` in `--out`.
+    """
     options: Options = parse_options("warp", argv)
-    crops = clear_crops(load_crops(options.data, 64, options.out), options.data)
-    train = crops.select(~crops.validation)
-    schedule = Schedule(rate=6e-4, average=0.998, weight_decay=1e-4, clip_norm=2.0)
-    network = new_network(train, options.seed)
+    lessons = load_lessons(options.out)
+    if lessons is None:
+        raise SystemExit(f"{options.out} holds no lessons.npz; run warp-lessons first")
+    everyone = load_crops(options.data, 64, options.out)
+    taught = taught_faces(everyone, lessons)
+    crops = clear_crops(everyone, options.data)
+    schedule = Schedule(rate=1e-3, average=0.998, weight_decay=1e-4, clip_norm=2.0)
+    network, explained = new_network(taught, options.seed)
     trainer: Trainer[Batch] = Trainer("warp", network, options, schedule)
     objective = Objective(options.out / "guides.pt", trainer.device, options.out / "warp-judge.pt")
-    trainer.run(Sampler(train, options.seed), objective)
+    train = crops.select(~crops.validation)
+    trainer.run(Sampler(train, taught, options.seed), objective)
     average = trainer.average.cpu().float().eval()
     objective = Objective(options.out / "guides.pt", torch.device("cpu"))
     metrics = measure(average, objective, crops)
     metrics |= {"minutes": round(trainer.spent_s / 60, 1), "steps": trainer.step, "batch": BATCH}
+    metrics |= {"lessons": len(lessons.rows), "modes_explain": round(explained, 4)}
     path = options.out / "warp.onnx"
-    facts = {"paper": "mien's own, on StarGAN's objective", "targets": ",".join(EMOTIONS)}
+    facts = {"paper": "mien's own, taught by the mapper of the method emm"}
+    facts["targets"] = ",".join(EMOTIONS)
     metrics["parity_error"] = to_onnx(average, WARP, path, facts=facts)
     metrics["sha256"] = sha256_of(path)
     metrics["quality"] = {
@@ -389,46 +456,45 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
     """The model card, from what was measured."""
     rows = "\n".join(
         f"| {emotion} | {row['seen_by_the_guides']:.2f} | {row['displacement_percent']:.1f} | "
-        f"{row['folds']:.4f} |"
+        f"{row['light_percent']:.1f} | {row['folds']:.4f} |"
         for emotion, row in metrics["emotions"].items()
     )
     return {
         "What it is": (
             "An aligned 64x64 luma crop, its 106 landmarks and a weight per emotion to a "
-            "displacement of each landmark, made of bounded amounts of 17 facial action units for "
-            "each half of the face. The runtime makes the flow of the displacements "
+            "displacement of each landmark and to the relative change of the skin's brightness on "
+            "a grid of 64x64. The runtime makes the flow of the displacements "
             "(`mien.runtime.methods.warp.flow`)."
         ),
         "Data": data_text(
             ("faces160", "fer2013"),
             "\nThe labels are FaceMesh points (mediapipe 0.10.21) mapped to 106 by "
-            "`mien.training.data.facemesh`. What each emotion moves comes from facial action units "
-            "(`mien.training.warp.displacements`), not from class means, which are faint where "
-            "labels are noisy. Contempt has no guide and few pictures: it is its prototype alone.",
+            "`mien.training.data.facemesh`. What each emotion does to a face is taken from the "
+            f"pictures of the method `emm` of {metrics['lessons']} faces of training people "
+            "(`python -m mien.training warp-lessons`); FER-2013 shows the discriminator real "
+            "faces. Contempt has no guide, and the mapper hardly knows it: it is a prototype made "
+            "of facial action units (`mien.training.warp.displacements`), without light.",
         ),
         "Training": (
-            f"`python -m mien.training guide` (two classifiers, never shipped) and a "
+            "`python -m mien.training guide` (two classifiers, never shipped) and a "
             "checkpoint of `python -m mien.training emotions --seed 1` as a third, then `python -m "
             f"mien.training warp --minutes {metrics['minutes']:.0f}`: {metrics['minutes']} "
             f"minutes, {metrics['steps']} steps of {metrics['batch']}, one processor core, "
-            "bfloat16 autocast, averaged weights. Then `python -m mien.training warp-amounts`: the "
-            "guides move the amounts of sadness, disgust and anger, each as one vector within "
-            "bounds that are set by hand, 40 steps of 16 faces, fear's are set by hand, and the "
-            "last layer is fitted to them. Units 9 and 12 (brows that a wrinkled nose knits less, "
-            "lips that rise with a smile) and the most that units 5 and 9 may show were changed "
-            "between the two."
+            "bfloat16 autocast, averaged weights. Displacements are made of "
+            f"{MODES} principal components, which explain {metrics['modes_explain']:.3f} of the "
+            "lessons."
         ),
         "Quality": (
             "On neutral faces of people and splits that were not trained on. The share of edits "
             "that the guides take for the target says only that training worked, for the guides "
             "took part in it; docs/quality.md has the verdict of FaceMesh and of a classifier that "
-            "did not.\n\n| target | guides agree | mean displacement, percent of the crop | "
-            "fold penalty |\n|---|---|---|---|\n" + rows
+            "did not.\n\n| target | guides agree | mean displacement, percent of the crop | mean "
+            "change of brightness, percent | fold penalty |\n|---|---|---|---|---|\n" + rows
         ),
         "Limits": (
             "Trained on faces within about 40 degrees of the camera; the runtime fades out beyond "
-            "25. Fear is often taken for surprise or sadness, and disgust for anger. What glasses "
-            "cover, and how far lips are open, is the runtime's to decide and not the network's."
+            "25. What glasses cover, and how far lips are open, is the runtime's to decide and not "
+            "the network's."
         ),
         "Licence": f"Apache-2.0. SHA-256 of the file: `{metrics['sha256']}`.",
     }

@@ -45,6 +45,9 @@ FLOW_CELLS: Final = 64
 REDRAWN: Final = 0.03
 LIPS_ROOM: Final = 0.02  # crop units around the lips, and the softness of that edge
 DARKEST, MOST_GAIN = 0.12, 0.6  # luma below which, and relative change to which shading goes
+EYES_REACH: Final = 0.02  # crop units around the lids where no light is added
+# Luma, as a share of the skin's, up to which and from which on pixels count as hair and as skin.
+HAIR, SKIN = 0.5, 0.85
 RIM: Final = 0.1  # of the crop's side, over which the rest fades to its border
 # An eye less open than this share of its usual opening blinks: no light is added to its lid. From
 # the second on it is open.
@@ -127,7 +130,11 @@ def field_edit(face: AlignedFace, made: Made, lids: Lids, amount: float = 1.0) -
     opened = painted_share(lips_gap(landmarks), lips_gap(landmarks + asked))
     return Edit(
         flow=flow,
-        gain=shading(rest[0] * (1 - lips) * mask, seen[0]),
+        gain=skin_light(
+            rest[0],
+            seen[0],
+            mask * (1 - lips) * (1 - eyes_region(landmarks, landmarks + asked, size)),
+        ),
         delta=Delta(rest.astype(np.float32), lips * mask),
         patch=inside_patch(seen[0] + rest[0], change[0], landmarks + asked, opened),
     )
@@ -140,6 +147,20 @@ def shading(rest: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """
     gain: np.ndarray = np.clip(rest / np.maximum(seen, DARKEST), -MOST_GAIN, MOST_GAIN)
     return gain.astype(np.float32)
+
+
+def skin_light(rest: np.ndarray, seen: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """`shading` of the skin within a region, float32 (s, s), all of the same size.
+
+    Where the generator lets skin appear in place of a brow, the frame's own brow has moved away by
+    itself, and what is left of it would glow: hair and lashes are not brightened.
+    """
+    light = shading(rest, seen) * region
+    inside = region > 0.5
+    usual = max(float(np.median(seen[inside])) if inside.any() else 1.0, 0.05)
+    is_skin = np.clip((seen / usual - HAIR) / (SKIN - HAIR), 0, 1)
+    shown: np.ndarray = np.where(light > 0, light * is_skin, light).astype(np.float32)
+    return shown
 
 
 def level(rest: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -161,6 +182,18 @@ def lips_region(before: np.ndarray, after: np.ndarray, size: int) -> np.ndarray:
     reach = 2 * max(1, round(LIPS_ROOM * size)) + 1
     grown = cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     return cv2.GaussianBlur(grown.astype(np.float32) / 255, (0, 0), LIPS_ROOM * size)
+
+
+def eyes_region(before: np.ndarray, after: np.ndarray, size: int) -> np.ndarray:
+    """1 between the lids, before and after, and softly around: float32 (size, size)."""
+    region = np.zeros((size, size), np.uint8)
+    for points in (before, after):
+        for eye in (LEFT_EYE, RIGHT_EYE):
+            corners = np.round((points[list(eye)] * size - 0.5) * 16).astype(np.int32)
+            cv2.fillPoly(region, [cv2.convexHull(corners)], 255, cv2.LINE_AA, 4)
+    reach = 2 * max(1, round(EYES_REACH * size / 2)) + 1
+    grown = cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    return cv2.GaussianBlur(grown.astype(np.float32) / 255, (0, 0), EYES_REACH * size / 2)
 
 
 def inside_patch(

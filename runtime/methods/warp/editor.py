@@ -1,10 +1,11 @@
-"""The default method: landmarks move, and everything else follows from that.
+"""The default method: landmarks move, and the light on the skin follows.
 
-One small network answers with a displacement per landmark. Displacements become a smooth flow that
-the blender applies to the native frame, so moved pixels stay photographs; creases darken where
-faces fold; lips stay as far open as the speaker has them (`runtime.methods.warp.speech`), and what
-glasses or a hand cover moves behind them (`runtime.methods.warp.occlusion`). Only where surprise or
-fear opens a resting mouth is something drawn: its dark inside, with the edge of teeth.
+One small network answers with a displacement per landmark and with how the light on the skin
+changes. Displacements become a smooth flow that the blender applies to the native frame, so moved
+pixels stay photographs; cheeks and folds are shaded by the light; lips stay as far open as the
+speaker has them (`runtime.methods.warp.speech`), and what glasses or a hand cover moves behind them
+(`runtime.methods.warp.occlusion`). Only where surprise or fear opens a resting mouth is something
+drawn: its dark inside, with the edge of teeth.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -51,7 +53,11 @@ from mien.runtime.target import Target
 CROP = Crop(64)
 # How much of the network's answer an emotion shows at intensity 1, in the order of EMOTIONS: more
 # where classifiers saw little at first, as far as faces still looked right at full size.
-AMOUNTS = np.array([1.0, 1.1, 1.4, 1.25, 1.6, 1.45, 1.65, 1.0], np.float32)
+AMOUNTS = np.array([1.0, 1.4, 2.0, 1.7, 1.8, 1.9, 1.9, 1.0], np.float32)
+# And of its light: what it brightens and darkens is softer than folds are, and more looks stained.
+LIGHT_AMOUNTS = np.array([1.0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 1.0], np.float32)
+MOST_LIGHT = 0.5  # the largest relative change of brightness that is shown, at any strength
+LIGHT_S = 0.1  # time constant of the light: crops are never twice the same
 # A gap that grew less than this factor is a stretched picture and still looks right; beyond the
 # second there is nothing left to stretch. Between them the drawn mouth fades in.
 STRETCH_KEPT, STRETCH_PAINTED = 1.6, 2.8
@@ -107,6 +113,34 @@ def open_method(
     return WarpMethod(warp, occlusion)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the network asks of a face, at strength 1.
+
+    displacement: float32 (106, 2), crop units. light: float32 (64, 64), the relative change of
+    brightness on the edited crop; 0 in the border cells.
+    """
+
+    displacement: np.ndarray
+    light: np.ndarray
+
+
+def ask(warp: Engine, face: AlignedFace, weights: np.ndarray) -> Answer:
+    """The network's answer for a face in `CROP` and the weights (8,) of emotions."""
+    whole = max(float(weights.sum()), 1e-6)
+    far, bright = (np.float32(weights @ of / whole) for of in (AMOUNTS, LIGHT_AMOUNTS))
+    inputs = {
+        "face": face.pixels[None, None],
+        "landmarks": face.landmarks[None],
+        "target": weights[None].astype(np.float32),
+    }
+    found = warp.infer(inputs)
+    light = bright * found["light"][0, 0]
+    light[[0, -1]] = 0
+    light[:, [0, -1]] = 0
+    return Answer(far * found["displacement"][0], light)
+
+
 class WarpEditor:
     """Edits one face through a video.
 
@@ -127,17 +161,20 @@ class WarpEditor:
         self._resting = RestingLips()
         self._mouth = MouthPainter()
         self._own_expression = OwnExpression()
-        self._answer: np.ndarray | None = None
+        self._answer: Answer | None = None
         self._asked_s = math.inf  # never
+        self._light: np.ndarray | None = None
+        self._lit_s = 0.0
 
     def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
         """The edit of the face in this frame; see `FaceEditor`."""
         landmarks, weights = face.landmarks, goal.weights
-        asked = self._own_expression(landmarks, goal.own, time_s)
+        asked = own = self._own_expression(landmarks, goal.own, time_s)
+        gain = folds(landmarks + own, own)
         if goal.strength > 0:
-            amount = float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
-            wanted = self._asked(face, weights, time_s) * np.float32(amount)
-            asked = asked + self._proportions(landmarks, wanted, goal.strength, time_s)
+            answer = self._asked(face, weights, time_s)
+            asked = asked + self._proportions(landmarks, answer.displacement, goal.strength, time_s)
+            gain = _lit(gain, answer.light * np.float32(goal.strength))
         asked = self._room(landmarks, hold_lips(landmarks, asked), time_s)
         opening = float(weights @ np.array(OPENS, np.float32))
         if opening > 0:
@@ -146,7 +183,6 @@ class WarpEditor:
         open_eyes = self._open_eyes(landmarks, time_s)
         steady = self._lids(landmarks, open_eyes, time_s)
         moved = keep_blinks(landmarks, moved, steady, open_eyes)
-        shown = landmarks + moved
         covered = self._occlusion(frame, frame_landmarks(face), time_s)
         patch = None
         if opening > 0:
@@ -156,19 +192,26 @@ class WarpEditor:
         flow = with_rigid_teeth(dense_flow(landmarks, moved), landmarks, moved)
         if covered is not None:
             flow = flow * (1 - CALM_BESIDE * _around(covered, flow.shape[-1]))
-        return Edit(flow=flow, gain=folds(shown, moved), patch=patch, covered=covered)
+        return Edit(flow=flow, gain=gain, patch=patch, covered=covered)
 
-    def _asked(self, face: AlignedFace, weights: np.ndarray, time_s: float) -> np.ndarray:
-        """The displacement that the network asks for at strength 1: float32 (106, 2)."""
+    def _asked(self, face: AlignedFace, weights: np.ndarray, time_s: float) -> Answer:
+        """What the network asks for at strength 1, calm over time."""
         if self._answer is None or not 0 <= time_s - self._asked_s < FRESH_S:
-            inputs = {
-                "face": face.pixels[None, None],
-                "landmarks": face.landmarks[None],
-                "target": weights[None].astype(np.float32),
-            }
-            self._answer = self._warp.infer(inputs)["displacement"][0]
+            self._answer = ask(self._warp, face, weights)
             self._asked_s = time_s
-        return self._displacement(self._answer, time_s)
+        light, step_s = self._answer.light, time_s - self._lit_s
+        if self._light is not None and 0 <= step_s < 1:
+            light = light + np.float32(math.exp(-step_s / LIGHT_S)) * (self._light - light)
+        self._light, self._lit_s = light, time_s
+        return Answer(self._displacement(self._answer.displacement, time_s), light)
+
+
+def _lit(creases: np.ndarray | None, light: np.ndarray) -> np.ndarray:
+    """Folds of the own expression, float32 (n, n) or None, and light: float32, of either size."""
+    if creases is not None:
+        light = cv2.resize(light, creases.shape[::-1]) + creases
+    shown: np.ndarray = np.clip(light, -MOST_LIGHT, MOST_LIGHT)
+    return shown
 
 
 def frame_landmarks(face: AlignedFace) -> np.ndarray:

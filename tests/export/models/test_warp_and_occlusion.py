@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mien.engines import OCCLUSION, WARP, ModelError, OnnxRuntimeEngine
-from mien.export.models.warp import OcclusionNetwork, WarpNetwork
+from mien.export.models.warp import MOST_LIGHT, OcclusionNetwork, WarpNetwork
 from mien.export.onnx_file import example_of, to_onnx
 from tests.runtime.faces.shapes import mean_face
 
@@ -18,9 +18,10 @@ MEAN = torch.from_numpy(mean_face())
 
 def warp_network() -> WarpNetwork:
     torch.manual_seed(3)
-    network = WarpNetwork(torch.randn(8, 212) * 0.1, torch.full((8,), 0.1), MEAN, width=8)
-    for parameter in network.move.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+    network = WarpNetwork(torch.randn(8, 212) * 0.1, MEAN, width=8)
+    for layer in (network.move, network.light):
+        for parameter in layer.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
     return network.eval()
 
 
@@ -55,25 +56,38 @@ def test_a_file_that_differs_from_its_module_is_not_kept(tmp_path: Path) -> None
 
 
 def test_an_untrained_editor_leaves_the_face_alone() -> None:
-    network = WarpNetwork(torch.randn(8, 212), torch.ones(8), MEAN).eval()
-    displacement = network(torch.rand(2, 1, 64, 64), torch.rand(2, 106, 2), torch.rand(2, 8))
+    network = WarpNetwork(torch.randn(8, 212), MEAN).eval()
+    displacement, light = network(torch.rand(2, 1, 64, 64), torch.rand(2, 106, 2), torch.rand(2, 8))
     assert not displacement.any()
+    assert not light.any()
 
 
-def test_edits_are_bounded() -> None:
+def test_light_is_bounded_whatever_is_seen() -> None:
     network = warp_network()
-    faces, landmarks = torch.rand(4, 1, 64, 64), torch.rand(4, 106, 2) * 5
-    amounts = network.amounts(faces, landmarks, torch.ones(4, 8) * 9)
-    assert 0 < amounts.abs().max() <= network.most.max()
-    assert network(faces, landmarks, torch.ones(4, 8) * 9).isfinite().all()
+    faces, landmarks = torch.rand(4, 1, 64, 64) * 50, torch.rand(4, 106, 2) * 5
+    displacement, light = network(faces, landmarks, torch.eye(8)[:4])
+    assert displacement.isfinite().all()
+    assert 0 < light.abs().max() <= MOST_LIGHT
+
+
+def test_a_mix_is_the_sum_of_its_emotions_by_their_weights() -> None:
+    network = warp_network()
+    face, points = torch.rand(1, 1, 64, 64), MEAN[None]
+    happy, sad = (network(face, points, torch.eye(8)[[i]]) for i in (1, 2))
+    mixed = network(face, points, 0.3 * torch.eye(8)[[1]] + 0.5 * torch.eye(8)[[2]])
+    for one, other, both in zip(happy, sad, mixed, strict=True):
+        torch.testing.assert_close(0.3 * one + 0.5 * other, both, atol=1e-5, rtol=1e-4)
 
 
 def test_exposure_does_not_change_the_edit() -> None:
     network = warp_network()
     face, landmarks, target = torch.rand(1, 1, 64, 64), MEAN[None], torch.eye(8)[:1]
-    bright = network(face, landmarks, target)
-    dim = network(face * 0.5 + 0.2, landmarks, target)
-    assert (bright - dim).abs().max() < 0.2 * bright.abs().max()
+    for bright, dim in zip(
+        network(face, landmarks, target),
+        network(face * 0.5 + 0.2, landmarks, target),
+        strict=True,
+    ):
+        assert (bright - dim).abs().max() < 0.2 * bright.abs().max()
 
 
 def test_exposure_does_not_change_what_is_seen_to_cover() -> None:

@@ -19,13 +19,16 @@ from mien.training.warp.displacements import (
     prototypes,
 )
 from mien.training.warp.guide import make_guides
+from mien.training.warp.lessons import TAUGHT, Lessons
 from mien.training.warp.warp import (
     Discriminator,
     Objective,
     Sampler,
+    Taught,
     lips_opening,
+    movement_modes,
     new_network,
-    unit_table,
+    taught_faces,
 )
 from tests.runtime.faces.shapes import mean_face
 
@@ -136,12 +139,53 @@ def test_lips_meet_but_do_not_cross() -> None:
         assert after[0, lower, 1] - after[0, upper, 1] > -1e-5
 
 
-def test_the_units_make_every_prototype_within_their_limits() -> None:
-    units, most = unit_table()
-    moves = prototypes().reshape(len(EMOTIONS), 212)
-    amounts, *_ = np.linalg.lstsq(units.numpy().T, moves.T, rcond=None)
-    np.testing.assert_allclose((units.numpy().T @ amounts).T, moves, atol=1e-5)
-    assert (np.abs(amounts.T) <= most.numpy() * 1.001).all()
+def small_taught(crops: Crops, count: int = 40) -> Taught:
+    rng = np.random.default_rng(5)
+    moves = rng.normal(0, 0.01, (count, len(TAUGHT), 106, 2)).astype(np.float16)
+    light = rng.integers(-30, 30, (count, len(TAUGHT), 64, 64), dtype=np.int8)
+    return taught_faces(crops, Lessons(np.arange(count) + 3, moves, light))
+
+
+def test_faces_are_taught_their_lessons_and_contempt_its_prototype() -> None:
+    crops = small_crops()
+    taught = small_taught(crops)
+    assert taught.displacement.shape == (40, 8, 106, 2)
+    assert taught.light.shape == (40, 8, 64, 64)
+    np.testing.assert_array_equal(taught.crops.pixels, crops.pixels[3:43])
+    corners = taught.displacement[:, EMOTIONS.index("contemptuous"), CORNERS, 1]
+    assert (corners[:, 1] < corners[:, 0] - 0.01).all()
+    assert not taught.light[:, EMOTIONS.index("contemptuous")].any()
+
+
+def test_modes_are_those_of_the_lessons_and_of_their_mirror_images() -> None:
+    crops = small_crops()
+    lift = np.zeros((40, len(TAUGHT), 106, 2), np.float16)
+    lift[:, 1, 84, 1] = -0.05  # one corner only
+    lessons = Lessons(np.arange(40), lift, np.zeros((40, len(TAUGHT), 64, 64), np.int8))
+    modes, explained = movement_modes(taught_faces(crops, lessons), 8)
+    assert explained > 0.9
+    moves = modes.numpy().reshape(-1, 106, 2)
+    for corner in CORNERS:
+        wanted = np.zeros((106, 2))
+        wanted[corner, 1] = -0.05
+        share, *_ = np.linalg.lstsq(moves.reshape(8, 212).T, wanted.ravel(), rcond=None)
+        np.testing.assert_allclose(share @ moves.reshape(8, 212), wanted.ravel(), atol=0.01)
+
+
+def test_a_mirrored_face_is_asked_for_the_mirrored_lesson() -> None:
+    crops = small_crops()
+    taught = small_taught(crops, 1)
+    batches = [Sampler(crops, taught, seed)() for seed in range(3)]
+    for batch in batches:
+        plain = np.isclose(batch.landmarks.numpy(), taught.crops.landmarks[0]).all((1, 2))
+        assert plain.any()
+        assert not plain.all()
+        moved = batch.displacement.numpy()
+        wanted = taught.displacement[0].astype(np.float32)
+        np.testing.assert_array_equal(moved[plain][0], wanted)
+        np.testing.assert_array_equal(moved[~plain][0], wanted[:, MIRROR] * [-1, 1])
+        light = batch.light.numpy() * 127
+        np.testing.assert_allclose(light[~plain][0], taught.light[0][..., ::-1], atol=1e-3)
 
 
 def test_open_lips_are_masked_and_closed_ones_are_not() -> None:
@@ -159,14 +203,16 @@ def test_a_step_trains_the_editor_and_its_discriminator(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save({"guides": make_guides().state_dict()}, tmp_path / "guides.pt")
     crops = small_crops()
-    network = new_network(crops, 0)
+    taught = small_taught(crops)
+    network, _ = new_network(taught, 0)
     objective = Objective(tmp_path / "guides.pt", torch.device("cpu"))
     before = {name: value.clone() for name, value in objective.discriminator.state_dict().items()}
-    terms = objective(network, Sampler(crops, 0)())
-    assert terms.keys() == {"follow", "guide", "fold", "lips", "alike", "adversarial"}
+    terms = objective(network, Sampler(crops, taught, 0)())
+    assert terms.keys() == {"follow", "light", "guide", "fold", "lips", "alike", "adversarial"}
     torch.stack(list(terms.values())).sum().backward()
-    assert network.move.weight.grad is not None
-    assert network.move.weight.grad.abs().sum() > 0
+    for layer in (network.move, network.light):
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.abs().sum() > 0
     after = objective.discriminator.state_dict()
     assert any(not torch.equal(after[name], value) for name, value in before.items())
 

@@ -91,8 +91,8 @@ def test_a_mouth_that_is_redrawn_loses_what_was_there() -> None:
     assert seen[1] == pytest.approx(seen[0], abs=0.02)
 
 
-def test_light_stays_off_lids_that_are_shut() -> None:
-    eye = tuple(mean_face()[list(LEFT_EYE)].mean(0))
+def test_light_stays_off_lids_that_are_shut_and_off_eyes() -> None:
+    eye = tuple(mean_face()[list(LEFT_EYE)].mean(0) + [0, 0.06])  # beneath the lower lid
     open_eyes = eyes_of(mean_face())
     shut = mean_face()
     for upper, lower in LID_COLUMNS[0]:
@@ -105,8 +105,24 @@ def test_light_stays_off_lids_that_are_shut() -> None:
         assert edit.gain is not None
         gains.append(edit.gain)
     assert gains[0][cell(eye)] > 0.4
-    assert gains[1][cell(eye)] < 0.05
+    assert gains[1][cell(eye)] < 0.4 * gains[0][cell(eye)]
     assert gains[1][cell(right)] > 0.4
+    assert abs(gains[0][cell((eye[0], eye[1] - 0.06))]) < 0.05
+
+
+def test_hair_is_darkened_and_never_lit() -> None:
+    cheek = (0.3, 0.62)
+    for spot in (0.3, -0.3):
+        made = Made(picture(0.5), picture(0.5, spot=spot, at=cheek), STILL)
+        bearded = face(0.5)
+        x, y = (round(share * bearded.size) for share in cheek)
+        bearded.pixels[y - 6 : y + 7, x - 6 : x + 7] = 0.15
+        gain = field_edit(bearded, made, eyes_of(mean_face())).gain
+        assert gain is not None
+        if spot > 0:
+            assert abs(gain[cell(cheek)]) < 0.02
+        else:
+            assert gain[cell(cheek)] < -0.3
 
 
 def test_landmarks_move_the_pixels_of_the_frame() -> None:

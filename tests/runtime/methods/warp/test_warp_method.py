@@ -1,11 +1,12 @@
 import numpy as np
+import pytest
 
 from mien.engines import OCCLUSION, WARP, FakeEngine
 from mien.runtime.blending.blending import blend, crop_units_matrix
 from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transform_points
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.base import Goal
-from mien.runtime.methods.warp.editor import CROP, WarpMethod, painted_share
+from mien.runtime.methods.warp.editor import CROP, MOST_LIGHT, WarpMethod, painted_share
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP, hold_lips
 from tests.runtime.faces.shapes import mean_face
 
@@ -27,14 +28,20 @@ def frame_and_face(landmarks: np.ndarray) -> tuple[Frame, AlignedFace]:
     return frame, AlignedFace(pixels, CROP_FROM_FRAME, landmarks)
 
 
-def method(opening: float, covered: np.ndarray | None = None) -> WarpMethod:
-    """A method whose network lowers the lower lip by `opening`, in a face covered like that."""
+def method(opening: float, covered: np.ndarray | None = None, light: float = 0.0) -> WarpMethod:
+    """A method whose network lowers the lower lip by `opening`, in a face covered like that.
+
+    light: the relative change of brightness that it asks for everywhere.
+    """
 
     def answer(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         displacement = np.zeros((1, 106, 2), np.float32)
         displacement[0, [101, 102, 103, 92, 93, 94], 1] = opening
         displacement[0, [84, 90, 96, 100], 1] = -0.02
-        return {"displacement": displacement}
+        return {
+            "displacement": displacement,
+            "light": np.full((1, 1, 64, 64), light, np.float32),
+        }
 
     def see(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         shares = np.zeros((1, 2, 128, 128), np.float32)
@@ -60,7 +67,7 @@ def edited(landmarks: np.ndarray, weights: np.ndarray, opening: float, **more) -
 
 def test_a_smile_never_parts_closed_lips() -> None:
     frame, face = frame_and_face(closed_mouth())
-    edit = method(opening=0.06).new_face()(frame, face, Goal(HAPPY, 1.5), 0.0)
+    edit = method(opening=0.045).new_face()(frame, face, Goal(HAPPY, 1.5), 0.0)
     assert edit.patch is None
     assert edit.flow is not None
     at = [round(float(v) * 64 - 0.5) for v in closed_mouth()[98]]
@@ -95,7 +102,7 @@ def test_the_teeth_of_an_open_mouth_move_as_one_body() -> None:
     landmarks[[101, 102, 103, 92, 93, 94], 1] += 0.1
     frame, face = frame_and_face(landmarks)
     for weights in (SURPRISED, HAPPY):
-        edit = method(opening=0.05).new_face()(frame, face, Goal(weights), 0.0)
+        edit = method(opening=0.035).new_face()(frame, face, Goal(weights), 0.0)
         assert edit.patch is None
         assert edit.flow is not None
         x, y = np.round((landmarks[98] + landmarks[102]) / 2 * 64 - 0.5).astype(int)
@@ -123,6 +130,45 @@ def test_half_the_strength_moves_half_as_far() -> None:
     assert whole is not None
     assert half is not None
     assert 0.4 < np.abs(half).max() / np.abs(whole).max() < 0.6
+
+
+def test_light_changes_with_the_strength_and_never_beyond_its_most() -> None:
+    frame, face = frame_and_face(closed_mouth())
+    gains = [
+        method(0.0, light=light).new_face()(frame, face, Goal(HAPPY, strength), 0.0).gain
+        for light, strength in ((0.2, 1.0), (0.2, 0.5), (-0.9, 1.5))
+    ]
+    whole, half, bounded = (gain[32, 32] for gain in gains if gain is not None)
+    assert half == pytest.approx(whole / 2)
+    assert bounded == -MOST_LIGHT
+    for gain in gains:  # the crop has no edge
+        assert gain is not None
+        assert not gain[[0, -1]].any()
+        assert not gain[:, [0, -1]].any()
+
+
+def test_light_follows_a_change_of_the_answer_slowly() -> None:
+    frame, face = frame_and_face(closed_mouth())
+    shown = iter([0.1, 0.3])
+    answers = method(0.0)
+    run = answers._warp.infer
+
+    def brighter(feeds):  # type: ignore[no-untyped-def]
+        return run(feeds) | {"light": np.full((1, 1, 64, 64), next(shown), np.float32)}
+
+    answers._warp.infer = brighter  # type: ignore[method-assign]
+    editor = answers.new_face()
+    first, second = (editor(frame, face, Goal(HAPPY), t).gain for t in (0.0, 0.07))
+    assert first is not None
+    assert second is not None
+    assert first[32, 32] < second[32, 32] < 0.75 * 3 * first[32, 32]
+
+
+def test_a_scaled_own_expression_is_lit_by_its_folds_alone() -> None:
+    frame, face = frame_and_face(closed_mouth())
+    editor = method(0.0, light=0.2).new_face()
+    edit = editor(frame, face, Goal(np.zeros(8, np.float32), 0.0), 0.0)
+    assert edit.gain is None
 
 
 def test_the_painted_share_grows_with_the_stretch() -> None:
