@@ -126,7 +126,9 @@ def _virtual(
         Path(device).is_absolute() or any(device == found.label for found in loopback_devices())
     )
     why = None
-    if plan.virtual == "pipewire" or (is_left_open and sys.platform == "linux" and not is_driver):
+    if plan.virtual == "pipewire" or (
+        is_left_open and sys.platform.startswith("linux") and not is_driver
+    ):
         try:
             return PipeWireCamera(size_wh, rate, device=device)
         except DeviceError as error:

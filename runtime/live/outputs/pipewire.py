@@ -40,7 +40,7 @@ def missing_session(root: Path = ROOT) -> str | None:
 
     root: where the system's files lie that tell which programs run.
     """
-    if sys.platform != "linux":
+    if not sys.platform.startswith("linux"):
         return "PipeWire is for Linux; leave --virtual pipewire out"
     try:
         load_library()
