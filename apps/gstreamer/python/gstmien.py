@@ -53,12 +53,7 @@ class Mien(GstBase.BaseTransform):  # type: ignore[misc]  # gi has no types
     """Writes the edit into the buffer that passes, within the faces alone."""
 
     __gtype_name__ = "GstMien"
-    __gstmetadata__ = (
-        "Change facial expressions",
-        "Filter/Effect/Video",
-        ABOUT,
-        "The mien founders",
-    )
+    __gstmetadata__ = ("Change of expression", "Filter/Effect/Video", ABOUT, "The mien founders")
     __gsttemplates__ = tuple(
         Gst.PadTemplate.new(name, way, Gst.PadPresence.ALWAYS, Gst.Caps.from_string(CAPS))
         for name, way in PADS
