@@ -197,9 +197,10 @@ class PipeWireStream:
             if self._stream is None:
                 return 0
             self._library.pw_thread_loop_lock(self._loop)
-            state = int(self._library.pw_stream_get_state(self._stream, None))
-            self._library.pw_thread_loop_unlock(self._loop)
-            return state
+            try:
+                return int(self._library.pw_stream_get_state(self._stream, None))
+            finally:
+                self._library.pw_thread_loop_unlock(self._loop)
 
     @property
     def is_read(self) -> bool:

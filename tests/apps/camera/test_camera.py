@@ -26,6 +26,7 @@ from mien.runtime.live.values import DelayStats, LiveStats, OutputStatus, Source
 from mien.runtime.spec import FilterSpec
 from tests.apps.fakes import EDITED, FACE, write_clip
 from tests.apps.live_fakes import LiveFake
+from tests.runtime.live.outputs.session import private_session
 from tests.runtime.live.virtual import Recorder, until
 from tests.runtime.methods.gan.networks import write_style_models
 
@@ -276,6 +277,20 @@ def test_a_way_that_does_not_work_is_an_error_and_not_another_way(
         assert said in one_line(capsys)
     assert camera(clip_file, *options, "--virtual", "v4l2") == 0
     assert virtual.sent
+
+
+def test_where_pipewire_runs_the_camera_is_shown_there_unless_a_device_is_named(
+    clip_file: Path, virtual: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    options = ["--emotion", "happy", "--no-panel", "--seconds", "0.5"]
+    with private_session() as session:
+        for name in ("XDG_RUNTIME_DIR", "PIPEWIRE_RUNTIME_DIR"):
+            monkeypatch.setenv(name, session.environment[name])
+        assert camera(clip_file, *options, "--device", "ada") == 0
+        assert "virtual camera: ada" in capsys.readouterr().err
+        assert not virtual.opened
+        assert camera(clip_file, *options, "--device", "/dev/video77") == 0
+        assert [asked["device"] for asked in virtual.opened] == ["/dev/video77"]
 
 
 def one_line(capsys: Captured) -> str:
