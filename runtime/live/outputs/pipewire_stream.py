@@ -231,7 +231,7 @@ class PipeWireStream:
         with self._lock:
             loop, self._loop = self._loop, c_void_p(None)
             stream, self._stream = self._stream, None
-            if loop:
+            if loop.value is not None:
                 self._library.pw_thread_loop_stop(loop)  # which waits for its thread
                 if stream is not None:
                     self._library.pw_stream_destroy(stream)

@@ -16,6 +16,7 @@ from mien.runtime.live.outputs import pipewire
 from mien.runtime.live.outputs.pipewire import PipeWireCamera, missing_session
 from mien.runtime.live.outputs.pipewire_stream import PipeWireStream, load_library
 from tests.runtime.live.outputs.session import Reader, Session, private_session
+from tests.runtime.live.pictures import live
 from tests.runtime.live.stand_ins import CountedSource, FakeFilter, wait_until, yuv_frame
 from tests.runtime.live.virtual import until
 
@@ -51,8 +52,6 @@ def camera_called(name: str) -> Iterator[PipeWireCamera]:
 @contextmanager
 def shown(camera: PipeWireCamera) -> Iterator[None]:
     """Grey pictures shown all the time, each lighter than the last until they begin anew."""
-    from tests.runtime.live.pictures import live
-
     ended = threading.Event()
 
     def show() -> None:
