@@ -8,7 +8,7 @@ import typer
 
 from mien.apps.avatar.command import avatar
 from mien.apps.bench.command import bench
-from mien.apps.camera.command import camera
+from mien.apps.camera.command import BareVirtual, camera
 from mien.apps.camera.set import set_camera
 from mien.apps.doctor.command import build, doctor
 from mien.apps.edit.command import edit
@@ -51,7 +51,7 @@ def mien(
         typer.echo(context.get_help())
 
 
-app.command()(with_method_options(camera))
+app.command(cls=BareVirtual)(with_method_options(camera))
 app.command("set")(with_method_options(set_camera))
 app.command()(with_method_options(edit))
 app.add_typer(avatar, name="avatar")

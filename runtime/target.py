@@ -12,6 +12,7 @@ import difflib
 import math
 import numbers
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,6 +54,7 @@ ALIASES = {
 NO_EDIT = frozenset(("none", "off", "original", "-"))
 
 MAX_STRENGTH = 1.5
+LEAST_MIX = 1e-3  # a sum of strengths below it is none
 MOST_NAME = 60  # characters of what a prompt adds to a file name
 MAX_TEXT = 500  # characters of a mix; one of all eight emotions has 120
 
@@ -207,6 +209,19 @@ def parse_target(text: str, strength: float = 1.0) -> Target:
         raise UsageError(f"the mix {shortened(text)} gives no emotion any weight")
     scale = 1 / total if total > 1 else 1.0
     return Target(tuple(weights[e] * scale for e in EMOTIONS), strength)
+
+
+def mixed_target(strengths: Sequence[float]) -> Target | None:
+    """The target of a strength for each emotion of EMOTIONS, 0..MAX_STRENGTH; None where all are 0.
+
+    Up to a sum of 1 they are the weights of a mix, as those of `happy:0.5`; above it, the sum is
+    how strong the mix is, at most MAX_STRENGTH. So nothing jumps where one of them is moved.
+    """
+    total = sum(strengths)
+    if total < LEAST_MIX:
+        return None
+    scale = max(total, 1.0)
+    return Target(tuple(each / scale for each in strengths), min(scale, MAX_STRENGTH))
 
 
 def _weight(text: str, part: str) -> float:

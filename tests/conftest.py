@@ -13,6 +13,8 @@ from tests.runtime.video.clips import ClipSpec, make_clip
 
 # Tests import ONNX Runtime themselves, before mien can switch its telemetry off.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# No test shows a camera in the session of whoever runs it.
+os.environ["PIPEWIRE_RUNTIME_DIR"] = os.devnull
 
 
 @pytest.fixture

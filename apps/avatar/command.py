@@ -10,9 +10,11 @@ import typer
 from mien.apps import options
 from mien.apps.avatar.plan import AvatarPlan
 from mien.apps.camera.command import (
+    BareVirtual,
     Device,
     Listen,
     Mark,
+    NoVirtual,
     Overwrite,
     PemFile,
     Pipe,
@@ -23,7 +25,7 @@ from mien.apps.camera.command import (
     Virtual,
     Window,
 )
-from mien.apps.camera.plan import OutputPlan, PanelPlan, parse_rate, parse_size
+from mien.apps.camera.plan import OutputPlan, PanelPlan, parse_rate, parse_size, virtual_way
 from mien.engines.system.limits import parse_memory
 
 avatar = typer.Typer(rich_markup_mode=None)
@@ -78,7 +80,7 @@ Panel = Annotated[
 ]
 
 
-@avatar.command()
+@avatar.command(cls=BareVirtual)
 def run(
     face: FacePicture,
     emotion: Emotion = "none",
@@ -95,6 +97,7 @@ def run(
     blinks: Blinks = 14.0,
     socket: Socket = None,
     virtual: Virtual = None,
+    no_virtual: NoVirtual = False,
     device: Device = None,
     record: Record = None,
     pipe: Pipe = None,
@@ -116,6 +119,7 @@ def run(
     from mien.runtime.avatar.motion import IdleSettings
     from mien.runtime.target import parse_goal
 
+    way = virtual_way(virtual, no_virtual=no_virtual)
     plan = AvatarPlan(
         picture=face,
         target=parse_goal(emotion, options.checked_strength(intensity)),
@@ -126,7 +130,7 @@ def run(
         rate=parse_rate(rate),
         idle=IdleSettings(seed, sway, breath, gaze, blinks),
         socket=socket,
-        outputs=OutputPlan(virtual, device, record, pipe, pipe_format, window, overwrite),
+        outputs=OutputPlan(way, device, record, pipe, pipe_format, window, overwrite),
         panel=PanelPlan(panel, port, listen, certificate, key),
         mark=mark,
         provider=provider,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mien.apps.camera.plan import OutputPlan, PanelPlan
+from mien.apps.camera.plan import NO_VIRTUAL, OutputPlan, PanelPlan
 from mien.engines.errors import UsageError
 from mien.runtime.avatar.adapters.link import parse_link
 from mien.runtime.avatar.motion import IdleSettings
@@ -50,5 +50,5 @@ class AvatarPlan:
             raise UsageError(f"--rate must lie in 0..120 for an avatar, not {float(self.rate):g}")
         for link in self.links:
             parse_link(link)
-        if self.outputs.device is not None and self.outputs.virtual is False:
+        if self.outputs.device is not None and self.outputs.virtual == NO_VIRTUAL:
             raise UsageError("--device names a virtual camera, which --no-virtual leaves out")

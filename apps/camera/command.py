@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mien.apps import options
-from mien.apps.camera.plan import CameraPlan, OutputPlan, PanelPlan, parse_rate, parse_size
+from mien.apps.camera.plan import (
+    VIRTUAL_WAYS,
+    CameraPlan,
+    OutputPlan,
+    PanelPlan,
+    parse_rate,
+    parse_size,
+    virtual_way,
+)
 from mien.apps.options import checked_own, checked_strength
 from mien.engines.errors import UsageError, one_line
 from mien.engines.system.limits import parse_memory
@@ -70,13 +79,15 @@ Format = Annotated[
     str, typer.Option("--format", metavar="auto|mjpeg|yuyv", help="As the camera sends them.")
 ]
 Virtual = Annotated[
-    bool | None,
+    str | None,
     typer.Option(
-        "--virtual/--no-virtual",
-        help="A camera for call programs; by default where one works.",
+        metavar="auto|pipewire|v4l2",
+        help="A camera for call programs, which has to work; auto prefers PipeWire, and is what "
+        "--virtual alone means. By default auto, where one works.",
         show_default=False,
     ),
 ]
+NoVirtual = Annotated[bool, typer.Option("--no-virtual", help="No camera for call programs.")]
 Device = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Which virtual camera: /dev/video10, or its name."),
@@ -136,6 +147,21 @@ Seconds = Annotated[
 ListThem = Annotated[bool, typer.Option("--list", help="List the cameras there are, and stop.")]
 
 
+class BareVirtual(TyperCommand):
+    """A command whose `--virtual` may stand alone: the way is then chosen."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is left of the arguments; the way is put in where it was left out."""
+        bare = "--virtual"
+        following = [*args[1:], ""]
+        pairs = zip(args, following, strict=True)
+        full = [
+            f"{bare}={VIRTUAL_WAYS[0]}" if word == bare and after not in VIRTUAL_WAYS else word
+            for word, after in pairs
+        ]
+        return super().parse_args(ctx, full)
+
+
 def camera(
     context: typer.Context,
     source: Source = "0",
@@ -150,6 +176,7 @@ def camera(
     rate: Rate = None,
     form: Format = "auto",
     virtual: Virtual = None,
+    no_virtual: NoVirtual = False,
     device: Device = None,
     record: Record = None,
     record_dry: RecordDry = None,
@@ -189,7 +216,7 @@ def camera(
         rate=None if rate is None else parse_rate(rate),
         format=form,
         outputs=OutputPlan(
-            virtual,
+            virtual_way(virtual, no_virtual=no_virtual),
             device,
             record,
             pipe,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,14 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
-from mien.apps.camera.plan import OutputPlan
+from mien.apps.camera.plan import NO_VIRTUAL, OutputPlan
 from mien.engines.errors import DeviceError, UsageError
 from mien.runtime.avatar.adapters.link import open_link, parse_link
 from mien.runtime.live.outputs.log import FrameLog, check_log
 from mien.runtime.live.outputs.output import ThreadedOutput
 from mien.runtime.live.outputs.pipe import PipeFormat, RawPipe, check_pipe
+from mien.runtime.live.outputs.pipewire import PipeWireCamera
 from mien.runtime.live.outputs.recording import Recording, Seal, check_recording
-from mien.runtime.live.outputs.virtual_camera import VirtualCamera
+from mien.runtime.live.outputs.virtual_camera import VirtualCamera, loopback_devices
 from mien.runtime.live.outputs.window import PreviewWindow
 from mien.runtime.live.values import SourceFacts
 
@@ -33,7 +35,7 @@ class OpenOutputs:
     outputs: tuple[ThreadedOutput | FrameLog, ...]
     recordings: tuple[Recording, ...]
     log: FrameLog | None
-    virtual: VirtualCamera | None
+    virtual: VirtualCamera | PipeWireCamera | None
     no_virtual: str | None
 
 
@@ -102,11 +104,9 @@ def open_outputs(
             take(_pipe(plan.pipe, plan, facts, rate))
         for output in _watchers(plan):
             take(output)
-        if plan.virtual is not False:
+        if plan.virtual != NO_VIRTUAL:
             try:
-                virtual = VirtualCamera(
-                    facts.size_wh, float(rate or DEFAULT_RATE), device=plan.device, avoid=path
-                )
+                virtual = _virtual(plan, facts.size_wh, float(rate or DEFAULT_RATE), avoid=path)
                 opened.append(virtual)
             except DeviceError as error:
                 if plan.virtual or plan.device is not None:
@@ -115,6 +115,33 @@ def open_outputs(
         opening.pop_all()
     recordings = tuple(output for output in opened if isinstance(output, Recording))
     return OpenOutputs(tuple(opened), recordings, log, virtual, no_virtual)
+
+
+def _virtual(
+    plan: OutputPlan, size_wh: tuple[int, int], rate: float, *, avoid: str
+) -> VirtualCamera | PipeWireCamera:
+    """The virtual camera of the way asked for, else of the first that works. Raises DeviceError."""
+    device, is_left_open = plan.device, plan.virtual in (None, "auto")
+    is_driver = device is not None and (
+        Path(device).is_absolute() or any(device == found.label for found in loopback_devices())
+    )
+    why = None
+    if plan.virtual == "pipewire" or (
+        is_left_open and sys.platform.startswith("linux") and not is_driver
+    ):
+        try:
+            return PipeWireCamera(size_wh, rate, device=device)
+        except DeviceError as error:
+            if not is_left_open:
+                raise
+            why = str(error)
+    try:
+        return VirtualCamera(size_wh, rate, device=device, avoid=avoid)
+    except DeviceError as error:
+        if why is None:
+            raise
+        other = str(error).removeprefix("no virtual camera: ")
+        raise DeviceError(f"{why}; or use the kernel's: {other}") from error
 
 
 def _watchers(plan: OutputPlan) -> Iterator[ThreadedOutput]:

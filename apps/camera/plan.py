@@ -17,18 +17,23 @@ if TYPE_CHECKING:
 
 MAX_DELAY_MS = 5000.0
 MAX_SIDE = 16_384
+VIRTUAL_WAYS = ("auto", "pipewire", "v4l2")
+NO_VIRTUAL = "none"
 SIZE = re.compile(r"([0-9]{1,5})[xX*]([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
 class OutputPlan:
-    """Where the video goes. virtual: None takes a virtual camera where one works.
+    """Where the video goes.
+
+    virtual: of VIRTUAL_WAYS, the way that has to work; None takes a virtual camera where one does,
+    and NO_VIRTUAL none.
 
     record_dry: a recording of what the camera gave. log: a line for each frame. links: addresses
     of other programs, as of `open_link`, that are sent what a face shows.
     """
 
-    virtual: bool | None = None
+    virtual: str | None = None
     device: str | None = None
     record: Path | None = None
     pipe: str | None = None
@@ -84,8 +89,18 @@ class CameraPlan:
     def __post_init__(self) -> None:
         if not 0 <= self.delay_ms <= MAX_DELAY_MS:
             raise UsageError(f"--delay must lie in 0..{MAX_DELAY_MS:g} ms, not {self.delay_ms:g}")
-        if self.outputs.device is not None and self.outputs.virtual is False:
+        if self.outputs.device is not None and self.outputs.virtual == NO_VIRTUAL:
             raise UsageError("--device names a virtual camera, which --no-virtual leaves out")
+
+
+def virtual_way(virtual: str | None, *, no_virtual: bool) -> str | None:
+    """What two options say of the virtual camera, as of OutputPlan. Raises UsageError."""
+    if virtual is not None and virtual not in VIRTUAL_WAYS:
+        known = ", ".join(VIRTUAL_WAYS)
+        raise UsageError(f"unknown way of a virtual camera {virtual[:40]!r} (known: {known})")
+    if no_virtual and virtual is not None:
+        raise UsageError("give either --virtual or --no-virtual")
+    return NO_VIRTUAL if no_virtual else virtual
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """What `mien doctor` says of cameras, codecs, the panel and the virtual camera.
 
 Whether there are cameras and this user may open them; which usual videos can be read and written
-here; the panel's packages and port; the virtual camera's package, driver, and how the driver is
-set.
+here; the panel's packages and port; which way of a virtual camera works, PipeWire's session, and
+the package and driver of the other way.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from mien.apps.doctor.finding import Finding, Machine, State
 from mien.engines.errors import DeviceError
 from mien.engines.system.install import extras_line, packages_line
+from mien.runtime.live.outputs.pipewire import missing_session, session_socket
 from mien.runtime.live.outputs.virtual_camera import (
     FOURCC,
     JOIN_VIDEO,
@@ -141,6 +142,47 @@ def _is_free(port: int) -> bool:
 
 
 PROBE_SIZE = (1280, 720)
+
+
+# What the systems other than Linux do with the virtual camera of OBS Studio.
+ELSEWHERE = {
+    "win32": (
+        "OBS's and Unity's cameras are DirectShow: some Store apps of Windows 11 do not list them",
+        "choose the camera in a browser, or in the desktop version of the program",
+    ),
+    "darwin": (
+        "programs see OBS's camera only once its camera extension is approved",
+        "System Settings > General > Login Items & Extensions > Camera Extensions: allow OBS",
+    ),
+}
+
+
+def check_virtual_way(machine: Machine) -> list[Finding]:
+    """Which way `mien camera` shows a virtual camera here, where it is not told."""
+    subject = "virtual camera"
+    if not machine.is_linux:
+        told = ELSEWHERE.get(machine.system)
+        return [] if told is None else [Finding(subject, "warn", *told)]
+    missing = missing_session(machine.root)
+    has_driver = is_installed() and missing_driver(machine.root, machine.release) is None
+    if missing is None:
+        also = "v4l2loopback works too: --virtual v4l2" if has_driver else "--virtual v4l2 does not"
+        return [Finding(subject, "ok", f"mien camera uses PipeWire; {also}")]
+    if has_driver:
+        return [Finding(subject, "ok", "mien camera uses v4l2loopback")]
+    text = "neither PipeWire nor v4l2loopback works for this user"
+    return [Finding(subject, "missing", text, missing.partition("; ")[2])]
+
+
+def check_pipewire(machine: Machine) -> list[Finding]:
+    """Whether this user's PipeWire takes a camera."""
+    if not machine.is_linux:
+        return []
+    missing = missing_session(machine.root)
+    if missing is not None:
+        text, _, fix = missing.partition("; ")
+        return [Finding("PipeWire camera", "missing", text, fix)]
+    return [Finding("PipeWire camera", "ok", f"PipeWire answers at {session_socket()}")]
 
 
 def check_package(_machine: Machine) -> list[Finding]:

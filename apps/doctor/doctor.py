@@ -19,7 +19,9 @@ from mien.apps.doctor.devices import (
     check_package,
     check_panel_packages,
     check_permissions,
+    check_pipewire,
     check_port,
+    check_virtual_way,
 )
 from mien.apps.doctor.finding import Check, Finding, Machine
 from mien.apps.doctor.networks import (
@@ -45,6 +47,8 @@ CHECKS: tuple[Check, ...] = (
     check_codecs,
     check_cameras,
     check_permissions,
+    check_virtual_way,
+    check_pipewire,
     check_package,
     check_driver,
     check_exclusive_caps,

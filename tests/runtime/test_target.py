@@ -6,9 +6,32 @@ import numpy as np
 import pytest
 
 from mien.engines.errors import UsageError
-from mien.runtime.target import EMOTIONS, Target, parse_target
+from mien.runtime.target import EMOTIONS, Target, mixed_target, parse_target
 
 HAPPY = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("happy", "sad", "weights", "strength"),
+    [
+        (0.5, 0.0, (0.5, 0.0), 1.0),
+        (0.7, 0.3, (0.7, 0.3), 1.0),
+        (1.5, 0.0, (1.0, 0.0), 1.5),
+        (0.6, 0.6, (0.5, 0.5), 1.2),
+        (1.5, 1.5, (0.5, 0.5), 1.5),
+    ],
+)
+def test_strengths_of_emotions_make_a_mix_and_what_is_over_its_strength(
+    happy: float, sad: float, weights: tuple[float, float], strength: float
+) -> None:
+    target = mixed_target([0.0, happy, sad, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert target is not None
+    assert (target.weights[1], target.weights[2]) == pytest.approx(weights)
+    assert target.strength == pytest.approx(strength)
+
+
+def test_no_strength_at_all_makes_no_target() -> None:
+    assert mixed_target([0.0] * len(EMOTIONS)) is None
 
 
 def test_weights_that_are_left_out_share_what_the_others_leave() -> None:

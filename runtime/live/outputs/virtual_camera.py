@@ -62,8 +62,8 @@ def loopback_devices(root: Path = ROOT) -> tuple[Loopback, ...]:
     return tuple(
         Loopback(
             Path("/dev") / entry.name,
-            _read(entry / "name") or entry.name,
-            _format(_read(entry / "format")),
+            read_small(entry / "name") or entry.name,
+            _format(read_small(entry / "format")),
             exclusive[index] if index < len(exclusive) else None,
         )
         for index, entry in enumerate(found)
@@ -78,7 +78,7 @@ def module_is_loaded(root: Path = ROOT) -> bool:
 def module_is_installed(root: Path = ROOT, release: str | None = None) -> bool:
     """Whether the kernel could load the module. release: of the kernel, by default the running."""
     release = os.uname().release if release is None else release
-    listed = _read(root / "lib/modules" / release / "modules.dep") or ""
+    listed = read_small(root / "lib/modules" / release / "modules.dep") or ""
     return f"/{MODULE}.ko" in listed
 
 
@@ -91,7 +91,7 @@ def has_reader(device: Path, root: Path = ROOT) -> bool:
     readers, others = _visible_opens(device, root)
     if readers:
         return True
-    count = _read(root / "sys/module" / MODULE / "refcnt")
+    count = read_small(root / "sys/module" / MODULE / "refcnt")
     return count is not None and count.isdigit() and int(count) > others
 
 
@@ -128,12 +128,12 @@ def _link(path: Path) -> str | None:
 
 
 def _only_writes(fdinfo: Path) -> bool:
-    match = re.search(r"^flags:\s*([0-7]+)", _read(fdinfo) or "", re.MULTILINE)
+    match = re.search(r"^flags:\s*([0-7]+)", read_small(fdinfo) or "", re.MULTILINE)
     return match is not None and int(match[1], 8) & _ACCESS == os.O_WRONLY
 
 
 def _exclusive_caps(root: Path) -> list[bool]:
-    text = _read(root / "sys/module" / MODULE / "parameters/exclusive_caps") or ""
+    text = read_small(root / "sys/module" / MODULE / "parameters/exclusive_caps") or ""
     return [flag.strip() in ("Y", "1") for flag in text.split(",") if flag.strip()]
 
 
@@ -144,7 +144,7 @@ def _format(text: str | None) -> LoopbackFormat | None:
     return LoopbackFormat(match["fourcc"], (int(match["width"]), int(match["height"])))
 
 
-def _read(path: Path) -> str | None:
+def read_small(path: Path) -> str | None:
     """The text of a small file of the system without its line end; None where there is none."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()

@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 
+from mien.apps.camera.plan import NO_VIRTUAL, CameraPlan
 from mien.apps.camera.run import Teller, status_line
 from mien.apps.main import run
 from mien.engines.errors import DeviceError
@@ -25,6 +26,7 @@ from mien.runtime.live.values import DelayStats, LiveStats, OutputStatus, Source
 from mien.runtime.spec import FilterSpec
 from tests.apps.fakes import EDITED, FACE, write_clip
 from tests.apps.live_fakes import LiveFake
+from tests.runtime.live.outputs.session import private_session
 from tests.runtime.live.virtual import Recorder, until
 from tests.runtime.methods.gan.networks import write_style_models
 
@@ -236,6 +238,59 @@ def test_without_a_virtual_camera_it_goes_on_where_there_is_another_way(
     assert "no virtual camera" in one_line(capsys)
     assert camera(clip_file, *options, "--device", "/dev/video77", "--seconds", "1") == 2
     assert one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [
+        ([], None),
+        (["--virtual"], "auto"),
+        (["--virtual", "--size", "64x48"], "auto"),
+        (["--virtual", "pipewire"], "pipewire"),
+        (["--virtual=v4l2"], "v4l2"),
+        (["--no-virtual"], NO_VIRTUAL),
+    ],
+)
+def test_the_way_of_the_virtual_camera_may_be_named_or_left_open(
+    options: list[str], way: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[CameraPlan] = []
+    monkeypatch.setattr(
+        "mien.apps.camera.run.run_camera", lambda plan, _make: plans.append(plan) or 0
+    )
+    assert camera("0", *options) == 0
+    assert plans[0].outputs.virtual == way
+
+
+def test_a_way_that_does_not_work_is_an_error_and_not_another_way(
+    clip_file: Path, virtual: Recorder, capsys: Captured
+) -> None:
+    options = ["--emotion", "happy", "--no-panel", "--seconds", "0.5"]
+    assert camera(clip_file, *options, "--virtual", "pipewire") == 2
+    assert "no virtual camera: " in one_line(capsys)
+    assert not virtual.opened
+    for wrong, said in (
+        (["--virtual=obs"], "known: auto, pipewire, v4l2"),
+        (["--virtual", "--no-virtual"], "either --virtual or --no-virtual"),
+    ):
+        assert camera(clip_file, *options, *wrong) == 2
+        assert said in one_line(capsys)
+    assert camera(clip_file, *options, "--virtual", "v4l2") == 0
+    assert virtual.sent
+
+
+def test_where_pipewire_runs_the_camera_is_shown_there_unless_a_device_is_named(
+    clip_file: Path, virtual: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    options = ["--emotion", "happy", "--no-panel", "--seconds", "0.5"]
+    with private_session() as session:
+        for name in ("XDG_RUNTIME_DIR", "PIPEWIRE_RUNTIME_DIR"):
+            monkeypatch.setenv(name, session.environment[name])
+        assert camera(clip_file, *options, "--device", "ada") == 0
+        assert "virtual camera: ada" in capsys.readouterr().err
+        assert not virtual.opened
+        assert camera(clip_file, *options, "--device", "/dev/video77") == 0
+        assert [asked["device"] for asked in virtual.opened] == ["/dev/video77"]
 
 
 def one_line(capsys: Captured) -> str:

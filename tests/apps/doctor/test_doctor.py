@@ -18,7 +18,9 @@ from mien.apps.doctor.devices import (
     check_package,
     check_panel_packages,
     check_permissions,
+    check_pipewire,
     check_port,
+    check_virtual_way,
 )
 from mien.apps.doctor.doctor import CHECKS, examine, print_doctor
 from mien.apps.doctor.finding import Check, Finding, Machine
@@ -130,6 +132,43 @@ def test_elsewhere_than_on_linux_the_backends_of_pyvirtualcam_are_asked(
     assert recorder.closed == 1
     for check in (check_permissions, check_exclusive_caps, check_lock):
         assert check(machine) == []
+
+
+def test_the_ways_to_a_virtual_camera_are_told_with_the_line_for_what_is_missing(
+    linux: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking, way = only(check_pipewire, linux), only(check_virtual_way, linux)
+    assert (lacking.state, way.state) == ("missing", "missing")
+    assert lacking.fix
+    assert way.fix == lacking.fix
+    assert "neither PipeWire nor v4l2loopback" in way.text
+
+    add_loopback(linux.root)
+    monkeypatch.setattr("mien.apps.doctor.devices.is_installed", lambda: True)
+    assert only(check_virtual_way, linux).text == "mien camera uses v4l2loopback"
+
+    monkeypatch.setattr("mien.apps.doctor.devices.missing_session", lambda _root: None)
+    both = only(check_virtual_way, linux)
+    assert (both.state, only(check_pipewire, linux).state) == ("ok", "ok")
+    assert both.text.startswith("mien camera uses PipeWire; v4l2loopback works too")
+
+
+@pytest.mark.parametrize(
+    ("system", "text", "fix"),
+    [
+        ("win32", "some Store apps of Windows 11 do not list them", "in a browser"),
+        ("darwin", "once its camera extension is approved", "allow OBS"),
+    ],
+)
+def test_what_other_systems_do_to_a_virtual_camera_is_told_in_one_line(
+    tmp_path: Path, system: str, text: str, fix: str
+) -> None:
+    machine = Machine(root=tmp_path, system=system)
+    found = only(check_virtual_way, machine)
+    assert found.state == "warn"
+    assert text in found.text
+    assert fix in found.fix
+    assert check_pipewire(machine) == []
 
 
 def test_packages_that_are_missing_bring_the_extra_that_has_them(
