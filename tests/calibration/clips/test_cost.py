@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,18 @@ def test_a_filter_that_does_not_open_is_told(tmp_path):
     tree = link_tree(ROOT, tmp_path / "tree")
     with pytest.raises(EngineError, match="ended"):
         TimedFilter(tree, [str(tmp_path / "missing.mp4"), "happy", "2", ""])
+
+
+def test_a_checkout_without_an_earlier_commit_has_nothing_to_compare_with(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "cost", tmp_path / "scripts" / "cost")
+
+    def run(*command):
+        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True)
+        return done.stdout
+
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    run("git", "init", "--quiet")
+    assert "no history" in run("scripts/cost")
+    run(*git, "commit", "--quiet", "--allow-empty", "-m", "First")
+    assert "no earlier commit" in run("scripts/cost")
