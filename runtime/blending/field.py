@@ -311,7 +311,7 @@ class Region:
         """How many samples the shorter side of a grid's cell is long."""
         (a, b), (c, d) = self.crop_from_plane[:, :2].tolist()
         columns, rows = grid.shape[1] / (box[2] - box[0]), grid.shape[0] / (box[3] - box[1])
-        return 1 / max((abs(a) + abs(b)) * columns, (abs(c) + abs(d)) * rows)
+        return float(1 / max((abs(a) + abs(b)) * columns, (abs(c) + abs(d)) * rows))
 
     def _looked_up(self, grid: np.ndarray, box: Box) -> np.ndarray:
         """As `show`, every sample by itself."""

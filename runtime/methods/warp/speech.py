@@ -64,7 +64,8 @@ def keep_lips(displacement: np.ndarray, opening: float = 0.0) -> np.ndarray:
 def lid_heights(landmarks: np.ndarray) -> np.ndarray:
     """How far the lids of both eyes are apart at three places: (2, 3), in the landmarks' units."""
     edges = landmarks[_LIDS, 1]  # (2, 3, 2)
-    return (edges[..., 1] - edges[..., 0]).astype(np.float64)
+    heights: np.ndarray = (edges[..., 1] - edges[..., 0]).astype(np.float64)
+    return heights
 
 
 def lids_opening(landmarks: np.ndarray) -> np.ndarray:
