@@ -26,6 +26,7 @@ from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.catalog import joined_folders
 from mien.engines.errors import UsageError
 from mien.engines.system.limits import MAX_MEMORY, memory_text
+from mien.engines.system.threads import OneThread
 from mien.runtime.blending.blending import FaceEdit, blend_faces, crop_units_matrix
 from mien.runtime.faces.choice import FaceChoice
 from mien.runtime.faces.detection import FaceDetector
@@ -52,24 +53,27 @@ MOST_TIME_S = 1e20  # either way from 0; every timestamp of a file lies within
 class Timings:
     """How long each stage takes.
 
-    last_ms: milliseconds of the last frame by stage.
+    last_ms: milliseconds of the last frame by stage. last_cpu_ms: of the processor, over all
+    threads of the process.
     """
 
     def __init__(self) -> None:
-        self.last_ms = dict.fromkeys(STAGES, 0.0)
+        self.start_frame()
 
     def start_frame(self) -> None:
         """Begin another frame."""
         self.last_ms = dict.fromkeys(STAGES, 0.0)
+        self.last_cpu_ms = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """A context whose time counts towards a stage."""
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
             self.last_ms[name] += (time.perf_counter() - began) * 1e3
+            self.last_cpu_ms[name] += (time.process_time() - cpu_began) * 1e3
 
 
 def _catalog(models: object) -> Catalog:
@@ -174,7 +178,8 @@ class Filter:
 
     Threads: frames go in from one thread at a time; `target`, `own`, `face`, `effort`
     and `detection_spacing` may be set from any other meanwhile, and hold from the next frame on.
-    Several filters may run side by side, a thread each.
+    Several filters may run side by side, a thread each. A call works in the thread that makes it:
+    while it lasts OpenCV is held to one thread, and then has as many as the program gave it.
     Raises UsageError, ModelError, DeviceError.
     """
 
@@ -410,6 +415,10 @@ class Filter:
         return self._edited(frame, time_s)
 
     def _edited(self, frame: Frame, time_s: float | None) -> Frame:
+        with OneThread():
+            return self._edited_alone(frame, time_s)
+
+    def _edited_alone(self, frame: Frame, time_s: float | None) -> Frame:
         self._time_s = self._time_s + UNSEEN_STEP_S if time_s is None else time_s
         self.timings.start_frame()
         with self.timings.stage("track"):

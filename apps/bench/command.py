@@ -37,6 +37,7 @@ Networks = Annotated[
     ),
 ]
 Scaling = Annotated[bool, typer.Option("--scaling", help="Also 1 to 8 faces, and 480p to 2160p.")]
+Calls = Annotated[bool, typer.Option("--calls", help="Also the ten calls that take most CPU time.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it.", show_default=False)]
 
 
@@ -51,6 +52,7 @@ def bench(
     beside: Beside = None,
     networks: Networks = False,
     scaling: Scaling = False,
+    calls: Calls = False,
     as_json: options.AsJson = False,
     as_markdown: options.AsMarkdown = False,
     plot: Plot = None,
@@ -64,5 +66,5 @@ def bench(
     spec = options.filter_spec(context, method=method, provider=provider, models=models)
     plan = BenchPlan(clip, runs, emotion, spec)
     variants = tuple(Variant.parse(text) for text in beside or ())
-    plan = replace(plan, beside=variants, networks=networks, scaling=scaling)
+    plan = replace(plan, beside=variants, networks=networks, scaling=scaling, calls=calls)
     print_bench(plan, BenchOutput(as_json=as_json, as_markdown=as_markdown, plot=plot))

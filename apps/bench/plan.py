@@ -21,8 +21,8 @@ class BenchPlan:
     """What to measure. clip: None is the bundled sample at 720p. runs: of the whole command.
 
     filter: what is measured. beside: what else is measured in turn with its provider and models;
-    the provider `torch` is PyTorch eager with the same models. networks, scaling: whether these are
-    measured as well.
+    the provider `torch` is PyTorch eager with the same models. networks, scaling, calls: whether
+    these are measured as well.
     """
 
     clip: Path | None = None
@@ -32,6 +32,7 @@ class BenchPlan:
     beside: tuple[Variant, ...] = ()
     networks: bool = False
     scaling: bool = False
+    calls: bool = False
 
     @property
     def provider(self) -> str:

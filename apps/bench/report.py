@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
+from mien.apps.bench.calls import CallRow
 from mien.apps.bench.eager import EagerFilter, EagerRow
 from mien.apps.bench.networks import NetworkRow, Peak, ran_on
 from mien.apps.bench.variants import SceneRow, VariantRow
@@ -213,6 +214,7 @@ class BenchReport:
     eager: tuple[EagerRow, ...] = ()
     eager_filter: EagerFilter | None = None
     scenes: tuple[SceneRow, ...] = ()
+    calls: tuple[CallRow, ...] = ()
 
 
 def report_heading(report: BenchReport) -> str:
@@ -234,6 +236,8 @@ def report_grids(report: BenchReport) -> list[Grid]:
         grids.append(eager_grid(report.eager))
     if report.eager_filter is not None:
         grids.append(eager_filter_grid(report.eager_filter))
+    if report.calls:
+        grids.append(call_grid(report.calls))
     if report.scenes:
         grids.append(scene_grid(report.scenes))
     return grids
@@ -244,7 +248,8 @@ def command_grid(report: BenchReport) -> Grid:
     rows = []
     for stage in (*report.profile.stages, report.profile.whole):
         name = "whole filter" if stage is report.profile.whole else stage.name
-        rows.append((f"{name}, ms a frame", f"{stage.median_ms:.2f}", f"{stage.p95_ms:.2f}"))
+        times = f"{stage.median_ms:.2f}", f"{stage.p95_ms:.2f}", _known(stage.cpu_ms, ".2f")
+        rows.append((f"{name}, ms a frame", *times))
     for name, value, form in (
         ("filter without codec, fps", report.profile.fps, ".1f"),
         ("whole command, s", report.command_s, ".2f"),
@@ -254,11 +259,20 @@ def command_grid(report: BenchReport) -> Grid:
         ("warm: opening of the filter to first edited frame, s", report.warm_start_s, ".2f"),
         ("memory at most, MB", report.peak_mb, ".0f"),
     ):
-        rows.append((name, "-" if value is None else format(value, form), ""))
+        rows.append((name, "-" if value is None else format(value, form), "", ""))
     for provider, peak in report.peaks.items():
         product = f"{peak.operations_s / 1e9:.0f}"
-        rows.append((f"matrix product on {provider}, GFLOP/s", product, ""))
+        rows.append((f"matrix product on {provider}, GFLOP/s", product, "", ""))
     copies = [peak.bytes_s for peak in report.peaks.values() if peak.bytes_s is not None]
     if copies:
-        rows.append(("copy in memory by one thread, GB/s", f"{max(copies) / 1e9:.1f}", ""))
-    return Grid("", ("", "median", "p95"), tuple(rows))
+        rows.append(("copy in memory by one thread, GB/s", f"{max(copies) / 1e9:.1f}", "", ""))
+    return Grid("", ("", "median", "p95", "CPU time, median"), tuple(rows))
+
+
+def call_grid(rows: Sequence[CallRow]) -> Grid:
+    """The dearest functions of the filter."""
+    return Grid(
+        "The dearest calls by CPU time of their own, what they call left out",
+        ("call", "calls a frame", "ms a frame"),
+        tuple((row.name, f"{row.calls:.1f}", f"{row.own_ms:.3f}") for row in rows),
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from mien.apps.bench.calls import dearest_calls
 from mien.apps.bench.eager import EagerFilter, eager_filter, eager_rows
 from mien.apps.bench.networks import NETWORK_SECONDS, measure_networks
 from mien.apps.bench.plan import BenchOutput, BenchPlan
@@ -95,6 +96,8 @@ def _measure_filter(plan: BenchPlan, clip: Path, info: VideoInfo, folder: Path) 
     with plan.open_filter() as face_filter:
         profile = profile_filter(face_filter, read_frames(clip))
         providers = dict(face_filter.providers)
+        face_filter.reset()
+        calls = dearest_calls(face_filter, read_frames(clip)) if plan.calls else ()
     first_frame = next(iter(read_frames(clip)))
     warm_s = warm_start_s(plan.variants[0], _opener(plan), first_frame)
     variants = _measure_variants(plan, clip, edits) if len(plan.variants) > 1 else ()
@@ -119,6 +122,7 @@ def _measure_filter(plan: BenchPlan, clip: Path, info: VideoInfo, folder: Path) 
         warm_start_s=warm_s,
         peak_mb=_median([times.peak_mb for times in edits]),
         variants=variants,
+        calls=calls,
     )
 
 

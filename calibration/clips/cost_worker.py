@@ -2,8 +2,8 @@
 
 `PYTHONPATH=TREE PYTHON cost_worker.py CLIP EMOTION FRAMES MODELS` decodes the first FRAMES frames
 of CLIP to 720 lines, MODELS empty for the bundled ones, and writes a line when it is ready. For
-each line it reads it edits them all once and writes the seconds of CPU time that took, over all
-threads of the process. It uses only what every checkout of mien has.
+each line it reads it edits them all once and writes a line of the seconds of CPU time that each of
+them took, over all threads of the process. It uses only what every checkout of mien has.
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ def main() -> None:
         answers.flush()
         for _ in sys.stdin:
             change.reset()
-            began = time.process_time()
+            times = [time.process_time()]
             for frame in frames:
                 change.apply(frame)
-            answers.write(f"{time.process_time() - began!r}\n")
+                times.append(time.process_time())
+            spent = [after - before for before, after in itertools.pairwise(times)]
+            answers.write(" ".join(map(repr, spent)) + "\n")
             answers.flush()
 
 

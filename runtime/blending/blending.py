@@ -9,12 +9,9 @@ is half a luma pixel off that; the field is far smoother than that.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
 
-import cv2
 import numpy as np
 
 from mien.runtime.blending.edit import Edit, Patch
@@ -28,11 +25,9 @@ from mien.runtime.blending.painting import (
     recoloured,
     tinted,
 )
+from mien.runtime.blending.sampling import Look, rounded
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.luma import chroma_range, level_range
-
-LEAST_COVER, WHOLE_COVER = 0.02, 0.995  # shares that count as nothing and as all
-FILL_REACH: Final = 0.04  # of the region's longer side: how far a fill looks for what to be like
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +120,7 @@ class _Canvas:
         """Paint the field: flow and gain first, then overlays, then the patch over them."""
         components = _components(self._frame)
         if field.active is not None:
-            for component in components:
-                self._paint_field(component, field, field.active)
+            self._paint_field(components, field, field.active)
         for overlay in field.overlays:
             self._overlay(field, overlay, components)
         if field.patch is None:
@@ -137,31 +131,44 @@ class _Canvas:
         for component in components:
             self._paint_patch(component, field, field.patch)
 
-    def _paint_field(self, component: _Component, field: Field, active: Box) -> None:
-        whole = self._region(component.indices[0], field, active)
-        if whole is None:
-            return
-        height, width = self._frame.planes[component.indices[0]].samples.shape[:2]
-        plane_wh = (width, height)
-        steps = self._frame.planes[component.indices[0]].subsampling_xy
-        strips = whole.strips()
-        below = {index: self._before(index) for index in component.indices}
-        for region in strips:
-            lens = _Lens.of(field, region, steps)
-            gain = None if field.gain is None else region.show(field.gain) + np.float32(1)
-            cover = _Cover.of(field.covered, region, lens, plane_wh)
+    def _paint_field(self, components: list[_Component], field: Field, active: Box) -> None:
+        first = components[0]
+        steps = {component: self._steps(component) for component in components}
+        halved = [c for c in components if (steps[first], steps[c]) == ((1, 1), (2, 2))]
+        alike = [c for c in components if steps[c] == steps[first]]
+        below = {index: self._before(index) for c in components for index in c.indices}
+        plane_wh = self._plane_wh(first)
+        for region in self._strips(first.indices[0], field, active):
+            if halved:
+                look, half = Look.with_half(field, region, plane_wh)
+                self._paint_look(halved, half, below)
+            else:
+                look = Look.of(field, region, plane_wh, steps[first])
+            self._paint_look(alike, look, below)
+        for component in components:
+            if component in halved or component in alike:
+                continue
+            own_wh = self._plane_wh(component)
+            for region in self._strips(component.indices[0], field, active):
+                look = Look.of(field, region, own_wh, steps[component])
+                self._paint_look([component], look, below)
+
+    def _paint_look(
+        self, components: list[_Component], look: Look, below: dict[int, _Before]
+    ) -> None:
+        for component in components:
             for index in component.indices:
-                shown = self._values(below[index].of(region, lens.margin if lens else 0))
-                if cover is not None:
-                    front = shown[cover.inner].copy()
-                    shown = cover.lifted(shown)
-                if lens is not None:
-                    shown = lens.remap(shown, sharp=component.white is not None)
-                if gain is not None:
-                    shown = _scaled(shown, gain, component.zero)
-                if cover is not None:
-                    shown = cover.laid_back(shown, front)
-                self._write(index, region, shown)
+                samples = self._values(below[index].of(look.region, look.margin))
+                is_luma = component.white is not None
+                shown = look.painted(samples, zero=component.zero, sharp=is_luma)
+                self._write(index, look.region, shown)
+
+    def _steps(self, component: _Component) -> tuple[int, int]:
+        return self._frame.planes[component.indices[0]].subsampling_xy
+
+    def _plane_wh(self, component: _Component) -> tuple[int, int]:
+        height, width = self._frame.planes[component.indices[0]].samples.shape[:2]
+        return width, height
 
     def _before(self, index: int) -> _Before:
         return _Before(self._copies.get(index, self._frame.planes[index].samples))
@@ -289,7 +296,7 @@ class _Canvas:
     def _write(self, index: int, region: Region, shown: np.ndarray) -> None:
         target = region.of(self._samples(index))
         if shown.dtype != target.dtype:
-            shown = _rounded(shown, target.dtype)
+            shown = rounded(shown, target.dtype)
         if target.dtype == np.uint16:
             shown = np.minimum(shown, (1 << self._layout.depth) - 1) << self._layout.shift
         channels = _painted_channels(self._layout, target)
@@ -316,6 +323,8 @@ class _Before:
     def of(self, region: Region, margin: int) -> np.ndarray:
         """The samples of the next strip, and `margin` more around it where there are any."""
         shown = region.of(self._samples, margin)
+        if not region.overlap:  # the region is all of it
+            return shown
         above = min(region.y0, margin)
         if self._kept is not None:
             shown = shown.copy()
@@ -323,152 +332,6 @@ class _Before:
         end = above + region.size_wh[1]
         self._kept = shown[max(0, end - margin) : end].copy()
         return shown
-
-
-@dataclass(frozen=True, slots=True)
-class _Lens:
-    """Where a region's samples come from, in samples of the region `margin` wider."""
-
-    map_x: np.ndarray
-    map_y: np.ndarray
-    margin: int
-
-    @classmethod
-    def of(cls, field: Field, region: Region, subsampling_xy: tuple[int, int]) -> _Lens | None:
-        if field.flow_x is None or field.flow_y is None:
-            return None
-        flow_x = field.flow_x / np.float32(subsampling_xy[0])
-        flow_y = field.flow_y / np.float32(subsampling_xy[1])
-        reach = max(float(np.abs(flow_x).max()), float(np.abs(flow_y).max()))
-        margin = math.ceil(reach) + 3  # the cubic kernel looks 2 further
-        left, top = min(region.x0, margin), min(region.y0, margin)
-        width, height = region.size_wh
-        map_x, map_y = region.show(flow_x), region.show(flow_y)
-        map_x += np.arange(left, left + width, dtype=np.float32)
-        map_y += np.arange(top, top + height, dtype=np.float32)[:, None]
-        return cls(map_x, map_y, margin)
-
-    def remap(self, values: np.ndarray, *, sharp: bool) -> np.ndarray:
-        """Luma is moved with a cubic kernel, for a linear one takes its fine detail."""
-        method = cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR
-        return cv2.remap(values, self.map_x, self.map_y, method, borderMode=cv2.BORDER_REPLICATE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cover:
-    """What lies in front of the skin of a region: it is lifted off, and laid back where it was.
-
-    alpha: float32 of the region. wide: the same, of the region with the margin of its lens. inner:
-    where in that the region lies.
-    """
-
-    alpha: np.ndarray
-    wide: np.ndarray
-    inner: tuple[slice, slice]
-
-    @classmethod
-    def of(
-        cls,
-        covered: np.ndarray | None,
-        region: Region,
-        lens: _Lens | None,
-        plane_wh: tuple[int, int],
-    ) -> _Cover | None:
-        if covered is None:
-            return None
-        wider = region if lens is None else region.wider(lens.margin, plane_wh)
-        wide = wider.show(covered)
-        if not (wide > LEAST_COVER).any():
-            return None
-        left, top = region.x0 - wider.x0, region.y0 - wider.y0
-        width, height = region.size_wh
-        inner = (slice(top, top + height), slice(left, left + width))
-        return cls(wide[inner], wide, inner)
-
-    def lifted(self, samples: np.ndarray) -> np.ndarray:
-        """`samples` of the wider region with what was covered filled from around."""
-        height, width = samples.shape[:2]
-        rows, columns = np.flatnonzero(self.wide.any(1)), np.flatnonzero(self.wide.any(0))
-        reach = max(8, round(FILL_REACH * max(height, width)))
-        y0, y1 = max(0, rows[0] - reach), min(height, rows[-1] + 1 + reach)
-        x0, x1 = max(0, columns[0] - reach), min(width, columns[-1] + 1 + reach)
-        part = np.ascontiguousarray(samples[y0:y1, x0:x1])
-        alpha = self.wide[y0:y1, x0:x1]
-        filled: np.ndarray = samples.copy()
-        filled[y0:y1, x0:x1] = _filled(part, alpha, reach)
-        return filled
-
-    def laid_back(self, shown: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """`shown` of the region with the cover over it: float32, its own samples exactly."""
-        mixed: np.ndarray = shown.astype(np.float32)
-        part = _part_of(self.alpha)
-        alpha = self.alpha[part] if shown.ndim == 2 else self.alpha[part][..., None]
-        below, over = mixed[part], before[part].astype(np.float32)
-        mixed[part] = np.where(alpha > WHOLE_COVER, over, below + (over - below) * alpha)
-        return mixed
-
-
-def _part_of(alpha: np.ndarray) -> tuple[slice, slice]:
-    """The smallest part of a mask, not all zero, that holds what is not zero."""
-    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-
-
-def _filled(samples: np.ndarray, alpha: np.ndarray, reach: int) -> np.ndarray:
-    """`samples` where alpha is 0, and what lies around where it is 1: dtype kept.
-
-    A mean of the uncovered samples about as far as `reach`, finer where they are near: what shows
-    of it is a seam a few samples wide.
-    """
-    height, width = samples.shape[:2]
-    step = max(1, reach // 8)
-    few_wh = (max(1, width // step), max(1, height // step))
-    # Beside a cover lie its halo and its shadow, and what reducing has mixed.
-    wider = 2 * max(1, reach // 3 // step) + 3
-    near = cv2.resize(alpha, few_wh, interpolation=cv2.INTER_AREA)
-    shares = 1 - cv2.dilate(near, np.ones((wider, wider), np.uint8))
-    sums = cv2.resize(samples, few_wh, interpolation=cv2.INTER_AREA).astype(np.float32)
-    sums = sums.reshape(*shares.shape, *samples.shape[2:])
-    sums *= shares if samples.ndim == 2 else shares[..., None]
-    fill, trust = None, None
-    for sigma in (1.2, 5.0):
-        total = cv2.GaussianBlur(sums, (0, 0), sigma)
-        share = cv2.GaussianBlur(shares, (0, 0), sigma)
-        safe = np.maximum(share, 1e-4)
-        mean = total / (safe if total.ndim == 2 else safe[..., None])
-        if fill is None or trust is None:
-            fill, trust = mean, np.clip((share - 0.1) * 4, 0, 1)
-            continue
-        keep = trust if mean.ndim == 2 else trust[..., None]
-        fill = fill * keep + mean * (1 - keep)
-        trust = np.maximum(trust, np.clip((share - 0.1) * 4, 0, 1))
-    assert fill is not None
-    full = cv2.resize(fill, (width, height), interpolation=cv2.INTER_LINEAR)
-    amount = alpha if samples.ndim == 2 else alpha[..., None]
-    full = full.reshape(samples.shape)
-    full -= samples
-    full *= amount
-    full += samples
-    return _rounded(full, samples.dtype)
-
-
-def _scaled(values: np.ndarray, factor: np.ndarray, zero: float) -> np.ndarray:
-    """`values` (h, w[, n]) times `factor` (h, w), counted from `zero`: float32."""
-    shown = values.astype(np.float32)
-    shown -= zero
-    shown *= factor if shown.ndim == 2 else factor[..., None]
-    shown += zero
-    return shown
-
-
-def _rounded(values: np.ndarray, dtype: np.dtype[np.generic]) -> np.ndarray:
-    """Float values rounded and saturated, in one pass."""
-    depth = cv2.CV_8U if dtype == np.uint8 else cv2.CV_16U
-    flat = np.ascontiguousarray(values, np.float32).reshape(values.shape[0], -1)
-    whole = cv2.addWeighted(flat, 1.0, flat, 0.0, 0.0, dtype=depth)
-    return whole.reshape(values.shape)
 
 
 def _painted_channels(layout: PixelLayout, samples: np.ndarray) -> list[int] | None:

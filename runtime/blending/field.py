@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,8 +19,10 @@ SPLINE_CELLS: Final = 24  # a gain with more cells a side is fine enough to show
 SPLINE_STEPS: Final = 5  # fine cells a side for each coarse cell of the gain; odd, so as to centre
 STILL_PX: Final = 1 / 64  # a shift below this shows nowhere: remapping rounds to 1/32 pixel
 COARSE_CELL: Final = 4.0  # samples a side from which a cell of a grid is looked up more sparsely
+SMOOTH_CELL: Final = 3.0  # and a cell of one that is smooth and needs no sharp end
 LARGE_REGION: Final = 1 << 22  # samples; a region of more is worked on in strips
 STRIP_SAMPLES: Final = 1 << 20
+STRIP_STEP: Final = 16  # rows, of which every strip has a multiple, and by which they overlap
 LEVEL_GAIN: Final = 1 / 1024  # a change of brightness below this is a quarter of an 8-bit step
 
 
@@ -43,8 +46,10 @@ class Field:
 
     crop_from_frame: float64 (2, 3), crop units from frame pixels.
     flow_x, flow_y: float32 (h, w) in frame pixels, or None.
-    gain: float32 (h', w'), fine enough for bilinear sampling, or None.
+    gain: float32 (h', w'), fine enough for bilinear sampling, or None where it does nothing.
+    reach: the most that flow_x or flow_y move anything, frame pixels.
     active: the part of the crop where flow or gain do something, None where there is none.
+    gain_box: the part of it where gain does.
     opacity: of the patch, 0..1.
     overlays: in the order in which they are put on, after flow and gain and before the patch.
     covered: float32 (h, w) over the whole crop, what lies in front of the skin, or None.
@@ -54,7 +59,9 @@ class Field:
     flow_x: np.ndarray | None
     flow_y: np.ndarray | None
     gain: np.ndarray | None
+    reach: float
     active: Box | None
+    gain_box: Box | None
     patch: Patch | None
     opacity: float
     overlays: tuple[Overlay, ...] = ()
@@ -69,30 +76,32 @@ class Field:
 def make_field(edit: Edit, crop_from_frame: np.ndarray, strength: float) -> Field:
     """The field of an edit at a strength above 0."""
     matrix = np.asarray(crop_from_frame, np.float64)
-    flow_x = flow_y = gain = None
-    boxes = []
+    flow_x = flow_y = gain = flow_box = gain_box = None
+    reach = 0.0
     if edit.flow is not None:
         linear = invert_similarity(matrix)[:, :2] * np.float32(strength)
         flow = edit.flow if edit.mask is None else edit.flow * edit.mask
         # no product of matrices, which BLAS spreads over threads from 256 x 256 cells on
         flow_x, flow_y = ((row[0] * flow[0] + row[1] * flow[1]) for row in linear)
-        boxes.append(_active_box(np.maximum(np.abs(flow_x), np.abs(flow_y)) > STILL_PX))
+        shift = np.maximum(np.abs(flow_x), np.abs(flow_y))
+        reach = float(shift.max())
+        flow_box = _active_box(shift > STILL_PX)
     if edit.gain is not None:
         is_coarse = max(edit.gain.shape) <= SPLINE_CELLS
         gain = (spline(edit.gain) if is_coarse else edit.gain) * np.float32(strength)
         if edit.mask is not None:
             gain = gain * cv2.resize(edit.mask, gain.shape[::-1])
-        boxes.append(_active_box(np.abs(gain) > LEVEL_GAIN))
-    active = _union([box for box in boxes if box is not None])
-    opacity = min(1.0, strength)
+        gain_box = _active_box(np.abs(gain) > LEVEL_GAIN)
     return Field(
         matrix,
         flow_x,
         flow_y,
         gain,
-        active,
+        reach,
+        _union([box for box in (flow_box, gain_box) if box is not None]),
+        gain_box,
         edit.patch,
-        opacity,
+        min(1.0, strength),
         _overlays(edit, strength),
         edit.covered,
     )
@@ -191,11 +200,36 @@ class Region:
         width, height = self.size_wh
         if width * height <= LARGE_REGION:
             return [self]
-        rows = max(2, STRIP_SAMPLES // width // 2 * 2)  # even, as `show` looks up every other row
+        # so many rows that what `show` looks up more sparsely stays the same
+        rows = max(STRIP_STEP, STRIP_SAMPLES // width // STRIP_STEP * STRIP_STEP)
         return [
-            replace(self, y0=y0, y1=min(self.y1, y0 + rows), overlap=2)
+            replace(self, y0=y0, y1=min(self.y1, y0 + rows), overlap=STRIP_STEP)
             for y0 in range(self.y0, self.y1, rows)
         ]
+
+    def within(self, other: Region | None) -> Region | None:
+        """What it shares with another part of the same plane, None where that is nothing."""
+        if other is None:
+            return None
+        x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
+        x1, y1 = min(self.x1, other.x1), min(self.y1, other.y1)
+        return replace(self, x0=x0, y0=y0, x1=x1, y1=y1) if x1 > x0 and y1 > y0 else None
+
+    def half(self) -> Region:
+        """The same part of a plane with half as many samples each way, as of 4:2:0 chroma.
+
+        It must begin with an even row and column.
+        """
+        linear = self.crop_from_plane[:, :2]
+        offset = self.crop_from_plane[:, 2] + 0.5 * linear.sum(1)
+        return Region(
+            self.x0 // 2,
+            self.y0 // 2,
+            -(-self.x1 // 2),
+            -(-self.y1 // 2),
+            np.hstack([2 * linear, offset[:, None]]),
+            self.overlap // 2,
+        )
 
     def of(self, samples: np.ndarray, margin: int = 0) -> np.ndarray:
         """A view of the region, `margin` samples wider where the plane goes on."""
@@ -220,27 +254,84 @@ class Region:
         between: a third of the time, and no difference that a cell's own kinks do not make.
         """
         if self.overlap:
-            wider = replace(self, y0=self.y0 - self.overlap, y1=self.y1 + self.overlap, overlap=0)
-            return wider.show(grid, box)[self.overlap : -self.overlap]
-        size = np.array(grid.shape[1::-1]) / (np.array(box[2:]) - np.array(box[:2]))
-        linear = self.crop_from_plane[:, :2] * size[:, None]
-        step = 2 if np.abs(linear).sum(1).max() < 1 / COARSE_CELL else 1
+            inner = self._inner(self.overlap, self.size_wh[1])
+            return self._wider_by_overlap().show(grid, box)[inner]
+        if self._cell(grid, box) < COARSE_CELL:
+            return self._looked_up(grid, box)
+        return self._doubled(self._sparse()._looked_up(grid, box))
+
+    def show_smooth(self, grid: np.ndarray) -> np.ndarray:
+        """As `show`, of a smooth grid that covers the crop, in as many steps as its cells allow."""
+        return self._show_smooth(grid)[0]
+
+    def show_with_half(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `show_smooth`, in the region and in its `half`.
+
+        What is looked up for the half is what the other is put together from.
+        """
+        full, half = self._show_smooth(grid)
+        return full, self.half().show_smooth(grid) if half is None else half
+
+    def _show_smooth(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        height = self.size_wh[1]
+        if self.overlap:
+            full, half = self._wider_by_overlap()._show_smooth(grid)
+            if half is not None:
+                half = half[self._inner(self.overlap // 2, -(-height // 2))]
+            return full[self._inner(self.overlap, height)], half
+        if self._cell(grid, WHOLE_CROP) < SMOOTH_CELL:
+            return self._looked_up(grid, WHOLE_CROP), None
+        half = self._sparse().show_smooth(grid)
+        return self._doubled(half), half
+
+    def _wider_by_overlap(self) -> Region:
+        return replace(self, y0=self.y0 - self.overlap, y1=self.y1 + self.overlap, overlap=0)
+
+    @staticmethod
+    def _inner(skipped: int, rows: int) -> slice:
+        return slice(skipped, skipped + rows)
+
+    def _sparse(self) -> Region:
+        """Every other sample of each way, as of `half`, from the region's corner on.
+
+        Sample i lies at 2 * (i + 0.5) - 0.5 of the region, whose corner may be odd.
+        """
         width, height = self.size_wh
-        # sample i of the coarser picture has its centre at step * (i + 0.5) - 0.5 of the region
-        first = np.array([self.x0, self.y0]) + 0.5 * step - 0.5
-        origin = self.crop_from_plane[:, :2] @ first + self.crop_from_plane[:, 2] - box[:2]
-        few_wh = (-(-width // step), -(-height // step))
-        few = cv2.warpAffine(
+        linear = self.crop_from_plane[:, :2]
+        first = linear @ (self.x0 + 0.5, self.y0 + 0.5) + self.crop_from_plane[:, 2]
+        matrix = np.hstack([2 * linear, first[:, None]])
+        return Region(0, 0, -(-width // 2), -(-height // 2), matrix)
+
+    def _doubled(self, sparse: np.ndarray) -> np.ndarray:
+        width, height = self.size_wh
+        wide_wh = (sparse.shape[1] * 2, sparse.shape[0] * 2)
+        return cv2.resize(sparse, wide_wh, interpolation=cv2.INTER_LINEAR)[:height, :width]
+
+    def _cell(self, grid: np.ndarray, box: Box) -> float:
+        """How many samples the shorter side of a grid's cell is long."""
+        (a, b), (c, d) = self.crop_from_plane[:, :2].tolist()
+        columns, rows = grid.shape[1] / (box[2] - box[0]), grid.shape[0] / (box[3] - box[1])
+        return float(1 / max((abs(a) + abs(b)) * columns, (abs(c) + abs(d)) * rows))
+
+    def _looked_up(self, grid: np.ndarray, box: Box) -> np.ndarray:
+        """As `show`, every sample by itself."""
+        (a, b, x), (c, d, y) = self.crop_from_plane.tolist()
+        columns, rows = grid.shape[1] / (box[2] - box[0]), grid.shape[0] / (box[3] - box[1])
+        first_x = a * self.x0 + b * self.y0 + x - box[0]
+        first_y = c * self.x0 + d * self.y0 + y - box[1]
+        grid_from_region = np.array(
+            [
+                [a * columns, b * columns, first_x * columns - 0.5],
+                [c * rows, d * rows, first_y * rows - 0.5],
+            ]
+        )
+        return cv2.warpAffine(
             grid,
-            np.hstack([linear * step, (origin * size - 0.5)[:, None]]),
-            few_wh,
+            grid_from_region,
+            self.size_wh,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_CONSTANT,
         )
-        if step == 1:
-            return few
-        full = cv2.resize(few, (few_wh[0] * step, few_wh[1] * step), interpolation=cv2.INTER_LINEAR)
-        return full[:height, :width]
 
 
 def region_under(
@@ -249,16 +340,23 @@ def region_under(
     plane_wh: tuple[int, int],
     subsampling_xy: tuple[int, int],
 ) -> Region | None:
-    """The smallest part of a plane that holds `box` of the crop, None where that lies outside."""
-    step = np.array(subsampling_xy, np.float64)
+    """The smallest part of a plane that holds `box` of the crop, None where that lies outside.
+
+    It begins with an even row and column.
+    """
+    (a, b, x), (c, d, y) = crop_from_frame.tolist()
+    step_x, step_y = subsampling_xy
     # sample i of the plane has its centre at frame pixel step * (i + 0.5) - 0.5
-    offset = crop_from_frame[:, :2] @ (0.5 * step - 0.5) + crop_from_frame[:, 2]
-    crop_from_plane = np.hstack([crop_from_frame[:, :2] * step, offset[:, None]])
-    x0, y0, x1, y1 = box
-    corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]])
-    seen = (corners - offset) @ np.linalg.inv(crop_from_plane[:, :2]).T
-    low = np.maximum(np.floor(seen.min(0)), 0)
-    high = np.minimum(np.ceil(seen.max(0)) + 1, plane_wh)
-    if not (high > low).all():
+    near_x, near_y = 0.5 * step_x - 0.5, 0.5 * step_y - 0.5
+    x, y = x + a * near_x + b * near_y, y + c * near_x + d * near_y
+    a, b, c, d = a * step_x, b * step_y, c * step_x, d * step_y
+    scale = 1 / (a * d - b * c)
+    corners = [(box[i] - x, box[j] - y) for i in (0, 2) for j in (1, 3)]
+    columns = [(d * u - b * v) * scale for u, v in corners]
+    rows = [(a * v - c * u) * scale for u, v in corners]
+    x0, y0 = max(0, math.floor(min(columns))) // 2 * 2, max(0, math.floor(min(rows))) // 2 * 2
+    x1 = min(plane_wh[0], math.ceil(max(columns)) + 1)
+    y1 = min(plane_wh[1], math.ceil(max(rows)) + 1)
+    if x1 <= x0 or y1 <= y0:
         return None
-    return Region(int(low[0]), int(low[1]), int(high[0]), int(high[1]), crop_from_plane)
+    return Region(x0, y0, x1, y1, np.array([[a, b, x], [c, d, y]]))

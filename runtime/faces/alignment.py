@@ -45,6 +45,8 @@ RIGID_TEMPLATE: Final = np.array(
     np.float32,
 )
 
+_RIGID_POINTS: Final = np.array(RIGID)  # an index that NumPy takes without making it one
+
 # The wider crop of the landmark network: the eye centres 0.28 of the side apart, at 0.40 of its
 # height, so that the whole face fits with room around it even when the crop is a little off.
 ROI_SIZE: Final = 112
@@ -131,21 +133,27 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     source, target: (n, 2) with n >= 2. Raises EngineError where a network has put all of `source`
     into one place. Source: Umeyama 1991, without reflection.
     """
-    source = np.asarray(source, np.float64)
-    target = np.asarray(target, np.float64)
-    source_mean, target_mean = source.mean(0), target.mean(0)
-    s, t = source - source_mean, target - target_mean
-    norm = float((s * s).sum())
+    # Points as complex numbers: a similarity is a product and a sum of two of them.
+    z, w = _complex(source), _complex(target)
+    middle, goal = complex(z.sum()) / len(z), complex(w.sum()) / len(w)
+    z = z - middle
+    norm = float(np.vdot(z, z).real)
     if norm < 1e-12:
         raise EngineError(
             "a network puts all points of a face into one place; use a model that was trained for "
             "this"
         )
-    a = float((s * t).sum()) / norm
-    b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / norm
-    (from_x, from_y), (to_x, to_y) = source_mean.tolist(), target_mean.tolist()
-    moved = to_x - a * from_x + b * from_y, to_y - b * from_x - a * from_y
-    return np.array([[a, -b, moved[0]], [b, a, moved[1]]], np.float32)
+    turn = complex(np.vdot(z, w)) / norm
+    moved = goal - turn * middle
+    return np.array(
+        [[turn.real, -turn.imag, moved.real], [turn.imag, turn.real, moved.imag]], np.float32
+    )
+
+
+def _complex(points: np.ndarray) -> np.ndarray:
+    """Points (n, 2) as x + iy: complex128 (n,)."""
+    numbers: np.ndarray = np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]
+    return numbers
 
 
 def invert_similarity(matrix: np.ndarray) -> np.ndarray:
@@ -168,8 +176,7 @@ def crop_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
 
     landmarks: (106, 2) in frame pixels. Crop unit u is crop pixel u * size - 0.5.
     """
-    rigid = landmarks[list(RIGID)]
-    return fit_similarity(rigid, RIGID_TEMPLATE * size - 0.5)
+    return fit_similarity(landmarks[_RIGID_POINTS], RIGID_TEMPLATE * size - 0.5)
 
 
 def roi_matrix(landmarks: np.ndarray, size: int = ROI_SIZE) -> np.ndarray:
@@ -177,7 +184,7 @@ def roi_matrix(landmarks: np.ndarray, size: int = ROI_SIZE) -> np.ndarray:
 
     landmarks: (106, 2) in frame pixels. Crop unit u is roi pixel u * size - 0.5.
     """
-    return fit_similarity(landmarks[list(RIGID)], ROI_TEMPLATE * size - 0.5)
+    return fit_similarity(landmarks[_RIGID_POINTS], ROI_TEMPLATE * size - 0.5)
 
 
 def roi_matrix_from_points(points: np.ndarray, size: int = ROI_SIZE) -> np.ndarray:
@@ -218,7 +225,7 @@ def fer_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
 
     landmarks: (106, 2) in frame pixels.
     """
-    return fit_similarity(landmarks[list(RIGID)], FER_TEMPLATE * size - 0.5)
+    return fit_similarity(landmarks[_RIGID_POINTS], FER_TEMPLATE * size - 0.5)
 
 
 def align_face(luma: np.ndarray, landmarks: np.ndarray, size: int) -> AlignedFace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from mien.engines import Engine
@@ -50,7 +51,8 @@ class LandmarkDetector:
         in_roi = results["landmarks"][0] * ROI_SIZE - 0.5
         points = transform_points(invert_similarity(roi_from_frame), in_roi)
         score = float(results["score"][0, 0])
-        return Landmarks(points, score, float(face.mean()), float(face.std()))
+        mean, deviation = cv2.meanStdDev(crop)
+        return Landmarks(points, score, float(mean[0, 0]) / 255, float(deviation[0, 0]) / 255)
 
     def from_points(self, luma: LumaSource, points: np.ndarray) -> Landmarks:
         """The landmarks of a detection, in two looks: the second is centred by the first.

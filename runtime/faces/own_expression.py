@@ -57,31 +57,45 @@ ACTIONS: Final = (
 )
 
 
+_PRIOR: Final = np.array([action.neutral for action in ACTIONS])
+_SPREAD: Final = np.array([action.spread for action in ACTIONS])
+# The landmarks that they are read from.
+_POINTS: Final = (
+    *(98, 87, 84, 90, 37, 38, 67, 68, 34, 41, 64, 71),
+    *(RIGHT_EYE_OUTER, LEFT_EYE_OUTER, LEFT_EYE_CENTRE, RIGHT_EYE_CENTRE),
+)
+_MEASURED: Final = np.array(_POINTS)
+
+
 def actions_of(landmarks: np.ndarray) -> np.ndarray:
     """What a face does, in the order of ACTIONS: float64 (5,), outer-eye distances.
 
     landmarks: (106, 2), upright, in any unit.
     """
-    points = landmarks.astype(np.float64)
-    unit = float(np.hypot(*(points[RIGHT_EYE_OUTER] - points[LEFT_EYE_OUTER])))
-    y = points[:, 1]
+    places = landmarks[_MEASURED].tolist()
+    x, y = (
+        {point: place[axis] for point, place in zip(_POINTS, places, strict=True)}
+        for axis in (0, 1)
+    )
+    unit = math.hypot(
+        x[RIGHT_EYE_OUTER] - x[LEFT_EYE_OUTER], y[RIGHT_EYE_OUTER] - y[LEFT_EYE_OUTER]
+    )
     eyes = (y[LEFT_EYE_CENTRE] + y[RIGHT_EYE_CENTRE]) / 2
-    return np.array(
-        [
-            y[[98, 87]].mean() - y[[84, 90]].mean(),
-            np.hypot(*(points[90] - points[84])),
-            eyes - y[[37, 38, 67, 68]].mean(),
-            eyes - y[[34, 41, 64, 71]].mean(),
-            np.hypot(*(points[38] - points[37])),
-        ]
-    ) / max(unit, 1e-6)
+    does = (
+        (y[98] + y[87] - y[84] - y[90]) / 2,
+        math.hypot(x[90] - x[84], y[90] - y[84]),
+        eyes - (y[37] + y[38] + y[67] + y[68]) / 4,
+        eyes - (y[34] + y[41] + y[64] + y[71]) / 4,
+        math.hypot(x[38] - x[37], y[38] - y[37]),
+    )
+    return np.array(does) / max(unit, 1e-6)
 
 
 class OwnExpression:
     """Scales the own expression of one face through a video."""
 
     def __init__(self) -> None:
-        self._neutral = np.array([action.neutral for action in ACTIONS])
+        self._neutral = _PRIOR.copy()
         self._shown: np.ndarray | None = None
         self._time_s = 0.0
 
@@ -105,8 +119,7 @@ class OwnExpression:
 
     def _learn(self, step_s: float) -> None:
         assert self._shown is not None
-        prior = np.array([action.neutral for action in ACTIONS])
-        spread = np.array([action.spread for action in ACTIONS])
+        prior, spread = _PRIOR, _SPREAD
         # What lies far from any neutral face says little of this one's.
         away = np.clip(self._shown - prior, -spread, spread)
         trust = np.exp(-0.5 * ((self._shown - prior) / (2 * spread)) ** 2)

@@ -21,6 +21,7 @@ from mien.runtime.faces.topology import RIGID
 from mien.runtime.faces.visibility import Presence, visibility
 from mien.runtime.luma import LumaSource, sample_luma
 
+_RIGID_POINTS: Final = np.array(RIGID)
 EYE_DISTANCE: Final = 0.34  # between the eye centres of RIGID_TEMPLATE, in crop units
 LOOK_AHEAD_S: Final = 0.1  # a face is not extrapolated further than this
 DOUBTS: Final = 3  # looks at the whole picture that may miss a weak face
@@ -66,7 +67,7 @@ def appearance_of(luma: LumaSource, points: np.ndarray) -> np.ndarray:
     """
     around = np.array([0.5, 0.42], np.float32)  # with more of the hair than the edit's crop has
     template = ((RIGID_TEMPLATE - around) * np.float32(0.8) + around) * 48 - 0.5
-    crop = sample_luma(luma, fit_similarity(points[list(RIGID)], template), 48)
+    crop = sample_luma(luma, fit_similarity(points[_RIGID_POINTS], template), 48)
     small = cv2.resize(
         crop.astype(np.float32), (APPEARANCE_SIDE, APPEARANCE_SIDE), interpolation=cv2.INTER_AREA
     ).ravel()
@@ -98,7 +99,7 @@ class LandmarkFilter:
 
     def __call__(self, points: np.ndarray, time_s: float) -> np.ndarray:
         """The smoothed landmarks: float32 (106, 2), in the pixels of `points`."""
-        crop_from_frame = fit_similarity(points[list(RIGID)], RIGID_TEMPLATE)
+        crop_from_frame = fit_similarity(points[_RIGID_POINTS], RIGID_TEMPLATE)
         frame_from_crop = invert_similarity(crop_from_frame)
         linear = frame_from_crop[:, 0].astype(np.float64)  # the crop's x axis in the frame
         size_px = float(np.hypot(*linear)) * EYE_DISTANCE
@@ -150,7 +151,7 @@ class Track:
     @property
     def turns(self) -> float:
         """Clockwise quarter turns that bring it upright, 0..4."""
-        matrix = fit_similarity(self.smoothed[list(RIGID)], RIGID_TEMPLATE)
+        matrix = fit_similarity(self.smoothed[_RIGID_POINTS], RIGID_TEMPLATE)
         return math.degrees(math.atan2(matrix[1, 0], matrix[0, 0])) / 90 % 4
 
     @property
@@ -163,9 +164,10 @@ class Track:
         if self._last is not None and time_s > self.seen_s:
             step_s = time_s - self.seen_s
             expected = self.predicted(time_s)
-            miss = np.hypot(*(_centre(found.points) - _centre(expected))) / _scale(found.points)
-            self.surprise += 0.4 * (float(miss) - self.surprise)
-            moved = (_centre(found.points) - _centre(self._last.points)) / step_s
+            centre = _centre(found.points)
+            miss = math.hypot(*(centre - _centre(expected)).tolist()) / _scale(found.points)
+            self.surprise += 0.4 * (miss - self.surprise)
+            moved = (centre - _centre(self._last.points)) / np.float32(step_s)
             self._velocity = self._velocity + np.float32(0.5) * (moved - self._velocity)
         self.smoothed = self._filter(found.points, time_s)
         self.score, self.seen_s, self.misses = found.score, time_s, 0
@@ -229,11 +231,11 @@ def box_of(points: np.ndarray) -> np.ndarray:
 
 
 def _centre(points: np.ndarray) -> np.ndarray:
-    centre: np.ndarray = points[list(RIGID)].mean(0)
+    centre: np.ndarray = points[_RIGID_POINTS].sum(0) / np.float32(len(RIGID))
     return centre
 
 
 def _scale(points: np.ndarray) -> float:
     """The eye distance in pixels, from all rigid points."""
-    matrix = fit_similarity(points[list(RIGID)], RIGID_TEMPLATE)
+    matrix = fit_similarity(points[_RIGID_POINTS], RIGID_TEMPLATE)
     return EYE_DISTANCE / max(1e-6, float(np.hypot(matrix[0, 0], matrix[1, 0])))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,13 +45,14 @@ class CutDetector:
 
     def __call__(self, luma: LumaSource) -> bool:
         """Whether this frame shows another scene than the one before; False for the first."""
-        small = thinned_luma(luma, SIZE_WH).astype(np.float32)
-        spread = float(small.std())
+        small = thinned_luma(luma, SIZE_WH)
+        mean, deviation = cv2.meanStdDev(small)
+        spread = float(deviation[0, 0])
         if spread < FLAT:
             return False
-        pattern = (small - small.mean()) / np.float32(spread)
+        pattern = (small - np.float32(mean[0, 0])) * np.float32(1 / spread)
         before, self._pattern = self._pattern, pattern
-        return before is not None and float((before * pattern).mean()) < DIFFERENT
+        return before is not None and float((before * pattern).sum()) < DIFFERENT * pattern.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +345,8 @@ class Tracker:
         return not track.is_missed and track.score >= self._settings.found_score
 
     def _note_touching(self, time_s: float) -> None:
+        if len(self._tracks) < 2:
+            return
         for index, track in enumerate(self._tracks):
             others = self._tracks[index + 1 :]
             boxes = np.array([other.box for other in others]).reshape(-1, 4)
@@ -372,6 +376,8 @@ class Tracker:
 
     def _merge(self, time_s: float) -> None:
         """Of two tracks on one face, keep the one that got there without a jump."""
+        if len(self._tracks) < 2:
+            return
         ranked = sorted(self._tracks, key=lambda track: (track.is_missed, track.surprise))
         kept: list[Track] = []
         for track in ranked:

@@ -41,6 +41,8 @@ RIGID_SHAPE: Final = np.array(
     np.float64,
 )
 _CENTRED: Final = RIGID_SHAPE - RIGID_SHAPE.mean(0)
+_RIGID_POINTS: Final = np.array(RIGID)
+_INNER_POINTS: Final = np.array((*RIGID, *OUTER_LIPS))
 _FIT: Final = np.linalg.pinv(_CENTRED)  # (3, 21)
 
 
@@ -62,23 +64,38 @@ class HeadPose:
 
 def head_pose(points: np.ndarray) -> HeadPose:
     """The pose of landmarks (106, 2), whatever their roll."""
-    rigid = points[list(RIGID)].astype(np.float64)
-    rigid -= rigid.mean(0)
-    u, scales, vt = np.linalg.svd(rigid.T @ _FIT.T, full_matrices=False)
-    turn = u @ vt  # the first two rows of the rotation
-    scale = max(1e-9, float(scales.mean()))
+    rigid = points[_RIGID_POINTS].astype(np.float64)
+    rigid -= rigid.sum(0) / len(rigid)
+    turn, scale = _nearest_turn(rigid.T @ _FIT.T)
     rest = (rigid - scale * (_CENTRED @ turn.T)) / scale
-    across, depth = turn[:, 0], turn[:, 2]  # where the head's x and z axes point in the picture
-    along = max(1e-9, float(np.hypot(*across)))
-    ahead_x = float(depth @ across) / along
-    ahead_y = float(across[0] * depth[1] - across[1] * depth[0]) / along
-    ahead_z = float(turn[0, 0] * turn[1, 1] - turn[0, 1] * turn[1, 0])
+    # where the head's x, y and z axes point in the picture
+    (across_x, down_x, depth_x), (across_y, down_y, depth_y) = turn.tolist()
+    along = max(1e-9, math.hypot(across_x, across_y))
+    ahead_x = (depth_x * across_x + depth_y * across_y) / along
+    ahead_y = (across_x * depth_y - across_y * depth_x) / along
+    ahead_z = across_x * down_y - down_x * across_y
     return HeadPose(
         yaw_deg=math.degrees(math.atan2(ahead_x, ahead_z)),
         pitch_deg=math.degrees(math.atan2(ahead_y, math.hypot(ahead_x, ahead_z))),
         eye_distance_px=scale,
-        misfit=float(np.sqrt((rest**2).sum(1).mean())),
+        misfit=math.sqrt(float((rest * rest).sum()) / len(rest)),
     )
+
+
+def _nearest_turn(affine: np.ndarray) -> tuple[np.ndarray, float]:
+    """The first two rows of the rotation nearest to a map (2, 3), and its mean scale.
+
+    The factor of a polar decomposition: with A = M M^T, which is 2 x 2, the root of A and its
+    inverse have a closed form (Higham, "Functions of Matrices", 2008, section 6.2).
+    """
+    (a, b), (_, d) = (affine @ affine.T).tolist()
+    trace = max(a + d, 1e-18)
+    # of points on a line the second singular value is 0, and any turn about it as near
+    product = math.sqrt(max(a * d - b * b, (1e-6 * trace) ** 2))
+    total = math.sqrt(trace + 2 * product)  # of the singular values
+    p, q, r = (a + product) / total, b / total, (d + product) / total  # the root of A
+    inverse_root = np.array([[r, -q], [-q, p]]) / product
+    return inverse_root @ affine, max(1e-9, total / 2)
 
 
 def visibility(found: Landmarks, size_wh: tuple[int, int]) -> float:
@@ -89,8 +106,7 @@ def visibility(found: Landmarks, size_wh: tuple[int, int]) -> float:
     size_wh: of the frame.
     """
     pose = head_pose(found.points)
-    inner = found.points[[*RIGID, *OUTER_LIPS]]
-    inside = ((inner >= 0) & (inner <= np.array(size_wh) - 1)).all(1).mean()
+    inside = _share_inside(found.points[_INNER_POINTS], size_wh)
     return (
         fade(abs(pose.yaw_deg), gone=40, full=25)
         * fade(abs(pose.pitch_deg), gone=45, full=30)
@@ -99,8 +115,17 @@ def visibility(found: Landmarks, size_wh: tuple[int, int]) -> float:
         * fade(found.score, gone=0.4, full=0.7)
         * fade(found.brightness, gone=0.03, full=0.08)
         * fade(found.contrast, gone=0.02, full=0.05)
-        * fade(float(inside), gone=0.5, full=0.9)
+        * fade(inside, gone=0.5, full=0.9)
     )
+
+
+def _share_inside(points: np.ndarray, size_wh: tuple[int, int]) -> float:
+    """How many of points (n, 2) lie within a frame."""
+    (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+    if x0 >= 0 and y0 >= 0 and x1 <= size_wh[0] - 1 and y1 <= size_wh[1] - 1:
+        return 1.0
+    inside = ((points >= 0) & (points <= np.array(size_wh) - 1)).all(1)
+    return float(inside.mean())
 
 
 def fade(value: float, *, gone: float, full: float) -> float:

@@ -31,7 +31,10 @@ OWN_THREAD_UNKNOWNS: Final = 99  # above, OpenCV hands a solve to LAPACK, and th
 # The landmarks that carry the flow: every second one of the contour, and no eye centres or pupils,
 # whose lids carry them. Fewer points make the system that is solved for every face smaller.
 CARRIERS: Final = (*range(0, 33, 2), *range(33, 74), 75, 76, *range(78, 104))
+_CARRIERS: Final = np.array(CARRIERS)  # indices that NumPy takes without making them ones
+_EVERY_SECOND: Final = np.array(CONTOUR[::2])
 BROW_TOPS: Final = (LEFT_BROW[0], LEFT_BROW[2], LEFT_BROW[4], *RIGHT_BROW[0:5:2])
+_BROW_TOPS: Final = np.array(BROW_TOPS)
 BRIDGE_AND_TIP: Final = (43, 46)
 BORDER: Final = np.array(
     [(a, b) for t in np.linspace(0, 1, 4) for a, b in ((t, 0.0), (t, 1.0), (0.0, t), (1.0, t))],
@@ -45,6 +48,7 @@ BROW_COLUMNS: Final = (
     (64, 53, 34), (65, 72, 35), (66, 54, 36), (67, 55, 37),
     (71, 60, 41), (70, 75, 40), (69, 59, 39), (68, 58, 38),
 )  # fmt: skip
+_LOWER_BROWS, _EYES, _UPPER_BROWS = np.array(BROW_COLUMNS).T
 BROW_ROOM: Final = 0.3  # of the skin between a brow and its eye that is left; less folds the flow
 
 
@@ -53,8 +57,8 @@ def hold_brows(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
 
     landmarks, displacement: (106, 2), crop units. Only brow points are held back.
     """
-    held: np.ndarray = displacement.astype(np.float32).copy()
-    lower, eye, upper = (list(points) for points in zip(*BROW_COLUMNS, strict=True))
+    held: np.ndarray = displacement.astype(np.float32)
+    lower, eye, upper = _LOWER_BROWS, _EYES, _UPPER_BROWS
     before = np.maximum(0, landmarks[eye, 1] - landmarks[lower, 1])
     after = landmarks[eye, 1] + displacement[eye, 1] - landmarks[lower, 1] - displacement[lower, 1]
     missing = np.maximum(0, BROW_ROOM * before - after)
@@ -93,11 +97,13 @@ def still_points(landmarks: np.ndarray) -> np.ndarray:
 
     landmarks: (106, 2), crop units.
     """
-    contour = landmarks[list(CONTOUR[::2])]
-    outward = contour - landmarks[list(BRIDGE_AND_TIP)].mean(0)
-    outward = outward / (np.linalg.norm(outward, axis=1, keepdims=True) + 1e-6)
-    forehead = landmarks[list(BROW_TOPS)] - np.array([0.0, FOREHEAD], np.float32)
-    return np.concatenate([contour + RING * outward, forehead, BORDER]).astype(np.float32)
+    contour = landmarks[_EVERY_SECOND]
+    bridge, tip = BRIDGE_AND_TIP
+    outward = contour - (landmarks[bridge] + landmarks[tip]) / 2
+    lengths = np.hypot(outward[:, 0], outward[:, 1]) + 1e-6
+    ring = contour + outward * (RING / lengths)[:, None]
+    forehead = landmarks[_BROW_TOPS] - np.array([0.0, FOREHEAD], np.float32)
+    return np.concatenate([ring, forehead, BORDER]).astype(np.float32)
 
 
 def dense_flow(landmarks: np.ndarray, displacement: np.ndarray, size: int = 64) -> np.ndarray:
@@ -106,12 +112,11 @@ def dense_flow(landmarks: np.ndarray, displacement: np.ndarray, size: int = 64) 
     landmarks, displacement: (106, 2), crop units. The value at a cell centre says where that point
     of the output comes from, relative to itself; it falls to exactly 0 at the border.
     """
-    still = still_points(landmarks)
-    carriers = list(CARRIERS)
-    moved = landmarks[carriers] + displacement[carriers]
-    centres = np.concatenate([moved, still]).astype(np.float32)
+    carried = displacement[_CARRIERS]
+    centres = np.concatenate([landmarks[_CARRIERS] + carried, still_points(landmarks)])
+    centres = centres.astype(np.float32)
     values = np.zeros((len(centres), 2))
-    values[: len(carriers)] = -displacement[carriers]
+    values[: len(carried)] = -carried
     weights = _weights(centres.astype(np.float64), values).astype(np.float32)
     axis = ((np.arange(size) + 0.5) / size).astype(np.float32)
     # row by row, each too small a product for BLAS to spread over threads (see `_solved`)
@@ -124,9 +129,14 @@ def dense_flow(landmarks: np.ndarray, displacement: np.ndarray, size: int = 64) 
 def _weights(centres: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Weights (n + 1, 2) of the interpolant; the last row is its constant."""
     n = len(centres)
-    offsets = centres[:, None] - centres[None]
+    x, y = centres[:, 0], centres[:, 1]
+    squared, aside = x[:, None] - x, y[:, None] - y
+    squared *= squared
+    aside *= aside
+    squared += aside
+    squared += SOFTNESS**2
     system = np.zeros((n + 1, n + 1))
-    system[:n, :n] = -np.sqrt((offsets**2).sum(2) + SOFTNESS**2)
+    np.negative(np.sqrt(squared, out=squared), out=system[:n, :n])
     system[np.arange(n), np.arange(n)] += RIDGE
     system[:n, n] = system[n, :n] = 1
     weights = _solved(system, np.concatenate([values, np.zeros((1, 2))]))
@@ -171,9 +181,13 @@ NASOLABIAL, LOWER_LID, CROWS_FEET, FROWN, FOREHEAD_CREASES, NOSE_ROOT = (
     1.5, 2.0, 1.2, 2.2, 1.5, 3.4,
 )  # fmt: skip
 NOSE_TO_CHEEK: Final = 1.2  # how much deeper a wrinkled nose folds the cheek than a raised corner
+_MIRRORED: Final = tuple(MIRROR.tolist())
 HALF_WIDTH: Final = 0.243  # crop units, from the ridge of the nose to the corner of an eye
 POINTS: Final = 48  # that draw a curve, each at most a cell from the next
 ENDS: Final = 1.5  # cells by which a drawn line is longer than its curve
+_ALONG: Final = ((np.arange(POINTS) + 0.5) / POINTS)[:, None]  # 0 at a curve's start, 1 at its end
+_BOWED: Final = 4 * _ALONG * (1 - _ALONG)
+_FADING: Final = np.sin(np.pi * _ALONG[:, 0]) ** 0.7
 
 Point = tuple[float, float]
 
@@ -188,7 +202,7 @@ class _Side:
 
     points: list[list[float]]
     moves: list[list[float]]
-    index: list[int]
+    index: Sequence[int]
     sign: float  # outward is sign * -x
     wide: float  # how wide this half appears, 1 where the face looks ahead
 
@@ -229,7 +243,7 @@ def folds(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray | None:
     """
     points, moves = landmarks.tolist(), displacement.tolist()
     curves: list[_Curve] = []
-    for index, sign in ((list(range(len(MIRROR))), 1.0), (MIRROR.tolist(), -1.0)):
+    for index, sign in ((range(len(MIRROR)), 1.0), (_MIRRORED, -1.0)):
         half = abs(points[43][0] - points[index[LEFT_EYE_OUTER]][0])
         wide = min(1.2, max(0.2, half / HALF_WIDTH))
         curves += _curves(_Side(points, moves, index, sign, wide))
@@ -243,8 +257,8 @@ def folds(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray | None:
     gain: np.ndarray = (flanks - groove) * np.float32(GROOVE / 0.4)
     gain[[0, -1]] = 0
     gain[:, [0, -1]] = 0
-    bounded: np.ndarray = np.clip(gain, -MAX_DEPTH, MAX_DEPTH)
-    return bounded
+    np.clip(gain, -MAX_DEPTH, MAX_DEPTH, out=gain)
+    return gain
 
 
 def _curves(side: _Side) -> list[_Curve]:
@@ -304,22 +318,20 @@ def _drawn(curves: Sequence[_Curve]) -> np.ndarray:
 
     All at once: every point of every curve gives its depth to the four cells around it.
     """
-    starts = np.array([curve.start for curve in curves])[:, None]
-    ends = np.array([curve.end for curve in curves])[:, None]
-    bows = np.array([curve.bow for curve in curves])[:, None]
-    depths = np.array([curve.depth for curve in curves])[:, None]
-    t = ((np.arange(POINTS) + 0.5) / POINTS)[:, None]
-    places = (starts + (ends - starts) * t + 4 * t * (1 - t) * bows) * SIZE - 0.5
-    lengths = np.hypot(*np.moveaxis(np.diff(places, axis=1), 2, 0)).sum(1, keepdims=True)
-    ink = (lengths + ENDS) / POINTS * depths * np.sin(np.pi * t[:, 0]) ** 0.7
-    first = np.floor(places).astype(np.int64)
-    right, below = np.moveaxis(places - first, 2, 0)
-    cells, shares = [], []
-    for dx, share_x in ((0, 1 - right), (1, right)):
-        for dy, share_y in ((0, 1 - below), (1, below)):
-            x, y = first[..., 0] + dx, first[..., 1] + dy
-            inside = (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
-            cells.append((y * SIZE + x)[inside])
-            shares.append((ink * share_x * share_y)[inside])
-    drawn = np.bincount(np.concatenate(cells), np.concatenate(shares), SIZE * SIZE)
-    return drawn.reshape(SIZE, SIZE).astype(np.float32)
+    numbers = [(*curve.start, *curve.end, *curve.bow, curve.depth) for curve in curves]
+    table = np.array(numbers)[:, None]  # (n, 1, 7)
+    starts, ends, bows, depths = table[..., :2], table[..., 2:4], table[..., 4:6], table[..., 6]
+    places = (starts + (ends - starts) * _ALONG + bows * _BOWED) * SIZE - 0.5
+    steps = places[:, 1:] - places[:, :-1]
+    lengths = np.hypot(steps[..., 0], steps[..., 1]).sum(1, keepdims=True)
+    ink = (lengths + ENDS) / POINTS * depths * _FADING
+    # with cells around, which take what falls beyond the crop
+    first = np.clip(np.floor(places), -2, SIZE)
+    right, below = np.moveaxis(np.clip(places - first, 0, 1), 2, 0)
+    wide = SIZE + 4
+    corner = ((first[..., 1] + 2) * wide + first[..., 0] + 2).astype(np.int64)
+    upper, lower = ink * (1 - below), ink * below
+    cells = np.stack([corner, corner + 1, corner + wide, corner + wide + 1])
+    shares = np.stack([upper * (1 - right), upper * right, lower * (1 - right), lower * right])
+    drawn = np.bincount(cells.ravel(), shares.ravel(), wide * wide).reshape(wide, wide)
+    return np.ascontiguousarray(drawn[2:-2, 2:-2], np.float32)

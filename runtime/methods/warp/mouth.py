@@ -36,6 +36,7 @@ from mien.runtime.luma import sample_luma
 # Points of the outer lip and the inner ones behind them, upper lip, then lower.
 UPPER_LIP = ((86, 97), (87, 98), (88, 99))
 LOWER_LIP = ((94, 103), (93, 102), (92, 101))
+_BETWEEN_LIPS = np.array((INNER_LIPS_UPPER[1:-1], INNER_LIPS_LOWER[1:-1]))
 LEAST_THICKNESS = 0.6  # of what a lip had: it may be drawn thin, and never opens through itself
 BOX_WIDTH = 1.7  # of the distance between the mouth's corners
 MIN_WIDTH = 0.22  # crop units: a puckered or turned mouth still gets its surroundings
@@ -63,9 +64,8 @@ def mouth_box(landmarks: np.ndarray) -> Box:
 
 def lips_gap(landmarks: np.ndarray) -> float:
     """The mean height between the inner lips, at least 0, in the units of `landmarks` (106, 2)."""
-    upper = landmarks[list(INNER_LIPS_UPPER[1:-1]), 1]
-    lower = landmarks[list(INNER_LIPS_LOWER[1:-1]), 1]
-    return max(0.0, float((lower - upper).mean()))
+    upper, lower = landmarks[_BETWEEN_LIPS, 1]
+    return max(0.0, float((lower - upper).sum()) / len(upper))
 
 
 def lips_opening(landmarks: np.ndarray, size: int) -> np.ndarray:
@@ -101,16 +101,23 @@ def hold_lips(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
 
     landmarks, displacement: (106, 2), crop units. Only inner lip points are held back.
     """
-    held: np.ndarray = displacement.astype(np.float32).copy()
-    y = landmarks[:, 1] + displacement[:, 1]
+    held: np.ndarray = displacement.astype(np.float32)
+    before = landmarks[:, 1].tolist()
+    after = (landmarks[:, 1] + displacement[:, 1]).tolist()
     for pairs, side in ((UPPER_LIP, 1.0), (LOWER_LIP, -1.0)):
-        outer, inner = (list(points) for points in zip(*pairs, strict=True))
-        thickness = side * (landmarks[inner, 1] - landmarks[outer, 1])
-        missing = np.maximum(0, LEAST_THICKNESS * thickness - side * (y[inner] - y[outer]))
+        left, middle, right = (
+            max(
+                0.0,
+                side * (LEAST_THICKNESS * (before[inner] - before[outer]))
+                - side * (after[inner] - after[outer]),
+            )
+            for outer, inner in pairs
+        )
         # The neighbours give way too, or the lip's edge would be a zigzag.
-        missing[[0, 2]] = np.maximum(missing[[0, 2]], 0.8 * missing[1])
-        missing[1] = max(missing[1], 0.9 * missing[[0, 2]].mean())
-        held[inner, 1] += side * missing
+        left, right = max(left, 0.8 * middle), max(right, 0.8 * middle)
+        middle = max(middle, 0.9 * (left + right) / 2)
+        for (_, inner), missing in zip(pairs, (left, middle, right), strict=True):
+            held[inner, 1] += side * missing
     return held
 
 

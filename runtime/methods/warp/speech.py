@@ -26,6 +26,8 @@ BESIDE: Final = 0.6  # how far they follow it
 JAW: Final = tuple(CONTOUR[9:24])
 # Lids over each other, upper first, of both eyes.
 LID_COLUMNS: Final = (((53, 57), (72, 73), (54, 56)), ((59, 63), (75, 76), (60, 62)))
+_JAW: Final = np.array(JAW)  # indices that NumPy takes without making them ones
+_LIDS: Final = np.array(LID_COLUMNS)
 NARROWEST: Final = 0.4  # of an eye's opening may be taken: it is narrowed, never shut
 WIDEST: Final = 0.52  # of it may be added; eyes opened further look drawn
 OPEN_EYES: Final = 0.037  # crop units, how far the mean face's eyes are open
@@ -38,8 +40,8 @@ def keep_lips(displacement: np.ndarray, opening: float = 0.0) -> np.ndarray:
     for is shown, 0 for none of it, 1 for all. Lips move as wholes, so each keeps
     the thickness that the displacement gives it.
     """
-    kept: np.ndarray = displacement.astype(np.float32).copy()
-    moves = displacement[:, 1]
+    kept: np.ndarray = displacement.astype(np.float32)
+    moves = displacement[:, 1].tolist()
     shifts = []
     for _, upper, lower, _ in LIP_COLUMNS:
         asked = moves[lower] - moves[upper]
@@ -47,28 +49,33 @@ def keep_lips(displacement: np.ndarray, opening: float = 0.0) -> np.ndarray:
         middle = (moves[upper] + moves[lower]) / 2
         shifts.append((middle - shown / 2 - moves[upper], middle + shown / 2 - moves[lower]))
     for (up_outer, up, low, low_outer), (above, below) in zip(LIP_COLUMNS, shifts, strict=True):
-        kept[[up_outer, up], 1] += above
-        kept[[low, low_outer], 1] += below
+        kept[up_outer, 1] += above
+        kept[up, 1] += above
+        kept[low, 1] += below
+        kept[low_outer, 1] += below
     for above, below, column in LIP_SIDES:
         kept[above, 1] += shifts[column][0] * BESIDE
         kept[below, 1] += shifts[column][1] * BESIDE
-    jaw = list(JAW)
-    dropped = np.maximum(0.0, moves[jaw])
-    kept[jaw, 1] -= dropped * np.float32(1 - min(1.0, opening))
+    dropped = np.maximum(np.float32(0), kept[_JAW, 1])
+    kept[_JAW, 1] -= dropped * np.float32(1 - min(1.0, opening))
     return kept
 
 
 def lid_heights(landmarks: np.ndarray) -> np.ndarray:
     """How far the lids of both eyes are apart at three places: (2, 3), in the landmarks' units."""
-    heights = [
-        [landmarks[lower, 1] - landmarks[upper, 1] for upper, lower in eye] for eye in LID_COLUMNS
-    ]
-    return np.array(heights, np.float64)
+    edges = landmarks[_LIDS, 1]  # (2, 3, 2)
+    heights: np.ndarray = (edges[..., 1] - edges[..., 0]).astype(np.float64)
+    return heights
 
 
 def lids_opening(landmarks: np.ndarray) -> np.ndarray:
     """How far each eye is open, the mean over its lids: (2,), in the units of `landmarks`."""
-    opening: np.ndarray = lid_heights(landmarks).mean(1)
+    return _opening(lid_heights(landmarks))
+
+
+def _opening(heights: np.ndarray) -> np.ndarray:
+    """The means of (2, 3) heights over each eye: (2,)."""
+    opening: np.ndarray = heights.sum(1) / heights.shape[1]
     return opening
 
 
@@ -83,16 +90,21 @@ def keep_blinks(
     number. Narrowed eyes follow the lids of the frame, which damps their noise; widened ones follow
     the steady lids, for those of the frame would have it doubled.
     """
-    kept: np.ndarray = displacement.astype(np.float32).copy()
-    own = lid_heights(landmarks)
-    for eye, now, calm, usual in zip(LID_COLUMNS, own, steady, open_eyes, strict=True):
-        for place, (upper, lower) in enumerate(eye):
-            change = float(displacement[lower, 1] - displacement[upper, 1])
-            heights = calm if change > 0 else now
-            height = max(0.0, float(heights[place]))
-            ratio = min(1.25, max(0.0, float(heights.mean()) / max(float(usual), 0.015)))
-            shown = min(WIDEST * height, max(-NARROWEST * height, change * ratio))
-            middle = float(displacement[upper, 1] + displacement[lower, 1]) / 2
+    kept: np.ndarray = displacement.astype(np.float32)
+    moves = displacement[:, 1].tolist()
+    heights = lid_heights(landmarks)
+    openings = _opening(heights).tolist()
+    eyes = zip(LID_COLUMNS, heights.tolist(), steady.tolist(), strict=True)
+    for (eye, own, calm), opening, usual in zip(eyes, openings, open_eyes.tolist(), strict=True):
+        calm_opening = sum(calm) / len(calm)
+        for (upper, lower), own_height, calm_height in zip(eye, own, calm, strict=True):
+            change = moves[lower] - moves[upper]
+            widens = change > 0
+            height = max(0.0, calm_height if widens else own_height)
+            ratio = (calm_opening if widens else opening) / max(usual, 0.015)
+            change *= min(1.25, max(0.0, ratio))
+            shown = min(WIDEST * height, max(-NARROWEST * height, change))
+            middle = (moves[upper] + moves[lower]) / 2
             kept[upper, 1] = middle - shown / 2
             kept[lower, 1] = middle + shown / 2
     return kept
@@ -122,7 +134,7 @@ class SteadyLids:
         if self._heights is None or not 0 < step_s < 1:
             self._heights = now
             return now
-        away = np.abs((now - self._heights).mean(1)) / np.maximum(open_eyes, 0.015)
+        away = np.abs(_opening(now - self._heights)) / np.maximum(open_eyes, 0.015)
         slow = 1 - math.exp(-step_s / self.CALM_S)
         share = slow + (1 - slow) * np.clip(away / self.NOISE - 1, 0, 1)
         self._heights = self._heights + share[:, None] * (now - self._heights)

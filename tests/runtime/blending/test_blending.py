@@ -372,10 +372,11 @@ def test_a_large_region_is_painted_in_strips_that_join(
     monkeypatch.setattr(field, "STRIP_SAMPLES", 4096)
     in_strips = blend_faces(frame, faces)
     for one, other, plane in zip(whole.planes, in_strips.planes, frame.planes, strict=True):
-        most = 1 << max(0, frame.layout.depth - 8)  # remapping rounds places to 1/32 of a sample
+        # remapping rounds places to 1/32 of a sample, and a lookup to 1/32 of a cell
+        most = 2 << max(0, frame.layout.depth - 8)
         difference = np.abs(one.samples.astype(int) - other.samples) >> frame.layout.shift
         assert difference.max() <= most
-        assert (difference > 0).mean() < 0.001
+        assert (difference > 0).mean() < 0.002
         assert (other.samples != plane.samples).mean() > 0.2
 
 
