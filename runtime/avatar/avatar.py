@@ -20,8 +20,9 @@ from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.errors import UsageError
 from mien.engines.networks import OCCLUSION, WARP
 from mien.runtime.avatar.backdrop import Backdrop
+from mien.runtime.avatar.cover import StillCover
 from mien.runtime.avatar.eyes import ASIDE, EYES, UP_DOWN, Eye, closed_lids
-from mien.runtime.avatar.motion import Idle, IdleSettings
+from mien.runtime.avatar.motion import Idle, IdleSettings, Pose
 from mien.runtime.avatar.speech import Lips, Mouth
 from mien.runtime.blending.blending import FaceEdit, blend_faces, crop_units_matrix
 from mien.runtime.blending.edit import Edit
@@ -154,20 +155,19 @@ class Avatar:
         self._aligned = align_in_frame(still.frame, still.face.landmarks, CROP)
         with catalog.open(OCCLUSION, provider=provider) as occlusion:
             look = Occlusion(occlusion)
-            self._covered = look(still.frame, still.face.landmarks, 0.0)
+            covered = look(still.frame, still.face.landmarks, 0.0)
         self._warp = catalog.open(WARP, provider=provider)
         points = self._aligned.landmarks
         self._matrix = crop_units_matrix(self._aligned.crop_from_frame, self._aligned.size)
         side_px = 1 / float(np.hypot(*self._matrix[:, 0]))
         self._cells = COARSE if side_px <= SMALL_PX else FINE
-        self._eyes = tuple(
-            Eye(still.face.landmarks, side, self._covered, self._matrix) for side in (0, 1)
-        )
+        self._cover = StillCover(still.frame, covered, self._matrix)
+        self._eyes = tuple(Eye(still.face.landmarks, side) for side in (0, 1))
         self._mouth = MouthPainter()
-        if self._covered is None:
+        if covered is None:
             self._mouth.learn(still.frame, self._aligned, 0.0)
         self._backdrop = Backdrop(still.frame, still.bgr, still.face.landmarks)
-        self._weights = _jaw_weights(points)
+        self._jaw = _Jaw.of(points)
         self.lips = Lips()
         self._lock = threading.Lock()
         self._idle = Idle(idle or IdleSettings())
@@ -184,7 +184,11 @@ class Avatar:
         self._points = points
         self._gaze = (0.0, 0.0)
         self._last_s: float | None = None
+        self._frame_from_crop = invert_similarity(self._matrix)
+        # What the last frame was made of: drawn anew only where it has changed.
         self._drawn: tuple[np.ndarray, np.ndarray, FaceEdit] | None = None
+        self._eyed = ((0.0, (0.0, 0.0)), self._cover.bare)
+        self._made: tuple[Frame, FaceEdit | None, Frame] = (self._cover.bare, None, still.frame)
 
     @property
     def providers(self) -> Mapping[str, str]:
@@ -204,7 +208,7 @@ class Avatar:
     @property
     def face(self) -> Face:
         """The face of the last frame, with the landmarks that it shows, but for the sway."""
-        landmarks = transform_points(invert_similarity(self._matrix), self._points)
+        landmarks = transform_points(self._frame_from_crop, self._points)
         for corners, _, _, _, pupil in EYES:
             first, second = landmarks[list(corners)]
             width = float(np.hypot(*(second - first)))
@@ -251,10 +255,24 @@ class Avatar:
         wanted = np.zeros(len(EMOTIONS)) if target is None else target.strength * target.vector()
         self._mix = self._mix_easing(wanted, time_s)
         self._gaze = pose.gaze
-        edits = [eye.edit(pose.closure, pose.gaze) for eye in self._eyes]
-        edits.append(self._face_edit(self.lips(time_s), pose.closure, time_s))
-        edited = blend_faces(self.still.frame, [edit for edit in edits if edit is not None])
-        return self._backdrop(edited, pose)
+        edit = self._face_edit(self.lips(time_s), pose.closure, time_s)
+        return self._backdrop(self._with_face(self._with_eyes(pose), edit), pose)
+
+    def _with_eyes(self, pose: Pose) -> Frame:
+        """The bare picture with its eyes as they are now: the same frame while they rest."""
+        state = (pose.closure, pose.gaze)
+        if state != self._eyed[0]:
+            edits = [eye.edit(*state) for eye in self._eyes]
+            edited = blend_faces(self._cover.bare, [edit for edit in edits if edit is not None])
+            self._eyed = (state, edited)
+        return self._eyed[1]
+
+    def _with_face(self, eyed: Frame, edit: FaceEdit | None) -> Frame:
+        """The whole face, with its cover: the same frame while nothing has changed."""
+        if self._made[0] is not eyed or self._made[1] is not edit:
+            edited = eyed if edit is None else blend_faces(eyed, [edit])
+            self._made = (eyed, edit, self._cover.laid_on(edited))
+        return self._made[2]
 
     def _displacement(self, target: Target | None) -> np.ndarray:
         """Where an expression moves the landmarks: float32 (106, 2), crop units."""
@@ -279,13 +297,13 @@ class Avatar:
     def _face_edit(self, mouth: Mouth, closure: float, time_s: float) -> FaceEdit | None:
         """Expression and speech of one frame, None where there is neither."""
         moved = self._now.copy()
-        for eye in LID_COLUMNS:  # lids that are shut are narrowed and widened no more
-            for upper, lower in eye:
+        points = self._aligned.landmarks
+        if closure > 0:  # lids that are shut are narrowed and widened no more
+            for upper, lower in (lids for eye in LID_COLUMNS for lids in eye):
                 middle = (moved[upper] + moved[lower]) / 2
                 moved[[upper, lower]] = middle + (1 - closure) * (moved[[upper, lower]] - middle)
-        points = self._aligned.landmarks
         if mouth.opening > 0 or mouth.width != 0:
-            moved = hold_lips(points, moved + self._spoken(mouth))
+            moved = hold_lips(points, moved + self._jaw(mouth))
         points = closed_lids(points, closure) if closure > 0 else points
         self._points = points + moved
         if float(np.abs(moved).max()) < STILL:
@@ -296,26 +314,41 @@ class Avatar:
         ):
             return drawn[2]
         face = AlignedFace(self._aligned.pixels, self._aligned.crop_from_frame, points)
-        patch = self._mouth(face, moved, self._covered, time_s)
+        patch = self._mouth(face, moved, None, time_s)
         flow = with_rigid_teeth(dense_flow(points, moved, self._cells), points, moved)
-        edit = Edit(
-            flow=flow, gain=folds(points + moved, moved), patch=patch, covered=self._covered
-        )
+        edit = Edit(flow=flow, gain=folds(points + moved, moved), patch=patch)
         made = FaceEdit(self._matrix, edit)
         self._drawn = (moved, points, made)
         return made
 
-    def _spoken(self, mouth: Mouth) -> np.ndarray:
-        """Where speech moves the landmarks: float32 (106, 2), crop units."""
-        points = self._aligned.landmarks
+
+@dataclass(frozen=True, slots=True)
+class _Jaw:
+    """How far speech moves the landmarks, crop units.
+
+    opened: float32 (106, 2), by a mouth that is wide open. aside: float32 (106,), how far each of
+    the lips lies beside the middle of the mouth, 0 for the others.
+    """
+
+    opened: np.ndarray
+    aside: np.ndarray
+
+    @classmethod
+    def of(cls, points: np.ndarray) -> _Jaw:
+        """Of a face's landmarks (106, 2), crop units."""
         corners = points[[MOUTH_LEFT_CORNER, MOUTH_RIGHT_CORNER]]
-        width = float(np.hypot(*(corners[1] - corners[0])))
-        moved = mouth.opening * width * self._weights
         lips = [*OUTER_LIPS, *INNER_LIPS]
+        aside = np.zeros(len(points), np.float32)
+        aside[lips] = points[lips, 0] - corners[:, 0].mean()
+        width = float(np.hypot(*(corners[1] - corners[0])))
+        return cls(np.float32(width) * _jaw_weights(points), aside)
+
+    def __call__(self, mouth: Mouth) -> np.ndarray:
+        """The displacement of a mouth: float32 (106, 2)."""
+        moved: np.ndarray = np.float32(mouth.opening) * self.opened
         wider = SPREAD * mouth.width if mouth.width > 0 else ROUND * mouth.width
-        wider -= 0.06 * mouth.opening
-        moved[lips, 0] += (points[lips, 0] - corners[:, 0].mean()) * np.float32(wider)
-        return moved.astype(np.float32)
+        moved[:, 0] += self.aside * np.float32(wider - 0.06 * mouth.opening)
+        return moved
 
 
 def _jaw_weights(points: np.ndarray) -> np.ndarray:

@@ -149,7 +149,7 @@ class _Canvas:
         for region in strips:
             lens = _Lens.of(field, region, steps)
             gain = None if field.gain is None else region.show(field.gain) + np.float32(1)
-            cover = _Cover.of(field.covered, region, lens, plane_wh)
+            cover = Cover.of(field.covered, region, lens, plane_wh)
             for index in component.indices:
                 shown = self._values(below[index].of(region, lens.margin if lens else 0))
                 if cover is not None:
@@ -355,8 +355,10 @@ class _Lens:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cover:
+class Cover:
     """What lies in front of the skin of a region: it is lifted off, and laid back where it was.
+
+    `of` gives None where nothing does; without a lens the wide part is the region itself.
 
     alpha: float32 of the region. wide: the same, of the region with the margin of its lens. inner:
     where in that the region lies.
@@ -373,7 +375,7 @@ class _Cover:
         region: Region,
         lens: _Lens | None,
         plane_wh: tuple[int, int],
-    ) -> _Cover | None:
+    ) -> Cover | None:
         if covered is None:
             return None
         wider = region if lens is None else region.wider(lens.margin, plane_wh)

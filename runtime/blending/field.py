@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -222,17 +223,26 @@ class Region:
         if self.overlap:
             wider = replace(self, y0=self.y0 - self.overlap, y1=self.y1 + self.overlap, overlap=0)
             return wider.show(grid, box)[self.overlap : -self.overlap]
-        size = np.array(grid.shape[1::-1]) / (np.array(box[2:]) - np.array(box[:2]))
-        linear = self.crop_from_plane[:, :2] * size[:, None]
-        step = 2 if np.abs(linear).sum(1).max() < 1 / COARSE_CELL else 1
+        # plain numbers: arrays of two cost more here than the look-up of a small face
+        scale_x = grid.shape[1] / (box[2] - box[0])
+        scale_y = grid.shape[0] / (box[3] - box[1])
+        (xx, xy, x), (yx, yy, y) = self.crop_from_plane.tolist()
+        widest = max((abs(xx) + abs(xy)) * scale_x, (abs(yx) + abs(yy)) * scale_y)
+        step = 2 if widest < 1 / COARSE_CELL else 1
         width, height = self.size_wh
         # sample i of the coarser picture has its centre at step * (i + 0.5) - 0.5 of the region
-        first = np.array([self.x0, self.y0]) + 0.5 * step - 0.5
-        origin = self.crop_from_plane[:, :2] @ first + self.crop_from_plane[:, 2] - box[:2]
+        first_x, first_y = self.x0 + 0.5 * step - 0.5, self.y0 + 0.5 * step - 0.5
+        from_x = xx * first_x + xy * first_y + x - box[0]
+        from_y = yx * first_x + yy * first_y + y - box[1]
         few_wh = (-(-width // step), -(-height // step))
         few = cv2.warpAffine(
             grid,
-            np.hstack([linear * step, (origin * size - 0.5)[:, None]]),
+            np.array(
+                [
+                    [xx * scale_x * step, xy * scale_x * step, from_x * scale_x - 0.5],
+                    [yx * scale_y * step, yy * scale_y * step, from_y * scale_y - 0.5],
+                ]
+            ),
             few_wh,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_CONSTANT,
@@ -250,15 +260,21 @@ def region_under(
     subsampling_xy: tuple[int, int],
 ) -> Region | None:
     """The smallest part of a plane that holds `box` of the crop, None where that lies outside."""
-    step = np.array(subsampling_xy, np.float64)
+    step_x, step_y = subsampling_xy
+    (xx, xy, x), (yx, yy, y) = crop_from_frame.tolist()
     # sample i of the plane has its centre at frame pixel step * (i + 0.5) - 0.5
-    offset = crop_from_frame[:, :2] @ (0.5 * step - 0.5) + crop_from_frame[:, 2]
-    crop_from_plane = np.hstack([crop_from_frame[:, :2] * step, offset[:, None]])
-    x0, y0, x1, y1 = box
-    corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]])
-    seen = (corners - offset) @ np.linalg.inv(crop_from_plane[:, :2]).T
-    low = np.maximum(np.floor(seen.min(0)), 0)
-    high = np.minimum(np.ceil(seen.max(0)) + 1, plane_wh)
-    if not (high > low).all():
+    first_x, first_y = 0.5 * step_x - 0.5, 0.5 * step_y - 0.5
+    x, y = xx * first_x + xy * first_y + x, yx * first_x + yy * first_y + y
+    xx, xy, yx, yy = xx * step_x, xy * step_y, yx * step_x, yy * step_y
+    area = xx * yy - xy * yx
+    corners = [(corner_x - x, corner_y - y) for corner_x in box[::2] for corner_y in box[1::2]]
+    seen_x = [(yy * dx - xy * dy) / area for dx, dy in corners]
+    seen_y = [(xx * dy - yx * dx) / area for dx, dy in corners]
+    if not all(map(math.isfinite, seen_x + seen_y)):
         return None
-    return Region(int(low[0]), int(low[1]), int(high[0]), int(high[1]), crop_from_plane)
+    x0, y0 = max(0, math.floor(min(seen_x))), max(0, math.floor(min(seen_y)))
+    x1 = min(plane_wh[0], math.ceil(max(seen_x)) + 1)
+    y1 = min(plane_wh[1], math.ceil(max(seen_y)) + 1)
+    if x1 <= x0 or y1 <= y0:
+        return None
+    return Region(x0, y0, x1, y1, np.array([[xx, xy, x], [yx, yy, y]]))

@@ -124,9 +124,14 @@ def dense_flow(landmarks: np.ndarray, displacement: np.ndarray, size: int = 64) 
 def _weights(centres: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Weights (n + 1, 2) of the interpolant; the last row is its constant."""
     n = len(centres)
-    offsets = centres[:, None] - centres[None]
+    # Each coordinate by itself: sums along an axis of two took more than all of the rest.
+    squared, aside = (axis[:, None] - axis for axis in centres.T)
+    squared *= squared
+    aside *= aside
+    squared += aside
+    squared += SOFTNESS**2
     system = np.zeros((n + 1, n + 1))
-    system[:n, :n] = -np.sqrt((offsets**2).sum(2) + SOFTNESS**2)
+    np.negative(np.sqrt(squared, out=squared), out=system[:n, :n])
     system[np.arange(n), np.arange(n)] += RIDGE
     system[:n, n] = system[n, :n] = 1
     weights = _solved(system, np.concatenate([values, np.zeros((1, 2))]))
@@ -174,6 +179,10 @@ NOSE_TO_CHEEK: Final = 1.2  # how much deeper a wrinkled nose folds the cheek th
 HALF_WIDTH: Final = 0.243  # crop units, from the ridge of the nose to the corner of an eye
 POINTS: Final = 48  # that draw a curve, each at most a cell from the next
 ENDS: Final = 1.5  # cells by which a drawn line is longer than its curve
+# Of a curve's points: how far along they lie, how far out its bow, how deep the line is there.
+ALONG: Final = ((np.arange(POINTS) + 0.5) / POINTS)[:, None]
+BOWED: Final = 4 * ALONG * (1 - ALONG)
+FADES: Final = np.sin(np.pi * ALONG[:, 0]) ** 0.7
 
 Point = tuple[float, float]
 
@@ -304,22 +313,19 @@ def _drawn(curves: Sequence[_Curve]) -> np.ndarray:
 
     All at once: every point of every curve gives its depth to the four cells around it.
     """
-    starts = np.array([curve.start for curve in curves])[:, None]
-    ends = np.array([curve.end for curve in curves])[:, None]
-    bows = np.array([curve.bow for curve in curves])[:, None]
-    depths = np.array([curve.depth for curve in curves])[:, None]
-    t = ((np.arange(POINTS) + 0.5) / POINTS)[:, None]
-    places = (starts + (ends - starts) * t + 4 * t * (1 - t) * bows) * SIZE - 0.5
-    lengths = np.hypot(*np.moveaxis(np.diff(places, axis=1), 2, 0)).sum(1, keepdims=True)
-    ink = (lengths + ENDS) / POINTS * depths * np.sin(np.pi * t[:, 0]) ** 0.7
-    first = np.floor(places).astype(np.int64)
+    numbers = np.array([(*c.start, *c.end, *c.bow, c.depth) for c in curves])[:, None]
+    starts, ends, bows, depths = np.split(numbers, (2, 4, 6), axis=2)
+    places = (starts + (ends - starts) * ALONG + BOWED * bows) * SIZE - 0.5
+    steps = places[:, 1:] - places[:, :-1]
+    lengths = np.sqrt(steps[..., 0] ** 2 + steps[..., 1] ** 2).sum(1, keepdims=True)
+    ink = (lengths + ENDS) / POINTS * depths[..., 0] * FADES
+    # On a grid with a rim, in which what lies beyond the crop ends up.
+    places = np.fmin(np.fmax(places + 1, 0), SIZE + 0.999)
+    first = places.astype(np.int64)
     right, below = np.moveaxis(places - first, 2, 0)
-    cells, shares = [], []
-    for dx, share_x in ((0, 1 - right), (1, right)):
-        for dy, share_y in ((0, 1 - below), (1, below)):
-            x, y = first[..., 0] + dx, first[..., 1] + dy
-            inside = (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
-            cells.append((y * SIZE + x)[inside])
-            shares.append((ink * share_x * share_y)[inside])
-    drawn = np.bincount(np.concatenate(cells), np.concatenate(shares), SIZE * SIZE)
-    return drawn.reshape(SIZE, SIZE).astype(np.float32)
+    cell = first[..., 1] * (SIZE + 2) + first[..., 0]
+    lower, upper = ink * below, ink * (1 - below)
+    shares = [upper * (1 - right), upper * right, lower * (1 - right), lower * right]
+    cells = [cell, cell + 1, cell + SIZE + 2, cell + SIZE + 3]
+    drawn = np.bincount(np.ravel(cells), np.ravel(shares), (SIZE + 2) ** 2)
+    return drawn.reshape(SIZE + 2, SIZE + 2)[1:-1, 1:-1].astype(np.float32)

@@ -36,6 +36,11 @@ from mien.runtime.luma import sample_luma
 # Points of the outer lip and the inner ones behind them, upper lip, then lower.
 UPPER_LIP = ((86, 97), (87, 98), (88, 99))
 LOWER_LIP = ((94, 103), (93, 102), (92, 101))
+# The outer points, the inner ones, and which way the inner ones lie, of both lips.
+LIPS: Final = tuple(
+    (np.array(pairs)[:, 0], np.array(pairs)[:, 1], side)
+    for pairs, side in ((UPPER_LIP, 1.0), (LOWER_LIP, -1.0))
+)
 LEAST_THICKNESS = 0.6  # of what a lip had: it may be drawn thin, and never opens through itself
 BOX_WIDTH = 1.7  # of the distance between the mouth's corners
 MIN_WIDTH = 0.22  # crop units: a puckered or turned mouth still gets its surroundings
@@ -103,8 +108,7 @@ def hold_lips(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     """
     held: np.ndarray = displacement.astype(np.float32).copy()
     y = landmarks[:, 1] + displacement[:, 1]
-    for pairs, side in ((UPPER_LIP, 1.0), (LOWER_LIP, -1.0)):
-        outer, inner = (list(points) for points in zip(*pairs, strict=True))
+    for outer, inner, side in LIPS:
         thickness = side * (landmarks[inner, 1] - landmarks[outer, 1])
         missing = np.maximum(0, LEAST_THICKNESS * thickness - side * (y[inner] - y[outer]))
         # The neighbours give way too, or the lip's edge would be a zigzag.
