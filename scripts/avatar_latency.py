@@ -28,7 +28,7 @@ PORTRAIT: Final = Path(__file__).parents[1] / "apps" / "sample" / "portrait.jpg"
 EMOTIONS: Final = ("happy", "sad", "surprised", "angry")
 SEEN: Final = 3  # levels of 255 by which a sample has to change
 REST_S: Final = 0.3  # without a change, before the next command
-LONGEST_S: Final = 30.0
+LONGEST_S: Final = 60.0
 
 
 class Watcher:
