@@ -2,7 +2,7 @@
 
     python scripts/soak_links.py --minutes 10 --link socket --link mqtt
 
-An avatar is steered through one link after the other by a client that is killed every few seconds,
+An avatar is steered through one link after the other by a client that is killed every ten seconds,
 in the middle of whatever it does, and started again. Each emotion that it says it has handed over
 must show in the avatar's state, asked for at the avatar's own socket. For each link it prints how
 many were handed over, how many were lost, how often the client died, and by how much the avatar's
@@ -33,6 +33,7 @@ import psutil
 import roslibpy
 import typer
 from pythonosc.udp_client import SimpleUDPClient
+from websockets.exceptions import WebSocketException
 from websockets.sync.server import serve
 
 PICTURE: Final = Path(__file__).parents[1] / "apps" / "sample" / "portrait.jpg"
@@ -40,7 +41,7 @@ LINKS: Final = ("socket", "vmc-in", "mqtt", "ros")
 EMOTIONS: Final = ("happy", "sad", "surprised", "angry")
 PAUSE_S: Final = 0.1  # between two emotions
 CONNECT_S: Final = 3.0  # for the link to find its server
-LIVES_S: Final = 5.0  # how long a client lives
+LIVES_S: Final = 10.0  # how long a client lives
 LATE_S: Final = 5.0  # an emotion that does not show within this is lost
 START_S: Final = 60.0
 SETTLE_S: Final = 60.0  # until memory counts, or a fifth of the time
@@ -107,7 +108,7 @@ class Bridge:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def _serve(self, connection: Any) -> None:
-        try:
+        try:  # a client that is killed says no goodbye
             for said in connection:
                 entry = json.loads(said)
                 listening = self._topics.setdefault(entry.get("topic", ""), set())
@@ -116,6 +117,8 @@ class Bridge:
                 elif entry["op"] == "publish":
                     for other in list(listening):
                         other.send(said)
+        except (OSError, WebSocketException):
+            pass
         finally:
             for listening in self._topics.values():
                 listening.discard(connection)
