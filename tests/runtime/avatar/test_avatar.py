@@ -70,6 +70,15 @@ def test_an_expression_is_eased_to_and_left_again(still: StillFace, avatar: Avat
     assert not changed(still.frame, avatar.frame_at(3.0)).any()
 
 
+@pytest.mark.parametrize("emotion", ["happy", "sad", "surprised", "angry", "disgusted", "fearful"])
+def test_the_first_frame_after_a_command_shows_it(
+    still: StillFace, avatar: Avatar, emotion: str
+) -> None:
+    avatar.frame_at(0.0)
+    avatar.express(parse_target(emotion))
+    assert np.abs(luma(avatar.frame_at(1 / 30)) - luma(still.frame)).max() >= 3
+
+
 def test_a_blink_closes_the_eyes_and_nothing_else(still: StillFace, avatar: Avatar) -> None:
     avatar.frame_at(0.0)
     avatar.blink(0.1)
