@@ -57,7 +57,7 @@ from mien.runtime.methods.warp.speech import (
     lids_opening,
 )
 from mien.runtime.pictures.picture import Picture
-from mien.runtime.target import EMOTIONS, Target
+from mien.runtime.target import EMOTIONS, Target, parse_target
 from mien.runtime.video.planes import frame_from_av
 
 EASE_S: Final = 0.45
@@ -70,6 +70,7 @@ SPREAD, ROUND = 0.1, 0.22  # of its width that speech adds and takes
 LOWER_LIP: Final = {101: 0.85, 102: 1.0, 103: 0.85, 91: 0.5, 92: 0.85, 93: 1.0, 94: 0.85, 95: 0.5}
 UPPER_LIP: Final = {97: 0.8, 98: 1.0, 99: 0.8, 86: 0.7, 87: 0.8, 88: 0.7}
 LEAST_SIDE: Final = 64  # pixels
+MOST_ANSWERS: Final = 256  # of the network that are kept, of 848 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,9 @@ class Avatar:
             self._mouth.learn(still.frame, self._aligned, 0.0)
         self._backdrop = Backdrop(still.frame, still.bgr, still.face.landmarks)
         self._jaw = _Jaw.of(points)
+        self._answers: dict[bytes, np.ndarray] = {}
+        for emotion in EMOTIONS:
+            self._answer(parse_target(emotion).vector())
         self.lips = Lips()
         self._lock = threading.Lock()
         self._idle = Idle(idle or IdleSettings())
@@ -280,19 +284,31 @@ class Avatar:
         if target is None or target.strength <= 0:
             return np.zeros((106, 2), np.float32)
         weights = target.vector()
-        inputs = {
-            "face": self._aligned.pixels[None, None],
-            "landmarks": points[None],
-            "target": weights[None],
-        }
-        answer = self._warp.infer(inputs)["displacement"][0]
         amount = float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
-        asked = Proportions()(points, answer * np.float32(amount), target.strength, 0.0)
+        answer = self._answer(weights) * np.float32(amount)
+        asked = Proportions()(points, answer, target.strength, 0.0)
         asked = hold_brows(points, hold_lips(points, asked))
         opening = float(weights @ np.array(OPENS, np.float32))
         opening *= RestingLips()(lips_gap(points), 0.0)
         moved = keep_lips(asked, opening)
         return keep_blinks(points, moved, lid_heights(points), lids_opening(points))
+
+    def _answer(self, weights: np.ndarray) -> np.ndarray:
+        """What the network answers to the weights of a target: float32 (106, 2), crop units.
+
+        It is asked once for each: a frame that is the first to show an expression need not wait.
+        """
+        key = weights.tobytes()
+        if key not in self._answers:
+            if len(self._answers) >= MOST_ANSWERS:
+                self._answers.clear()
+            inputs = {
+                "face": self._aligned.pixels[None, None],
+                "landmarks": self._aligned.landmarks[None],
+                "target": weights[None],
+            }
+            self._answers[key] = self._warp.infer(inputs)["displacement"][0]
+        return self._answers[key]
 
     def _face_edit(self, mouth: Mouth, closure: float, time_s: float) -> FaceEdit | None:
         """Expression and speech of one frame, None where there is neither."""
