@@ -189,7 +189,7 @@ class Avatar:
         self._gaze = (0.0, 0.0)
         self._last_s: float | None = None
         self._frame_from_crop = invert_similarity(self._matrix)
-        # What the last frame was made of: drawn anew only where it has changed.
+        # What the last frame was made of: drawn again only where it has changed.
         self._drawn: tuple[np.ndarray, np.ndarray, FaceEdit] | None = None
         self._eyed = ((0.0, (0.0, 0.0)), self._cover.bare)
         self._made: tuple[Frame, FaceEdit | None, Frame] = (self._cover.bare, None, still.frame)
