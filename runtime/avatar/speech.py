@@ -194,6 +194,7 @@ class SpeechStream:
             now_s = time.monotonic()
             due_s = max(due_s + BLOCK_S, now_s)  # sound that comes late is not caught up with
             self._lips.put(due_s, voice(block))
+            self.message = None
             if self._ended.wait(max(0.0, due_s - now_s - AHEAD_S)) or self._ended.is_set():
                 return
 

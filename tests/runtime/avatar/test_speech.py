@@ -119,26 +119,22 @@ class Pulse:
     """A PulseAudio of the test's own, with one output that nobody hears."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._environment = {
             **os.environ, "XDG_RUNTIME_DIR": str(folder), "HOME": str(folder),
             "PULSE_STATE_PATH": str(folder),
         }  # fmt: skip
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def run(self, *command: str, sound: bytes = b"") -> subprocess.Popen[bytes]:
+    def run(self, *command: str) -> None:
         running = subprocess.Popen(
             command,
             env=self._environment,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self._started.append(running)
-        assert running.stdin is not None
-        if sound:
-            running.stdin.write(sound)
-            running.stdin.close()
-        return running
 
     def start(self) -> None:
         modules = ("module-null-sink sink_name=quiet", "module-native-protocol-unix")
@@ -156,14 +152,14 @@ class Pulse:
 
     def play(self, sound: np.ndarray) -> None:
         options = ("--raw", "--format=float32le", f"--rate={RATE_HZ}", "--channels=1")
-        self.run("pacat", *options, "--device=quiet", sound=sound.tobytes())
+        path = self._folder / "sound"
+        path.write_bytes(sound.tobytes())
+        self.run("pacat", *options, "--device=quiet", str(path))
 
     def stop(self) -> None:
         for running in reversed(self._started):
             running.kill()
             running.wait()
-            if running.stdin is not None:
-                running.stdin.close()
         self._started.clear()
 
 
@@ -188,6 +184,7 @@ def test_lips_follow_pulseaudio_which_may_stop_and_come_back(pulse: Pulse) -> No
         for _ in range(2):
             pulse.play(tone(300, 2300, seconds=30.0))
             until(lambda: lips(time.monotonic()).opening > 0.3)
+            assert stream.message is None
             pulse.stop()
             until(lambda: "stopped" in (stream.message or ""))
             until(lambda: lips(time.monotonic()) == Mouth())
