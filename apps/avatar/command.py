@@ -1,4 +1,4 @@
-"""`mien avatar`: its options and the plan they make."""
+"""`mien avatar`: `create`, which is `mien face`, and the options and plan of `run`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from mien.apps.camera.command import (
     Window,
 )
 from mien.apps.camera.plan import OutputPlan, PanelPlan, parse_rate, parse_size, virtual_way
+from mien.apps.face.command import face as create
 from mien.engines.system.limits import parse_memory
 
 avatar = typer.Typer(rich_markup_mode=None)
@@ -33,8 +34,10 @@ avatar = typer.Typer(rich_markup_mode=None)
 
 @avatar.callback()
 def _avatar() -> None:
-    """Show one face alive, made from a picture."""
+    """Make a face from a sentence, and show one alive."""
 
+
+avatar.command("create")(create)  # `mien face`, where who wants an avatar looks for it
 
 FacePicture = Annotated[Path, typer.Argument(metavar="FACE", help="A picture of one face.")]
 Emotion = Annotated[
@@ -45,9 +48,10 @@ Ease = Annotated[float, typer.Option(metavar="S", help="How long a change of exp
 Speech = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE|-",
+        metavar="FILE|-|pulse[:SOURCE]",
         help="Sound that the lips follow; - reads it from standard input, which then takes no "
-        "commands. It is not played.",
+        "commands, pulse from the microphone or another source of PulseAudio or PipeWire. It is "
+        "not played.",
         show_default=False,
     ),
 ]

@@ -164,7 +164,7 @@ def _watch(
             teller.show(loop.stats())
             if speech is not None and speech.message != told:
                 told = speech.message
-                teller.say(f"mien: {told}")
+                teller.say(f"mien: {told or 'the speech is heard again'}")
             if (
                 not plan.panel.wanted
                 and opened.outputs

@@ -20,8 +20,9 @@ from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.errors import UsageError
 from mien.engines.networks import OCCLUSION, WARP
 from mien.runtime.avatar.backdrop import Backdrop
+from mien.runtime.avatar.cover import StillCover
 from mien.runtime.avatar.eyes import ASIDE, EYES, UP_DOWN, Eye, closed_lids
-from mien.runtime.avatar.motion import Idle, IdleSettings
+from mien.runtime.avatar.motion import Idle, IdleSettings, Pose
 from mien.runtime.avatar.speech import Lips, Mouth
 from mien.runtime.blending.blending import FaceEdit, blend_faces, crop_units_matrix
 from mien.runtime.blending.edit import Edit
@@ -41,7 +42,13 @@ from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.live.outputs.canvas import even_size, fitted
 from mien.runtime.live.pixels import converted, upright
 from mien.runtime.luma import align_in_frame
-from mien.runtime.methods.warp.editor import AMOUNTS, CROP, MouthPainter
+from mien.runtime.methods.warp.editor import (
+    CROP,
+    Answer,
+    MouthPainter,
+    ask,
+    lit,
+)
 from mien.runtime.methods.warp.flow import dense_flow, folds, hold_brows
 from mien.runtime.methods.warp.mouth import hold_lips, lips_gap, with_rigid_teeth
 from mien.runtime.methods.warp.occlusion import Occlusion
@@ -56,10 +63,11 @@ from mien.runtime.methods.warp.speech import (
     lids_opening,
 )
 from mien.runtime.pictures.picture import Picture
-from mien.runtime.target import EMOTIONS, Target
+from mien.runtime.target import EMOTIONS, Target, parse_target
 from mien.runtime.video.planes import frame_from_av
 
 EASE_S: Final = 0.45
+LIGHT_SHAPE: Final = WARP.outputs[1].shape[-2:]
 # Cells a side of the flow: fewer on a crop of so few pixels, where they are as fine as is seen.
 SMALL_PX, COARSE, FINE = 200.0, 48, 64
 STILL: Final = 2e-4  # crop units, some hundredths of a pixel
@@ -69,6 +77,7 @@ SPREAD, ROUND = 0.1, 0.22  # of its width that speech adds and takes
 LOWER_LIP: Final = {101: 0.85, 102: 1.0, 103: 0.85, 91: 0.5, 92: 0.85, 93: 1.0, 94: 0.85, 95: 0.5}
 UPPER_LIP: Final = {97: 0.8, 98: 1.0, 99: 0.8, 86: 0.7, 87: 0.8, 88: 0.7}
 LEAST_SIDE: Final = 64  # pixels
+MOST_ANSWERS: Final = 64  # of the network that are kept, of 17 KB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +163,22 @@ class Avatar:
         self._aligned = align_in_frame(still.frame, still.face.landmarks, CROP)
         with catalog.open(OCCLUSION, provider=provider) as occlusion:
             look = Occlusion(occlusion)
-            self._covered = look(still.frame, still.face.landmarks, 0.0)
+            covered = look(still.frame, still.face.landmarks, 0.0)
         self._warp = catalog.open(WARP, provider=provider)
         points = self._aligned.landmarks
         self._matrix = crop_units_matrix(self._aligned.crop_from_frame, self._aligned.size)
         side_px = 1 / float(np.hypot(*self._matrix[:, 0]))
         self._cells = COARSE if side_px <= SMALL_PX else FINE
-        self._eyes = tuple(
-            Eye(still.face.landmarks, side, self._covered, self._matrix) for side in (0, 1)
-        )
+        self._cover = StillCover(still.frame, covered, self._matrix)
+        self._eyes = tuple(Eye(still.face.landmarks, side) for side in (0, 1))
         self._mouth = MouthPainter()
-        if self._covered is None:
+        if covered is None:
             self._mouth.learn(still.frame, self._aligned, 0.0)
         self._backdrop = Backdrop(still.frame, still.bgr, still.face.landmarks)
-        self._weights = _jaw_weights(points)
+        self._jaw = _Jaw.of(points)
+        self._answers: dict[bytes, Answer] = {}
+        for emotion in EMOTIONS:
+            self._answer(parse_target(emotion).vector())
         self.lips = Lips()
         self._lock = threading.Lock()
         self._idle = Idle(idle or IdleSettings())
@@ -176,6 +187,10 @@ class Avatar:
         self._is_new = False
         self._goal: np.ndarray = np.zeros((106, 2), np.float32)
         self._now = self._goal
+        self._goal_light: np.ndarray = np.zeros(LIGHT_SHAPE, np.float32)
+        self._light = self._goal_light
+        self._light_easing = Easing(EASE_S)
+        self._light_easing.reset(self._light)
         self._easing = Easing(EASE_S)
         self._easing.reset(self._goal)
         self._mix: np.ndarray = np.zeros(len(EMOTIONS))
@@ -184,7 +199,11 @@ class Avatar:
         self._points = points
         self._gaze = (0.0, 0.0)
         self._last_s: float | None = None
+        self._frame_from_crop = invert_similarity(self._matrix)
+        # What the last frame was made of: drawn again only where it has changed.
         self._drawn: tuple[np.ndarray, np.ndarray, FaceEdit] | None = None
+        self._eyed = ((0.0, (0.0, 0.0)), self._cover.bare)
+        self._made: tuple[Frame, FaceEdit | None, Frame] = (self._cover.bare, None, still.frame)
 
     @property
     def providers(self) -> Mapping[str, str]:
@@ -204,7 +223,7 @@ class Avatar:
     @property
     def face(self) -> Face:
         """The face of the last frame, with the landmarks that it shows, but for the sway."""
-        landmarks = transform_points(invert_similarity(self._matrix), self._points)
+        landmarks = transform_points(self._frame_from_crop, self._points)
         for corners, _, _, _, pupil in EYES:
             first, second = landmarks[list(corners)]
             width = float(np.hypot(*(second - first)))
@@ -238,54 +257,82 @@ class Avatar:
             is_new, self._is_new = self._is_new, False
             target, ease_s = self._target, self._ease_s
         if is_new:
-            self._goal = self._displacement(target)
+            self._goal, self._goal_light = self._expression(target)
             self._easing = Easing(ease_s)
             self._easing.reset(self._now)
+            self._light_easing = Easing(ease_s)
+            self._light_easing.reset(self._light)
             self._mix_easing = Easing(ease_s)
             self._mix_easing.reset(self._mix)
             began_s = time_s if self._last_s is None else self._last_s
             self._easing(self._now, began_s)
+            self._light_easing(self._light, began_s)
             self._mix_easing(self._mix, began_s)
         self._last_s = time_s
         self._now = self._easing(self._goal, time_s).astype(np.float32)
+        self._light = self._light_easing(self._goal_light, time_s).astype(np.float32)
         wanted = np.zeros(len(EMOTIONS)) if target is None else target.strength * target.vector()
         self._mix = self._mix_easing(wanted, time_s)
         self._gaze = pose.gaze
-        edits = [eye.edit(pose.closure, pose.gaze) for eye in self._eyes]
-        edits.append(self._face_edit(self.lips(time_s), pose.closure, time_s))
-        edited = blend_faces(self.still.frame, [edit for edit in edits if edit is not None])
-        return self._backdrop(edited, pose)
+        edit = self._face_edit(self.lips(time_s), pose.closure, time_s)
+        return self._backdrop(self._with_face(self._with_eyes(pose), edit), pose)
 
-    def _displacement(self, target: Target | None) -> np.ndarray:
-        """Where an expression moves the landmarks: float32 (106, 2), crop units."""
+    def _with_eyes(self, pose: Pose) -> Frame:
+        """The bare picture with its eyes as they are now: the same frame while they rest."""
+        state = (pose.closure, pose.gaze)
+        if state != self._eyed[0]:
+            edits = [eye.edit(*state) for eye in self._eyes]
+            edited = blend_faces(self._cover.bare, [edit for edit in edits if edit is not None])
+            self._eyed = (state, edited)
+        return self._eyed[1]
+
+    def _with_face(self, eyed: Frame, edit: FaceEdit | None) -> Frame:
+        """The whole face, with its cover: the same frame while nothing has changed."""
+        if self._made[0] is not eyed or self._made[1] is not edit:
+            edited = eyed if edit is None else blend_faces(eyed, [edit])
+            self._made = (eyed, edit, self._cover.laid_on(edited))
+        return self._made[2]
+
+    def _expression(self, target: Target | None) -> tuple[np.ndarray, np.ndarray]:
+        """Where an expression moves the landmarks, and its light: float32 (106, 2) and (64, 64)."""
         points = self._aligned.landmarks
         if target is None or target.strength <= 0:
-            return np.zeros((106, 2), np.float32)
+            return np.zeros((106, 2), np.float32), np.zeros(LIGHT_SHAPE, np.float32)
         weights = target.vector()
-        inputs = {
-            "face": self._aligned.pixels[None, None],
-            "landmarks": points[None],
-            "target": weights[None],
-        }
-        answer = self._warp.infer(inputs)["displacement"][0]
-        amount = float(weights @ AMOUNTS) / max(float(weights.sum()), 1e-6)
-        asked = Proportions()(points, answer * np.float32(amount), target.strength, 0.0)
+        answer = self._answer(weights)
+        asked = Proportions()(points, answer.displacement, target.strength, 0.0)
         asked = hold_brows(points, hold_lips(points, asked))
         opening = float(weights @ np.array(OPENS, np.float32))
         opening *= RestingLips()(lips_gap(points), 0.0)
         moved = keep_lips(asked, opening)
-        return keep_blinks(points, moved, lid_heights(points), lids_opening(points))
+        light = answer.light * np.float32(target.strength)
+        return keep_blinks(points, moved, lid_heights(points), lids_opening(points)), light
+
+    def _answer(self, weights: np.ndarray) -> Answer:
+        """What the network answers to the weights of a target.
+
+        It is asked once for each: a frame that is the first to show an expression need not wait.
+        """
+        key = weights.tobytes()
+        if key not in self._answers:
+            if len(self._answers) >= MOST_ANSWERS:
+                self._answers.clear()
+            self._answers[key] = ask(self._warp, self._aligned, weights)
+        return self._answers[key]
 
     def _face_edit(self, mouth: Mouth, closure: float, time_s: float) -> FaceEdit | None:
         """Expression and speech of one frame, None where there is neither."""
         moved = self._now.copy()
-        for eye in LID_COLUMNS:  # lids that are shut are narrowed and widened no more
-            for upper, lower in eye:
+        points = self._aligned.landmarks
+        if closure > 0:  # lids that are shut are narrowed and widened no more
+            for upper, lower in (lids for eye in LID_COLUMNS for lids in eye):
                 middle = (moved[upper] + moved[lower]) / 2
                 moved[[upper, lower]] = middle + (1 - closure) * (moved[[upper, lower]] - middle)
-        points = self._aligned.landmarks
+        creases = None
         if mouth.opening > 0 or mouth.width != 0:
-            moved = hold_lips(points, moved + self._spoken(mouth))
+            expressed = moved
+            moved = hold_lips(points, moved + self._jaw(mouth))
+            creases = folds(points + moved, moved - expressed)
         points = closed_lids(points, closure) if closure > 0 else points
         self._points = points + moved
         if float(np.abs(moved).max()) < STILL:
@@ -296,26 +343,41 @@ class Avatar:
         ):
             return drawn[2]
         face = AlignedFace(self._aligned.pixels, self._aligned.crop_from_frame, points)
-        patch = self._mouth(face, moved, self._covered, time_s)
+        patch = self._mouth(face, moved, None, time_s)
         flow = with_rigid_teeth(dense_flow(points, moved, self._cells), points, moved)
-        edit = Edit(
-            flow=flow, gain=folds(points + moved, moved), patch=patch, covered=self._covered
-        )
+        edit = Edit(flow=flow, gain=lit(creases, self._light), patch=patch)
         made = FaceEdit(self._matrix, edit)
         self._drawn = (moved, points, made)
         return made
 
-    def _spoken(self, mouth: Mouth) -> np.ndarray:
-        """Where speech moves the landmarks: float32 (106, 2), crop units."""
-        points = self._aligned.landmarks
+
+@dataclass(frozen=True, slots=True)
+class _Jaw:
+    """How far speech moves the landmarks, crop units.
+
+    opened: float32 (106, 2), by a mouth that is wide open. aside: float32 (106,), how far each of
+    the lips lies beside the middle of the mouth, 0 for the others.
+    """
+
+    opened: np.ndarray
+    aside: np.ndarray
+
+    @classmethod
+    def of(cls, points: np.ndarray) -> _Jaw:
+        """Of a face's landmarks (106, 2), crop units."""
         corners = points[[MOUTH_LEFT_CORNER, MOUTH_RIGHT_CORNER]]
-        width = float(np.hypot(*(corners[1] - corners[0])))
-        moved = mouth.opening * width * self._weights
         lips = [*OUTER_LIPS, *INNER_LIPS]
+        aside = np.zeros(len(points), np.float32)
+        aside[lips] = points[lips, 0] - corners[:, 0].mean()
+        width = float(np.hypot(*(corners[1] - corners[0])))
+        return cls(np.float32(width) * _jaw_weights(points), aside)
+
+    def __call__(self, mouth: Mouth) -> np.ndarray:
+        """The displacement of a mouth: float32 (106, 2)."""
+        moved: np.ndarray = np.float32(mouth.opening) * self.opened
         wider = SPREAD * mouth.width if mouth.width > 0 else ROUND * mouth.width
-        wider -= 0.06 * mouth.opening
-        moved[lips, 0] += (points[lips, 0] - corners[:, 0].mean()) * np.float32(wider)
-        return moved.astype(np.float32)
+        moved[:, 0] += self.aside * np.float32(wider - 0.06 * mouth.opening)
+        return moved
 
 
 def _jaw_weights(points: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from mien.runtime.avatar.motion import Pose
 from mien.runtime.faces.alignment import crop_matrix, invert_similarity, transform_points
 from mien.runtime.faces.topology import CHIN, CONTOUR
-from mien.runtime.frame import Frame
+from mien.runtime.frame import Frame, Plane
 
 CUT_SIDE: Final = 192  # pixels of the longer side at which the person is cut out
 ROUNDS: Final = 3
@@ -25,6 +25,7 @@ GRID: Final = 32  # cells of the field of movement, each way
 REACH: Final = 0.035  # crop units beyond the person that go along, hair that was missed among them
 BREATH: Final = 0.011  # crop units that shoulders rise by
 RIM: Final = 0.05  # of the picture's sides, over which movement falls to nothing
+Box = tuple[int, int, int, int]  # left, top, right, bottom of the picture, pixels
 LEAST_SHARE, MOST_SHARE = 0.08, 0.92  # of the picture; else the cut has failed
 
 
@@ -47,7 +48,11 @@ class Backdrop:
         # Whole where the person is: only beyond is anything seen through, and there the background
         # is the picture's own, so that a head at rest leaves the picture as it was.
         self._alpha = np.maximum(soft, person)
+        rows, columns = (np.flatnonzero(self._alpha.any(axis)) for axis in (1, 0))
+        self._person = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
         self._behind = [_filled(plane.samples, person) for plane in frame.planes]
+        sizes = {plane.samples.shape[::-1] for plane in frame.planes}
+        self._places = {size_wh: _places(size_wh) for size_wh in sizes}
         self._chin = landmarks[CHIN].astype(np.float64)
         self._prepare()
 
@@ -71,25 +76,34 @@ class Backdrop:
         field = self._field(pose)
         if np.abs(field).max() < 0.02:
             return frame
-        alpha = None
+        box = self._moving(float(np.abs(field).max()))
+        luma, *chroma = frame.planes
+        maps = self._maps(field, box, luma)
+        share = _remapped(self._alpha, maps, cv2.INTER_LINEAR) * np.float32(1 / 255)
+        parts = [(luma, maps, share, cv2.INTER_CUBIC)]
+        if chroma:  # both planes alike
+            maps = self._maps(field, box, chroma[0])
+            share = np.asarray(cv2.resize(share, maps.shape[1::-1]))
+            parts += [(plane, maps, share, cv2.INTER_LINEAR) for plane in chroma]
         planes = []
-        maps_of: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-        for plane, behind in zip(frame.planes, self._behind, strict=True):
-            height, width = plane.samples.shape[:2]
-            if (width, height) not in maps_of:
-                maps_of[width, height] = self._maps(field, (width, height))
-            maps = maps_of[width, height]
-            sharp = (width, height) == self._size_wh
-            method = cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR
-            front = cv2.remap(plane.samples, *maps, method, borderMode=cv2.BORDER_REPLICATE)
-            if sharp:
-                alpha = cv2.remap(
-                    self._alpha, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-                )
-            assert alpha is not None  # luma comes first
-            share = alpha if sharp else cv2.resize(alpha, (width, height))
-            planes.append(replace(plane, samples=_over(front, behind, share)))
+        for (plane, maps, share, method), behind in zip(parts, self._behind, strict=True):
+            shown = behind.copy()
+            part = _part(box, plane)
+            shown[part] = _over(_remapped(plane.samples, maps, method), behind[part], share)
+            planes.append(replace(plane, samples=shown))
         return replace(frame, planes=tuple(planes))
+
+    def _moving(self, most_px: float) -> Box:
+        """The part of the picture that a person who moves so far may cover, by even numbers."""
+        reach = math.ceil(most_px) + 2
+        left, top, right, bottom = self._person
+        width, height = self._size_wh
+        return (
+            max(0, left - reach) // 2 * 2,
+            max(0, top - reach) // 2 * 2,
+            min(width, (right + reach + 1) // 2 * 2),
+            min(height, (bottom + reach + 1) // 2 * 2),
+        )
 
     def _field(self, pose: Pose) -> np.ndarray:
         """Where each cell comes from, relative to itself: float32 (GRID, GRID, 2), pixels."""
@@ -105,13 +119,38 @@ class Backdrop:
         field = np.stack([back_x * weight, back_y * weight + rise * self._inner], -1)
         return np.ascontiguousarray(field, np.float32)
 
-    def _maps(self, field: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """The field as coordinates in a plane: two of float32 (h, w)."""
-        share = size_wh[0] / self._size_wh[0]
-        fine = cv2.resize(field, size_wh, interpolation=cv2.INTER_LINEAR) * np.float32(share)
-        map_x = fine[..., 0] + np.arange(size_wh[0], dtype=np.float32)
-        map_y = fine[..., 1] + np.arange(size_wh[1], dtype=np.float32)[:, None]
-        return map_x, map_y
+    def _maps(self, field: np.ndarray, box: Box, plane: Plane) -> np.ndarray:
+        """The field as coordinates in a plane, for a part of it: float32 (h, w, 2)."""
+        size_wh = plane.samples.shape[::-1]
+        share = np.float32(size_wh[0] / self._size_wh[0])
+        fine = cv2.resize(field * share, size_wh, interpolation=cv2.INTER_LINEAR)
+        part = _part(box, plane)
+        return cv2.add(fine[part], self._places[size_wh][part])
+
+
+def _part(box: Box, plane: Plane) -> tuple[slice, slice]:
+    """Rows and columns of a plane in a part of the picture."""
+    step_x, step_y = plane.subsampling_xy
+    left, top, right, bottom = box
+    return slice(top // step_y, bottom // step_y), slice(left // step_x, right // step_x)
+
+
+def _places(size_wh: tuple[int, int]) -> np.ndarray:
+    """The coordinates of a plane's samples: float32 (h, w, 2)."""
+    axes = (np.arange(side, dtype=np.float32) for side in size_wh)
+    return np.dstack(np.meshgrid(*axes))
+
+
+def _remapped(samples: np.ndarray, maps: np.ndarray, method: int) -> np.ndarray:
+    """Samples (h, w) looked up at places (h', w', 2): the same type (h', w')."""
+    found = cv2.remap(  # type: ignore[call-overload] # one map of pairs: quicker to make and to read than two
+        samples,
+        maps,
+        None,
+        method,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(found)
 
 
 def person_mask(bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -183,8 +222,8 @@ def _filled(samples: np.ndarray, hole: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _over(front: np.ndarray, behind: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """One plane over another, by a mask of bytes: uint8 (h, w)."""
-    share = alpha.astype(np.float32) * np.float32(1 / 255)
-    mixed = cv2.blendLinear(front, behind, share, 1 - share)
-    return np.asarray(mixed, np.uint8)
+def _over(front: np.ndarray, behind: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """One plane over another by float32 shares: uint8 (h, w)."""
+    change = cv2.subtract(front, behind, dtype=cv2.CV_32F)
+    cv2.multiply(change, share, dst=change)
+    return cv2.add(change, behind, dtype=cv2.CV_8U)

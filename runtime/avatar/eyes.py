@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import cv2
 import numpy as np
 
 from mien.runtime.blending.blending import FaceEdit
 from mien.runtime.blending.edit import Edit
-from mien.runtime.faces.alignment import fit_similarity, invert_similarity, transform_points
+from mien.runtime.faces.alignment import fit_similarity, transform_points
 from mien.runtime.faces.topology import LEFT_PUPIL, RIGHT_PUPIL
 from mien.runtime.methods.warp.speech import LID_COLUMNS
 
@@ -38,18 +37,8 @@ CELLS: Final = (40, 160)  # of the square a side, at least and at most
 class Eye:
     """One eye of a still face."""
 
-    def __init__(
-        self,
-        landmarks: np.ndarray,
-        side: int,
-        covered: np.ndarray | None = None,
-        crop_from_frame: np.ndarray | None = None,
-    ) -> None:
-        """landmarks: float32 (106, 2), frame pixels. side: 0 the viewer's left, 1 the right.
-
-        covered: float32 (h, w) in [0, 1], rims of glasses and what else lies in front of the skin,
-        on the crop that `crop_from_frame` (2, 3) gives in units of its side.
-        """
+    def __init__(self, landmarks: np.ndarray, side: int) -> None:
+        """landmarks: float32 (106, 2), frame pixels. side: 0 the viewer's left, 1 the right."""
         corners, upper, lower, brow, pupil = EYES[side]
         ends = np.array([(CORNER, LINE), (CORNER + 1, LINE)]) / SIDE
         self._matrix = fit_similarity(landmarks[list(corners)], ends)
@@ -64,9 +53,6 @@ class Eye:
         self._pupil = float(np.clip(points[pupil, 0], IRIS + 0.05, 0.95 - IRIS))
         above = float((points[list(upper), 1]).mean() - points[list(brow), 1].mean())
         self._room = float(np.clip(0.8 * above, 0.15, 0.6))
-        self._covered = None
-        if covered is not None and crop_from_frame is not None:
-            self._covered = _resampled(covered, crop_from_frame, self._matrix, cells)
 
     def edit(self, closure: float, gaze: tuple[float, float]) -> FaceEdit | None:
         """What closes the eye and turns it, None where it is as in the picture.
@@ -76,7 +62,7 @@ class Eye:
         if closure < 1e-3 and max(map(abs, gaze)) < 1e-3:
             return None
         flow, gain = self._moved(float(np.clip(closure, 0, 1)), gaze)
-        return FaceEdit(self._matrix, Edit(flow=flow, gain=gain, covered=self._covered))
+        return FaceEdit(self._matrix, Edit(flow=flow, gain=gain))
 
     def _moved(
         self, closure: float, gaze: tuple[float, float]
@@ -123,20 +109,6 @@ class Eye:
         outside = (self._x <= 0) | (self._x >= 1)
         result: np.ndarray = np.where(outside, self._x, turned)
         return result
-
-
-def _resampled(
-    covered: np.ndarray, crop_from_frame: np.ndarray, eye_from_frame: np.ndarray, cells: int
-) -> np.ndarray | None:
-    """What covers the crop, on the square of an eye: float32 (cells, cells), None for nothing."""
-    axis = (np.arange(cells) + 0.5) / cells
-    square = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
-    frame = transform_points(invert_similarity(eye_from_frame), square)
-    places = transform_points(crop_from_frame, frame) * covered.shape[::-1] - 0.5
-    maps = places.astype(np.float32).reshape(cells, cells, 2)
-    x, y = np.ascontiguousarray(maps[..., 0]), np.ascontiguousarray(maps[..., 1])
-    found = cv2.remap(covered, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found, np.float32) if found.max() > 0 else None
 
 
 def closed_lids(landmarks: np.ndarray, closure: float) -> np.ndarray:

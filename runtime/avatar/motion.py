@@ -79,6 +79,8 @@ class Idle:
         self.settings = settings
         self._chance = np.random.default_rng(settings.seed)
         self._phases = self._chance.uniform(0, 2 * math.pi, (4, len(PERIODS)))
+        periods, self._shares = (np.array(column) for column in zip(*PERIODS, strict=True))
+        self._periods = periods * np.array([[1.0], [1.13], [0.91], [1.37]])
         self._blink_s = -math.inf  # when the last one began
         self._next_blink_s: float | None = None
         self._next_glance_s: float | None = None
@@ -113,10 +115,8 @@ class Idle:
 
     def _waves(self, time_s: float) -> np.ndarray:
         """Four slow waves in -1..1: (4,)."""
-        periods, shares = (np.array(column) for column in zip(*PERIODS, strict=True))
-        stretch = np.array([[1.0], [1.13], [0.91], [1.37]])
-        waves = np.sin(2 * np.pi * time_s / (periods * stretch) + self._phases)
-        result: np.ndarray = waves @ shares
+        waves = np.sin(2 * np.pi * time_s / self._periods + self._phases)
+        result: np.ndarray = waves @ self._shares
         return result
 
     def _draw_events(self, time_s: float) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
+import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,13 +24,15 @@ import av
 import av.error
 import numpy as np
 
-from mien.engines.errors import UsageError, VideoError
+from mien.engines.errors import DeviceError, UsageError, VideoError
 from mien.runtime.target import shortened
 
 RATE_HZ: Final = 16_000
 BLOCK: Final = 320  # samples, 20 ms
 BLOCK_S: Final = BLOCK / RATE_HZ
 STANDARD_INPUT: Final = "-"
+PULSE: Final = "pulse"  # `pulse`, or `pulse:` and a source's name
+AGAIN_S: Final = 1.0  # after it has stopped, PulseAudio is asked again
 AHEAD_S: Final = 0.5  # a file is decoded so far ahead
 SILENT_S: Final = 0.15  # without sound for so long, lips close
 QUIET: Final = 0.003  # of full scale; below is no voice
@@ -129,31 +134,42 @@ class Lips:
 class SpeechStream:
     """Reads sound in a thread of its own and puts its shapes into lips, in step with the clock.
 
-    source: a file, or `-` for standard input, in any container that FFmpeg tells by its content.
-    A stream that stops for a while, or for good, closes the lips; then `message` says so.
+    source: a file, or `-` for standard input, in any container that FFmpeg tells by its content;
+    or `pulse`, which is what PulseAudio or PipeWire records now, `pulse:NAME` from a source of
+    that name. A stream that stops for a while, or for good, closes the lips; then `message` says
+    so, and PulseAudio is asked again and again.
 
-    Raises VideoError where a file has no sound that can be decoded.
+    Raises VideoError where a file has no sound that can be decoded, DeviceError where the program
+    that speaks with PulseAudio is missing.
     """
 
     def __init__(self, source: str, lips: Lips) -> None:
         self._source, self._lips = source, lips
         self._ended = threading.Event()
         self.message: str | None = None
-        self._container = None if source == STANDARD_INPUT else opened_sound(source)
-        self._thread = threading.Thread(target=self._run, name="mien-speech", daemon=True)
+        self._container: Any = None
+        self._recorder: _Recorder | None = None
+        work = self._follow_file
+        if source == PULSE or source.startswith(f"{PULSE}:"):
+            self._recorder, work = _Recorder(source), self._follow_recorder
+        elif source != STANDARD_INPUT:
+            self._container = opened_sound(source)
+        self._thread = threading.Thread(target=work, name="mien-speech", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End reading; a thread that waits for standard input is left behind."""
         self._ended.set()
+        if self._recorder is not None:
+            self._recorder.end()
         self._thread.join(0.5)
 
-    def _run(self) -> None:
+    def _follow_file(self) -> None:
         name = "standard input" if self._source == STANDARD_INPUT else self._source
         try:
             container = self._container or opened_sound(self._source)
             with container:
-                self._follow(container)
+                self._follow(blocks_of(container))
             self.message = f"the speech from {name} has ended"
         except VideoError as error:
             self.message = str(error)
@@ -161,14 +177,81 @@ class SpeechStream:
             why = getattr(error, "strerror", None) or error
             self.message = f"the speech from {name} has stopped: {why}"
 
-    def _follow(self, container: Any) -> None:
+    def _follow_recorder(self) -> None:
+        recorder = self._recorder
+        while recorder is not None and not self._ended.is_set():
+            try:
+                self._follow(recorder.blocks())
+                why = recorder.last_words()
+            except OSError as error:
+                why = error.strerror or str(error)
+            self.message = f"the speech from {self._source} has stopped: {why}"
+            self._ended.wait(AGAIN_S)
+
+    def _follow(self, blocks: Iterator[np.ndarray]) -> None:
         voice, due_s = Voice(), time.monotonic()
-        for block in blocks_of(container):
+        for block in blocks:
             now_s = time.monotonic()
             due_s = max(due_s + BLOCK_S, now_s)  # sound that comes late is not caught up with
             self._lips.put(due_s, voice(block))
+            self.message = None
             if self._ended.wait(max(0.0, due_s - now_s - AHEAD_S)) or self._ended.is_set():
                 return
+
+
+class _Recorder:
+    """What PulseAudio or PipeWire records, through its program `parec`.
+
+    PyAV's wheels have no PulseAudio in their FFmpeg. Raises DeviceError where there is no `parec`.
+    """
+
+    def __init__(self, source: str) -> None:
+        found = shutil.which("parec")
+        if found is None:
+            raise DeviceError(
+                f"--speech {source} needs the program parec; on Debian and Ubuntu: "
+                "sudo apt-get install pulseaudio-utils"
+            )
+        self._command = [found, "--raw", "--format=float32le", f"--rate={RATE_HZ}", "--channels=1"]
+        self._command += ["--latency-msec=20", "--client-name=mien"]
+        if name := source.partition(":")[2]:
+            self._command.append(f"--device={name}")
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Sound as of `blocks_of` until it stops, or `end` is called. Raises OSError."""
+        with self._lock:
+            if self._is_over:
+                return
+            self._running = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        sound = self._running.stdout
+        assert sound is not None
+        while len(data := sound.read(4 * BLOCK)) == 4 * BLOCK:
+            yield np.nan_to_num(np.frombuffer(data, "<f4"))
+
+    def last_words(self) -> str:
+        """Why the program ended; it is ended where it still runs."""
+        running = self._running
+        if running is None:
+            return "it is over"
+        running.terminate()
+        _, said = running.communicate()
+        lines = said.decode(errors="replace").strip().splitlines()
+        return shortened(lines[0]) if lines else "no sound comes any more"
+
+    def end(self) -> None:
+        """End `blocks`, for good."""
+        with self._lock:
+            self._is_over = True
+            if self._running is not None:
+                self._running.terminate()
 
 
 def opened_sound(source: str) -> Any:
@@ -189,7 +272,7 @@ def opened_sound(source: str) -> Any:
     return container
 
 
-def blocks_of(container: Any) -> Any:
+def blocks_of(container: Any) -> Iterator[np.ndarray]:
     """The first sound of a container in blocks: float32 (320,) each, 16 kHz, one channel."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
     kept = np.zeros(0, np.float32)

@@ -354,6 +354,8 @@ def region_under(
     corners = [(box[i] - x, box[j] - y) for i in (0, 2) for j in (1, 3)]
     columns = [(d * u - b * v) * scale for u, v in corners]
     rows = [(a * v - c * u) * scale for u, v in corners]
+    if not all(map(math.isfinite, columns + rows)):
+        return None
     x0, y0 = max(0, math.floor(min(columns))) // 2 * 2, max(0, math.floor(min(rows))) // 2 * 2
     x1 = min(plane_wh[0], math.ceil(max(columns)) + 1)
     y1 = min(plane_wh[1], math.ceil(max(rows)) + 1)

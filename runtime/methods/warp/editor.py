@@ -174,7 +174,7 @@ class WarpEditor:
         if goal.strength > 0:
             answer = self._asked(face, weights, time_s)
             asked = asked + self._proportions(landmarks, answer.displacement, goal.strength, time_s)
-            gain = _lit(gain, answer.light * np.float32(goal.strength))
+            gain = lit(gain, answer.light * np.float32(goal.strength))
         asked = self._room(landmarks, hold_lips(landmarks, asked), time_s)
         opening = float(weights @ np.array(OPENS, np.float32))
         if opening > 0:
@@ -206,8 +206,8 @@ class WarpEditor:
         return Answer(self._displacement(self._answer.displacement, time_s), light)
 
 
-def _lit(creases: np.ndarray | None, light: np.ndarray) -> np.ndarray:
-    """Folds of the own expression, float32 (n, n) or None, and light: float32, of either size."""
+def lit(creases: np.ndarray | None, light: np.ndarray) -> np.ndarray:
+    """Folds, float32 (n, n) or None, and the light of an expression: float32, of either size."""
     if creases is not None:
         light = cv2.resize(light, creases.shape[::-1]) + creases
     shown: np.ndarray = np.clip(light, -MOST_LIGHT, MOST_LIGHT)
@@ -226,6 +226,7 @@ class MouthPainter:
     def __init__(self) -> None:
         self._skin: float | None = None
         self._time_s = 0.0
+        self._measured: tuple[np.ndarray, Box, float] | None = None
         self._bank = MouthBank()
 
     def learn(self, frame: Frame, face: AlignedFace, time_s: float) -> None:
@@ -257,17 +258,24 @@ class MouthPainter:
 
     def _skin_luma(self, face: AlignedFace, time_s: float) -> float:
         """The brightness of the skin around the mouth, calm over time."""
-        size = face.pixels.shape[0]
-        x0, y0, x1, y1 = mouth_box(face.landmarks)
-        rows = slice(max(0, int(y0 * size)), max(1, int(y1 * size)))
-        columns = slice(max(0, int(x0 * size)), max(1, int(x1 * size)))
-        now = float(np.percentile(face.pixels[rows, columns], 70))
+        now = self._skin_now(face.pixels, mouth_box(face.landmarks))
         if self._skin is None or not 0 < time_s - self._time_s < 1:
             self._skin = now
         else:
             self._skin += (now - self._skin) * (1 - math.exp(-(time_s - self._time_s) / SKIN_S))
         self._time_s = time_s
         return self._skin
+
+    def _skin_now(self, pixels: np.ndarray, box: Box) -> float:
+        """The brightness of the skin on a crop; that of a still picture is measured once."""
+        known = self._measured
+        if known is not None and known[0] is pixels and known[1] == box:
+            return known[2]
+        x0, y0, x1, y1 = (int(place * pixels.shape[0]) for place in box)
+        rows, columns = slice(max(0, y0), max(1, y1)), slice(max(0, x0), max(1, x1))
+        now = float(np.percentile(pixels[rows, columns], 70))
+        self._measured = (pixels, box, now)
+        return now
 
 
 def _around(covered: np.ndarray, size: int) -> np.ndarray:

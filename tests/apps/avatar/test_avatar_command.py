@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -88,6 +89,30 @@ def test_bad_input_is_one_line(arguments: list[str], word: str, capsys: Captured
     said = capsys.readouterr().err.strip()
     assert word in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("faces", "word"), [(0, "no face"), (2, "2 faces")])
+def test_a_picture_without_a_face_or_with_two_is_one_line(
+    faces: int, word: str, tmp_path: Path, capsys: Captured
+) -> None:
+    portrait = cv2.imread(str(PORTRAIT))
+    assert portrait is not None
+    shown = np.full_like(portrait, 128) if faces == 0 else np.hstack([portrait] * faces)
+    path = tmp_path / "ada.png"
+    cv2.imwrite(str(path), shown)
+    assert run(["avatar", "run", str(path), "--no-virtual"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert word in line
+    assert str(path) in line
+
+
+def test_pulse_without_its_program_is_one_line(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked = ["--speech", "pulse", "--size", "96x96", "--no-virtual"]
+    assert run(["avatar", "run", str(PORTRAIT), *asked]) == 2
+    assert "parec" in capsys.readouterr().err
 
 
 def test_a_picture_of_20000_pixels_a_side_is_refused_by_its_header(

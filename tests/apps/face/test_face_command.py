@@ -18,8 +18,10 @@ def models(text_models: Path) -> str:
     return str(text_models)
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    assert run(["face", *map(str, arguments)]) == 2
+def refused(
+    capsys: pytest.CaptureFixture[str], *arguments: str | Path, name: tuple[str, ...] = ("face",)
+) -> str:
+    assert run([*name, *map(str, arguments)]) == 2
     told = capsys.readouterr()
     assert told.out == ""
     (line,) = told.err.splitlines()
@@ -65,6 +67,27 @@ def test_bad_input_costs_one_line_and_writes_nothing(
     assert "no folder" in refused(capsys, PROMPT, "-o", tmp_path / "x" / "ada.png", *given)
     assert "lack the networks" in refused(capsys, PROMPT, "-o", path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_avatar_is_created_as_a_face_is_drawn(
+    models: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ada, face = tmp_path / "ada.png", tmp_path / "face.png"
+    options = ["--seed", "7", "--n", "4", "--grid", "--models", models]
+    assert run(["avatar", "create", PROMPT, "-o", str(ada), *options]) == 0
+    assert run(["face", PROMPT, "-o", str(face), *options]) == 0
+    assert ada.read_bytes() == face.read_bytes()
+    assert (tmp_path / "ada-grid.png").exists()
+    capsys.readouterr()
+    create = ("avatar", "create")
+    for words, told in (
+        ("", "has no word"),
+        ("qqqq", "it knows happy"),
+        ("happy " * 10_000, "shorten"),
+    ):
+        line = refused(capsys, words, "-o", tmp_path / "b.png", "--models", models, name=create)
+        assert told in line
+    assert not (tmp_path / "b.png").exists()
 
 
 def test_a_picture_that_exists_stays(

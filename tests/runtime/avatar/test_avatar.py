@@ -10,6 +10,7 @@ import pytest
 from mien.engines import Catalog
 from mien.engines.errors import UsageError
 from mien.runtime.avatar.avatar import Avatar, StillFace, read_still
+from mien.runtime.avatar.cover import StillCover
 from mien.runtime.avatar.eyes import Eye
 from mien.runtime.avatar.motion import Idle, IdleSettings
 from mien.runtime.avatar.speech import Mouth
@@ -69,6 +70,15 @@ def test_an_expression_is_eased_to_and_left_again(still: StillFace, avatar: Avat
     assert not changed(still.frame, avatar.frame_at(3.0)).any()
 
 
+@pytest.mark.parametrize("emotion", ["happy", "sad", "surprised", "angry", "disgusted", "fearful"])
+def test_the_first_frame_after_a_command_shows_it(
+    still: StillFace, avatar: Avatar, emotion: str
+) -> None:
+    avatar.frame_at(0.0)
+    avatar.express(parse_target(emotion))
+    assert np.abs(luma(avatar.frame_at(1 / 30)) - luma(still.frame)).max() >= 3
+
+
 def test_a_blink_closes_the_eyes_and_nothing_else(still: StillFace, avatar: Avatar) -> None:
     avatar.frame_at(0.0)
     avatar.blink(0.1)
@@ -101,11 +111,12 @@ def test_lids_close_behind_the_rims_of_glasses() -> None:
     covered = np.zeros((height, width), np.float32)
     covered[58:68] = 1
     units = np.array([[1 / width, 0, 0.5 / width], [0, 1 / height, 0.5 / height]], np.float32)
-    bare, behind = Eye(points, 0), Eye(points, 0, covered, units)
-    for eye, rim_stays in ((bare, False), (behind, True)):
-        edit = eye.edit(1.0, (0.0, 0.0))
+    for cover, rim_stays in ((None, False), (covered, True)):
+        still = StillCover(frame, cover, units)
+        assert not changed(frame, still.laid_on(still.bare)).any()
+        edit = Eye(points, 0).edit(1.0, (0.0, 0.0))
         assert edit is not None
-        where = changed(frame, blend_faces(frame, [edit]))
+        where = changed(frame, still.laid_on(blend_faces(still.bare, [edit])))
         assert where[75:90].any()  # the lid closes
         assert (not where[60:66].any()) == rim_stays
 
@@ -138,6 +149,25 @@ def test_speech_opens_the_mouth_and_shows_its_dark_inside(still: StillFace, avat
     part = (slice(int(still.face.landmarks[98, 1]), int(y1)), slice(int(x0), int(x1)))
     assert luma(spoken)[part].min() < luma(still.frame)[part].min()
     assert not changed(still.frame, avatar.frame_at(3.0)).any()  # no more sound: closed
+
+
+def test_a_frame_in_which_nothing_has_changed_is_the_one_before(
+    still: StillFace, avatar: Avatar
+) -> None:
+    avatar.express(parse_target("happy"), ease_s=0.1)
+    avatar.look((0.5, 0.0), 0.0)
+    for n in range(10):
+        avatar.lips.put(0.1 * n, Mouth(0.8, 0.3))
+    frames = [avatar.frame_at(0.1 * n) for n in range(10)]
+    assert frames[1] is not frames[2]
+    at_rest = [avatar.frame_at(3.0 + 0.1 * n) for n in range(3)]
+    assert at_rest[1] is at_rest[2]
+    again = Avatar(still, Catalog.bundled(), idle=AT_REST)  # the same, without a past
+    again.express(parse_target("happy"), ease_s=1e-3)
+    again.look((0.5, 0.0), 0.0)
+    again.frame_at(0.0)
+    assert np.abs(luma(again.frame_at(3.2)) - luma(at_rest[2])).max() <= 1
+    again.close()
 
 
 def test_sway_moves_the_head_and_leaves_the_edges_of_the_picture(

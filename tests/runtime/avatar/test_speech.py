@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 import wave
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mien.engines.errors import UsageError, VideoError
+from mien.engines.errors import DeviceError, UsageError, VideoError
 from mien.runtime.avatar.speech import BLOCK, RATE_HZ, Lips, Mouth, SpeechStream, Voice
 
 
@@ -81,3 +87,115 @@ def test_what_holds_no_sound_is_refused(tmp_path: Path, content: bytes | None) -
         path.write_bytes(content)
     with pytest.raises(VideoError):
         SpeechStream(str(path), Lips())
+
+
+def test_an_audio_stream_that_stops_closes_the_lips_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = written(tmp_path / "a.wav", tone(300, 2300, seconds=1.0)).read_bytes()
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as stream:
+        monkeypatch.setattr(sys, "stdin", type("Input", (), {"buffer": stream}))
+        os.write(write, whole[: len(whole) // 2 + 1])  # breaks off within a sample
+        lips = Lips()
+        speech = SpeechStream("-", lips)
+        os.close(write)
+        until(lambda: speech.message is not None)
+        assert "standard input" in (speech.message or "")
+        now_s = time.monotonic()
+        assert max(lips(now_s - 2 + 0.01 * n).opening for n in range(300)) > 0.1
+        assert lips(now_s + 2.0) == Mouth()
+        speech.close()
+
+
+def until(done: Callable[[], bool], seconds: float = 30.0) -> None:
+    ends_s = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < ends_s
+        time.sleep(0.02)
+
+
+class Pulse:
+    """A PulseAudio of the test's own, with one output that nobody hears."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._environment = {
+            **os.environ, "XDG_RUNTIME_DIR": str(folder), "HOME": str(folder),
+            "PULSE_STATE_PATH": str(folder),
+        }  # fmt: skip
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def run(self, *command: str) -> None:
+        running = subprocess.Popen(
+            command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._started.append(running)
+
+    def start(self) -> None:
+        modules = ("module-null-sink sink_name=quiet", "module-native-protocol-unix")
+        loads = [word for module in modules for word in ("-L", module)]
+        self.run("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", *loads)
+        asked = ["pactl", "info"]
+        until(
+            lambda: (
+                subprocess.run(
+                    asked, env=self._environment, capture_output=True, check=False
+                ).returncode
+                == 0
+            )
+        )
+
+    def play(self, sound: np.ndarray) -> None:
+        options = ("--raw", "--format=float32le", f"--rate={RATE_HZ}", "--channels=1")
+        path = self._folder / "sound"
+        path.write_bytes(sound.tobytes())
+        self.run("pacat", *options, "--device=quiet", str(path))
+
+    def stop(self) -> None:
+        for running in reversed(self._started):
+            running.kill()
+            running.wait()
+        self._started.clear()
+
+
+@pytest.fixture
+def pulse(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
+    for program in ("pulseaudio", "pactl", "pacat", "parec"):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program} here")
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.delenv("PULSE_SERVER", raising=False)
+        made = Pulse(Path(folder))
+        made.start()
+        yield made
+        made.stop()
+
+
+def test_lips_follow_pulseaudio_which_may_stop_and_come_back(pulse: Pulse) -> None:
+    lips = Lips()
+    stream = SpeechStream("pulse:quiet.monitor", lips)
+    try:
+        for _ in range(2):
+            pulse.play(tone(300, 2300, seconds=30.0))
+            until(lambda: lips(time.monotonic()).opening > 0.3)
+            assert stream.message is None
+            pulse.stop()
+            until(lambda: "stopped" in (stream.message or ""))
+            until(lambda: lips(time.monotonic()) == Mouth())
+            pulse.start()
+    finally:
+        stream.close()
+
+
+def test_pulse_without_its_program_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match="parec"):
+        SpeechStream("pulse", Lips())

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-import asyncio
 import json
+import os
+import queue
+import shutil
 import socket
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 pytest.importorskip("aiomqtt")
-pytest.importorskip("amqtt.broker", reason="the broker of the test is amqtt's")
 
-from amqtt.broker import Broker
-from amqtt.client import MQTTClient
+import paho.mqtt.client as mqtt
 
 from mien.engines.errors import UsageError
 from mien.runtime.avatar.adapters.link import open_link
@@ -21,76 +21,58 @@ from mien.runtime.avatar.protocol import MAX_LINE
 from mien.runtime.target import parse_target
 from tests.runtime.avatar.adapters.faces import Heard, until
 
-# Of amqtt, which leaves sockets to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-T = TypeVar("T")
+MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 class Side:
-    """A broker and a client of amqtt, in an event loop of their own."""
+    """Mosquitto as the broker, and a client of it."""
 
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
+    def __init__(self, broker: str) -> None:
+        self._broker = broker
+        self.heard: queue.Queue[tuple[str, bytes]] = queue.Queue()
         with socket.create_server(("127.0.0.1", 0)) as found:
             self.port = found.getsockname()[1]
-
-    def wait(self, what: Awaitable[T]) -> T:
-        async def waited() -> T:
-            return await what
-
-        return asyncio.run_coroutine_threadsafe(waited(), self.loop).result(30)
+        self.start()
 
     def start(self) -> None:
-        listeners = {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}}
-        plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-        self.broker = Broker({"listeners": listeners, "plugins": plugins}, self.loop)
-        self.wait(self.broker.start())
-        self.client = MQTTClient(config={"auto_reconnect": False})
-        self.wait(self.client.connect(f"mqtt://127.0.0.1:{self.port}"))
-        self.wait(self.client.subscribe([("a/face/#", 1)]))
+        command = [self._broker, "-p", str(self.port)]
+        self._running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self.client.on_message = lambda _, __, said: self.heard.put((said.topic, said.payload))
+        until(self._is_connected)
+        self.client.subscribe("a/face/#", 1)
+        self.client.loop_start()
+
+    def _is_connected(self) -> bool:
+        try:
+            return self.client.connect("127.0.0.1", self.port) == mqtt.MQTT_ERR_SUCCESS
+        except OSError:
+            return False
 
     def stop(self) -> None:
-        self.wait(self.client.disconnect())
-        self.wait(self.broker.shutdown())
-
-    def end(self) -> None:
-        """Leave the broker at once: a shutdown that is waited for takes amqtt five seconds."""
-
-        async def cancelled() -> None:
-            rest = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in rest:
-                task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
-
-        self.wait(cancelled())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(20)
-        self.loop.close()
+        self.client.disconnect()
+        self.client.loop_stop()
+        self._running.kill()
+        self._running.wait()
 
     def say(self, message: bytes) -> None:
-        self.wait(self.client.publish("a/face", message, qos=1))
+        self.client.publish("a/face", message, qos=1).wait_for_publish(20)
 
     def hears(self, topic: str, wanted: Callable[[Any], bool] = lambda _: True) -> Any:
         """The first thing said at a topic that is wanted."""
         while True:
-            message = self.wait(self.client.deliver_message(timeout_duration=20))
-            assert message is not None
-            if message.topic == topic and wanted(said := json.loads(message.data or b"null")):
+            where, message = self.heard.get(timeout=20)
+            if where == topic and wanted(said := json.loads(message or b"null")):
                 return said
 
 
 @pytest.fixture
 def side() -> Iterator[Side]:
-    made = Side()
-    made.start()
+    if MOSQUITTO is None:
+        pytest.skip("the broker of the test is mosquitto, which is not here")
+    made = Side(MOSQUITTO)
     yield made
-    made.end()
+    made.stop()
 
 
 def test_one_topic_steers_and_answers(side: Side) -> None:
