@@ -188,7 +188,7 @@ def test_signing_that_is_broken_off_leaves_no_copy(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(marking, "sign_into", broken_off)
-    marks = FileMarks(Marking.ready(is_on=True), overwrite=False)
+    marks = FileMarks(Marking.ready(is_on=True), Payload.drawn(), overwrite=False)
     with PartialFile(signing / "out.png") as part, pytest.raises(KeyboardInterrupt):
         marks.sign(part, None, applied_live([], None))
     assert not list(signing.iterdir())
