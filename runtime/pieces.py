@@ -9,6 +9,7 @@ smoothing and easing. Everything in a filter goes by the frames' own times, so a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -102,6 +103,8 @@ def plan_pieces(path: Path, workers: int, long_s: float = USUAL_PAST_S) -> list[
         base = None if stream is None else as_fraction(stream.time_base)
         if stream is None or not base or not _INDEXED & set(container.format.name.split(",")):
             return []
+        with suppress(av.error.FFmpegError, OSError, ValueError):
+            container.seek(0, stream=stream)  # or Matroska's list is not read
         entries = [(entry.timestamp, entry.is_keyframe) for entry in stream.index_entries]
     times = [time for time, _ in entries]
     if len(times) < 2:
