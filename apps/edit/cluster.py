@@ -9,7 +9,10 @@ join; what is edited is written here alone, once.
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,7 +31,8 @@ from mien.runtime.pieces import Piece, PieceTask
 from mien.runtime.session import FilterMaker
 from mien.runtime.spec import FilterSpec
 
-LOCAL: Final = "local"
+LOCAL, AUTO = "local", "auto"  # one of this machine alone; the one that this machine is part of
+ANSWER_S: Final = 5.0
 CHUNK_BYTES: Final = 32 << 20  # of a clip, an object in Ray's store each
 RETRIES: Final = 2  # of Ray's own, where the machine or the process with a piece is lost
 COUNT_S: Final = 1.0  # between two looks at how large the cluster is
@@ -67,6 +71,7 @@ def ray_crew(address: str, wanted: FilterSpec, make_filter: FilterMaker) -> Iter
     Raises UsageError without Ray, and where no cluster answers.
     """
     ray = _imported()
+    _check_address(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports to its makers
     with ExitStack() as opened:
         if not ray.is_initialized():
@@ -75,17 +80,37 @@ def ray_crew(address: str, wanted: FilterSpec, make_filter: FilterMaker) -> Iter
                 folder = tempfile.TemporaryDirectory(prefix="mien-", ignore_cleanup_errors=True)
                 logs = opened.enter_context(folder)  # Ray's own would stay in /tmp/ray
                 settings |= {"_temp_dir": logs, "include_dashboard": False}
+            ends = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(**settings)
             except Exception as error:  # its kinds differ between versions
                 raise UsageError(
-                    f"no Ray cluster answers at {address[:60]} ({message_of(error)[:200]}); give "
-                    "the address of a running one, as 10.0.0.5:6379, or local"
+                    f"Ray does not start, or take part, at {address[:60]}: "
+                    f"{message_of(error)[:200]}"
                 ) from error
+            finally:
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, ends)  # Ray's own loses the exit status
             opened.callback(ray.shutdown)
         crew = RayCrew(ray, wanted, make_filter)
         opened.callback(crew.drop)
         yield crew
+
+
+def _check_address(address: str) -> None:
+    """Raise UsageError for what is no address, and where nothing answers: Ray tries for minutes."""
+    if address in (LOCAL, AUTO):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"--ray takes {LOCAL}, {AUTO} or HOST:PORT, not {address[:60]!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"no Ray cluster answers at {address[:60]} ({message_of(error)}); `ray start --head` "
+            "prints the address of one, and local starts one here"
+        ) from error
 
 
 class RayCrew:

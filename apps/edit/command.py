@@ -126,7 +126,8 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         metavar="ADDRESS|local",
-        help="Edit the pieces of long clips on a Ray cluster, or on one of this machine alone.",
+        help="Edit the pieces of long clips on a Ray cluster (HOST:PORT), or on one of this "
+        "machine alone.",
         show_default=False,
     ),
 ]

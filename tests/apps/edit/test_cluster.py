@@ -116,15 +116,22 @@ def test_cluster_without_ray_is_told_with_the_line_that_installs_it(
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_address_where_no_cluster_is_fails_in_one_line(tmp_path: Path, capsys: Captured) -> None:
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:9", "no Ray cluster answers at 127.0.0.1:9"),
+        ("nowhere", "--ray takes local, auto or HOST:PORT, not 'nowhere'"),
+        ("127.0.0.1:99999", "no Ray cluster answers at 127.0.0.1:99999"),
+    ],
+)
+def test_address_where_no_cluster_is_fails_in_one_line(
+    tmp_path: Path, capsys: Captured, address: str, words: str
+) -> None:
     pytest.importorskip("ray")
     source = _clip(tmp_path / "in.mp4")
-    asked = ["edit", str(source), "--emotion", "happy", "--ray", "127.0.0.1:9"]
-    assert run(asked, FakeFilter) == 2
+    assert run(["edit", str(source), "--emotion", "happy", "--ray", address], FakeFilter) == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("mien: no Ray cluster answers at 127.0.0.1:9")
+    assert said.startswith(f"mien: {words}")
 
 
 def test_ray_takes_no_stream(capsys: Captured) -> None:
