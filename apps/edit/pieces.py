@@ -41,7 +41,8 @@ class _Store:
         self._file = self._new()
 
     def _new(self) -> IO[bytes]:
-        return tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=self._folder)
+        file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(self._folder))
+        return file
 
     def take(self, told: Told) -> None:
         """Keep the next bytes, and at the end what was counted."""
