@@ -41,8 +41,7 @@ class _Store:
         self._file = self._new()
 
     def _new(self) -> IO[bytes]:
-        file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(self._folder))
-        return file
+        return tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(self._folder))
 
     def take(self, told: Told) -> None:
         """Keep the next bytes, and at the end what was counted."""
