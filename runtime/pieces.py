@@ -22,8 +22,8 @@ from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.session import FaceFilter, FilterRun, RunCounts
 from mien.runtime.target import EMOTIONS, Target, Timeline
 from mien.runtime.video.patches import MismatchError, packed_edit
-from mien.runtime.video.planes import as_fraction, frame_from_av
-from mien.runtime.video.reading.source import Picture, VideoSource, main_video, open_input
+from mien.runtime.video.planes import frame_from_av
+from mien.runtime.video.reading.source import Picture, VideoSource
 from mien.runtime.watermark.payload import Payload
 from mien.runtime.watermark.watermark import Watermark
 
@@ -92,20 +92,21 @@ def past_s(goal: Target | Timeline | None, own: float) -> float:
     return LONG_PAST_S if opens or own != 1 else USUAL_PAST_S
 
 
-def plan_pieces(path: Path, workers: int, long_s: float = USUAL_PAST_S) -> list[Piece]:
+def plan_pieces(
+    path: Path, workers: int, long_s: float = USUAL_PAST_S, *, max_memory: int = MAX_MEMORY
+) -> list[Piece]:
     """The pieces of a clip for so many that edit, cut at keyframes; fewer than two where none pay.
 
     long_s: of `past_s`. Clips without a list of keyframes, without times, or that are too short
-    are one piece. Raises VideoError.
+    are one piece. max_memory: as of `VideoSource`. Raises VideoError.
     """
-    with open_input(path, codec_whitelist="none") as container:
-        stream = main_video(container)
-        base = None if stream is None else as_fraction(stream.time_base)
-        if stream is None or not base or not _INDEXED & set(container.format.name.split(",")):
+    with VideoSource(path, max_memory=max_memory) as video:
+        if not _INDEXED & set(video.container.format.name.split(",")):
             return []
         with suppress(av.error.FFmpegError, OSError, ValueError):
-            container.seek(0, stream=stream)  # or Matroska's list is not read
-        entries = [(entry.timestamp, entry.is_keyframe) for entry in stream.index_entries]
+            video.container.seek(0, stream=video.stream)  # or Matroska's list is not read
+        base = video.time_base
+        entries = [(entry.timestamp, entry.is_keyframe) for entry in video.stream.index_entries]
     times = [time for time, _ in entries]
     if len(times) < 2:
         return []

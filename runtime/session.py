@@ -134,7 +134,7 @@ class FilterRun:
         from start_s on and is gone by end_s.
     own: how much of a person's own expression is shown between them, as of `Filter`.
     zero_s: when the file's first frame is shown; None for that of the first frame that comes.
-    counts: of the frames so far; may be set anew on the way.
+    counts: of the frames so far; may be replaced on the way.
     Raises UsageError where the filter cannot show that much of it, and for an empty section.
     """
 

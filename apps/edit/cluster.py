@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from mien.apps.edit.crew import Told, told_of
+from mien.apps.edit.crew import Told, edited_piece
 from mien.engines import DETECTOR, LANDMARKS, Catalog, ModelEntry
 from mien.engines.catalog import write_catalog
 from mien.engines.errors import MienError, UsageError, VideoError, message_of
@@ -227,7 +227,7 @@ def edit_remotely(task: PieceTask, piece: Piece, shipment: Shipment) -> Told:
             packed.extend(told.data)
 
         try:
-            told = told_of(replace(task, source=clip), piece, face_filter, keep)
+            told = edited_piece(replace(task, source=clip), piece, face_filter, keep)
         finally:
             face_filter.close()
         if told.error is not None:

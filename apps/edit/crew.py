@@ -174,7 +174,7 @@ def _edit_pieces(connection: Connection, make_filter: Callable[[], FaceFilter]) 
         for task, piece in iter(connection.recv, None):
             try:
                 face_filter = face_filter or make_filter()
-                told = told_of(task, piece, face_filter, connection.send)
+                told = edited_piece(task, piece, face_filter, connection.send)
             except MienError as error:  # of the networks, which do not open
                 told = Told(piece.number, error=VideoError(str(error)))
             connection.send(told)
@@ -182,7 +182,7 @@ def _edit_pieces(connection: Connection, make_filter: Callable[[], FaceFilter]) 
         face_filter.close()
 
 
-def told_of(
+def edited_piece(
     task: PieceTask, piece: Piece, face_filter: FaceFilter, send: Callable[[Told], None]
 ) -> Told:
     """Edit a piece, and return its last news; those before go to `send`."""

@@ -156,7 +156,8 @@ def _pieces_of(job: EditJob, source: Path, crew: Crew) -> tuple[list[Piece], tup
     """The pieces of a clip, empty where it is edited in one process; then a note may say why."""
     if not job.is_for_all:
         return [], ("edited in one process: which face is which is known from the beginning only",)
-    pieces = plan_pieces(source, crew.size, past_s(job.goal, job.own))
+    past = past_s(job.goal, job.own)
+    pieces = plan_pieces(source, crew.size, past, max_memory=job.max_memory)
     return (pieces if len(pieces) > 1 else []), ()
 
 

@@ -124,7 +124,7 @@ def test_more_of_the_past_is_looked_at_where_it_is_learnt_slowly(tmp_path: Path)
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample to and fro for 24 s, at 8 frames a second, with a keyframe every 2 s."""
     with av.open(str(SAMPLE)) as container:
-        pictures = [f.reformat(format="yuv420p") for f in container.decode(video=0)][::3]
+        pictures = [f.reformat(format="yuv420p", threads=1) for f in container.decode(video=0)][::3]
     path = tmp_path_factory.mktemp("talk") / "talk.mp4"
     with av.open(str(path), "w") as output:
         options = {"crf": "18", "preset": "veryfast", "g": "16"}
