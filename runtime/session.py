@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from mien.runtime.faces.tracking import FILE, PICTURE, SearchEffort
 from mien.runtime.frame import Frame
 from mien.runtime.spec import FilterSpec
 from mien.runtime.target import Target, Timeline
+from mien.runtime.video.values import Progress
 from mien.runtime.watermark.watermark import Watermark
 
 # A still is shown to the filter this often, a second apart, so that all easing has come to its end.
@@ -92,6 +94,37 @@ def check_section(start_s: float | None, end_s: float | None) -> None:
         )
 
 
+@dataclass(slots=True)
+class RunCounts:
+    """What is counted while frames go through a filter.
+
+    frames, frames_with_face, frames_marked, frames_without_chosen: numbers of frames. faces,
+    unfollowed: the most of one frame. stage_ms: of all frames, by stage. unedited_parts: how often
+    each was not to be seen.
+    """
+
+    frames: int = 0
+    frames_with_face: int = 0
+    frames_marked: int = 0
+    frames_without_chosen: int = 0
+    faces: int = 0
+    unfollowed: int = 0
+    stage_ms: dict[str, float] = field(default_factory=dict)
+    unedited_parts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: RunCounts) -> None:
+        """Count what was counted of other frames of the same file, too."""
+        self.frames += other.frames
+        self.frames_with_face += other.frames_with_face
+        self.frames_marked += other.frames_marked
+        self.frames_without_chosen += other.frames_without_chosen
+        self.faces = max(self.faces, other.faces)
+        self.unfollowed = max(self.unfollowed, other.unfollowed)
+        self.unedited_parts.update(other.unedited_parts)
+        for stage, ms in other.stage_ms.items():
+            self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + ms
+
+
 class FilterRun:
     """One file's way through a filter; called with each frame, in order.
 
@@ -100,6 +133,8 @@ class FilterRun:
     start_s, end_s: frames outside, counted likewise, are given back as they are; the edit eases in
         from start_s on and is gone by end_s.
     own: how much of a person's own expression is shown between them, as of `Filter`.
+    zero_s: when the file's first frame is shown; None for that of the first frame that comes.
+    counts: of the frames so far; may be replaced on the way.
     Raises UsageError where the filter cannot show that much of it, and for an empty section.
     """
 
@@ -111,22 +146,17 @@ class FilterRun:
         start_s: float | None = None,
         end_s: float | None = None,
         own: float = 1.0,
+        zero_s: float | None = None,
     ) -> None:
         check_section(start_s, end_s)
-        self.frames = 0
-        self.frames_with_face = 0
-        self.frames_marked = 0
-        self.faces = 0
-        self.stage_ms: dict[str, float] = {}
-        self.unfollowed = 0
-        self.frames_without_chosen = 0
-        self.unedited_parts: Counter[str] = Counter()
+        self.counts = RunCounts()
+        self.ended: threading.Event | None = None  # it waits for nothing
         self._filter = face_filter
         self._goal, self._own = goal, own
         self._start_s = start_s or 0.0
         self._end_s = math.inf if end_s is None else end_s
         self._rest_s = self._end_s - min(FADE_S, (self._end_s - self._start_s) / 3)
-        self._zero_s: float | None = None
+        self._zero_s = zero_s
         face_filter.own = own
         face_filter.effort = FILE
         face_filter.reset()
@@ -138,29 +168,30 @@ class FilterRun:
             return frame
         self._set(time_s)
         edited = self._filter.apply(frame)
-        self.frames += 1
-        self.frames_marked += self._filter.is_marked
-        seen = len(self._filter.faces)
-        self.frames_with_face += seen > 0
-        self.faces = max(self.faces, seen)
-        self.frames_without_chosen += self._filter.is_face_missing
-        self.unfollowed = max(self.unfollowed, self._filter.unfollowed)
-        self.unedited_parts.update(self._filter.unedited_parts)
-        for stage, ms in self._filter.timings.last_ms.items():
-            self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + ms
+        seen, missing = len(self._filter.faces), self._filter.is_face_missing
+        of_this = RunCounts(
+            frames=1,
+            frames_with_face=int(seen > 0),
+            frames_marked=int(self._filter.is_marked),
+            frames_without_chosen=int(missing),
+            faces=seen,
+            unfollowed=self._filter.unfollowed,
+            stage_ms=dict(self._filter.timings.last_ms),
+            unedited_parts=Counter(self._filter.unedited_parts),
+        )
+        self.counts.add(of_this)
         return edited
 
-    @property
-    def share_done(self) -> float:
-        """How much of the edit of a face under way is done, 0..1; from any thread."""
-        return self._filter.share_done
+    def progress(self, progress: Progress) -> Progress:
+        """How far it is, with how much of the edit of a face under way is done."""
+        return replace(progress, share_done=self._filter.share_done)
 
     def still(self, frame: Frame) -> Frame:
         """A picture edited, with all that eases over time at its end."""
         self._filter.effort = PICTURE
         edited = frame
         for second in range(STILL_PASSES):
-            self.unedited_parts.clear()  # the passes show one and the same picture
+            self.counts.unedited_parts.clear()  # the passes show one and the same picture
             edited = frame  # a large picture of the last pass is released
             shown = replace(frame, pts=second, time_base=Fraction(1))
             edited = self(shown)
@@ -178,8 +209,8 @@ class FilterRun:
         edited = frame = frames[-1]
         for frame, time_s in (*early, *zip(frames, times_s, strict=True)):
             # what is counted is the last one alone
-            self.unedited_parts.clear()
-            self.frames = self.frames_without_chosen = 0
+            self.counts.unedited_parts.clear()
+            self.counts.frames = self.counts.frames_without_chosen = 0
             self._zero_s = 0.0
             shown = replace(frame, pts=round(time_s * MICRO), time_base=Fraction(1, MICRO))
             edited = self(shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
         return make_clip(tmp_path / name, ClipSpec(**settings))
 
     return make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_certificate_hidden(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever runs the tests has a certificate or not: edits in them are signed with none of it."""
+    folder = str(tmp_path_factory.mktemp("config"))
+    names = ["XDG_CONFIG_HOME", "APPDATA"] + ["HOME"] * (sys.platform == "darwin")
+    with pytest.MonkeyPatch.context() as patched:
+        for name in names:
+            patched.setenv(name, folder)
+        yield
 
 
 class InterruptedHere(BaseException):

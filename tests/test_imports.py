@@ -41,6 +41,9 @@ SCENES = {"av", "cv2"}
 # What the extra `provenance` brings, for its two modules, imported when they are first used.
 PROVENANCE = {"c2pa", "cryptography"}
 
+# What the extra `cluster` brings, for its module, imported when a cluster is asked for.
+CLUSTER = {"ray"}
+
 # What the extras of links bring, for the folder of these only, whose modules are imported when a
 # link of their kind is opened.
 LINKS = {"pythonosc", "aiomqtt", "websockets"}
@@ -107,7 +110,8 @@ def test_lean_rooms_import_only_the_base_install(room: str) -> None:
         extra = extras.get(path.parent.name, set())
         tensorrt = TENSORRT if path.parent == ROOT / "engines" / "tensorrt" else set()
         provenance = PROVENANCE if path.name in ("credential.py", "provenance.py") else set()
-        return base | extra | tensorrt | provenance
+        cluster = CLUSTER if path.name == "cluster.py" else set()
+        return base | extra | tensorrt | provenance | cluster
 
     found = {
         f"{path.relative_to(ROOT)}: {name}"

@@ -128,7 +128,7 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
     controls = _controls(plan)
     teller = Teller()
     marking = Marking.ready(is_on=plan.is_marked)
-    marks = marking.of_file(overwrite=plan.outputs.overwrite)
+    marks = marking.of_recording(overwrite=plan.outputs.overwrite)
     with ExitStack() as opening:
         source = _open_source(plan)
         opening.callback(source.close)

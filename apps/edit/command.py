@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from mien.runtime.methods import method_spec, method_specs
 from mien.runtime.spec import DEFAULT_METHOD, FilterSpec
 
 if TYPE_CHECKING:
+    from mien.apps.edit.crew import Crew
     from mien.runtime.session import FilterMaker
     from mien.runtime.target import Target, Timeline
 
@@ -112,7 +115,20 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output 
 Jobs = Annotated[
     int,
     typer.Option(
-        metavar="N", min=1, max=64, help="Edit so many files side by side, each in a process."
+        metavar="N",
+        min=1,
+        max=64,
+        help="Edit so many files side by side, or pieces of one long clip, each in a process.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS|local",
+        help="Edit the pieces of long clips on a Ray cluster (HOST:PORT), or on one of this "
+        "machine alone.",
+        show_default=False,
     ),
 ]
 Resume = Annotated[
@@ -148,6 +164,7 @@ def edit(
     recursive: Recursive = False,
     dry_run: DryRun = False,
     jobs: Jobs = 1,
+    ray: Ray = None,
     resume: Resume = False,
     no_marks: options.NoMarks = False,
     as_json: options.AsJson = False,
@@ -193,19 +210,38 @@ def edit(
         is_marked=not no_marks,
         jobs=jobs,
         resumes=resume,
+        settings=repr((wanted.options, str(wanted.face))),
+        is_for_all=wanted.face == "all",
     )
     if not sources and output is None:
         job = replace(job, output=Path(f"{SAMPLE_STEM}_{job.tag}{job.suffix or SAMPLE.suffix}"))
     make_filter: FilterMaker = context.obj
     display = JsonDisplay() if as_json else display_for_terminal()
-    run = run_job
+    made = partial(make_filter, wanted)
     if uses_streams(job):
-        run = run_streamed
-    elif jobs > 1 and job.is_many and not dry_run:
+        if ray is not None:
+            raise UsageError("--ray edits files; - is standard input or output")
+        raise typer.Exit(run_streamed(job, made, display))
+    if jobs > 1 and job.is_many and ray is None and not dry_run:
         from mien.apps.edit.many_files import run_side_by_side
 
-        run = run_side_by_side
-    raise typer.Exit(run(job, partial(make_filter, wanted), display))
+        raise typer.Exit(run_side_by_side(job, made, display))
+    raise typer.Exit(run_job(job, made, display, _crew(ray, jobs, wanted, make_filter)))
+
+
+def _crew(
+    ray: str | None, jobs: int, wanted: FilterSpec, make_filter: FilterMaker
+) -> Callable[[], AbstractContextManager[Crew | None]]:
+    """What opens those who edit the pieces of long clips."""
+    if ray is not None:
+        from mien.apps.edit.cluster import ray_crew
+
+        return partial(ray_crew, ray, wanted, make_filter)
+    if jobs > 1:
+        from mien.apps.edit.crew import local_crew
+
+        return partial(local_crew, jobs, partial(make_filter, wanted))
+    return nullcontext
 
 
 def _variant(wanted: FilterSpec, intensity: float) -> str:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from mien.apps.edit.inputs import (
-    PREVIEW_SUFFIXES,
-    check_source,
-)
+from mien.apps.edit.crew import Crew
+from mien.apps.edit.inputs import PREVIEW_SUFFIXES, check_source
+from mien.apps.edit.pieces import PiecesRun
 from mien.apps.edit.plan import EXIT_LOST, Display, EditJob, Result, Tally, is_still, planned
 from mien.apps.marks.marking import FileMarks, Marking
 from mien.engines.errors import MienError, UsageError, VideoError
@@ -29,9 +28,11 @@ from mien.runtime.pictures.picture import (
     read_picture,
     side_by_side,
 )
-from mien.runtime.session import FaceFilter, FilterRun
+from mien.runtime.pieces import Piece, PieceTask, past_s, plan_pieces
+from mien.runtime.session import FaceFilter, FilterRun, RunCounts
 from mien.runtime.target import Target, Timeline
 from mien.runtime.video import Progress, VideoOptions, edit_video
+from mien.runtime.video.patches import MismatchError
 from mien.runtime.video.planes import frame_from_av
 from mien.runtime.video.reading.content import video_suffixes
 from mien.runtime.video.reading.moment import encode_plain, read_moment
@@ -48,17 +49,23 @@ NO_FRAME = "no frame lies between --from and --to, so it is unchanged"
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What every file of a job is edited with."""
+    """What every file of a job is edited with. crew: those who edit pieces of long clips."""
 
     opened: Future[FaceFilter]
     display: Display
     marking: Marking
+    crew: Crew | None = None
 
 
-def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Display) -> int:
+def run_job(
+    job: EditJob,
+    make_filter: Callable[[], FaceFilter],
+    display: Display,
+    open_crew: Callable[[], AbstractContextManager[Crew | None]] = nullcontext,
+) -> int:
     """The exit status after editing what `job` names: 0, 2 where it failed, 3 where some of it did.
 
-    3 is that of a file that is cut, too.
+    3 is that of a file that is cut, too. open_crew: gives those who edit long clips in pieces.
 
     Raises MienError where there is nothing to edit, or the one file fails.
     """
@@ -68,10 +75,10 @@ def run_job(job: EditJob, make_filter: Callable[[], FaceFilter], display: Displa
     if not steps:
         return 0
     marking = Marking.ready(is_on=job.is_marked)
-    with opening_filter(make_filter) as opened:
+    with opening_filter(make_filter) as opened, open_crew() as crew:
         if job.is_many:
             opened.result().own = job.own  # what the method cannot do is told once
-        tools = Tools(opened, display, marking)
+        tools = Tools(opened, display, marking, crew)
         return _each(job, steps, display, lambda file, output: edit_one(job, file, output, tools))
 
 
@@ -127,8 +134,55 @@ def edit_one(job: EditJob, source: Path, output: Path, tools: Tools) -> int:
 
 
 def _edit_video(job: EditJob, source: Path, output: Path, tools: Tools) -> Result:
+    marks = tools.marking.of_file(job.edit_of(source), overwrite=job.overwrite)
+    filter_ = tools.opened.result()
+    filter_.watermark = marks.watermark
+    run = FilterRun(filter_, job.goal, start_s=job.start_s, end_s=job.end_s, own=job.own)
+    notes: tuple[str, ...] = ()
+    if tools.crew is not None:
+        pieces, notes = _pieces_of(job, source, tools.crew)
+        if pieces:
+            task = _task(job, source, marks)
+            try:
+                with PiecesRun(task, pieces, tools.crew, folder=output.parent) as parts:
+                    return _write_video(job, (source, output), tools, marks, parts)
+            except MismatchError as error:
+                notes = (f"edited in one process, for its pieces do not fit together: {error}",)
+    result = _write_video(job, (source, output), tools, marks, run)
+    return replace(result, notes=(*result.notes, *notes))
+
+
+def _pieces_of(job: EditJob, source: Path, crew: Crew) -> tuple[list[Piece], tuple[str, ...]]:
+    """The pieces of a clip, empty where it is edited in one process; then a note may say why."""
+    if not job.is_for_all:
+        return [], ("edited in one process: which face is which is known from the beginning only",)
+    past = past_s(job.goal, job.own)
+    pieces = plan_pieces(source, crew.size, past, max_memory=job.max_memory)
+    return (pieces if len(pieces) > 1 else []), ()
+
+
+def _task(job: EditJob, source: Path, marks: FileMarks) -> PieceTask:
+    return PieceTask(
+        source,
+        job.goal,
+        start_s=job.start_s,
+        end_s=job.end_s,
+        own=job.own,
+        number=None if marks.watermark is None else marks.watermark.payload.number,
+        max_memory=job.max_memory,
+    )
+
+
+def _write_video(
+    job: EditJob,
+    paths: tuple[Path, Path],
+    tools: Tools,
+    marks: FileMarks,
+    run: FilterRun | PiecesRun,
+) -> Result:
+    """Write the second of two paths from the first."""
+    source, output = paths
     quality = DEFAULT_VIDEO_QUALITY if job.quality is None else job.quality
-    marks = tools.marking.of_file(overwrite=job.overwrite)
     options = VideoOptions(
         codec=job.codec,
         quality=quality,
@@ -137,41 +191,40 @@ def _edit_video(job: EditJob, source: Path, output: Path, tools: Tools) -> Resul
         max_memory=job.max_memory,
         copy_unedited=_may_be_copied(job, source, output),
         streamed=job.streamed,
-        seal=lambda part: marks.sign(part, source, job.applied(marks.number(run.frames_marked))),
+        seal=lambda part: marks.sign(
+            part, source, job.applied(marks.number(run.counts.frames_marked))
+        ),
     )
-    filter_ = tools.opened.result()
-    filter_.watermark = marks.watermark
-    run = FilterRun(filter_, job.goal, start_s=job.start_s, end_s=job.end_s, own=job.own)
     with tools.display.watch(source) as show:
 
         def tell(progress: Progress) -> None:
-            show(replace(progress, share_done=run.share_done), run.faces)
+            show(run.progress(progress), run.counts.faces)
 
-        report = edit_video(source, output, run, options, progress=tell)
-    unchanged = _why_unchanged(job, run, changed=report.edited > 0)
-    notes = unchanged + _unedited_parts(run) + (() if report.is_copy else report.notes)
-    notes += marks.notes
+        report = edit_video(source, output, run, options, progress=tell, ended=run.ended)
+    seen = run.counts
+    unchanged = _why_unchanged(job, seen, changed=report.edited > 0)
+    notes = unchanged + _unedited_parts(seen) + (() if report.is_copy else report.notes)
     frames = max(report.frames, 1)
     stages = [
         ("decode", 1000 * report.seconds.decode / frames),
-        *((stage, ms / max(run.frames, 1)) for stage, ms in run.stage_ms.items()),
+        *((stage, ms / max(seen.frames, 1)) for stage, ms in seen.stage_ms.items()),
         ("encode", 1000 * report.seconds.encode / frames),
     ]
     return Result(
         source,
         output,
         frames=report.frames,
-        faces=run.faces,
+        faces=seen.faces,
         wall_s=report.wall_s,
         stages=tuple(stages),
-        notes=notes,
+        notes=notes + marks.notes,
         lost=report.lost,
-        watermark=marks.number(run.frames_marked),
+        watermark=marks.number(seen.frames_marked),
         signed=marks.is_signed,
     )
 
 
-def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str, ...]:
+def _why_unchanged(job: EditJob, run: RunCounts, *, changed: bool) -> tuple[str, ...]:
     """The note on a file in which nothing was edited, though it was asked for; else empty."""
     if changed or not _is_change(job):
         return ()
@@ -182,7 +235,7 @@ def _why_unchanged(job: EditJob, run: FilterRun, *, changed: bool) -> tuple[str,
     return (NOT_EDITED,) if isinstance(job.goal, Target) or job.own != 1 else ()
 
 
-def _unedited_parts(run: FilterRun) -> tuple[str, ...]:
+def _unedited_parts(run: RunCounts) -> tuple[str, ...]:
     """The notes on faces that were not edited, and on parts of faces that could not be seen."""
     notes: tuple[str, ...] = ()
     if run.frames_without_chosen:
@@ -226,25 +279,25 @@ def _preview(job: EditJob, source: Path, output: Path, tools: Tools) -> Result:
     if job.compare:
         pictures.insert(0, moment.picture(frames[-1], frames[-1]))
     encoded = encode_plain(np.hstack(pictures), output.suffix, job.quality)
-    marks = tools.marking.of_file(overwrite=job.overwrite, moves=False)
+    marks = tools.marking.of_file(None, overwrite=job.overwrite)
     changed = edited is not frames[-1]
     with PartialFile(output, overwrite=job.overwrite) as part:
         part.write(encoded)
         _publish_signed(job, part, source, marks if changed else None)
     done = time.perf_counter()
-    unchanged = _why_unchanged(job, run, changed=changed)
+    unchanged = _why_unchanged(job, run.counts, changed=changed)
     return Result(
         source,
         output,
         frames=1,
-        faces=run.faces,
+        faces=run.counts.faces,
         wall_s=done - started,
         stages=(
             ("decode", 1000 * (decoded - started)),
-            *run.stage_ms.items(),
+            *run.counts.stage_ms.items(),
             ("encode", 1000 * (done - filtered)),
         ),
-        notes=(*unchanged, *_unedited_parts(run), *moment.notes, *marks.notes),
+        notes=(*unchanged, *_unedited_parts(run.counts), *moment.notes, *marks.notes),
         still=True,
         signed=marks.is_signed,
     )
@@ -286,9 +339,9 @@ def _edit_picture(job: EditJob, source: Path, output: Path, tools: Tools) -> Res
     edited = run_aside(lambda: run.still(picture.frame))
     filtered = time.perf_counter()
     changed = edited is not picture.frame
-    notes = _why_unchanged(job, run, changed=changed) + _unedited_parts(run)
+    notes = _why_unchanged(job, run.counts, changed=changed) + _unedited_parts(run.counts)
     encoded = None
-    marks = tools.marking.of_file(overwrite=job.overwrite, moves=False)
+    marks = tools.marking.of_file(None, overwrite=job.overwrite)
     if changed or job.compare:
         notes += left_out_note(picture)
         if not job.compare:  # a large picture is released before its edit is written
@@ -305,11 +358,11 @@ def _edit_picture(job: EditJob, source: Path, output: Path, tools: Tools) -> Res
         source,
         output,
         frames=1,
-        faces=run.faces,
+        faces=run.counts.faces,
         wall_s=done - started,
         stages=(
             ("decode", 1000 * (decoded - started)),
-            *run.stage_ms.items(),
+            *run.counts.stage_ms.items(),
             ("encode", 1000 * (done - filtered)),
         ),
         notes=notes + marks.notes,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
 
+from mien.apps.edit.crew import Worker
 from mien.apps.edit.job import Tools, edit_one, opening_filter
 from mien.apps.edit.plan import Display, EditJob, Result, Tally, planned
 from mien.apps.marks.marking import Marking
@@ -22,7 +20,6 @@ from mien.runtime.session import FaceFilter
 from mien.runtime.video import Progress
 
 _LOOK_S: Final = 0.25  # how often the display is renewed where nothing is told
-_PATIENCE_S: Final = 5.0  # with a process that is asked to end
 
 Step = tuple[Path, Path]
 FilterMaker = Callable[[], FaceFilter]
@@ -93,20 +90,14 @@ def _note_end(tally: Tally, worker: _Worker, told: MienError | int) -> None:
         tally.add(told)
 
 
-class _Worker:
+class _Worker(Worker):
     """A process that edits one file after another.
 
     step: the one that it is at. frames: how many of it are written.
     """
 
     def __init__(self, job: EditJob, make_filter: FilterMaker) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, other = context.Pipe()
-        self.process: SpawnProcess = context.Process(
-            target=_work, args=(other, job, make_filter), name="mien-edit", daemon=True
-        )
-        self.process.start()
-        other.close()  # so that the end of the process is the end of the pipe
+        super().__init__(_work, job, make_filter)
         self.step: Step | None = None
         self.frames = 0
 
@@ -115,11 +106,9 @@ class _Worker:
         try:
             told: Progress | Result | MienError | int = self.connection.recv()
         except (EOFError, OSError):
-            self.process.join(_PATIENCE_S)
             assert self.step is not None
-            code = self.process.exitcode
-            how = f"was ended by signal {-code}" if code and code < 0 else f"ended with {code}"
-            return VideoError(f"{self.step[0]} failed: the process that edited it {how}")
+            fate = self.fate()
+            return VideoError(f"{self.step[0]} failed: the process that edited it {fate}")
         return told
 
 
@@ -157,21 +146,11 @@ class _Crew:
     def end(self) -> None:
         """Let the idle ones end by themselves, and end the others."""
         for worker in self._workers:
-            if worker.step is not None:
-                worker.process.terminate()
-            with suppress(OSError):
-                worker.connection.send(None)
-        for worker in self._workers:
-            worker.process.join(_PATIENCE_S)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.connection.close()
+            worker.end(at_once=worker.step is not None)
 
 
 def _work(connection: Connection, job: EditJob, make_filter: FilterMaker) -> None:
     """Edit the files that come through the pipe, in a process of its own, and tell of them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the one who oversees
     with suppress(EOFError, BrokenPipeError), opening_filter(make_filter) as opened:
         tools = Tools(opened, _Reporter(connection), Marking.ready(is_on=job.is_marked))
         for source, output in iter(connection.recv, None):

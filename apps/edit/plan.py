@@ -22,6 +22,7 @@ from mien.apps.edit.inputs import (
     prepare_folder,
     time_tag,
 )
+from mien.apps.marks.marking import Edit
 from mien.apps.marks.provenance import Applied
 from mien.engines.errors import MienError, VideoError
 from mien.engines.system.limits import MAX_MEMORY
@@ -57,6 +58,8 @@ class EditJob:
     file's own statement. is_marked: whether what is edited is marked as such.
     jobs: how many files are edited side by side, each in a process. resumes: whether a file whose
     result is there, and is no older than it, is passed over.
+    settings: what else decides what the pictures become, as a text. is_for_all: whether all faces
+    are edited, so that nobody need be told from others.
     """
 
     sources: tuple[Path, ...]
@@ -80,6 +83,8 @@ class EditJob:
     is_marked: bool = True
     jobs: int = 1
     resumes: bool = False
+    settings: str = ""
+    is_for_all: bool = True
 
     def __post_init__(self) -> None:
         check_section(self.start_s, self.end_s)
@@ -108,6 +113,12 @@ class EditJob:
             text = goal.prompt if goal is not None and goal.prompt else goal_text(goal)
             strength = 0.0 if goal is None else goal.strength
         return Applied(text, strength, self.method, self.own, watermark)
+
+    def edit_of(self, source: Path) -> Edit:
+        """What is made of a file, which decides the number of its watermark."""
+        said = (self.goal, self.own, self.start_s, self.end_s, self.method, self.settings)
+        written = (self.compare, self.codec, self.quality, self.container)
+        return Edit(source, repr((*said, *written)))
 
     @property
     def suffix(self) -> str | None:

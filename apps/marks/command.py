@@ -39,6 +39,31 @@ def init(overwrite: Overwrite = False) -> None:
 
 
 @provenance.command()
+def use(
+    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="PEM, the signer's first.")],
+    key: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="KEY", help="PEM, where it is not in the same file.", show_default=False
+        ),
+    ] = None,
+    in_place: Annotated[
+        bool,
+        typer.Option("--in-place", help="Keep no copy: read both where they lie, at each signing."),
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Sign with a certificate of your own from now on."""
+    from mien.apps.marks.credential import local_file, use_own
+
+    path = use_own(
+        certificate, key or certificate, local_file(), copies=not in_place, overwrite=overwrite
+    )
+    held = "says where they lie" if in_place else "holds a copy of both"
+    typer.echo(f"edits are signed with {certificate} from now on; {path} {held}")
+
+
+@provenance.command()
 def check(
     certificate: Annotated[
         Path | None,

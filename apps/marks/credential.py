@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import stat
 import sys
@@ -78,8 +79,36 @@ def make_local(path: Path, *, overwrite: bool = False) -> Path:
     signs itself. Raises UsageError where the file exists (unless `overwrite`) or cannot be written.
     """
     check_package()
+    _check_vacant(path, overwrite=overwrite)
+    return _store(path, _new_pem(), overwrite=overwrite)
+
+
+def use_own(
+    certificate: Path, key: Path, path: Path, *, copies: bool = True, overwrite: bool = False
+) -> Path:
+    """Let files be signed with a certificate that there is, and return the file that says so.
+
+    certificate, key: PEM, which may be one file. copies: keep both in `path`; else only where they
+    lie, where nobody else may read the key.
+    Raises UsageError for what `load` refuses, and as `make_local`.
+    """
+    check_package()
+    found = load(certificate, key)
+    _check_vacant(path, overwrite=overwrite)
+    if copies:
+        return _store(path, found.key + found.chain, overwrite=overwrite)
+    _check_private(key)
+    places = {"certificate": str(certificate.absolute()), "key": str(key.absolute())}
+    return _store(path, json.dumps(places).encode(), overwrite=overwrite)
+
+
+def _check_vacant(path: Path, *, overwrite: bool) -> None:
     if path.is_file() and not overwrite:
-        raise UsageError(f"there is a certificate already, {path}; --overwrite makes a new one")
+        raise UsageError(f"there is a certificate already, {path}; --overwrite replaces it")
+
+
+def _store(path: Path, content: bytes, *, overwrite: bool) -> Path:
+    """Write this user's credential, mode 0600, and return its file. Raises UsageError."""
     try:
         path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     except OSError as error:
@@ -89,7 +118,7 @@ def make_local(path: Path, *, overwrite: bool = False) -> Path:
     with PartialFile(path, overwrite=overwrite, error=UsageError) as part:
         if sys.platform != "win32":
             os.fchmod(part.file.fileno(), FILE_MODE)
-        part.write(_new_pem())
+        part.write(content)
         part.publish(durable=True)
     return path
 
@@ -178,11 +207,36 @@ def load(certificate: Path | None = None, key: Path | None = None) -> Credential
             "there is no certificate to sign with; `mien provenance init` makes a local one"
         )
     text = _read(path)
+    if certificate is None:
+        _check_private(path)
+        if text.startswith(b"{"):
+            path, key = _places(text, path)
+            text = _read(path)
+            _check_private(key)
     private = _read(key) if key is not None else text
-    if certificate is None and sys.platform != "win32" and path.stat().st_mode & 0o077:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        raise UsageError(f"others can read the key in {path} (mode {mode:04o}); chmod 600 it")
     return _checked(text, private, path, key or path)
+
+
+def _check_private(key: Path) -> None:
+    """Raise UsageError where anybody else may read a key."""
+    try:
+        mode = stat.S_IMODE(key.stat().st_mode)
+    except OSError as error:
+        raise UsageError(f"cannot read the certificate or key {key}: {error.strerror}") from error
+    if sys.platform != "win32" and mode & 0o077:
+        raise UsageError(f"others can read the key in {key} (mode {mode:04o}); chmod 600 it")
+
+
+def _places(text: bytes, path: Path) -> tuple[Path, Path]:
+    """Where the certificate and the key of a user lie who keeps them elsewhere."""
+    try:
+        places = json.loads(text)
+        return Path(places["certificate"]), Path(places["key"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} says neither a certificate nor where one lies; "
+            "`mien provenance use CERT KEY --overwrite` names one"
+        ) from error
 
 
 def _read(path: Path) -> bytes:

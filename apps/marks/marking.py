@@ -6,9 +6,11 @@ statement, Content Credentials, needs the extra `provenance` and a certificate o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mien.apps.marks.credential import Credential, check_package, load, local_file
 from mien.apps.marks.provenance import Applied, sign_into, unsigned_note
@@ -16,8 +18,11 @@ from mien.engines.errors import UsageError, VideoError
 from mien.engines.system.partial_file import PartialFile
 from mien.runtime.live import values as live
 from mien.runtime.target import goal_text
-from mien.runtime.watermark.payload import Payload
+from mien.runtime.watermark.payload import NUMBER_BITS, Payload
 from mien.runtime.watermark.watermark import Watermark
+
+SAMPLES: Final = 64  # of a source, that decide the number of its watermark
+SAMPLE_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +57,42 @@ class Marking:
         except UsageError as error:
             raise UsageError(f"{error}; or leave the marks out with --no-marks") from error
 
-    def of_file(self, *, overwrite: bool, moves: bool = True) -> FileMarks:
-        """The marks of one file to be written; its number is drawn for it alone.
+    def of_file(self, edit: Edit | None, *, overwrite: bool) -> FileMarks:
+        """The marks of one file to be written. edit: None of a picture, which has no watermark.
 
-        moves: whether it is a video; a picture has no watermark.
+        Raises VideoError where the source cannot be read.
         """
-        return FileMarks(self, overwrite=overwrite, moves=moves)
+        payload = edit.payload() if self.is_on and edit is not None else None
+        return FileMarks(self, payload, overwrite=overwrite)
+
+    def of_recording(self, *, overwrite: bool) -> FileMarks:
+        """The marks of one recording; its number is drawn for it alone."""
+        return FileMarks(self, Payload.drawn() if self.is_on else None, overwrite=overwrite)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What one file is made of: its source, and all that was asked for, as a text."""
+
+    source: Path
+    settings: str
+
+    def payload(self) -> Payload:
+        """The payload of this edit: the same whenever this file is edited so.
+
+        Of a large file SAMPLES parts are looked at, evenly spread. Raises VideoError.
+        """
+        digest = hashlib.sha256(self.settings.encode())
+        try:
+            size = self.source.stat().st_size
+            digest.update(size.to_bytes(8, "big"))
+            with self.source.open("rb") as file:
+                for part in range(SAMPLES):
+                    file.seek(max(0, size - SAMPLE_BYTES) * part // (SAMPLES - 1))
+                    digest.update(file.read(SAMPLE_BYTES))
+        except OSError as error:
+            raise VideoError(f"{self.source} cannot be read: {error.strerror}") from error
+        return Payload(int.from_bytes(digest.digest()[:8], "big") % (1 << NUMBER_BITS))
 
 
 class FileMarks:
@@ -67,8 +102,8 @@ class FileMarks:
     signed, and why. is_signed: whether the file is, from `sign` on.
     """
 
-    def __init__(self, marking: Marking, *, overwrite: bool, moves: bool = True) -> None:
-        self.watermark = Watermark(Payload.drawn()) if marking.is_on and moves else None
+    def __init__(self, marking: Marking, payload: Payload | None, *, overwrite: bool) -> None:
+        self.watermark = None if payload is None else Watermark(payload)
         self.notes: tuple[str, ...] = ()
         self.is_signed = False
         self._marking, self._overwrite = marking, overwrite

@@ -44,8 +44,8 @@ class StoppedError(Exception):
 class Stop:
     """The one switch that ends every thread of a run, with the first error that flipped it."""
 
-    def __init__(self) -> None:
-        self.event = threading.Event()
+    def __init__(self, event: threading.Event | None = None) -> None:
+        self.event = event or threading.Event()
         self.error: BaseException | None = None
         self._lock = threading.Lock()
 
@@ -146,7 +146,7 @@ def identity(frame: Frame) -> Frame:
     return frame
 
 
-def edit_video(
+def edit_video(  # noqa: PLR0913 -- the last three are for those who watch it, by keyword only
     source: str | Path,
     destination: str | Path,
     process: Process,
@@ -154,6 +154,7 @@ def edit_video(
     *,
     progress: Callable[[Progress], None] | None = None,
     cancel: threading.Event | None = None,
+    ended: threading.Event | None = None,
 ) -> VideoReport:
     """What was done to write `destination`: `source` with `process` applied to its frames.
 
@@ -161,6 +162,7 @@ def edit_video(
         as it was is encoded from the decoder's own memory. It never writes into what it gets.
     progress: called a few times a second, in the caller's thread.
     cancel: set it to stop; nothing is left behind.
+    ended: is set where the run ends before its end, for a `process` that waits for something.
     Everything but the frames is copied: other streams, times, metadata, chapters, rotation.
     Raises: VideoError for what cannot be read or written; whatever `process` raises.
     """
@@ -168,7 +170,7 @@ def edit_video(
     source, destination = Path(source), Path(destination)
     check_destination(source, destination, overwrite=options.overwrite)
     remove_leftovers(destination.parent)
-    stop = Stop()
+    stop = Stop(ended)
     edit = _Edit(source, destination, process, options, stop)
 
     def check() -> None:

@@ -74,6 +74,10 @@ class FakeFilter:
         time.sleep(self.delay_s)
         if os.environ.get("FAKE_DIES_AT_WIDTH") == str(frame.width):
             os.kill(os.getpid(), signal.SIGKILL)
+        once = os.environ.get("FAKE_DIES_ONCE")  # the file says that it has
+        if once and not Path(once).exists():
+            Path(once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         if "FAKE_ENDLESS" in os.environ:  # it says where it is, and does not come back to Python
             Path(os.environ["FAKE_ENDLESS"]).touch()
             hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)

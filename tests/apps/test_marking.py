@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.apps.edit.plan import EditJob
 from mien.apps.main import run
 from mien.apps.marks import marking
 from mien.apps.marks.credential import local_file, make_local
@@ -188,10 +190,33 @@ def test_signing_that_is_broken_off_leaves_no_copy(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(marking, "sign_into", broken_off)
-    marks = FileMarks(Marking.ready(is_on=True), overwrite=False)
+    marks = FileMarks(Marking.ready(is_on=True), Payload.drawn(), overwrite=False)
     with PartialFile(signing / "out.png") as part, pytest.raises(KeyboardInterrupt):
         marks.sign(part, None, applied_live([], None))
     assert not list(signing.iterdir())
+
+
+def test_number_of_an_edit_follows_from_its_source_and_settings(here: Path) -> None:
+    job = EditJob((here,), parse_target("happy"))
+    clip, copy, other = (here / name for name in ("a.mp4", "b.mp4", "c.mp4"))
+    content = bytes(range(256)) * 40_000  # more than the parts that are looked at
+    clip.write_bytes(content)
+    copy.write_bytes(content)
+    other.write_bytes(content[:-1] + b"x")
+
+    def number(job: EditJob, source: Path) -> int:
+        marks = Marking().of_file(job.edit_of(source), overwrite=False)
+        assert marks.watermark is not None
+        return marks.watermark.payload.number
+
+    first = number(job, clip)
+    assert number(job, copy) == number(replace(job, jobs=4, overwrite=True), clip) == first
+    others = [replace(job, own=0.5), replace(job, goal=parse_target("sad"))]
+    others += [replace(job, end_s=2.0), replace(job, quality=50), replace(job, settings="face 2")]
+    told = {first, number(job, other), *(number(each, clip) for each in others)}
+    assert len(told) == 2 + len(others)
+    drawn = {FileMarks.number(Marking().of_recording(overwrite=False), 1) for _ in range(8)}
+    assert len(drawn) == 8
 
 
 def test_recording_is_signed_with_all_that_was_applied(signing: Path) -> None:

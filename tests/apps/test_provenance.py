@@ -335,6 +335,83 @@ def test_key_of_another_certificate_and_rubbish_are_refused(tmp_path: Path) -> N
         load(tmp_path / "missing.pem")
 
 
+def _split(path: Path) -> tuple[Path, Path]:
+    """The certificate and the key of a file as a file each, the key for its owner alone."""
+    certificate, key = path.with_suffix(".crt"), path.with_suffix(".key")
+    whole = path.read_bytes()
+    place = whole.index(b"-----BEGIN PRIVATE KEY")
+    certificate.write_bytes(whole[:place])
+    key.write_bytes(whole[place:])
+    key.chmod(0o600)
+    return certificate, key
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["copied", "in place"])
+def test_edits_are_signed_with_the_certificate_that_is_to_be_used(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], in_place: bool
+) -> None:
+    pytest.importorskip("c2pa")
+    certificate, key = _split(_issued(tmp_path / "own.pem", days=(-5, 10), purpose=EMAIL))
+    asked = ["provenance", "use", str(certificate), str(key)] + ["--in-place"] * in_place
+    assert run(asked) == 0
+    assert str(local_file()) in capsys.readouterr().out
+    assert local_file().is_relative_to(home)
+    if os.name == "posix":
+        assert local_file().stat().st_mode & 0o777 == 0o600
+    assert (b"PRIVATE KEY" in local_file().read_bytes()) is not in_place
+    assert load() == load(certificate, key)
+    assert run(["provenance", "check"]) == 0
+    assert run(asked) == 2  # nothing is replaced unasked
+    assert "--overwrite" in capsys.readouterr().err
+    assert run([*asked, "--overwrite"]) == 0
+    key.unlink()
+    if not in_place:
+        assert load().algorithm == "es384"
+        return
+    with pytest.raises(UsageError, match=rf"cannot read the certificate or key {key}"):
+        load()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_key_in_place_that_others_can_read_is_refused(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("c2pa")
+    certificate, key = _split(_issued(tmp_path / "own.pem", days=(-5, 10), purpose=EMAIL))
+    asked = ["provenance", "use", str(certificate), str(key), "--in-place"]
+    key.chmod(0o640)
+    assert run(asked) == 2
+    assert not local_file().exists()
+    key.chmod(0o600)
+    assert run(asked) == 0
+    key.chmod(0o644)
+    with pytest.raises(UsageError, match=r"others can read the key in .*own\.key"):
+        load()
+
+
+def test_certificate_that_cannot_sign_is_not_used(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("c2pa")
+    expired = _issued(tmp_path / "old.pem", days=(-20, -10), purpose=EMAIL)
+    of_servers = _issued(tmp_path / "tls.pem", days=(-5, 10), purpose=TLS)
+    own = _issued(tmp_path / "own.pem", days=(-5, 10), purpose=EMAIL)
+    for given, words in (
+        ([expired], "expired on"),
+        ([of_servers], "not for signing"),
+        ([own, of_servers], "is not that of the certificate"),
+        ([tmp_path / "none.pem"], "cannot read"),
+    ):
+        assert run(["provenance", "use", *map(str, given)]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert words in said
+    assert not local_file().exists()
+    assert not list(home.rglob("*.part*"))
+
+
+def test_tests_see_no_certificate_of_who_runs_them() -> None:
+    assert "pytest" in str(local_file())
+    assert not local_file().exists()
+
+
 def test_inspect_tells_of_both_and_of_what_it_cannot_know(
     clip: Callable[..., Path],
     tmp_path: Path,

@@ -77,6 +77,17 @@ from mien.runtime.whole_file import copy_into
 # Suffixes that FFmpeg maps to something else, or to nothing.
 _FORMATS = {".m4v": "mp4", ".mts": "mpegts", ".m2ts": "mpegts", ".qt": "mov", ".mk3d": "matroska"}
 _MOV_FAMILY = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v", "psp"})
+_OWN_CLOCK = {"mpegts_copyts": "1"}
+_SAME_NAMES = {"fflags": "+bitexact"}  # or two edits alike differ by identifiers drawn for each
+_OF_SUFFIX: dict[str, dict[str, str]] = {
+    ".y4m": {"strict": "unofficial"},  # or it has 8 bits alone
+    ".ts": _OWN_CLOCK,
+    ".mts": _OWN_CLOCK,
+    ".m2ts": _OWN_CLOCK,
+    ".mkv": _SAME_NAMES,
+    ".mk3d": _SAME_NAMES,
+    ".webm": _SAME_NAMES,
+}
 _MAX_INTERLEAVE_US = "1000000"  # how long the muxer waits for a stream that has no packets
 _STALE_TAGS = ("encoder", "rotate", "bps", "number_of_", "_statistics", "duration")
 _SVT_FATAL = "0"  # SVT-AV1's level of messages
@@ -215,10 +226,7 @@ class VideoSink:
             flags += ["frag_keyframe", "empty_moov", "default_base_moof"]
         if flags:
             extra["movflags"] = "+".join(flags)
-        if suffix == ".y4m":
-            extra["strict"] = "unofficial"  # or it has 8 bits alone
-        if suffix in (".ts", ".mts", ".m2ts"):
-            extra["mpegts_copyts"] = "1"
+        extra |= _OF_SUFFIX.get(suffix, {})
         if self._side_data and DOLBY_VISION not in self._side_data:
             extra["strict"] = "unofficial"  # else MP4 gets no boxes for stereo and spheres
         name = format_name(self.destination)
