@@ -111,7 +111,8 @@ class VideoOffer:
 
     sends: whether there is video to come from the other side. fingerprints: hash and digest of the
     other side's certificate. extensions: number and URI of headers. sources: SSRCs of the video and
-    of what is sent again. ports: of UDP, that the other side listens at.
+    of what is sent again. ports: of UDP, that the other side listens at. hosts: the IPv4 addresses
+    that it says it has.
     """
 
     mid: str
@@ -124,6 +125,7 @@ class VideoOffer:
     extensions: tuple[tuple[int, str], ...]
     sources: tuple[int, ...]
     ports: tuple[int, ...]
+    hosts: tuple[str, ...] = ()
     sound: Sound | None = None
 
     def sdp(self, *, with_camera: bool, client: str, with_picture: bool = True) -> str:
@@ -217,6 +219,7 @@ def parse_sdp(sdp: str, use: Use = PAGE) -> VideoOffer:
         extensions=_extensions(values.get("extmap", [])),
         sources=_sources(values.get("ssrc", [])),
         ports=_ports(values.get("candidate", [])),
+        hosts=_hosts(values.get("candidate", [])),
         sound=sound,
     )
 
@@ -393,3 +396,18 @@ def _ports(given: Sequence[str]) -> tuple[int, ...]:
     matched = [match for value in given if (match := _CANDIDATE.fullmatch(value))]
     found = dict.fromkeys(int(match[2]) for match in matched)
     return tuple(port for port in found if 1024 <= port <= 65535)[:MAX_CANDIDATES]
+
+
+def _hosts(given: Sequence[str]) -> tuple[str, ...]:
+    """The IPv4 addresses of candidates that a machine in a network can have."""
+    matched = [match for value in given if (match := _CANDIDATE.fullmatch(value))]
+    found = dict.fromkeys(match[1] for match in matched if _is_host(match[1]))
+    return tuple(found)[:MAX_CANDIDATES]
+
+
+def _is_host(address: str) -> bool:
+    try:
+        ip = ipaddress.IPv4Address(address)
+    except ValueError:
+        return False
+    return not (ip.is_loopback or ip.is_multicast or ip.is_unspecified or ip.is_link_local)

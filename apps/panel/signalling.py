@@ -69,9 +69,9 @@ class Signalling:
         _check_kind(request, SDP)
         text = (await self._body(request)).decode("utf-8", "replace")
         path, client, server = request.url.path, client_of(request), _server_of(request)
-        call = Call(client, server, picture="output")
+        call = Call(client, server, picture="output", is_program=True)
         if path == WHIP_PATH:
-            call = Call(client, server, WHIP_CAMERA)
+            call = Call(client, server, WHIP_CAMERA, is_program=True)
         peer = await self._peers.answer(parse_sdp(text, _USES[path]), call)
         if peer is None:
             return full()

@@ -29,6 +29,7 @@ from aiortc.exceptions import OperationError
 from aiortc.mediastreams import VIDEO_CLOCK_RATE, VIDEO_TIME_BASE, MediaStreamError
 
 from mien.apps.panel.guard import TENURE_S, Places, Rate
+from mien.apps.panel.ice import LOOPBACK, keep_to, own_address, plain_address
 from mien.apps.panel.offers import MAX_CANDIDATES, VideoOffer
 from mien.apps.panel.preview import PreviewOutput, Shown, VideoKind
 from mien.apps.panel.steering import Loop
@@ -86,11 +87,9 @@ class BrowserCamera:
 CONNECT_S: Final = 8.0  # for a browser to come after its offer was answered
 COMING_S: Final = 3.0  # of it, that is its own; then it may have to make room
 MAX_CAMERA_PIXELS: Final = 4096 * 2304
-MAX_PACKETS: Final = 1024  # that came and were not looked at yet
 _NEGOTIATE_S: Final = 5.0
 _OFFERS_A_SECOND: Final = 4.0
 CAMERA: Final = "browser camera"
-_LOOPBACK: Final = "127.0.0.1"
 # What aiortc's parser raises where an offer is not one.
 _BAD_OFFER: Final = (
     ValueError,
@@ -144,13 +143,16 @@ class Call:
 
     client: the address the offer came from. server: the one it came to, where alone ports are
     opened. camera: how the video that it sends is called, and becomes the camera; None where it
-    does not. picture: the one that goes back, if any.
+    does not. picture: the one that goes back, if any. is_program: whether it may be no browser:
+    GStreamer does not reach the loopback's address from its sockets, which libnice binds to a
+    network card; from this machine it is met at the card's address as well, and nobody else is.
     """
 
     client: str
     server: str
     camera: str | None = None
     picture: VideoKind | None = None
+    is_program: bool = False
 
 
 class Peer:
@@ -276,22 +278,27 @@ class Peers:
 
     async def _negotiate(self, peer: Peer) -> None:
         connection, call = peer.connection, peer.call
-        server = plain_address(call.server)
-        sdp = peer.offer.sdp(
+        server, client = plain_address(call.server), plain_address(call.client)
+        offer = peer.offer
+        if call.is_program:  # it begins DTLS: aiortc cannot with who has a key of RSA (GStreamer)
+            offer = replace(offer, setup="active")
+        sdp = offer.sdp(
             with_camera=call.camera is not None,
-            client=plain_address(call.client),
+            client=client,
             with_picture=call.picture is not None,
         )
+        is_near = call.is_program and client == server == LOOPBACK
+        own = own_address(offer.hosts) if is_near else None
         connection.on("connectionstatechange", functools.partial(self._on_state, peer))
         if call.camera is not None:
             connection.on("track", functools.partial(self._on_track, peer))
         await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
         gatherer = connection.getTransceivers()[0].receiver.transport.transport.iceGatherer
-        _keep_to(gatherer._connection, server)
+        keep_to(gatherer._connection, server, own)
         if call.picture is not None:
             connection.addTrack(PreviewTrack(self._preview, call.picture))
         await connection.setLocalDescription(await connection.createAnswer())
-        if any(candidate.ip != server for candidate in gatherer.getLocalCandidates()):
+        if any(candidate.ip not in (server, own) for candidate in gatherer.getLocalCandidates()):
             raise UsageError("WebRTC opens ports where the panel does not listen")
         peer.answer = str(connection.localDescription.sdp)
         peer.is_answered = True
@@ -370,44 +377,3 @@ async def _next_picture(track: MediaStreamTrack, source: PushSource | None) -> a
         source.message = None
     assert isinstance(picture, av.VideoFrame)
     return picture
-
-
-def plain_address(address: str) -> str:
-    """The address WebRTC uses for one of HTTP.
-
-    An IPv4 address in IPv6's clothes is itself. On this machine it is IPv4's loopback, also where
-    the page came by way of ::1: that is where browsers open their ports.
-    """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return _LOOPBACK if ip.is_loopback else str(ip)
-
-
-def _keep_to(connection: Any, address: str) -> None:
-    """Have ICE open one port, of this address, and bound what may pile up there.
-
-    By itself it opens one at each address of the machine but the loopback's. aioice has no setting
-    for that; `get_component_candidates` is where it takes the addresses from.
-    """
-    gather, receive, check = (
-        connection.get_component_candidates,
-        connection.data_received,
-        connection.check_incoming,
-    )
-
-    def gather_there(component: int, addresses: list[str]) -> Any:  # noqa: ARG001
-        return gather(component=component, addresses=[address])
-
-    def receive_some(data: bytes, component: int) -> None:
-        if connection._queue.qsize() < MAX_PACKETS:
-            receive(data, component)
-
-    def check_some(message: Any, sender: tuple[str, int], protocol: Any) -> None:
-        known = [(other._network_host, other.port) for other in connection._remote_candidates]
-        if sender in known or len(known) < 2 * MAX_CANDIDATES:
-            check(message, sender, protocol)
-
-    connection.get_component_candidates = gather_there
-    connection.data_received = receive_some
-    connection.check_incoming = check_some

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 import pytest
+from aioice import stun
 from aiortc import (
     AudioStreamTrack,
     MediaStreamTrack,
@@ -128,6 +130,13 @@ class Client:
         await self.peer.setRemoteDescription(RTCSessionDescription(self.answer.body, "answer"))
 
 
+def places_in(sdp: str) -> list[tuple[str, int]]:
+    """The IPv4 addresses and ports of the candidates, each once."""
+    lines = [line.split() for line in sdp.splitlines() if line.startswith("a=candidate")]
+    places = [(line[4], int(line[5])) for line in lines if ":" not in line[4]]
+    return list(dict.fromkeys(places))
+
+
 async def until(condition: object, what: str) -> None:
     end_s = time.monotonic() + EVENT_S
     while not condition():  # type: ignore[operator]
@@ -202,11 +211,47 @@ def test_an_answer_takes_no_more_than_is_meant(panel: RunningPanel) -> None:
             given = [line[2:] for line in lines if line[2:] in (*directions, "sendrecv")]
             assert given == directions
             assert lines.count("a=rtcp-mux-only") == 2
-            hosts = {line.split()[4] for line in lines if line.startswith("a=candidate")}
-            ports = {line.split()[5] for line in lines if line.startswith("a=candidate")}
-            assert hosts == {"127.0.0.1"}
-            assert len(ports) == 1
+            places = places_in(client.answer.body)
+            own = {host for host, _ in places_in(client.peer.localDescription.sdp)}
+            hosts = [host for host, _ in places]
+            assert "127.0.0.1" in hosts
+            assert {*hosts} <= {"127.0.0.1", *own}
+            assert len(hosts) == len({*hosts}) == 1 + bool(own)
             await client.peer.close()
+
+    asyncio.run(look())
+
+
+def test_the_port_of_a_network_card_hears_this_machine_alone(panel: RunningPanel) -> None:
+    async def look() -> None:
+        client = Client(panel, "/whep")
+        await client.receive("video")
+        sdp = client.answer.body
+        there = [place for place in places_in(sdp) if place[0] != "127.0.0.1"]
+        if not there:
+            pytest.skip("this machine has no network card")
+        named = dict(line[2:].split(":", 1) for line in sdp.splitlines() if line[:6] == "a=ice-")
+        check = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+        user = parse_sdp(client.peer.localDescription.sdp, WHEP).user
+        check.attributes["USERNAME"] = f"{named['ice-ufrag']}:{user}"
+        check.attributes["PRIORITY"] = 1
+        check.attributes["ICE-CONTROLLING"] = 1
+        check.add_message_integrity(named["ice-pwd"].encode())
+        with (
+            socket.socket(type=socket.SOCK_DGRAM) as stranger,
+            socket.socket(type=socket.SOCK_DGRAM) as own,
+        ):
+            stranger.bind(("127.0.0.1", 0))  # as any other address would
+            own.bind((there[0][0], 0))
+            own.settimeout(EVENT_S)
+            stranger.setblocking(False)
+            for sender in (stranger, own):  # they are heard in this order
+                sender.sendto(bytes(check), there[0])
+            answer = await asyncio.to_thread(own.recv, 2048)
+            assert stun.parse_message(answer).transaction_id == check.transaction_id
+            with pytest.raises(BlockingIOError):
+                stranger.recv(2048)
+        await client.peer.close()
 
     asyncio.run(look())
 
