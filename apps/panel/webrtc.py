@@ -23,10 +23,12 @@ from aiortc import (
     RTCConfiguration,
     RTCIceCandidate,
     RTCPeerConnection,
+    RTCRtpSender,
     RTCSessionDescription,
 )
 from aiortc.exceptions import OperationError
 from aiortc.mediastreams import VIDEO_CLOCK_RATE, VIDEO_TIME_BASE, MediaStreamError
+from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, pack_remb_fci
 
 from mien.apps.panel.guard import TENURE_S, Places, Rate
 from mien.apps.panel.ice import LOOPBACK, keep_to, own_address, plain_address
@@ -87,6 +89,7 @@ class BrowserCamera:
 CONNECT_S: Final = 8.0  # for a browser to come after its offer was answered
 COMING_S: Final = 3.0  # of it, that is its own; then it may have to make room
 MAX_CAMERA_PIXELS: Final = 4096 * 2304
+OUTPUT_BIT_RATE: Final = 3_000_000  # a second; of VP8, aiortc makes half of it at most
 _NEGOTIATE_S: Final = 5.0
 _OFFERS_A_SECOND: Final = 4.0
 CAMERA: Final = "browser camera"
@@ -116,12 +119,16 @@ class PreviewTrack(MediaStreamTrack):
         self._viewer = self._viewing.enter_context(preview.viewer(which))
         self._sending: Shown | None = None
         self._given_s = 0.0
+        self.encoder_is_there: Callable[[], Coroutine[Any, Any, None]] | None = None  # called once
 
     async def recv(self) -> av.VideoFrame:
         """The next picture; what was given before has been encoded and sent by now."""
         if self._sending is not None:
             self._preview.note_sent(self._sending)
             self._preview.note_encoded((time.monotonic() - self._given_s) * 1e3)
+            if self.encoder_is_there is not None:
+                await self.encoder_is_there()
+                self.encoder_is_there = None
         self._sending = shown = await self._viewer.next()
         if shown is None or shown.picture is None or self.readyState != "live":
             self.stop()
@@ -296,7 +303,10 @@ class Peers:
         gatherer = connection.getTransceivers()[0].receiver.transport.transport.iceGatherer
         keep_to(gatherer._connection, server, own)
         if call.picture is not None:
-            connection.addTrack(PreviewTrack(self._preview, call.picture))
+            track = PreviewTrack(self._preview, call.picture)
+            sender = connection.addTrack(track)
+            if call.picture == "output":
+                track.encoder_is_there = functools.partial(_raise_bit_rate, sender)
         await connection.setLocalDescription(await connection.createAnswer())
         if any(candidate.ip not in (server, own) for candidate in gatherer.getLocalCandidates()):
             raise UsageError("WebRTC opens ports where the panel does not listen")
@@ -352,6 +362,16 @@ class Peers:
             if sender.track is not None:
                 sender.track.stop()
         await peer.connection.close()
+
+
+async def _raise_bit_rate(sender: RTCRtpSender) -> None:
+    """Let a sender begin at its highest bit rate.
+
+    aiortc begins at 500 kbit/s, and goes up where the receiver says so by REMB: GStreamer does not.
+    """
+    fci = pack_remb_fci(OUTPUT_BIT_RATE, [sender._ssrc])
+    packet = RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=0, media_ssrc=sender._ssrc, fci=fci)
+    await sender._handle_rtcp_packet(packet)
 
 
 async def _throw_away(track: MediaStreamTrack) -> None:

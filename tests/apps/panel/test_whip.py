@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -24,9 +27,11 @@ from aiortc import (
     VideoStreamTrack,
 )
 
+from mien.apps.main import run
 from mien.apps.panel.offers import WHEP, WHIP, Use, parse_fragment, parse_sdp
 from mien.apps.panel.protocol import ProtocolError
 from mien.apps.panel.settings import Limits
+from tests.apps.live_fakes import LiveFake
 from tests.apps.panel.stand_in import EVENT_S, TOKEN, RunningPanel, running_panel
 
 BITS, BLOCK = 16, 20  # a number is drawn as so many squares of so many pixels
@@ -47,7 +52,13 @@ class Answer(NamedTuple):
     body: str
 
 
-def ask(panel: RunningPanel, method: str, path: str, body: str = "", **headers: str) -> Answer:
+class Served(Protocol):
+    """Where a panel is. port: of the loopback."""
+
+    port: int
+
+
+def ask(panel: Served, method: str, path: str, body: str = "", **headers: str) -> Answer:
     """What the panel answers; names of headers have `_` for `-`."""
     connection = http.client.HTTPConnection("127.0.0.1", panel.port, timeout=EVENT_S)
     try:
@@ -98,8 +109,9 @@ def number_in(picture: av.VideoFrame) -> int | None:
 class Client:
     """A program that sends or receives by WHIP or WHEP."""
 
-    def __init__(self, panel: RunningPanel, path: str) -> None:
+    def __init__(self, panel: Served, path: str, token: str = TOKEN) -> None:
         self.panel, self.path = panel, path
+        self.bearer = {"Authorization": f"Bearer {token}"}
         bundle = RTCBundlePolicy.MAX_BUNDLE
         self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=bundle))
         self.tracks: dict[str, MediaStreamTrack] = {}
@@ -118,11 +130,13 @@ class Client:
 
     async def ask(self, method: str, body: str = "", **headers: str) -> Answer:
         path = self.answer.headers["location"]
-        return await asyncio.to_thread(ask, self.panel, method, path, body, **BEARER, **headers)
+        return await asyncio.to_thread(
+            ask, self.panel, method, path, body, **self.bearer, **headers
+        )
 
     async def _open(self) -> None:
         await self.peer.setLocalDescription(await self.peer.createOffer())
-        sdp, headers = self.peer.localDescription.sdp, {"Content_Type": SDP, **BEARER}
+        sdp, headers = self.peer.localDescription.sdp, {"Content_Type": SDP, **self.bearer}
         self.answer = await asyncio.to_thread(ask, self.panel, "POST", self.path, sdp, **headers)
         assert self.answer.status == 201, self.answer.body
         assert self.answer.headers["content-type"].startswith(SDP)
@@ -484,3 +498,42 @@ def test_a_token_in_the_address_stays_in_that_of_the_session(panel: RunningPanel
         await client.peer.close()
 
     asyncio.run(look())
+
+
+def test_a_camera_that_is_none_waits_for_what_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+
+    async def send(port: int, token: str) -> None:
+        sender = Client(SimpleNamespace(port=port), "/whip", token)
+        await sender.send(CountingTrack())
+        await until(lambda: sender.peer.connectionState == "closed", "the camera has not ended")
+
+    def look() -> None:
+        found = None
+        while found is None:
+            told.append(capsys.readouterr().err)
+            found = re.search(r"panel: http://127.0.0.1:(\d+)/\?token=(\S+)", "".join(told))
+            time.sleep(0.02)
+        asyncio.run(send(int(found[1]), found[2]))
+
+    recording = tmp_path / "sent.mp4"
+    sending = threading.Thread(target=look)
+    sending.start()
+    options = ["--no-virtual", "--port", "0", "--emotion", "happy", "--seconds", "6"]
+    command = ["camera", "--source", "whip", *options, "--record", str(recording)]
+    assert run(command, LiveFake) == 0
+    sending.join(EVENT_S)
+    said = "".join([*told, capsys.readouterr().err])
+    assert "waiting for a picture at http://127.0.0.1:" in said
+    assert "nobody sends a picture by WHIP" in said
+    with av.open(str(recording)) as video:
+        sizes = {(frame.width, frame.height) for frame in video.decode(video=0)}
+    assert sizes == {SENT_WH}
+
+
+def test_a_camera_without_the_panel_waits_for_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["camera", "--source", "whip", "--no-panel", "--emotion", "happy", "--no-virtual"]
+    assert run(command, LiveFake) == 2
+    assert capsys.readouterr().err.count("\n") == 1
