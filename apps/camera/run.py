@@ -23,6 +23,7 @@ from mien.apps.camera.remote import ControlServer
 from mien.apps.marks.marking import FileMarks, Marking, applied_live
 from mien.apps.signals import Stopped
 from mien.engines.errors import DeviceError, MienError, UsageError, VideoError, one_line
+from mien.engines.system.addresses import shown_address
 from mien.engines.system.install import extras_line
 from mien.engines.system.partial_file import PartialFile
 from mien.runtime.live.controls import Controls, ControlState
@@ -37,7 +38,6 @@ from mien.runtime.live.sources.source import (
     Source,
     open_source,
 )
-from mien.runtime.live.sources.stream import shown_address
 from mien.runtime.live.values import Applied, LiveStats, SourceFacts
 from mien.runtime.session import FilterMaker
 

@@ -29,7 +29,7 @@ import pytest
 from mien.engines.errors import DeviceError, UsageError
 from mien.runtime.live.sources.camera import CameraSource
 from mien.runtime.live.sources.source import open_source
-from mien.runtime.live.sources.stream import is_stream, shown_address, stream_source
+from mien.runtime.live.sources.stream import is_stream, stream_source
 from mien.runtime.live.values import Captured
 from tests.runtime.live.stand_ins import PATIENCE_S, wait_until
 
@@ -163,8 +163,6 @@ def test_a_live_stream_is_a_camera(server: LiveServer, form: str) -> None:
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:
-    assert shown_address("rtsp://me:word@cam.example:554/a?key=1") == "rtsp://cam.example:554/a"
-    assert shown_address("clip.mp4") == "clip.mp4"
     with pytest.raises(DeviceError) as caught:
         open_source("http://me:word@127.0.0.1:1/video?key=word")
     assert "word" not in str(caught.value)
@@ -378,8 +376,9 @@ def test_other_schemes_are_refused_with_those_that_are_known(what: str) -> None:
 
 
 def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="is no address of a stream"):
-        open_source("http://[bad/video")
+    with pytest.raises(UsageError, match="is no address of a stream") as caught:
+        open_source("http://me:secret@[bad/video")
+    assert "secret" not in str(caught.value)
 
 
 def test_srt_without_its_library_names_another_way() -> None:
