@@ -29,7 +29,8 @@ from mien.engines.system.partial_file import PartialFile
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import LiveFilter
 from mien.runtime.live.loop import LiveLoop
-from mien.runtime.live.outputs.recording import Seal
+from mien.runtime.live.outputs.log import FrameLog
+from mien.runtime.live.outputs.recording import Recording, Seal
 from mien.runtime.live.sources.camera import CameraSource
 from mien.runtime.live.sources.source import (
     CameraFormat,
@@ -241,10 +242,14 @@ def _run(
         if stopped.status != _SIGNAL + signal.SIGINT:
             raise
     teller.say(summary_line(loop.stats()))
-    kept = (*opened.recordings, *(() if opened.log is None else (opened.log,)))
-    for trouble in filter(None, (output.status().message for output in kept)):
+    for trouble in filter(None, (output.status().message for output in _kept(opened))):
         raise VideoError(trouble)
     return 0
+
+
+def _kept(opened: OpenOutputs) -> tuple[Recording | FrameLog, ...]:
+    """The files that are to be whole at the end."""
+    return (*opened.recordings, *(() if opened.log is None else (opened.log,)))
 
 
 def _remote(
@@ -272,7 +277,7 @@ def _introduce(
             teller.say(f"note: {opened.virtual.note}")
     elif opened.no_virtual is not None:
         teller.say(f"note: {opened.no_virtual} (mien doctor says more); going on without it")
-    for path in (path for recording in opened.recordings for path in recording.rescued):
+    for path in (path for file in _kept(opened) for path in file.rescued):
         teller.say(f"note: an earlier recording was cut off; what there is of it is in {path}")
     if panel is not None:
         teller.say(f"panel: {panel.url}")
