@@ -36,7 +36,11 @@ _PASSWORD: Final = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _PRINT: Final = re.compile(r"[0-9A-F]{2}(?::[0-9A-F]{2})*")
 _SOUND: Final = re.compile(r"audio \d{1,5} UDP/TLS/RTP/SAVPF((?: \d{1,3})+)")
 _MAPPED: Final = re.compile(r"(VP8|H264|RTX)/90000", re.IGNORECASE)
-_OPUS: Final = re.compile(r"opus/48000/2", re.IGNORECASE)
+_SOUNDS: Final[Mapping[str, re.Pattern[str]]] = {
+    "opus/48000/2": re.compile(r"opus/48000(?:/2)?", re.IGNORECASE),  # GStreamer leaves the 2 out
+    "PCMU/8000": re.compile(r"PCMU/8000(?:/1)?", re.IGNORECASE),
+    "PCMA/8000": re.compile(r"PCMA/8000(?:/1)?", re.IGNORECASE),
+}
 _NUMBERED: Final = re.compile(r"(\d{1,3}) ([ -~]+)")
 _EXTENSION: Final = re.compile(r"(\d{1,3})(?:/[a-z]+)? ([!-~]+)(?: [ -~]*)?")
 _SOURCE: Final = re.compile(r"(\d{1,10}) [ -~]+")
@@ -98,10 +102,14 @@ WHEP: Final = Use(("recvonly", "sendrecv"))
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A sound beside the video. number: of its format, Opus. is_first: whether it comes before."""
+    """A sound beside the video.
+
+    number, name: of its format, such as `opus/48000/2`. is_first: whether it comes before.
+    """
 
     mid: str
     number: int
+    name: str
     is_first: bool
 
 
@@ -152,7 +160,7 @@ class VideoOffer:
     def _sound(self, sound: Sound, direction: Direction, client: str) -> Iterator[str]:
         yield f"m=audio 9 UDP/TLS/RTP/SAVPF {sound.number}"
         yield from self._transport(sound.mid, direction, client)
-        yield f"a=rtpmap:{sound.number} opus/48000/2"
+        yield f"a=rtpmap:{sound.number} {sound.name}"
 
     def _video(self, direction: Direction, client: str) -> Iterator[str]:
         yield f"m=video 9 UDP/TLS/RTP/SAVPF {' '.join(str(codec.number) for codec in self.codecs)}"
@@ -254,16 +262,17 @@ def _check_bundle(values: Mapping[str, list[str]], mids: Sequence[str], use: Use
 
 
 def _sound_of(part: Sequence[str], *, is_first: bool) -> Sound:
-    """The sound beside a video; Opus, as all of WebRTC has it (RFC 7874)."""
+    """The sound beside a video, in a format that all of WebRTC has (RFC 7874)."""
     matched = _SOUND.fullmatch(part[0][2:])
     values = _attributes(part[1:])
     if matched is None:
         raise _refused("its other part is no sound over DTLS")
-    numbers = {int(number) for number in matched[1].split()}
-    for number, names in _numbered(values.get("rtpmap", [])).items():
-        if number in numbers and number < 128 and any(map(_OPUS.fullmatch, names)):
-            return Sound(_only(values, "mid", _MID), number, is_first)
-    raise _refused("its sound is not Opus")
+    mapped = _numbered(values.get("rtpmap", []))
+    for number in (int(text) for text in matched[1].split()):
+        for name, pattern in _SOUNDS.items():
+            if number < 128 and any(map(pattern.fullmatch, mapped.get(number, []))):
+                return Sound(_only(values, "mid", _MID), number, name, is_first)
+    raise _refused("its sound is neither Opus nor G.711")
 
 
 def _refused(why: str) -> ProtocolError:

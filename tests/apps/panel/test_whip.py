@@ -28,7 +28,7 @@ from aiortc import (
 )
 
 from mien.apps.main import run
-from mien.apps.panel.offers import WHEP, WHIP, Use, parse_fragment, parse_sdp
+from mien.apps.panel.offers import WHEP, WHIP, Sound, Use, parse_fragment, parse_sdp
 from mien.apps.panel.protocol import ProtocolError
 from mien.apps.panel.settings import Limits
 from tests.apps.live_fakes import LiveFake
@@ -364,7 +364,7 @@ def test_an_offer_as_obs_makes_it_is_read(transport_in: str) -> None:
     offer = parse_sdp(sdp_of(offered(transport_in=transport_in)), WHIP)
     assert offer.sends
     assert offer.sound is not None
-    assert (offer.sound.mid, offer.sound.number, offer.sound.is_first) == ("0", 111, True)
+    assert offer.sound == Sound("0", 111, "opus/48000/2", is_first=True)
     assert (offer.mid, offer.user, offer.sources, offer.ports) == ("1", "OQqm", (42,), (51000,))
     lines = offer.sdp(with_camera=True, client="127.0.0.1", with_picture=False).splitlines()
     assert "a=group:BUNDLE 0 1" in lines
@@ -377,6 +377,14 @@ def test_an_offer_as_obs_makes_it_is_read(transport_in: str) -> None:
         offer.codecs,
         offer.fingerprints,
     )
+
+
+def test_sounds_are_those_that_all_of_webrtc_has() -> None:
+    for given, name in (("OPUS/48000", "opus/48000/2"), ("PCMU/8000", "PCMU/8000")):
+        lines = [line.replace("opus/48000/2", given) for line in offered()]
+        sound = parse_sdp(sdp_of(lines), WHIP).sound
+        assert sound is not None
+        assert sound.name == name
 
 
 DATA = ["m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "a=mid:2"]
