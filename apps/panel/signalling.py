@@ -1,7 +1,7 @@
 """Offers of WebRTC and their answers over HTTP: the panel's page, WHIP in and WHEP out.
 
 By WHIP (RFC 9725) a program such as OBS sends the picture that becomes the camera, by WHEP
-(draft-ietf-wish-whep) anybody gets the edited one. Both are one POST of an offer, answered with
+(an Internet-Draft) anybody gets the edited one. Both are one POST of an offer, answered with
 the address of a session that DELETE ends and PATCH tells of further ports.
 """
 
