@@ -494,6 +494,21 @@ def test_a_page_elsewhere_comes_nowhere_else(panel: RunningPanel) -> None:
     assert rebound.status == 403
 
 
+def test_vp8_is_sent_where_it_is_taken_and_h264_where_nothing_else_is(panel: RunningPanel) -> None:
+    number, name = r"m=video \d+ UDP/TLS/RTP/SAVPF (\d+)", r"a=rtpmap:{} (\w+)/90000"
+    h264 = offered("recvonly")
+    both = [line.replace("SAVPF 96", "SAVPF 96 98") for line in h264] + ["a=rtpmap:98 VP8/90000"]
+    for lines, expected in ((h264, "H264"), (both, "VP8")):
+        answer = ask(panel, "POST", "/whep", sdp_of(lines), Content_Type=SDP, **BEARER)
+        assert answer.status == 201
+        first = re.search(number, answer.body)
+        assert first is not None
+        found = re.search(name.format(first[1]), answer.body)
+        assert found is not None
+        assert found[1] == expected
+        assert ask(panel, "DELETE", answer.headers["location"], **BEARER).status == 200
+
+
 def test_a_token_in_the_address_stays_in_that_of_the_session(panel: RunningPanel) -> None:
     async def look() -> None:
         client = Client(panel, "/whep")
