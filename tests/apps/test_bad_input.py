@@ -29,7 +29,7 @@ def missing(folder: Path) -> list[str]:
     return [str(folder / "in.mp4")]
 
 
-def address(folder: Path) -> list[str]:  # noqa: ARG001
+def address(folder: Path) -> list[str]:
     return ["rtsp://me:word@127.0.0.1/video"]
 
 
