@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple, Protocol
@@ -29,10 +30,13 @@ from aiortc import (
 
 from mien.apps.main import run
 from mien.apps.panel.offers import WHEP, WHIP, Sound, Use, parse_fragment, parse_sdp
+from mien.apps.panel.preview import PreviewOutput
 from mien.apps.panel.protocol import ProtocolError
-from mien.apps.panel.settings import Limits
+from mien.apps.panel.settings import Limits, PreviewSettings
+from mien.runtime.frame import Frame
 from tests.apps.live_fakes import LiveFake
 from tests.apps.panel.stand_in import EVENT_S, TOKEN, RunningPanel, running_panel
+from tests.runtime.live.stand_ins import live_frame, yuv_frame
 
 BITS, BLOCK = 16, 20  # a number is drawn as so many squares of so many pixels
 SENT_WH = (BITS * BLOCK, 240)
@@ -507,6 +511,26 @@ def test_vp8_is_sent_where_it_is_taken_and_h264_where_nothing_else_is(panel: Run
         assert found is not None
         assert found[1] == expected
         assert ask(panel, "DELETE", answer.headers["location"], **BEARER).status == 200
+
+
+def test_the_picture_by_whep_is_larger_than_the_pages_and_never_reduced() -> None:
+    large, small = yuv_frame(100, (1920, 1080)), yuv_frame(100, (320, 240))
+
+    async def sizes_of(frame: Frame) -> list[tuple[int, int]]:
+        preview = PreviewOutput(PreviewSettings())
+        found = []
+        with preview.viewer("output") as whep, preview.viewer("video") as page:
+            preview.offer(replace(live_frame(), frame=frame, original=frame, reduced=True))
+            for viewer in (whep, page):
+                shown = await asyncio.wait_for(viewer.next(), EVENT_S)
+                assert shown is not None
+                assert shown.picture is not None
+                found.append((shown.picture.width, shown.picture.height))
+        preview.close()
+        return found
+
+    assert asyncio.run(sizes_of(large)) == [(1280, 720), (480, 270)]
+    assert asyncio.run(sizes_of(small)) == [(320, 240), (320, 240)]
 
 
 def test_a_token_in_the_address_stays_in_that_of_the_session(panel: RunningPanel) -> None:
