@@ -8,6 +8,7 @@ import typer
 
 from mien.apps.avatar.command import avatar
 from mien.apps.bench.command import bench
+from mien.apps.boundary import Commands
 from mien.apps.camera.command import BareVirtual, camera
 from mien.apps.camera.set import set_camera
 from mien.apps.doctor.command import build, doctor
@@ -18,7 +19,7 @@ from mien.apps.marks.command import inspect, provenance
 from mien.apps.models.command import audit, calibrate, export, export_triton, models
 from mien.apps.options import with_method_options
 
-app = typer.Typer(
+app = Commands(
     name="mien",
     help="Change the expression on a face in videos and pictures.",
     invoke_without_command=True,

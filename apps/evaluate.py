@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.apps import options
+from mien.apps.boundary import Commands
 from mien.engines.errors import UsageError, plain_lines
 from mien.runtime.methods.gan import BLENDS
 
@@ -128,7 +129,7 @@ def own_networks(
     return OwnNetworks(inception=inception, inception_range=parsed, **others)
 
 
-evaluate = typer.Typer(help="Measure the methods on data of your own.")
+evaluate = Commands(help="Measure the methods on data of your own.")
 
 Data = Annotated[Path, typer.Option(metavar="DIR", help="The folder with faces160 and FER-2013.")]
 Classifier = Annotated[

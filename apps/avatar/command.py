@@ -9,6 +9,7 @@ import typer
 
 from mien.apps import options
 from mien.apps.avatar.plan import AvatarPlan
+from mien.apps.boundary import Commands
 from mien.apps.camera.command import (
     BareVirtual,
     Device,
@@ -29,7 +30,7 @@ from mien.apps.camera.plan import OutputPlan, PanelPlan, parse_rate, parse_size,
 from mien.apps.face.command import face as create
 from mien.engines.system.limits import parse_memory
 
-avatar = typer.Typer(rich_markup_mode=None)
+avatar = Commands(rich_markup_mode=None)
 
 
 @avatar.callback()

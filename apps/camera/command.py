@@ -56,9 +56,10 @@ def print_cameras() -> int:
 Source = Annotated[
     str,
     typer.Option(
-        metavar="CAMERA|FILE|URL|-",
+        metavar="CAMERA|FILE|URL|whip|-",
         help="0, /dev/video2, csi:0, a video or picture that stands in for a camera, a stream "
-        "(rtsp://, srt://, rtmp://, http://), or - for a video on standard input.",
+        "(rtsp://, srt://, rtmp://, http://), whip for what OBS sends to the panel, or - for a "
+        "video on standard input.",
     ),
 ]
 Emotion = Annotated[

@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import typer
 
@@ -23,16 +23,23 @@ from mien.apps.camera.remote import ControlServer
 from mien.apps.marks.marking import FileMarks, Marking, applied_live
 from mien.apps.signals import Stopped
 from mien.engines.errors import DeviceError, MienError, UsageError, VideoError, one_line
+from mien.engines.system.addresses import shown_address
 from mien.engines.system.install import extras_line
 from mien.engines.system.partial_file import PartialFile
 from mien.runtime.live.controls import Controls, ControlState
 from mien.runtime.live.filters import LiveFilter
 from mien.runtime.live.loop import LiveLoop
-from mien.runtime.live.outputs.recording import Seal
+from mien.runtime.live.outputs.log import FrameLog
+from mien.runtime.live.outputs.recording import Recording, Seal
 from mien.runtime.live.sources.camera import CameraSource
-from mien.runtime.live.sources.source import CameraFormat, CaptureOptions, Source, open_source
-from mien.runtime.live.sources.stream import shown_address
-from mien.runtime.live.values import Applied, LiveStats
+from mien.runtime.live.sources.source import (
+    CameraFormat,
+    CaptureOptions,
+    PushSource,
+    Source,
+    open_source,
+)
+from mien.runtime.live.values import Applied, LiveStats, SourceFacts
 from mien.runtime.session import FilterMaker
 
 if TYPE_CHECKING:
@@ -112,6 +119,8 @@ def _kind(text: str) -> str:
     return re.sub(r"\d+", "#", text)
 
 
+WHIP: Final = "whip"  # in the place of a camera: wait for a picture to be sent
+WHIP_SIZE_WH: Final = (1280, 720)
 _TELL_S = 0.5
 _SIGNAL = 128  # a shell's exit status for a signal, less its number
 
@@ -123,6 +132,8 @@ def run_camera(plan: CameraPlan, make_filter: FilterMaker) -> int:
     """
     check_outputs(plan.outputs, plan.source)
     with_panel = has_panel(plan.panel)
+    if plan.source == WHIP and not with_panel:
+        raise UsageError("--source whip is what is sent to the panel; leave --no-panel out")
     if not plan.is_goal_given and not with_panel:
         raise UsageError("which expression? add --emotion happy (or another, or none)")
     controls = _controls(plan)
@@ -194,6 +205,11 @@ def _controls(plan: CameraPlan) -> Controls:
 def _open_source(plan: CameraPlan) -> Source:
     form = cast("CameraFormat", plan.format)
     usual = CaptureOptions()
+    if plan.source == WHIP:
+        size_wh, rate = plan.size_wh or WHIP_SIZE_WH, plan.rate or usual.rate
+        waiting = PushSource(SourceFacts(WHIP, size_wh, rate, "webrtc", ""))
+        waiting.message = "nobody sends a picture by WHIP"
+        return waiting
     options = CaptureOptions(plan.size_wh or usual.size_wh, plan.rate or usual.rate, form)
     return open_source(
         plan.source,
@@ -226,10 +242,14 @@ def _run(
         if stopped.status != _SIGNAL + signal.SIGINT:
             raise
     teller.say(summary_line(loop.stats()))
-    kept = (*opened.recordings, *(() if opened.log is None else (opened.log,)))
-    for trouble in filter(None, (output.status().message for output in kept)):
+    for trouble in filter(None, (output.status().message for output in _kept(opened))):
         raise VideoError(trouble)
     return 0
+
+
+def _kept(opened: OpenOutputs) -> tuple[Recording | FrameLog, ...]:
+    """The files that are to be whole at the end."""
+    return (*opened.recordings, *(() if opened.log is None else (opened.log,)))
 
 
 def _remote(
@@ -257,10 +277,12 @@ def _introduce(
             teller.say(f"note: {opened.virtual.note}")
     elif opened.no_virtual is not None:
         teller.say(f"note: {opened.no_virtual} (mien doctor says more); going on without it")
-    for path in (path for recording in opened.recordings for path in recording.rescued):
+    for path in (path for file in _kept(opened) for path in file.rescued):
         teller.say(f"note: an earlier recording was cut off; what there is of it is in {path}")
     if panel is not None:
         teller.say(f"panel: {panel.url}")
+        if facts.name == WHIP:
+            teller.say(f"waiting for a picture at {panel.address('/whip')}, with the panel's token")
     teller.say("Ctrl-C ends it")
 
 

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from mien.apps import options
+from mien.apps.boundary import Commands
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A video or a picture.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the certificate that there is.")
 ]
 
-provenance = typer.Typer(
+provenance = Commands(
     help="The certificate that edits are signed with.",
     no_args_is_help=True,
     rich_markup_mode=None,

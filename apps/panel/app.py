@@ -22,8 +22,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mien.apps.panel.connections import Lines, PanelWebSocket
 from mien.apps.panel.guard import Guard, Places
-from mien.apps.panel.offers import parse_sdp
-from mien.apps.panel.parsing import parse_offer
 from mien.apps.panel.presets import Presets
 from mien.apps.panel.preview import JpegStream, Kind, Onlooker, PreviewOutput, next_jpeg
 from mien.apps.panel.protocol import Faces, Stats
@@ -36,10 +34,11 @@ from mien.apps.panel.settings import (
     listening_socket,
     tls_context,
 )
+from mien.apps.panel.signalling import Signalling, client_of, full, refusal
 from mien.apps.panel.sockets import Sockets
-from mien.apps.panel.steering import Loop, Steering, faces_message, page_text, stats_message
+from mien.apps.panel.steering import Loop, Steering, faces_message, stats_message
 from mien.apps.panel.webrtc import BrowserCamera, Peers
-from mien.engines.errors import DeviceError, UsageError
+from mien.engines.errors import DeviceError
 from mien.runtime.live.controls import ControlState
 
 FIRST_PICTURE_S: Final = 10.0  # a camera that was released needs a moment
@@ -62,6 +61,7 @@ class PanelApp:
         self._sockets = Sockets(self._steering, self._news, preview.listener, most=limits.sockets)
         camera = BrowserCamera(live, self._on_browser_camera)
         self._peers = Peers(preview, camera, most=limits.videos)
+        self._signalling = Signalling(self._peers, limits.body_bytes)
         self._streams: Places[Onlooker] = Places(limits.streams)
         self._singles: Places[Onlooker] = Places(limits.streams)
         self._routes = self._routed()
@@ -87,7 +87,7 @@ class PanelApp:
                 Route("/static/{token}/{name}", self._static),
                 Route("/stream.mjpg", self._stream),
                 Route("/frame.jpg", self._frame),
-                Route("/offer", self._offer, methods=["POST"]),
+                *self._signalling.routes(),
                 Route("/health", self._health),
                 WebSocketRoute("/ws", self._sockets.serve),
             ]
@@ -117,49 +117,33 @@ class PanelApp:
         name = request.path_params["name"]
         path = STATIC_FILES / name
         if path.name != name or path.suffix not in _TYPES or not path.is_file():
-            return _refusal(HTTPStatus.NOT_FOUND, "there is no such file")
+            return refusal(HTTPStatus.NOT_FOUND, "there is no such file")
         # They are small; in one piece there is nothing to ask for by halves.
         return Response(path.read_bytes(), media_type=_TYPES[path.suffix])
 
     async def _stream(self, request: Request) -> Response:
         kind = _kind(request)
         if kind is None:
-            return _refusal(HTTPStatus.BAD_REQUEST, "view must be edited or original")
-        onlooker = Onlooker(_client(request))
+            return refusal(HTTPStatus.BAD_REQUEST, "view must be edited or original")
+        onlooker = Onlooker(client_of(request))
         if not self._streams.take(onlooker):
-            return _full()
+            return full()
         return JpegStream(self._preview, kind, onlooker, self._streams)
 
     async def _frame(self, request: Request) -> Response:
         kind = _kind(request)
         if kind is None:
-            return _refusal(HTTPStatus.BAD_REQUEST, "view must be edited or original")
-        onlooker = Onlooker(_client(request))
+            return refusal(HTTPStatus.BAD_REQUEST, "view must be edited or original")
+        onlooker = Onlooker(client_of(request))
         if not self._singles.take(onlooker):
-            return _full()
+            return full()
         try:
             jpeg = await next_jpeg(self._preview, kind, onlooker, FIRST_PICTURE_S)
         finally:
             self._singles.free(onlooker)
         if jpeg is None:
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no picture comes from the camera")
+            return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no picture comes from the camera")
         return Response(jpeg, media_type="image/jpeg")
-
-    async def _offer(self, request: Request) -> Response:
-        body = await _body(request, self._settings.limits.body_bytes)
-        if body is None:
-            return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this request is too large")
-        try:
-            offer = parse_offer(body)
-            sdp = await self._peers.answer(
-                parse_sdp(offer.sdp),
-                with_camera=offer.camera,
-                client=_client(request),
-                server=str((request.scope["server"] or ("127.0.0.1",))[0]),
-            )
-        except UsageError as error:
-            return _refusal(HTTPStatus.BAD_REQUEST, page_text(str(error)))
-        return _full() if sdp is None else JSONResponse({"type": "answer", "sdp": sdp})
 
     async def _health(self, request: Request) -> Response:  # noqa: ARG002
         return JSONResponse({"state": self._live.stats().state})
@@ -170,28 +154,6 @@ def _kind(request: Request) -> Kind | None:
     if view == "edited":
         return "edited"
     return "original" if view == "original" else None
-
-
-def _client(request: Request) -> str:
-    return request.client.host if request.client else "127.0.0.1"
-
-
-async def _body(request: Request, most: int) -> bytes | None:
-    """The body of a request, None where it is larger than that."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            return None
-    return body
-
-
-def _full() -> Response:
-    return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages show the picture")
-
-
-def _refusal(status: HTTPStatus, text: str) -> Response:
-    return JSONResponse({"error": text}, status_code=status, headers={"Connection": "close"})
 
 
 _STOP_S: Final = 5.0
@@ -222,9 +184,12 @@ class PanelServer:
     @property
     def url(self) -> str:
         """The address to open in a browser, with the token."""
-        settings, host = self._settings, self._host
-        host = f"[{host}]" if ":" in host else host
-        return f"{settings.scheme}://{host}:{self.port}/?token={settings.token}"
+        return f"{self.address('/')}?token={self._settings.token}"
+
+    def address(self, path: str) -> str:
+        """The address of one of its paths, without the token."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{self._settings.scheme}://{host}:{self.port}{path}"
 
     def start(self) -> None:
         """Begin to answer. Raises DeviceError where the panel does not come up."""

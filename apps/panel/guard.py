@@ -1,9 +1,10 @@
 """Who may use the panel, checked on every request before anything else, and how many at once.
 
 A page of another web site, open in the same browser, can send requests here. It does not know the
-token; its Origin is its own; and where it points its own name at this machine (DNS rebinding), the
-Host is that name. Names of this machine are taken with any port, for a tunnel such as `ssh -L` may
-begin at another one; it is the name that such a page cannot choose.
+token (but for WHIP and WHEP, where its user may have given it to it); its Origin is its own; and
+where it points its own name at this machine (DNS rebinding), the Host is that name. Names of this
+machine are taken with any port, for a tunnel such as `ssh -L` may begin at another one; it is the
+name that such a page cannot choose.
 
 Places are bounded: a newcomer gets that of whoever can best be spared. Events are limited in
 rate.
@@ -136,6 +137,14 @@ class Rate:
         self._paid_s = max(self._paid_s, time.monotonic()) + self._each_s
 
 
+WHIP_PATH: Final = "/whip"
+WHEP_PATH: Final = "/whep"
+# Where pages of other sites may come, with the token in a header: it is their users who gave it to
+# them. What a page cannot send without asking first (Fetch, CORS protocol), mien answers there.
+_OPEN_HEADERS: Final = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"accept-patch, etag, location, retry-after"),
+)
 MAX_FIELDS: Final = 16  # of an address; each costs time before it is known who asks
 STATIC: Final = "/static/"  # followed by the token, which modules that import each other keep
 HEADERS: Final[Mapping[str, str]] = {
@@ -204,6 +213,8 @@ class Guard:
             return
         headers = _headers(scope)
         host = headers.get("host", "")
+        if is_open(scope["path"]):
+            send = _with_headers(send, list(_OPEN_HEADERS))
         try:
             self._check(scope, headers)
         except RefusedError as refused:
@@ -222,19 +233,27 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_own_host(host):
             raise RefusedError(HTTPStatus.FORBIDDEN, NO_NAME)
-        origin = headers.get("origin")
-        if origin is not None and origin != f"{self._scheme}://{host}":
-            raise RefusedError(HTTPStatus.FORBIDDEN, NO_PAGE)
-        # Pictures are asked for without Origin, but browsers say where the page comes from. The
-        # page itself may be opened from anywhere.
-        site = headers.get("sec-fetch-site", "none")
-        if scope["path"] != "/" and site not in ("none", "same-origin"):
+        if is_open(scope["path"]) and scope.get("method") == "OPTIONS":
+            return  # it is asked without the token (Fetch, CORS-preflight), and says nothing new
+        if not self._is_welcome(scope, headers):
             raise RefusedError(HTTPStatus.FORBIDDEN, NO_PAGE)
         if not self._has_token(scope, headers):
             raise RefusedError(HTTPStatus.UNAUTHORIZED, NO_TOKEN)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > 20 or int(length) > self._max_body:
             raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this request is too large")
+
+    def _is_welcome(self, scope: Scope, headers: Mapping[str, str]) -> bool:
+        """Whether no page of another site asks, or one that may."""
+        if is_open(scope["path"]) and self._is_token(_bearer(headers)):
+            return True
+        origin = headers.get("origin")
+        if origin is not None and origin != f"{self._scheme}://{headers.get('host', '')}":
+            return False
+        # Pictures are asked for without Origin, but browsers say where the page comes from. The
+        # page itself may be opened from anywhere.
+        site = headers.get("sec-fetch-site", "none")
+        return scope["path"] == "/" or site in ("none", "same-origin")
 
     def _is_own_host(self, host: str) -> bool:
         try:
@@ -258,13 +277,13 @@ class Guard:
             fields = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=MAX_FIELDS)
         except ValueError:  # there are more
             return False
-        given = fields.get("token", [])
-        kind, _, secret = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            given.append(secret.strip())
+        given = [*fields.get("token", []), _bearer(headers)]
         if scope["path"].startswith(STATIC):
             given.append(scope["path"][len(STATIC) :].partition("/")[0])
-        return any(hmac.compare_digest(text.encode(), self._token) for text in given)
+        return any(self._is_token(text) for text in given)
+
+    def _is_token(self, text: str) -> bool:
+        return hmac.compare_digest(text.encode(), self._token)
 
     def _own_headers(self, host: str, style: str = "'self'") -> list[tuple[bytes, bytes]]:
         scheme = "ws" if self._scheme == "http" else "wss"
@@ -274,6 +293,17 @@ class Guard:
             (name.lower().encode(), value.format(socket=socket, style=style).encode())
             for name, value in HEADERS.items()
         ]
+
+
+def is_open(path: str) -> bool:
+    """Whether pages of other sites may come there, with the token in a header."""
+    return any(path == place or path.startswith(f"{place}/") for place in (WHIP_PATH, WHEP_PATH))
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    """The token in the header for it, empty without one (RFC 6750, 2.1)."""
+    kind, _, secret = headers.get("authorization", "").partition(" ")
+    return secret.strip() if kind.lower() == "bearer" else ""
 
 
 def _headers(scope: Scope) -> dict[str, str]:

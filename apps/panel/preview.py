@@ -30,7 +30,8 @@ from mien.runtime.live.outputs.output import ThreadedOutput
 from mien.runtime.live.pixels import picture_of
 from mien.runtime.live.values import LiveFrame
 
-Kind = Literal["video", "edited", "original"]
+Kind = Literal["video", "output", "edited", "original"]  # the first two by WebRTC
+VideoKind = Literal["video", "output"]
 _EARLY = 0.75  # of the time between two frames: a camera's frames do not come evenly
 _RECENT_S = 5.0
 _RECENT = 150  # frames
@@ -40,7 +41,7 @@ _RECENT = 150  # frames
 class Shown:
     """A picture for browsers.
 
-    picture: of `video` 4:2:0, BT.601, limited range; else None. jpeg: of the others.
+    picture: of `video` and `output` 4:2:0, BT.601, limited range; else None. jpeg: of the others.
     captured_s: on the clock of time.monotonic.
     """
 
@@ -81,7 +82,7 @@ class PreviewOutput(ThreadedOutput):
         self._settings = settings
         self._lock = threading.Lock()
         self._viewers: dict[Viewer, tuple[Kind, asyncio.AbstractEventLoop]] = {}
-        self._last_s = 0.0
+        self._last_s: dict[Kind, float] = {}
         self._size_wh: tuple[int, int] | None = None
         self._listeners = 0
         self._sent: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, latency in ms
@@ -156,24 +157,28 @@ class PreviewOutput(ThreadedOutput):
     def _show(self, frame: LiveFrame) -> None:
         now_s = time.monotonic()
         settings = self._settings
-        rate = settings.reduced_rate if frame.reduced else settings.rate
-        if now_s - self._last_s < _EARLY / rate:
-            return
-        self._last_s = now_s
-        width = settings.reduced_width if frame.reduced else settings.width
         with self._lock:
             kinds = {kind for kind, _ in self._viewers.values()}
+        is_made = False
         for kind in kinds:
+            is_reduced = frame.reduced and kind != "output"
+            rate = settings.reduced_rate if is_reduced else settings.rate
+            if now_s - self._last_s.get(kind, 0.0) < _EARLY / rate:
+                continue
+            self._last_s[kind], is_made = now_s, True
+            width = settings.reduced_width if is_reduced else settings.width
+            width = settings.output_width if kind == "output" else width
             self._hand_out(kind, self._made_for(kind, frame, width))
-        with self._lock:
-            self._made.append(now_s)
+        if is_made:
+            with self._lock:
+                self._made.append(now_s)
 
     def _made_for(self, kind: Kind, frame: LiveFrame, width: int) -> Shown:
         source = frame.original if kind == "original" else frame.frame
         size_wh = preview_size((source.width, source.height), width)
         with self._lock:
             self._size_wh = size_wh
-        if kind == "video":
+        if kind in ("video", "output"):
             return Shown(frame.captured_s, picture=browser_picture(source, size_wh))
         began_s = time.monotonic()
         jpeg = jpeg_of(source, size_wh, self._settings.jpeg_quality)

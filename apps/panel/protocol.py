@@ -36,7 +36,7 @@ class State:
     intensity: 0..1.5. face: `all`, `largest`, or a number from 1 on. options: what the method is
     told beside its own choices, by name. gan: the option of that name, else None. paused: whether
     the original is shown. mark: whether the watermark `AI-edited` is drawn. browser_camera: whether
-    a browser is the camera now.
+    a browser, or a program by WHIP, is the camera now.
     emotions: those that the method in use can make; a target with another one is answered with
     `error`, and the target stays as it was. While another method is being opened, all eight; where
     it turns out that it cannot make the target, the method stays as it was.

@@ -51,6 +51,7 @@ class PreviewSettings:
 
     width: pixels at most; rate: frames a second at most. reduced_width and reduced_rate: the same
     while the machine is too slow. jpeg_quality: 1..100, of the fallback without WebRTC.
+    output_width: pixels at most of the picture by WHEP, which is never reduced.
 
     At the defaults the encoder takes about a tenth of the time of the filter.
     """
@@ -60,6 +61,7 @@ class PreviewSettings:
     reduced_width: int = 480
     reduced_rate: float = 15.0
     jpeg_quality: int = 80
+    output_width: int = 1280
 
 
 @dataclass(frozen=True, slots=True)

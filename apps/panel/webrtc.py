@@ -7,9 +7,10 @@ import contextlib
 import functools
 import ipaddress
 import logging
+import secrets
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
@@ -18,16 +19,21 @@ from aiortc import (
     InvalidAccessError,
     InvalidStateError,
     MediaStreamTrack,
+    RTCBundlePolicy,
     RTCConfiguration,
+    RTCIceCandidate,
     RTCPeerConnection,
+    RTCRtpSender,
     RTCSessionDescription,
 )
 from aiortc.exceptions import OperationError
 from aiortc.mediastreams import VIDEO_CLOCK_RATE, VIDEO_TIME_BASE, MediaStreamError
+from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, pack_remb_fci
 
 from mien.apps.panel.guard import TENURE_S, Places, Rate
+from mien.apps.panel.ice import LOOPBACK, keep_to, own_address, plain_address
 from mien.apps.panel.offers import MAX_CANDIDATES, VideoOffer
-from mien.apps.panel.preview import PreviewOutput, Shown
+from mien.apps.panel.preview import PreviewOutput, Shown, VideoKind
 from mien.apps.panel.steering import Loop
 from mien.engines.errors import UsageError
 from mien.runtime.frame import Frame
@@ -83,11 +89,10 @@ class BrowserCamera:
 CONNECT_S: Final = 8.0  # for a browser to come after its offer was answered
 COMING_S: Final = 3.0  # of it, that is its own; then it may have to make room
 MAX_CAMERA_PIXELS: Final = 4096 * 2304
-MAX_PACKETS: Final = 1024  # that came and were not looked at yet
+OUTPUT_BIT_RATE: Final = 3_000_000  # a second; of VP8, aiortc makes half of it at most
 _NEGOTIATE_S: Final = 5.0
 _OFFERS_A_SECOND: Final = 4.0
-_CAMERA: Final = "browser camera"
-_LOOPBACK: Final = "127.0.0.1"
+CAMERA: Final = "browser camera"
 # What aiortc's parser raises where an offer is not one.
 _BAD_OFFER: Final = (
     ValueError,
@@ -107,19 +112,23 @@ class PreviewTrack(MediaStreamTrack):
 
     kind = "video"
 
-    def __init__(self, preview: PreviewOutput) -> None:
+    def __init__(self, preview: PreviewOutput, which: VideoKind = "video") -> None:
         super().__init__()
         self._preview = preview
         self._viewing = contextlib.ExitStack()
-        self._viewer = self._viewing.enter_context(preview.viewer("video"))
+        self._viewer = self._viewing.enter_context(preview.viewer(which))
         self._sending: Shown | None = None
         self._given_s = 0.0
+        self.encoder_is_there: Callable[[], Coroutine[Any, Any, None]] | None = None  # called once
 
     async def recv(self) -> av.VideoFrame:
         """The next picture; what was given before has been encoded and sent by now."""
         if self._sending is not None:
             self._preview.note_sent(self._sending)
             self._preview.note_encoded((time.monotonic() - self._given_s) * 1e3)
+            if self.encoder_is_there is not None:
+                await self.encoder_is_there()
+                self.encoder_is_there = None
         self._sending = shown = await self._viewer.next()
         if shown is None or shown.picture is None or self.readyState != "live":
             self.stop()
@@ -135,14 +144,35 @@ class PreviewTrack(MediaStreamTrack):
         super().stop()
 
 
-class Peer:
-    """One browser that is connected by WebRTC, or is about to be.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What somebody offers WebRTC for.
 
-    address: the machine it is on.
+    client: the address the offer came from. server: the one it came to, where alone ports are
+    opened. camera: how the video that it sends is called, and becomes the camera; None where it
+    does not. picture: the one that goes back, if any. is_program: whether it may be no browser:
+    GStreamer does not reach the loopback's address from its sockets, which libnice binds to a
+    network card; from this machine it is met at the card's address as well, and nobody else is.
     """
 
-    def __init__(self, connection: RTCPeerConnection, address: str) -> None:
-        self.connection, self.address = connection, address
+    client: str
+    server: str
+    camera: str | None = None
+    picture: VideoKind | None = None
+    is_program: bool = False
+
+
+class Peer:
+    """One browser or program that is connected by WebRTC, or is about to be.
+
+    address: the machine it is on. key: what it is asked for by, which cannot be guessed.
+    """
+
+    def __init__(self, connection: RTCPeerConnection, offer: VideoOffer, call: Call) -> None:
+        self.connection, self.offer, self.call = connection, offer, call
+        self.address = call.client
+        self.key = secrets.token_urlsafe(16)
+        self.answer = ""  # in SDP
         self.is_answered = False
         self.is_camera = False
         self.close: Callable[[], None] = lambda: None
@@ -183,16 +213,12 @@ class Peers:
         logging.getLogger("aiortc").setLevel(logging.CRITICAL)
         logging.getLogger("aioice").setLevel(logging.CRITICAL)
 
-    async def answer(
-        self, offer: VideoOffer, *, with_camera: bool, client: str, server: str
-    ) -> str | None:
-        """The SDP that answers a browser's offer, None where there are too many.
+    async def answer(self, offer: VideoOffer, call: Call) -> Peer | None:
+        """Whoever made an offer, with the answer to it, None where there are too many.
 
-        with_camera: the video that the offer sends becomes the camera. client: the address the
-        offer came from. server: the one it came to, where alone ports are opened.
         Raises UsageError for an offer that makes no sense.
         """
-        if with_camera and not offer.sends:
+        if call.camera is not None and not offer.sends:
             raise UsageError("this offer sends no video that could be the camera")
         if self._waiting == 0:
             return None
@@ -203,10 +229,30 @@ class Peers:
                     return None
                 await asyncio.sleep(self._offers.wait_s())
                 self._offers.take()
-                sdp = offer.sdp(with_camera=with_camera, client=plain_address(client))
-                return await self._answer(sdp, with_camera, client, plain_address(server))
+                return await self._answer(offer, call)
         finally:
             self._waiting += 1
+
+    def find(self, key: str) -> Peer | None:
+        """Who has that key and is still there."""
+        return next((peer for peer in self._open if peer.key == key and peer.is_answered), None)
+
+    async def end(self, peer: Peer) -> None:
+        """Tell one good-bye."""
+        await self._close(peer)
+
+    async def add_ports(self, peer: Peer, ports: Sequence[int]) -> None:
+        """Look for one at further ports of its machine, as `VideoOffer.sdp` does at the first."""
+        client = plain_address(peer.call.client)
+        if ipaddress.ip_address(client).is_loopback:  # from there it finds us by itself
+            return
+        ice = peer.connection.getTransceivers()[0].receiver.transport.transport
+        room = MAX_CANDIDATES - len(ice.getRemoteCandidates())
+        for number, port in enumerate(ports[: max(0, room)], start=MAX_CANDIDATES + 1):
+            candidate = RTCIceCandidate(
+                1, str(number), client, port, 2**31 - number, "udp", "host", sdpMid=peer.offer.mid
+            )
+            await ice.addRemoteCandidate(candidate)
 
     async def close(self) -> None:
         """Tell all good-bye."""
@@ -218,51 +264,58 @@ class Peers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answer(
-        self,
-        sdp: str,
-        with_camera: bool,
-        client: str,
-        server: str,
-    ) -> str | None:
-        peer = Peer(RTCPeerConnection(RTCConfiguration(iceServers=[])), client)
+    async def _answer(self, offer: VideoOffer, call: Call) -> Peer | None:
+        # One transport for all parts: each of its own would open ports of its own.
+        configuration = RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+        peer = Peer(RTCPeerConnection(configuration), offer, call)
         peer.close = lambda: self._start(self._close(peer))
         if not self._places.take(peer):
             await peer.connection.close()
             return None
         self._open.add(peer)
         try:
-            negotiating = self._negotiate(peer, sdp, with_camera, server)
-            return await asyncio.wait_for(negotiating, _NEGOTIATE_S)
+            await asyncio.wait_for(self._negotiate(peer), _NEGOTIATE_S)
         except _BAD_OFFER as error:
             await self._close(peer)
             raise UsageError("this is not an offer for WebRTC") from error
         except BaseException:
             await self._close(peer)
             raise
+        return peer
 
-    async def _negotiate(
-        self,
-        peer: Peer,
-        sdp: str,
-        with_camera: bool,
-        server: str,
-    ) -> str:
-        connection = peer.connection
+    async def _negotiate(self, peer: Peer) -> None:
+        connection, call = peer.connection, peer.call
+        server, client = plain_address(call.server), plain_address(call.client)
+        offer = peer.offer
+        if call.is_program:  # it begins DTLS: aiortc cannot with who has a key of RSA (GStreamer)
+            offer = replace(offer, setup="active")
+        if call.picture == "output":  # at 720p VP8 takes 11 ms of a core a frame, H.264 38 ms
+            codecs = sorted(offer.codecs, key=lambda codec: codec.name == "H264")
+            offer = replace(offer, codecs=tuple(codecs))
+        sdp = offer.sdp(
+            with_camera=call.camera is not None,
+            client=client,
+            with_picture=call.picture is not None,
+        )
+        is_near = call.is_program and client == server == LOOPBACK
+        own = own_address(offer.hosts) if is_near else None
         connection.on("connectionstatechange", functools.partial(self._on_state, peer))
-        if with_camera:
+        if call.camera is not None:
             connection.on("track", functools.partial(self._on_track, peer))
         await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
-        (transceiver,) = connection.getTransceivers()
-        gatherer = transceiver.receiver.transport.transport.iceGatherer
-        _keep_to(gatherer._connection, server)
-        connection.addTrack(PreviewTrack(self._preview))
+        gatherer = connection.getTransceivers()[0].receiver.transport.transport.iceGatherer
+        keep_to(gatherer._connection, server, own)
+        if call.picture is not None:
+            track = PreviewTrack(self._preview, call.picture)
+            sender = connection.addTrack(track)
+            if call.picture == "output":
+                track.encoder_is_there = functools.partial(_raise_bit_rate, sender)
         await connection.setLocalDescription(await connection.createAnswer())
-        if any(candidate.ip != server for candidate in gatherer.getLocalCandidates()):
+        if any(candidate.ip not in (server, own) for candidate in gatherer.getLocalCandidates()):
             raise UsageError("WebRTC opens ports where the panel does not listen")
+        peer.answer = str(connection.localDescription.sdp)
         peer.is_answered = True
         self._start(self._drop_if_not_there(peer))
-        return str(connection.localDescription.sdp)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -279,20 +332,20 @@ class Peers:
             await self._close(peer)
 
     def _on_track(self, peer: Peer, track: MediaStreamTrack) -> None:
-        if track.kind == "video":
-            self._start(self._take_frames(peer, track))
+        work = self._take_frames(peer, track) if track.kind == "video" else _throw_away(track)
+        self._start(work)
 
     async def _take_frames(self, peer: Peer, track: MediaStreamTrack) -> None:
         """Feed a browser's frames to the loop until they end."""
-        source = None
+        source, name = None, str(peer.call.camera)
         try:
-            while True:
+            while source is None or peer.is_camera or peer.call.picture is not None:
                 picture = await _next_picture(track, source)
                 if picture.width * picture.height > MAX_CAMERA_PIXELS:
                     break
                 frame = frame_of_browser(picture)
                 if source is None:
-                    source = self._camera.start(_CAMERA, (frame.width, frame.height))
+                    source = self._camera.start(name, (frame.width, frame.height))
                 peer.is_camera = self._camera.uses(source)
                 source.push(frame)
             await self._close(peer)
@@ -314,6 +367,23 @@ class Peers:
         await peer.connection.close()
 
 
+async def _raise_bit_rate(sender: RTCRtpSender) -> None:
+    """Let a sender begin at its highest bit rate.
+
+    aiortc begins at 500 kbit/s, and goes up where the receiver says so by REMB: GStreamer does not.
+    """
+    fci = pack_remb_fci(OUTPUT_BIT_RATE, [sender._ssrc])
+    packet = RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=0, media_ssrc=sender._ssrc, fci=fci)
+    await sender._handle_rtcp_packet(packet)
+
+
+async def _throw_away(track: MediaStreamTrack) -> None:
+    """Take a sound that nobody hears, so that it does not pile up."""
+    with contextlib.suppress(MediaStreamError):
+        while True:
+            await track.recv()
+
+
 async def _next_picture(track: MediaStreamTrack, source: PushSource | None) -> av.VideoFrame:
     """The next picture of a browser; where it takes long, `source` says so meanwhile."""
     coming = asyncio.ensure_future(track.recv())
@@ -321,7 +391,7 @@ async def _next_picture(track: MediaStreamTrack, source: PushSource | None) -> a
         done, _ = await asyncio.wait({coming}, timeout=SILENT_S)
         if source is not None:
             source.message = (
-                None if done else f"the {_CAMERA} sends no pictures; the last one stays"
+                None if done else f"the {source.facts.name} sends no pictures; the last one stays"
             )
         picture = await coming
     finally:
@@ -330,44 +400,3 @@ async def _next_picture(track: MediaStreamTrack, source: PushSource | None) -> a
         source.message = None
     assert isinstance(picture, av.VideoFrame)
     return picture
-
-
-def plain_address(address: str) -> str:
-    """The address WebRTC uses for one of HTTP.
-
-    An IPv4 address in IPv6's clothes is itself. On this machine it is IPv4's loopback, also where
-    the page came by way of ::1: that is where browsers open their ports.
-    """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return _LOOPBACK if ip.is_loopback else str(ip)
-
-
-def _keep_to(connection: Any, address: str) -> None:
-    """Have ICE open one port, of this address, and bound what may pile up there.
-
-    By itself it opens one at each address of the machine but the loopback's. aioice has no setting
-    for that; `get_component_candidates` is where it takes the addresses from.
-    """
-    gather, receive, check = (
-        connection.get_component_candidates,
-        connection.data_received,
-        connection.check_incoming,
-    )
-
-    def gather_there(component: int, addresses: list[str]) -> Any:  # noqa: ARG001
-        return gather(component=component, addresses=[address])
-
-    def receive_some(data: bytes, component: int) -> None:
-        if connection._queue.qsize() < MAX_PACKETS:
-            receive(data, component)
-
-    def check_some(message: Any, sender: tuple[str, int], protocol: Any) -> None:
-        known = [(other._network_host, other.port) for other in connection._remote_candidates]
-        if sender in known or len(known) < 2 * MAX_CANDIDATES:
-            check(message, sender, protocol)
-
-    connection.get_component_candidates = gather_there
-    connection.data_received = receive_some
-    connection.check_incoming = check_some

@@ -25,6 +25,7 @@ import av.error
 import numpy as np
 
 from mien.engines.errors import DeviceError, UsageError, VideoError
+from mien.engines.system.addresses import shown_address
 from mien.runtime.target import shortened
 
 RATE_HZ: Final = 16_000
@@ -258,7 +259,8 @@ def opened_sound(source: str) -> Any:
     """A container of PyAV with sound in it. Raises VideoError."""
     name = "standard input" if source == STANDARD_INPUT else source
     if source != STANDARD_INPUT and not Path(source).is_file():
-        raise VideoError(f"the speech {source} is no file; give a sound file, or - for a stream")
+        shown = shown_address(source)
+        raise VideoError(f"the speech {shown} is no file; give a sound file, or - for a stream")
     file: Any = sys.stdin.buffer if source == STANDARD_INPUT else source
     try:
         container = av.open(file, "r")

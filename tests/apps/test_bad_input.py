@@ -29,6 +29,14 @@ def missing(folder: Path) -> list[str]:
     return [str(folder / "in.mp4")]
 
 
+def address(folder: Path) -> list[str]:
+    return ["rtsp://me:word@127.0.0.1/video"]
+
+
+def output_address(folder: Path) -> list[str]:
+    return [str(write_clip(folder / "in.mp4")), "-o", "rtmp://me:word@127.0.0.1/live"]
+
+
 def empty_folder(folder: Path) -> list[str]:
     (folder / "album").mkdir()
     return [str(folder / "album")]
@@ -129,6 +137,8 @@ def on_a_picture(*options: str) -> Callable[[Path], list[str]]:
 
 BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a missing file": (missing, "no such file"),
+    "an address": (address, "mien camera --source rtsp://127.0.0.1/video"),
+    "an address of the output": (output_address, "rtmp://127.0.0.1/live is an address"),
     "an empty folder": (empty_folder, "holds no video or picture"),
     "a text called mp4": (text, "in.mp4"),
     "a text called jpg": (text_picture, "is not a picture of a known kind"),
@@ -171,6 +181,7 @@ def test_bad_input_gets_one_line_and_status_2(tmp_path: Path, name: str, capsys:
     assert printed.err.startswith("mien: ")
     assert printed.err.count("\n") == 1
     assert said in printed.err
+    assert "me:word" not in printed.err
     after = {entry: entry.read_bytes() for entry in tmp_path.iterdir() if entry.is_file()}
     assert after == before
 

@@ -144,5 +144,5 @@ byId("browser-camera").addEventListener("click", async (event) => {
 settings.watch((state) => {
   showBadge();
   const another = state.browser_camera && !picture.hasCamera;
-  notices.hold("camera", another ? ["The camera of another page is in use"] : [], "note");
+  notices.hold("camera", another ? ["Another page or program sends the picture"] : [], "note");
 });

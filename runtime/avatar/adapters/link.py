@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from mien.engines.errors import DeviceError, MienError, UsageError
+from mien.engines.system.addresses import shown_address
 from mien.engines.system.install import extras_line
 from mien.runtime.avatar.protocol import Command, Steer
 from mien.runtime.live.outputs.output import ThreadedOutput, told
@@ -58,18 +59,20 @@ KINDS: Final = {
 def parse_link(text: str) -> tuple[Kind, Address]:
     """The kind and address of `KIND://[USER:PASSWORD@]HOST[:PORT][/PATH]`. Raises UsageError."""
     known = ", ".join(f"{name}://" for name in KINDS)
+    shown = shortened(shown_address(text))
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise UsageError(f"the link {shortened(text)} is no address: {error}") from error
-    if parts.scheme not in KINDS or not parts.hostname or parts.query or parts.fragment:
         raise UsageError(
-            f"the link {shortened(text)} is no KIND://HOST[:PORT][/PATH] (kinds: {known})"
-        )
+            f"the link {shown} is no address; its port must be a number, and what is special in a "
+            "password quoted (%2F for /)"
+        ) from error
+    if parts.scheme not in KINDS or not parts.hostname or parts.query or parts.fragment:
+        raise UsageError(f"the link {shown} is no KIND://HOST[:PORT][/PATH] (kinds: {known})")
     kind = KINDS[parts.scheme]
     if port == 0:
-        raise UsageError(f"the link {shortened(text)} has the port 0; name a real one")
+        raise UsageError(f"the link {shown} has the port 0; name a real one")
     address = Address(
         text=f"{parts.scheme}://{parts.hostname}:{port or kind.port}",  # without a password
         host=parts.hostname,

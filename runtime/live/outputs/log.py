@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from mien.engines.errors import VideoError
-from mien.engines.system.partial_file import check_free
+from mien.engines.system.partial_file import (
+    UNFINISHED,
+    PartialFile,
+    check_free,
+    rescue_recordings,
+)
 from mien.runtime.live.outputs.output import told
 from mien.runtime.live.values import LiveFrame, OutputStatus
 from mien.runtime.target import EMOTIONS
@@ -24,7 +29,8 @@ _CLOSE_S: Final = 5.0
 class FrameLog:
     """An output that writes a line for each frame, those that others drop as well.
 
-    A line is an object with: `seq` and `index`, as of `LiveFrame`; `time_s`, since the first frame
+    A line is an object with: `seq` and `index`, as of `LiveFrame`; `dropped`, how many frames were
+    captured since the line before, and left out; `time_s`, since the first frame
     was captured, which is the time of the frame in a recording of the same run; `unix_s`, when it
     was captured, by the system's clock as it was at the start; `method` and `options`; `target`,
     the weights of the emotions asked for, null for none, with `intensity` and `prompt`; `own`;
@@ -32,14 +38,19 @@ class FrameLog:
     is changed in what was shown its track and the weights, intensity and own expression that it
     had reached in that frame, on its way to those asked for.
 
-    The lines are in the file at once, so that it can be read while it grows.
+    It is written beside `path` under another name (`part`), where it can be read while it grows,
+    and takes its own when it is closed. One that was cut off is given a name to be seen by the next
+    recording or log in that folder (`rescued`). Nothing is left where no frame went out.
     Raises VideoError where it cannot be written.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         check_log(path, overwrite=overwrite)
         self.path = path
-        self._file = _opened(path, overwrite=overwrite)
+        self.rescued = tuple(rescue_recordings(path.parent))
+        self._partial = PartialFile(path, overwrite=overwrite, is_recording=True)
+        self.part = self._partial.place
+        self._before = -1  # the index of the frame before
         self._changed = threading.Condition()
         self._lines: deque[str] = deque()
         self._is_closing = self._has_stopped = False
@@ -70,6 +81,7 @@ class FrameLog:
         if self._began_s is None:
             self._began_s = frame.captured_s
         line = json.dumps(self._entry(frame, self._began_s), separators=(",", ":"))
+        self._before = frame.index
         with self._changed:
             if self._is_closing or self._has_stopped or len(self._lines) >= _MOST_WAITING:
                 self._dropped += 1
@@ -83,12 +95,22 @@ class FrameLog:
             return OutputStatus(self.name, self._shown, self._dropped, self._message)
 
     def close(self) -> None:
-        """Write what waits, and close the file. May be called twice."""
+        """Write what waits, and give the file its name, or say in a message what became of it.
+
+        May be called twice.
+        """
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        if self._thread is not threading.current_thread():
-            self._thread.join(_CLOSE_S)
+        if self._thread is threading.current_thread():
+            return
+        self._thread.join(_CLOSE_S)
+        if self._thread.is_alive():
+            with self._changed:
+                self._message = (
+                    f"the log {self.path} could not be ended within {_CLOSE_S:g} s; "
+                    f"what there is of it is in {self.part}"
+                )
 
     def _entry(self, frame: LiveFrame, began_s: float) -> dict[str, object]:
         applied = frame.applied
@@ -96,6 +118,7 @@ class FrameLog:
         return {
             "seq": frame.seq,
             "index": frame.index,
+            "dropped": frame.index - self._before - 1,
             "time_s": round(frame.captured_s - began_s, 6),
             "unix_s": round(frame.captured_s + self._unix_from_monotonic_s, 6),
             "method": applied.method,
@@ -122,17 +145,29 @@ class FrameLog:
 
     def _run(self) -> None:
         try:
-            with self._file as file:
-                while lines := self._taken():
-                    file.write("".join(f"{line}\n" for line in lines))
-                    file.flush()
-                    with self._changed:
-                        self._shown += len(lines)
-        except OSError as error:
+            while lines := self._taken():
+                self._partial.write("".join(f"{line}\n" for line in lines).encode())
+                with self._changed:
+                    self._shown += len(lines)
+            if self._shown:
+                self._partial.publish()
+            else:
+                self._partial.discard()
+        except VideoError as error:
+            kept = self._kept()
             with self._changed:
                 self._has_stopped = True
-                why = error.strerror or told(error)
-                self._message = f"the log {self.path} has stopped: {why}"
+                self._message = f"the log {self.path} has stopped: {told(error)}{kept}"
+
+    def _kept(self) -> str:
+        """Where what was logged is from now on, as the end of a line; empty where that is told."""
+        if not self._shown:
+            self._partial.discard()
+        if self._partial.is_done:
+            return ""
+        with contextlib.suppress(VideoError):
+            self.part = self._partial.keep(UNFINISHED)
+        return f"; what was logged until then is in {self.part}"
 
     def _taken(self) -> list[str]:
         """The lines that wait; none at the end."""
@@ -156,12 +191,3 @@ def check_log(path: Path, *, overwrite: bool = False) -> None:
     if not path.parent.is_dir():
         raise VideoError(f"the log's folder {path.parent} does not exist")
     check_free(path, overwrite=overwrite)
-
-
-def _opened(path: Path, *, overwrite: bool) -> TextIO:
-    # Without leave a file that appeared after the check is not replaced either.
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL)
-    try:
-        return os.fdopen(os.open(path, flags, 0o644), "w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise VideoError(f"the log {path} cannot be written: {error.strerror}") from error

@@ -6,7 +6,6 @@ The newest picture wins. A stream that breaks off is connected to again, less an
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from av.codec.context import ThreadType
 from av.container import InputContainer
 
 from mien.engines.errors import DeviceError, UsageError
+from mien.engines.system.addresses import STANDARD_INPUT, is_address, shown_address
 from mien.engines.system.limits import MAX_MEMORY
 from mien.runtime.live.outputs.canvas import scaled_into
 from mien.runtime.live.pixels import live_frame
@@ -43,9 +43,7 @@ from mien.runtime.video.memory import FOUR_K_PIXELS, decoder_frames
 from mien.runtime.video.planes import as_fraction
 from mien.runtime.video.reading.source import CONTAINERS, METADATA_ERRORS, reason
 
-STANDARD_INPUT: Final = "-"
 LONGEST_RETRY_S: Final = 15.0
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _PROBE: Final = {"probesize": "1000000", "analyzeduration": "1000000"}  # bytes, microseconds
 _LATE_S: Final = 0.25  # as of a file: who is later than this is paced from now on
 _LONGEST_STEP_S: Final = 10.0  # a longer step between two pictures is a jump of the clock
@@ -91,17 +89,7 @@ _WAYS: Final = {
 
 def is_stream(what: str) -> bool:
     """Whether a source is the address of a stream, or standard input."""
-    return what == STANDARD_INPUT or _SCHEME.match(what) is not None
-
-
-def shown_address(what: str) -> str:
-    """An address for people: without the password and the keys that it may have."""
-    if what == STANDARD_INPUT:
-        return "standard input"
-    if _SCHEME.match(what) is None:
-        return what
-    parts = urlsplit(what)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return what == STANDARD_INPUT or is_address(what)
 
 
 def stream_source(
@@ -320,7 +308,10 @@ def _way(what: str) -> _Way:
     try:
         scheme = urlsplit(what).scheme.lower()
     except ValueError as error:
-        raise UsageError(f"{what!r:.80} is no address of a stream: {error}") from error
+        raise UsageError(
+            f"{shown_address(what):.80} is no address of a stream; quote what is special in a "
+            "password (%40 for @, %2F for /)"
+        ) from error
     if scheme not in _WAYS:
         raise UsageError(
             f"cannot read streams of {scheme}:// (known: {', '.join(_WAYS)}, and - for standard "

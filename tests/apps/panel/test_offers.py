@@ -16,10 +16,10 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from mien.apps.panel import webrtc
+from mien.apps.panel.ice import plain_address
 from mien.apps.panel.offers import MAX_CANDIDATES, MAX_CHARACTERS, parse_sdp
 from mien.apps.panel.protocol import ProtocolError
 from mien.apps.panel.settings import Limits
-from mien.apps.panel.webrtc import plain_address
 from tests.apps.panel.stand_in import EVENT_S, TOKEN, RunningPanel, running_panel
 
 DIGEST = ":".join(["AB"] * 32)

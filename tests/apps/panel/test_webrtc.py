@@ -25,7 +25,7 @@ from aiortc import (
     VideoStreamTrack,
 )
 
-from mien.apps.panel import webrtc
+from mien.apps.panel import ice, webrtc
 from mien.apps.panel.offers import MAX_CANDIDATES
 from tests.apps.panel.stand_in import (
     BRIGHT,
@@ -175,14 +175,14 @@ def test_camera_of_absurdly_large_pictures_is_not_taken(
 def test_what_strangers_send_to_the_port_of_webrtc_does_not_pile_up() -> None:
     async def pile() -> tuple[int, int]:
         connection = aioice.Connection(ice_controlling=False)
-        webrtc._keep_to(connection, "127.0.0.1")
+        ice.keep_to(connection, "127.0.0.1")
         await connection.gather_candidates()
         (there,) = connection.local_candidates
         connection.remote_username, connection.remote_password = "user", "p" * 22
         checks = asyncio.ensure_future(connection.connect())
         await asyncio.sleep(0.1)
         with contextlib.ExitStack() as opened:
-            for number in range(webrtc.MAX_PACKETS + 200):
+            for number in range(ice.MAX_PACKETS + 200):
                 if number % 20 == 0:  # another sender now and then, with a check that is valid
                     sender = opened.enter_context(socket.socket(type=socket.SOCK_DGRAM))
                     sender.sendto(_check(connection), (there.host, there.port))
@@ -196,7 +196,7 @@ def test_what_strangers_send_to_the_port_of_webrtc_does_not_pile_up() -> None:
         return found
 
     packets, senders = asyncio.run(pile())
-    assert 0 < packets <= webrtc.MAX_PACKETS
+    assert 0 < packets <= ice.MAX_PACKETS
     assert 0 < senders <= 2 * MAX_CANDIDATES
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -87,12 +89,42 @@ def test_times_count_from_the_first_frame_and_by_the_systems_clock(tmp_path: Pat
     assert log.status().shown == 3
 
 
-def test_a_log_can_be_read_while_it_grows(tmp_path: Path) -> None:
+def test_a_log_can_be_read_while_it_grows_and_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
     log = FrameLog(tmp_path / "log.jsonl")
     log.offer(live_frame())
-    wait_until(lambda: lines_of(log.path))
+    wait_until(lambda: lines_of(log.part))
+    assert not log.path.exists()
     log.close()
     log.close()
+    assert len(lines_of(log.path)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_frames_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    log = FrameLog(tmp_path / "log.jsonl")
+    for index in (0, 1, 4, 5, 9):
+        log.offer(live_frame(index, 0.1 * index))
+    log.close()
+    assert [line["dropped"] for line in lines_of(log.path)] == [0, 0, 2, 0, 3]
+
+
+def test_a_log_that_was_cut_off_can_be_seen_after_the_next(tmp_path: Path) -> None:
+    text = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from mien.runtime.live.outputs.log import FrameLog\n"
+        "from tests.runtime.live.stand_ins import live_frame\n"
+        "log = FrameLog(Path(sys.argv[1])); log.offer(live_frame())\n"
+        "while not log.status().shown: time.sleep(0.01)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    path = tmp_path / "log.jsonl"
+    assert subprocess.run([sys.executable, "-c", text, str(path)], check=False).returncode != 0
+    assert not path.exists()
+    log = FrameLog(path)
+    assert log.rescued == (tmp_path / "log_unfinished.jsonl",)
+    assert len(lines_of(log.rescued[0])) == 1
+    log.close()
+    assert not path.exists()  # no frame went out
 
 
 def test_a_log_replaces_nothing_without_leave(tmp_path: Path) -> None:
@@ -104,19 +136,42 @@ def test_a_log_replaces_nothing_without_leave(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     assert path.read_text() == "an experiment"
     FrameLog(path, overwrite=True).close()
-    assert not path.read_text()
-
-
-def test_a_full_disk_stops_the_log_and_says_so(tmp_path: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("this system has no device that is always full")
-    path = tmp_path / "log.jsonl"
-    path.symlink_to("/dev/full")
+    assert path.read_text() == "an experiment"  # no frame went out
     log = FrameLog(path, overwrite=True)
     log.offer(live_frame())
-    wait_until(lambda: log.has_stopped)
-    assert "has stopped" in (log.status().message or "")
     log.close()
+    assert len(lines_of(path)) == 1
+
+
+def test_a_full_disk_stops_the_log_and_keeps_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no device that is always full")
+    log = FrameLog(tmp_path / "log.jsonl")
+    log.offer(live_frame())
+    wait_until(lambda: log.status().shown)
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        monkeypatch.setattr(log._partial.file, "write", full.write)
+        log.offer(live_frame())
+        wait_until(lambda: log.has_stopped)
+    message = log.status().message or ""
+    assert "has stopped" in message
+    assert "the disk is full" in message
+    assert "\n" not in message
+    log.close()
+    assert not log.path.exists()
+    assert len(lines_of(tmp_path / "log_unfinished.jsonl")) == 1
+
+
+def test_a_log_does_not_replace_what_appeared_meanwhile(tmp_path: Path) -> None:
+    log = FrameLog(tmp_path / "log.jsonl")
+    log.offer(live_frame())
+    log.path.write_text("an experiment")
+    log.close()
+    assert log.path.read_text() == "an experiment"
+    assert "log_2.jsonl" in (log.status().message or "")
+    assert len(lines_of(tmp_path / "log_2.jsonl")) == 1
 
 
 def test_a_dry_recording_has_what_the_camera_gave_at_the_times_of_the_other(tmp_path: Path) -> None:
