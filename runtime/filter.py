@@ -26,7 +26,6 @@ from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.catalog import joined_folders
 from mien.engines.errors import UsageError
 from mien.engines.system.limits import MAX_MEMORY, memory_text
-from mien.engines.system.threads import OneThread
 from mien.runtime.blending.blending import FaceEdit, blend_faces, crop_units_matrix
 from mien.runtime.faces.choice import FaceChoice
 from mien.runtime.faces.detection import FaceDetector
@@ -39,6 +38,7 @@ from mien.runtime.frame import MAX_SIDE_PX, Frame, PixelLayout, Plane, check_fra
 from mien.runtime.luma import align_in_frame
 from mien.runtime.methods import method_spec, method_specs
 from mien.runtime.methods.base import FaceEditor, Goal, Method
+from mien.runtime.one_thread import OneThread
 from mien.runtime.spec import FilterSpec, OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 from mien.runtime.watermark.watermark import EditedFace, Watermark

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from mien.apps import options
+from mien.apps.boundary import FileCommand
 from mien.apps.camera.plan import (
     VIRTUAL_WAYS,
     CameraPlan,
@@ -148,7 +148,7 @@ Seconds = Annotated[
 ListThem = Annotated[bool, typer.Option("--list", help="List the cameras there are, and stop.")]
 
 
-class BareVirtual(TyperCommand):
+class BareVirtual(FileCommand):
     """A command whose `--virtual` may stand alone: the way is then chosen."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -35,7 +35,8 @@ def write_models(folder: Path) -> Path:
     _write(folder, LANDMARKS, {"landmarks": seen[None].astype(np.float32), "score": score})
     displacement = np.zeros((1, 106, 2), np.float32)
     displacement[0, [84, 90, 96, 100], 1] = -0.05
-    _write(folder, WARP, {"displacement": displacement})
+    light = np.zeros((1, 1, 64, 64), np.float32)
+    _write(folder, WARP, {"displacement": displacement, "light": light})
     _write(folder, OCCLUSION, {"covered": np.zeros(OCCLUSION.outputs[0].shape, np.float32)})
     return folder
 

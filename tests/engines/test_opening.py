@@ -214,7 +214,7 @@ for provider in ("tensorrt", "auto"):
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines() == ["fake-plan displacement"] * 2, done.stderr
+    assert done.stdout.splitlines() == ["fake-plan displacement light"] * 2, done.stderr
     assert done.stderr.startswith("warp: there is no fake-plan plan yet; building it")
     assert done.stderr.count("\n") == 1
 

@@ -53,7 +53,7 @@ def test_a_filter_that_edits_otherwise_in_torch_is_not_timed(
     def lit(path: Path, name: str) -> torch.nn.Module:
         module = restored_module(path, name)
         if name == WARP.name:
-            module.register_forward_hook(lambda _module, _inputs, out: out * 0.5)
+            module.register_forward_hook(lambda _module, _inputs, out: tuple(x * 0.5 for x in out))
         return module
 
     monkeypatch.setattr(torch_engine, "restored_module", lit)

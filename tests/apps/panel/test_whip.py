@@ -102,7 +102,7 @@ def number_in(picture: av.VideoFrame) -> int | None:
     """The number drawn in a picture, None where it shows something else."""
     if (picture.width, picture.height) != SENT_WH:
         return None
-    luma = picture.to_ndarray(format="yuv420p")[: SENT_WH[1] // 2]
+    luma = picture.to_ndarray(format="yuv420p", threads=1)[: SENT_WH[1] // 2]
     inner = luma.reshape(-1, BITS, BLOCK)[:, :, 5:-5]
     means, spread = inner.mean((0, 2)), inner.std((0, 2))
     if spread.max() > 40:

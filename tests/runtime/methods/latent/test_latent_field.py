@@ -92,7 +92,8 @@ def test_a_mouth_that_is_redrawn_loses_what_was_there() -> None:
 
 
 def test_light_stays_off_lids_that_are_shut_and_off_eyes() -> None:
-    eye = tuple(mean_face()[list(LEFT_EYE)].mean(0) + [0, 0.06])  # beneath the lower lid
+    x, y = mean_face()[list(LEFT_EYE)].mean(0)
+    eye = (x, y + 0.06)  # beneath the lower lid
     open_eyes = eyes_of(mean_face())
     shut = mean_face()
     for upper, lower in LID_COLUMNS[0]:
@@ -107,7 +108,7 @@ def test_light_stays_off_lids_that_are_shut_and_off_eyes() -> None:
     assert gains[0][cell(eye)] > 0.4
     assert gains[1][cell(eye)] < 0.4 * gains[0][cell(eye)]
     assert gains[1][cell(right)] > 0.4
-    assert abs(gains[0][cell((eye[0], eye[1] - 0.06))]) < 0.05
+    assert abs(gains[0][cell((x, y))]) < 0.05
 
 
 def test_hair_is_darkened_and_never_lit() -> None:

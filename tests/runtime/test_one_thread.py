@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import cv2
 import pytest
 
-from mien.engines.system.threads import OneThread
+from mien.runtime.one_thread import OneThread
 
 
 @pytest.fixture(autouse=True)
