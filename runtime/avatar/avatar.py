@@ -305,7 +305,7 @@ class Avatar:
         opening = float(weights @ np.array(OPENS, np.float32))
         opening *= RestingLips()(lips_gap(points), 0.0)
         moved = keep_lips(asked, opening)
-        light = answer.light * np.float32(target.strength)
+        light = answer.light * np.float32(min(1.0, target.strength))
         return keep_blinks(points, moved, lid_heights(points), lids_opening(points)), light
 
     def _answer(self, weights: np.ndarray) -> Answer:

@@ -51,11 +51,10 @@ from mien.runtime.spec import OptionValue
 from mien.runtime.target import Target
 
 CROP = Crop(64)
-# How much of the network's answer an emotion shows at intensity 1, in the order of EMOTIONS: more
-# where classifiers saw little at first, as far as faces still looked right at full size.
-AMOUNTS = np.array([1.0, 1.4, 2.0, 1.7, 1.8, 1.9, 1.9, 1.0], np.float32)
-# And of its light: what it brightens and darkens is softer than folds are, and more looks stained.
-LIGHT_AMOUNTS = np.array([1.0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 1.0], np.float32)
+# How much of the network's movement an emotion shows at intensity 1, in the order of EMOTIONS: more
+# where classifiers saw little at first, as far as faces still looked right at full size. Its light
+# is shown as it is, and no more of it beyond intensity 1: softer than folds are, it would stain.
+AMOUNTS = np.array([1.0, 1.5, 2.3, 1.9, 2.0, 2.2, 2.1, 1.0], np.float32)
 MOST_LIGHT = 0.5  # the largest relative change of brightness that is shown, at any strength
 LIGHT_S = 0.1  # time constant of the light: crops are never twice the same
 # A gap that grew less than this factor is a stretched picture and still looks right; beyond the
@@ -127,18 +126,17 @@ class Answer:
 
 def ask(warp: Engine, face: AlignedFace, weights: np.ndarray) -> Answer:
     """The network's answer for a face in `CROP` and the weights (8,) of emotions."""
-    whole = max(float(weights.sum()), 1e-6)
-    far, bright = (np.float32(weights @ of / whole) for of in (AMOUNTS, LIGHT_AMOUNTS))
+    amount = np.float32(weights @ AMOUNTS / max(float(weights.sum()), 1e-6))
     inputs = {
         "face": face.pixels[None, None],
         "landmarks": face.landmarks[None],
         "target": weights[None].astype(np.float32),
     }
     found = warp.infer(inputs)
-    light = bright * found["light"][0, 0]
+    light = found["light"][0, 0].copy()
     light[[0, -1]] = 0
     light[:, [0, -1]] = 0
-    return Answer(far * found["displacement"][0], light)
+    return Answer(amount * found["displacement"][0], light)
 
 
 class WarpEditor:
@@ -174,7 +172,7 @@ class WarpEditor:
         if goal.strength > 0:
             answer = self._asked(face, weights, time_s)
             asked = asked + self._proportions(landmarks, answer.displacement, goal.strength, time_s)
-            gain = lit(gain, answer.light * np.float32(goal.strength))
+            gain = lit(gain, answer.light * np.float32(min(1.0, goal.strength)))
         asked = self._room(landmarks, hold_lips(landmarks, asked), time_s)
         opening = float(weights @ np.array(OPENS, np.float32))
         if opening > 0:

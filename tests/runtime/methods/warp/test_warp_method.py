@@ -136,9 +136,10 @@ def test_light_changes_with_the_strength_and_never_beyond_its_most() -> None:
     frame, face = frame_and_face(closed_mouth())
     gains = [
         method(0.0, light=light).new_face()(frame, face, Goal(HAPPY, strength), 0.0).gain
-        for light, strength in ((0.2, 1.0), (0.2, 0.5), (-0.9, 1.5))
+        for light, strength in ((0.2, 1.0), (0.2, 0.5), (0.2, 1.5), (-0.9, 1.0))
     ]
-    whole, half, bounded = (gain[32, 32] for gain in gains if gain is not None)
+    whole, half, more, bounded = (gain[32, 32] for gain in gains if gain is not None)
+    assert more == whole
     assert half == pytest.approx(whole / 2)
     assert bounded == -MOST_LIGHT
     for gain in gains:  # the crop has no edge
