@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mien.engines.engine import Engine
 from mien.engines.errors import MienError, ModelError
+from mien.engines.face_space import ENCODER, FACE_SPACE, GENERATOR
 from mien.engines.graph.file import read_model
 from mien.engines.network import Network
 from mien.engines.opening import open_engine
@@ -95,15 +96,21 @@ class Catalog:
         """The bundled catalog, with the networks that the catalog in `folder` names taken from it.
 
         folder: or several, joined as in PATH (`joined_folders`); of a network that more than one
-            of them has, the first one's model is taken.
+            of them has, the first one's model is taken. Where they have a generator or an encoder
+            of a face space, no bundled network of another face space is mixed with it.
         Raises ModelError.
         """
         folders = [Path(folder)]
         if os.pathsep in str(folder) and not folders[0].exists():
             folders = [Path(part) for part in str(folder).split(os.pathsep) if part]
         found: dict[str, ModelEntry] = {}
-        for entries in (*map(read_catalog, folders), cls.bundled().entries):
+        for entries in map(read_catalog, folders):
             for entry in entries:
+                found.setdefault(entry.network, entry)
+        has_space = not found.keys().isdisjoint((GENERATOR, ENCODER))
+        other = {network.name for network in FACE_SPACE} if has_space else set()
+        for entry in cls.bundled().entries:
+            if entry.network not in other:
                 found.setdefault(entry.network, entry)
         return cls(tuple(found.values()))
 

@@ -15,9 +15,19 @@ import mien.engines.catalog as catalog_module
 from mien.engines import NETWORKS, WARP, Catalog, ModelEntry, ModelError, record_model
 from mien.engines.catalog import CATALOG_NAME, TEXT_FIELDS, read_catalog
 from mien.engines.errors import MienError
+from mien.engines.face_space import (
+    DIRECTIONS,
+    EMM,
+    ENCODER,
+    FACE_SPACE,
+    GENERATOR,
+    LATENT_CLASSIFIER,
+    TEXT_TOWER,
+)
 from mien.engines.networks import SHIPPED
 from mien.engines.system.partial_file import PartialFile, remove_leftovers
 from tests.engines.tiny import TINY, tiny_feeds, write_tiny
+from tests.runtime.methods.latent.networks import write_emm, write_space
 
 
 def _entry(folder: Path) -> ModelEntry:
@@ -159,11 +169,28 @@ def test_two_models_for_one_network_are_refused(folder: Path) -> None:
 
 def test_bundled_models_are_whole_declared_and_have_their_cards() -> None:
     declared = {network.name: network for network in SHIPPED}
+    of_space = {network.name for network in FACE_SPACE}
     for entry in Catalog.bundled().entries:
         assert entry.network in declared
         assert (entry.folder / entry.card).is_file()
-        with Catalog.bundled().open(declared[entry.network]) as engine:
+        # those of a face space are opened by name: their vocabularies and sizes are their graphs'
+        is_read = entry.network in of_space
+        asked = entry.network if is_read else declared[entry.network]
+        with Catalog.bundled().open(asked) as engine:
             assert engine.provider == "cpu"
+
+
+def test_no_network_of_the_bundled_face_space_is_mixed_with_another(tmp_path: Path) -> None:
+    own = write_emm(write_space(tmp_path / "own"))
+    assert {entry.network for entry in Catalog.bundled().entries} >= {TEXT_TOWER, DIRECTIONS}
+    names = {network.name for network in FACE_SPACE}
+    found = {e.network: e.folder for e in Catalog.load(own).entries if e.network in names}
+    assert set(found) == {GENERATOR, ENCODER, EMM, LATENT_CLASSIFIER}
+    assert set(found.values()) == {own}
+    (tmp_path / "mapper").mkdir()
+    mapper = write_emm(tmp_path / "mapper")  # without a space of its own it edits mien's
+    assert Catalog.load(mapper).entry(EMM).folder == mapper
+    assert Catalog.load(mapper).entry(GENERATOR).folder != mapper
 
 
 def test_bundled_model_files_are_all_in_the_catalog() -> None:

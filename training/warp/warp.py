@@ -4,8 +4,8 @@ Objective, on aligned luma crops of faces160 (training people) with lessons of t
 Manipulation Mapper (`training.warp.lessons`):
 
 - the displacement and the light of every emotion follow the lessons, L1, the light's edges too, for
-  folds are fine; contempt, which the mapper hardly knows, follows its prototype
-  (`training.warp.displacements`) and changes no light;
+  folds are fine; contempt, which the mapper hardly knows, and the mouths of sadness and anger are
+  as of their prototypes (`training.warp.displacements`), and contempt changes no light;
 - frozen classifiers (`training.warp.guide`) see the target emotion in the edited crop, of which
   they judge the movement and not the light: asked about that as well, they draw stains;
 - a projection discriminator with hinge loss (StarGAN's adversarial part; Miyato and Koyama 2018)
@@ -35,7 +35,13 @@ from torch.nn.utils.parametrizations import spectral_norm
 from mien.engines import WARP
 from mien.export.models.warp import WarpNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
-from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
+from mien.runtime.faces.topology import (
+    INNER_LIPS,
+    INNER_LIPS_LOWER,
+    INNER_LIPS_UPPER,
+    MIRROR,
+    OUTER_LIPS,
+)
 from mien.runtime.methods.warp.editor import AMOUNTS
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP
 from mien.runtime.methods.warp.speech import OPENS
@@ -53,12 +59,16 @@ from mien.training.recipe import (
 from mien.training.warp.displacements import TargetDisplacements
 from mien.training.warp.flow import dense_flow, hold_brows, keep_lips, warp
 from mien.training.warp.guide import CLASSES, jitter, load_guides
-from mien.training.warp.lessons import TAUGHT, Lessons, load_lessons
+from mien.training.warp.lessons import Lessons, load_lessons
 
 BATCH = 32
 # How often each emotion is asked for: those that are hard to tell from others more often.
 ASKED = np.array([0.08, 0.11, 0.11, 0.12, 0.2, 0.2, 0.14, 0.04])
 MODES = 48  # principal components of the lessons' displacements
+# Emotions whose mouths are their prototype's, and how much of it: the mapper parts their lips, and
+# where these stay closed, what is left of that looks like a smile.
+MOUTHS = {"sad": 0.45, "angry": 0.5}
+LIPS = (*OUTER_LIPS, *INNER_LIPS)
 # Of the crop's side and of the light: the differences that count as 1 in the loss.
 FAR, BRIGHT = 0.006, 0.06
 # Brightness of what opens between the lips, relative to the skin: the dark of the mouth.
@@ -196,16 +206,26 @@ class Taught:
 
 
 def taught_faces(crops: Crops, lessons: Lessons) -> Taught:
-    """The faces that have lessons; contempt gets its prototype, fitted to each face."""
+    """The faces that have lessons; contempt and the mouths of MOUTHS are as of their prototypes."""
     chosen = crops.select(lessons.rows)
     landmarks = torch.from_numpy(chosen.landmarks)
     count = len(landmarks)
-    target = F.one_hot(torch.full((count,), len(TAUGHT)), len(EMOTIONS)).float()
     present = torch.zeros(count, len(EMOTIONS))
-    contempt = TargetDisplacements(torch.device("cpu")).displacement(landmarks, present, target)
-    displacement = np.concatenate(
-        [lessons.displacement, contempt.numpy().astype(np.float16)[:, None]], 1
-    )
+    displacements = TargetDisplacements(torch.device("cpu"))
+
+    def prototype(emotion: str) -> np.ndarray:
+        index = torch.full((count,), EMOTIONS.index(emotion))
+        target = F.one_hot(index, len(EMOTIONS)).float()
+        moved: np.ndarray = displacements.displacement(landmarks, present, target).numpy()
+        return moved
+
+    contempt = prototype("contemptuous").astype(np.float16)[:, None]
+    displacement = np.concatenate([lessons.displacement, contempt], 1)
+    for emotion, share in MOUTHS.items():
+        row, lips = EMOTIONS.index(emotion), list(LIPS)
+        whole = displacement[:, row, lips].astype(np.float32).mean(1, keepdims=True)
+        mouth = whole + share * prototype(emotion)[:, lips]
+        displacement[:, row, lips] = mouth.astype(np.float16)
     light = np.concatenate([lessons.light, np.zeros_like(lessons.light[:, :1])], 1)
     return Taught(chosen, displacement, light)
 
@@ -473,7 +493,8 @@ def card_sections(metrics: dict[str, Any]) -> dict[str, str]:
             f"pictures of the method `emm` of {metrics['lessons']} faces of training people "
             "(`python -m mien.training warp-lessons`); FER-2013 shows the discriminator real "
             "faces. Contempt has no guide, and the mapper hardly knows it: it is a prototype made "
-            "of facial action units (`mien.training.warp.displacements`), without light.",
+            "of facial action units (`mien.training.warp.displacements`), without light. So are "
+            "the mouths of sadness and anger, whose lips the mapper parts.",
         ),
         "Training": (
             "`python -m mien.training guide` (two classifiers, never shipped) and a "

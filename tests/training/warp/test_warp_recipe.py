@@ -155,6 +155,9 @@ def test_faces_are_taught_their_lessons_and_contempt_its_prototype() -> None:
     corners = taught.displacement[:, EMOTIONS.index("contemptuous"), CORNERS, 1]
     assert (corners[:, 1] < corners[:, 0] - 0.01).all()
     assert not taught.light[:, EMOTIONS.index("contemptuous")].any()
+    for emotion in ("sad", "angry"):  # mouths that turn down, whatever the lessons say
+        mouth = taught.displacement[:, EMOTIONS.index(emotion)].astype(np.float32)
+        assert (mouth[:, CORNERS, 1].mean(1) > mouth[:, [87, 93], 1].mean(1) + 0.005).all()
 
 
 def test_modes_are_those_of_the_lessons_and_of_their_mirror_images() -> None:
