@@ -121,7 +121,17 @@ def _text(driver: Any, selector: str) -> str:
 
 
 def _click(driver: Any, emotion: str) -> None:
-    _element(driver, f"[data-emotion={emotion}]").click()
+    """Click the button of an emotion, again where the page moves beneath the pointer."""
+    intercepted = importlib.import_module("selenium.common").ElementClickInterceptedException
+
+    def is_clicked() -> bool:
+        try:
+            _element(driver, f"[data-emotion={emotion}]").click()
+        except intercepted:
+            return False
+        return True
+
+    wait_until(is_clicked, f"{emotion} is clicked")
 
 
 def _slide(driver: Any, selector: str, percent: int) -> None:
