@@ -14,6 +14,7 @@ import numpy as np
 from mien.runtime.faces.alignment import crop_matrix, invert_similarity, transform_points
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame, Plane
+from mien.runtime.methods import DEFAULT_METHOD
 from mien.runtime.target import parse_target
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
@@ -31,9 +32,18 @@ def all_clips(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(clip for path in paths for clip in clips_of(path)))
 
 
-def default_editors(emotions: Sequence[str], models: Path | None = None) -> dict[str, Filter]:
-    """A default filter for each emotion or mix; `models` as of `Filter`."""
-    return {emotion: Filter(parse_target(emotion), models=models) for emotion in emotions}
+def default_editors(
+    emotions: Sequence[str], models: Path | None = None, method: str = DEFAULT_METHOD
+) -> dict[str, Filter]:
+    """A filter for each emotion or mix; `models` and `method` as of `Filter`."""
+    return {
+        emotion: Filter(parse_target(emotion), models=models, method=method) for emotion in emotions
+    }
+
+
+def add_method_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--method`, as in `mien edit`."""
+    parser.add_argument("--method", default=DEFAULT_METHOD, help="by default %(default)s")
 
 
 def add_models_option(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mien.calibration.clips.edits import add_models_option, all_clips, default_editors
+from mien.calibration.clips.edits import (
+    add_method_option,
+    add_models_option,
+    all_clips,
+    default_editors,
+)
 from mien.calibration.clips.measure import measure_clip, report
 from mien.calibration.judges.facemesh import FaceMesh
 from mien.calibration.tables.sheet import write_sheet
@@ -34,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--emotions", default=",".join(MEASURED))
     parser.add_argument("--frames", type=int, help="only the first frames of each clip")
     add_models_option(parser)
+    add_method_option(parser)
     options = parser.parse_args(argv)
-    editors = default_editors(options.emotions.split(","), options.models)
+    editors = default_editors(options.emotions.split(","), options.models, options.method)
     clips = {}
     with FaceMesh(options.facemesh_python) as reference:
         for path in all_clips(options.clips):

@@ -24,6 +24,7 @@ import numpy as np
 
 from mien.calibration.clips.edits import (
     Editor,
+    add_method_option,
     add_models_option,
     all_clips,
     default_editors,
@@ -267,8 +268,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, help="only the first frames of each clip")
     parser.add_argument("--out", type=Path, required=True)
     add_models_option(parser)
+    add_method_option(parser)
     options = parser.parse_args(argv)
-    editors = default_editors(EDITED, options.models)
+    editors = default_editors(EDITED, options.models, options.method)
     clips = all_clips(options.clips)
     with IndependentNetworks(
         options.judges_python, options.judges_code, options.judges

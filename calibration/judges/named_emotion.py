@@ -12,7 +12,12 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mien.calibration.clips.edits import add_models_option, all_clips, default_editors
+from mien.calibration.clips.edits import (
+    add_method_option,
+    add_models_option,
+    all_clips,
+    default_editors,
+)
 from mien.calibration.judges.classifier import EmotionClassifier, name_emotions, still
 from mien.calibration.judges.held_out import neutral_faces
 from mien.calibration.tables.thresholds import EDITED
@@ -40,11 +45,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--out", type=Path, required=True)
     add_models_option(parser)
+    add_method_option(parser)
     options = parser.parse_args(argv)
     classifier = (
         EmotionClassifier.load(options.judge) if options.judge else EmotionClassifier.bundled()
     )
-    editors = default_editors(EDITED, options.models)
+    editors = default_editors(EDITED, options.models, options.method)
     sequences = pictures(options.data, options.count)
     told = {"held_out": name_emotions(sequences, classifier, editors).report()}
     if options.clips:
