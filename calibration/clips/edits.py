@@ -14,7 +14,7 @@ import numpy as np
 from mien.runtime.faces.alignment import crop_matrix, invert_similarity, transform_points
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame, Plane
-from mien.runtime.methods import DEFAULT_METHOD
+from mien.runtime.spec import DEFAULT_METHOD
 from mien.runtime.target import parse_target
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")

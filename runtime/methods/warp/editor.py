@@ -24,6 +24,7 @@ from mien.runtime.blending.edit import Edit, Patch
 from mien.runtime.faces.alignment import AlignedFace, Crop, invert_similarity, transform_points
 from mien.runtime.faces.own_expression import OwnExpression
 from mien.runtime.faces.smoothing import OneEuro
+from mien.runtime.faces.topology import CONTOUR
 from mien.runtime.frame import Frame
 from mien.runtime.methods.base import FaceEditor, Goal, Method
 from mien.runtime.methods.warp.flow import BrowRoom, dense_flow, folds
@@ -40,6 +41,7 @@ from mien.runtime.methods.warp.mouth import (
 from mien.runtime.methods.warp.occlusion import Occlusion
 from mien.runtime.methods.warp.proportions import Proportions
 from mien.runtime.methods.warp.speech import (
+    JAW,
     OPENS,
     OpenEyes,
     RestingLips,
@@ -136,7 +138,19 @@ def ask(warp: Engine, face: AlignedFace, weights: np.ndarray) -> Answer:
     light = found["light"][0, 0].copy()
     light[[0, -1]] = 0
     light[:, [0, -1]] = 0
-    return Answer(amount * found["displacement"][0], light)
+    return Answer(with_outline(amount * found["displacement"][0]), light)
+
+
+def with_outline(displacement: np.ndarray) -> np.ndarray:
+    """The displacement that leaves the face's outline where it is, but for a jaw that drops.
+
+    What lies beside a face would bend with its outline. displacement: float32 (106, 2).
+    """
+    held: np.ndarray = displacement.copy()
+    held[list(CONTOUR)] = 0
+    jaw = list(JAW)
+    held[jaw, 1] = np.maximum(0, displacement[jaw, 1])
+    return held
 
 
 class WarpEditor:

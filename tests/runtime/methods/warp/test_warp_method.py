@@ -4,10 +4,18 @@ import pytest
 from mien.engines import OCCLUSION, WARP, FakeEngine
 from mien.runtime.blending.blending import blend, crop_units_matrix
 from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transform_points
+from mien.runtime.faces.topology import CONTOUR
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.base import Goal
-from mien.runtime.methods.warp.editor import CROP, MOST_LIGHT, WarpMethod, painted_share
+from mien.runtime.methods.warp.editor import (
+    CROP,
+    MOST_LIGHT,
+    WarpMethod,
+    painted_share,
+    with_outline,
+)
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP, hold_lips
+from mien.runtime.methods.warp.speech import JAW
 from tests.runtime.faces.shapes import mean_face
 
 CROP_FROM_FRAME = np.array([[0.4, 0.0, -8.0], [0.0, 0.4, -4.0]], np.float32)
@@ -130,6 +138,17 @@ def test_half_the_strength_moves_half_as_far() -> None:
     assert whole is not None
     assert half is not None
     assert 0.4 < np.abs(half).max() / np.abs(whole).max() < 0.6
+
+
+def test_the_outline_of_the_face_stays_but_for_a_jaw_that_drops() -> None:
+    asked = np.full((106, 2), 0.02, np.float32)
+    down, up = with_outline(asked), with_outline(-asked)
+    rest = [point for point in range(106) if point not in CONTOUR]
+    np.testing.assert_array_equal(down[rest], asked[rest])
+    assert not down[list(CONTOUR), 0].any()
+    assert not up[list(CONTOUR)].any()
+    np.testing.assert_array_equal(down[list(JAW), 1], asked[list(JAW), 1])
+    assert not down[[point for point in CONTOUR if point not in JAW]].any()
 
 
 def test_light_changes_with_the_strength_and_never_beyond_its_most() -> None:
