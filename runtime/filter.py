@@ -38,7 +38,7 @@ from mien.runtime.frame import MAX_SIDE_PX, Frame, PixelLayout, Plane, check_fra
 from mien.runtime.luma import align_in_frame
 from mien.runtime.methods import method_spec, method_specs
 from mien.runtime.methods.base import FaceEditor, Goal, Method
-from mien.runtime.one_thread import OneThread
+from mien.runtime.one_thread import one_thread
 from mien.runtime.spec import FilterSpec, OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 from mien.runtime.watermark.watermark import EditedFace, Watermark
@@ -415,7 +415,7 @@ class Filter:
         return self._edited(frame, time_s)
 
     def _edited(self, frame: Frame, time_s: float | None) -> Frame:
-        with OneThread():
+        with one_thread():
             return self._edited_alone(frame, time_s)
 
     def _edited_alone(self, frame: Frame, time_s: float | None) -> Frame:

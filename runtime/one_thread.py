@@ -10,7 +10,8 @@ its BLAS would spread over threads.
 from __future__ import annotations
 
 import threading
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 
@@ -43,20 +44,15 @@ class _Held:
 _HELD = _Held()
 
 
-class OneThread:
-    """A context in which OpenCV works in the calling thread; may be nested, in several threads.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold OpenCV to the calling thread; may be nested, in several threads.
 
     Work of others in the same process has one thread of OpenCV meanwhile, too, and the same
     results.
     """
-
-    def __enter__(self) -> None:
-        _HELD.take()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    _HELD.take()
+    try:
+        yield
+    finally:
         _HELD.give_back()

@@ -35,15 +35,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 from mien.engines import WARP
 from mien.export.models.warp import WarpNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
-from mien.runtime.faces.topology import (
-    INNER_LIPS,
-    INNER_LIPS_LOWER,
-    INNER_LIPS_UPPER,
-    MIRROR,
-    OUTER_LIPS,
-)
+from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.runtime.methods.warp.editor import AMOUNTS
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP
+from mien.runtime.methods.warp.proportions import LIPS
 from mien.runtime.methods.warp.speech import OPENS
 from mien.runtime.target import EMOTIONS
 from mien.training.data.crops import FACES160, Crops, balanced_weights, clear_crops, load_crops
@@ -68,7 +63,6 @@ MODES = 48  # principal components of the lessons' displacements
 # Emotions whose mouths are their prototype's, and how much of it: the mapper parts their lips, and
 # where these stay closed, what is left of that looks like a smile.
 MOUTHS = {"sad": 0.45, "angry": 0.5}
-LIPS = (*OUTER_LIPS, *INNER_LIPS)
 # Of the crop's side and of the light: the differences that count as 1 in the loss.
 FAR, BRIGHT = 0.006, 0.06
 # Brightness of what opens between the lips, relative to the skin: the dark of the mouth.
@@ -230,10 +224,10 @@ def taught_faces(crops: Crops, lessons: Lessons) -> Taught:
     return Taught(chosen, displacement, light)
 
 
-def movement_modes(taught: Taught, count: int = MODES) -> tuple[torch.Tensor, float]:
+def movement_modes(taught: Taught, count: int = MODES) -> torch.Tensor:
     """The principal components (count, 212) of the displacements and their mirror images.
 
-    Each is as long as its standard deviation. Beside them the share of the variance they explain.
+    Each is as long as its standard deviation.
     """
     moves = taught.displacement.astype(np.float32)
     mirrored = moves[:, :, MIRROR] * np.float32([-1, 1])
@@ -241,8 +235,14 @@ def movement_modes(taught: Taught, count: int = MODES) -> tuple[torch.Tensor, fl
     values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
     kept = slice(-1, -1 - count, -1)
     scale = np.sqrt(np.maximum(values[kept], 0))
-    modes = torch.from_numpy((vectors[:, kept] * scale).T.astype(np.float32).copy())
-    return modes, float(values[kept].sum() / values.sum())
+    return torch.from_numpy((vectors[:, kept] * scale).T.astype(np.float32).copy())
+
+
+def explained_share(modes: torch.Tensor, taught: Taught) -> float:
+    """How much of the displacements' square sum lies in the space of modes (k, 212)."""
+    moves = taught.displacement.astype(np.float64).reshape(-1, 212)
+    basis, _ = np.linalg.qr(modes.double().numpy().T)
+    return float(((moves @ basis) ** 2).sum() / max(float((moves**2).sum()), 1e-12))
 
 
 def lips_opening(landmarks: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -404,11 +404,10 @@ class Objective:
         self.optimizer.step()
 
 
-def new_network(taught: Taught, seed: int) -> tuple[WarpNetwork, float]:
-    """The untrained editor with the mean face, and the variance that its modes explain."""
+def new_network(taught: Taught, seed: int) -> WarpNetwork:
+    """The untrained editor with the modes of the lessons and the mean face."""
     torch.manual_seed(seed)
-    modes, explained = movement_modes(taught)
-    return WarpNetwork(modes, torch.from_numpy(taught.crops.landmarks.mean(0))), explained
+    return WarpNetwork(movement_modes(taught), torch.from_numpy(taught.crops.landmarks.mean(0)))
 
 
 @torch.inference_mode()
@@ -448,7 +447,7 @@ def main(argv: list[str]) -> None:
     taught = taught_faces(everyone, lessons)
     crops = clear_crops(everyone, options.data)
     schedule = Schedule(rate=1e-3, average=0.998, weight_decay=1e-4, clip_norm=2.0)
-    network, explained = new_network(taught, options.seed)
+    network = new_network(taught, options.seed)
     trainer: Trainer[Batch] = Trainer("warp", network, options, schedule)
     objective = Objective(options.out / "guides.pt", trainer.device, options.out / "warp-judge.pt")
     train = crops.select(~crops.validation)
@@ -457,6 +456,7 @@ def main(argv: list[str]) -> None:
     objective = Objective(options.out / "guides.pt", torch.device("cpu"))
     metrics = measure(average, objective, crops)
     metrics |= {"minutes": round(trainer.spent_s / 60, 1), "steps": trainer.step, "batch": BATCH}
+    explained = explained_share(average.modes, taught)  # a run that goes on keeps its modes
     metrics |= {"lessons": len(lessons.rows), "modes_explain": round(explained, 4)}
     path = options.out / "warp.onnx"
     facts = {"paper": "mien's own, taught by the mapper of the method emm"}
