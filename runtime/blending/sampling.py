@@ -116,6 +116,8 @@ class Cover:
     def lay_back_into(self, out: np.ndarray, before: np.ndarray) -> None:
         """Put what was there `before` (of the region) over `out`, its own samples exactly."""
         part = part_of(self.alpha)
+        if not self.alpha[part].size:  # only the margin of the lens is covered
+            return
         alpha = self.alpha[part] if out.ndim == 2 else self.alpha[part][..., None]
         below, over = out[part].astype(np.float32), before[part]
         below += (over - below) * alpha
@@ -233,7 +235,7 @@ def _shade(gain: np.ndarray, region: Region, shaded: Region) -> Shade:
 
 
 def part_of(alpha: np.ndarray) -> tuple[slice, slice]:
-    """The smallest part of a mask, not all zero, that holds what is not zero."""
+    """The smallest part of a mask that holds what is not zero; an empty one where all is."""
     rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
     if not len(rows):
         return slice(0, 0), slice(0, 0)

@@ -417,3 +417,22 @@ def test_a_cover_does_not_smear_into_the_skin_that_moves_beside_it() -> None:
     beyond[28:47, 28:68] = False
     assert free[beyond].max() > 200
     assert shown[beyond].max() < 130
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_cover_beside_what_moves_is_left_as_it_is(name: str) -> None:
+    """Only the margin that the movement looks at has the cover in it."""
+    frame = make_frame(name, 96, 80)
+    matrix = np.array([[1 / 96, 0, 0.5 / 96], [0, 1 / 80, 0.5 / 80]], np.float32)
+    flow = np.zeros((2, 24, 24), np.float32)
+    flow[:, 3:-3, 12:-3] = 0.06
+    for left in range(24, 40):
+        covered = np.zeros((64, 64), np.float32)
+        covered[24:36, left - 2 : left] = 1
+        edited = blend(frame, matrix, Edit(flow=flow, covered=covered))
+        for before, after in zip(frame.planes, edited.planes, strict=True):
+            width = before.samples.shape[1]
+            rows = slice(before.samples.shape[0] * 25 // 64, before.samples.shape[0] * 35 // 64)
+            alone = slice(0, int(width * 24 / 64) - 2)  # left of all that moves
+            assert np.array_equal(after.samples[rows, alone], before.samples[rows, alone])
+            assert not np.array_equal(after.samples, before.samples)
