@@ -27,7 +27,7 @@ from mien.runtime.blending.painting import (
 )
 from mien.runtime.blending.sampling import Look, rounded
 from mien.runtime.frame import Frame, PixelLayout, Plane
-from mien.runtime.luma import chroma_range, level_range
+from mien.runtime.luma import chroma_range, level_range, luma_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +82,30 @@ class _Component:
     """Planes of one geometry that are painted alike.
 
     zero: the value that brightness or colour counts from. white: that of white, for luma only.
+    weights: of each of its channels in the luma, none for chroma.
     """
 
     indices: tuple[int, ...]
     zero: float
     white: float | None
+    weights: tuple[float, ...] | None
 
 
 def _components(frame: Frame) -> list[_Component]:
     black, white = level_range(frame.layout)
     is_interleaved = [plane.samples.ndim == 3 for plane in frame.planes]
     if frame.layout.kind == "rgb":
-        return [_Component((0,) if is_interleaved[0] else (0, 1, 2), 0.0, float(white))]
-    components = [_Component((0,), float(black), float(white))]
+        indices = (0,) if is_interleaved[0] else (0, 1, 2)
+        channels = frame.planes[0].samples.shape[2] if is_interleaved[0] else 3
+        weights = [0.0] * channels
+        for place, weight in zip(frame.layout.rgb_order, luma_weights(frame.layout), strict=True):
+            weights[place] = weight
+        return [_Component(indices, 0.0, float(white), tuple(weights))]
+    weights = [1.0] + [0.0] * (frame.planes[0].samples[0, 0].size - 1)  # alpha beside grey
+    components = [_Component((0,), float(black), float(white), tuple(weights))]
     if frame.layout.kind == "yuv" and len(frame.planes) > 1:
         middle = float(1 << (frame.layout.depth - 1))
-        components.append(_Component((1,) if is_interleaved[1] else (1, 2), middle, None))
+        components.append(_Component((1,) if is_interleaved[1] else (1, 2), middle, None, None))
     return components
 
 
@@ -157,11 +165,13 @@ class _Canvas:
         self, components: list[_Component], look: Look, below: dict[int, _Before]
     ) -> None:
         for component in components:
-            for index in component.indices:
-                samples = self._values(below[index].of(look.region, look.margin))
-                is_luma = component.white is not None
-                shown = look.painted(samples, zero=component.zero, sharp=is_luma)
-                self._write(index, look.region, shown)
+            planes = [
+                self._values(below[index].of(look.region, look.margin))
+                for index in component.indices
+            ]
+            shown = look.painted(planes, zero=component.zero, weights=component.weights)
+            for index, samples in zip(component.indices, shown, strict=True):
+                self._write(index, look.region, samples)
 
     def _steps(self, component: _Component) -> tuple[int, int]:
         return self._frame.planes[component.indices[0]].subsampling_xy

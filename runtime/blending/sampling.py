@@ -7,6 +7,7 @@ below it in one sweep over the grids.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,24 +60,38 @@ def margin_for(reach: float) -> int:
 class Shade:
     """A change of brightness in a part of a region.
 
-    factor: float32 (h, w), what samples there are multiplied by. part: where that is.
+    factor: float32 (h, w), what luma there is multiplied by. part: where that is.
     """
 
     factor: np.ndarray
     part: tuple[slice, slice]
 
-    def shaded_into(self, out: np.ndarray, zero: float) -> None:
-        """Multiply samples (h, w[, n]) of the region, counted from `zero`; rounded as they are."""
-        samples = np.ascontiguousarray(out[self.part])
-        count = 1 if samples.ndim == 2 else samples.shape[2]
-        factor = self.factor if count == 1 else cv2.merge([self.factor] * count)
-        product = cv2.multiply(samples, factor, dtype=cv2.CV_32F)
-        shaded = (
-            cv2.addWeighted(product, 1.0, factor, -zero, zero, dtype=cv_depth(out.dtype))
-            if zero
-            else rounded(product, out.dtype)
-        )
-        out[self.part] = shaded.reshape(samples.shape)
+    def shaded_into(self, out: list[np.ndarray], zero: float, weights: Sequence[float]) -> None:
+        """Multiply the luma of the region, counted from `zero`; colour stays as it is.
+
+        A shadow on skin is more saturated and a highlight less; scaled with the luma, the colour of
+        pale skin in the shade is grey. out: a plane, (h, w) or (h, w, n), or several (h, w);
+        rounded as they are. weights: of each of their channels in the luma.
+        """
+        parts = [np.ascontiguousarray(plane[self.part]) for plane in out]
+        if len(parts) == 1 and parts[0].ndim == 2:
+            out[0][self.part] = self._scaled(parts[0], zero)
+            return
+        whole = parts[0] if len(parts) == 1 else cv2.merge(parts)
+        luma = cv2.transform(whole.astype(np.float32), np.array([weights], np.float32))
+        change = cv2.multiply(luma.reshape(self.factor.shape), self.factor - 1)
+        for plane, part in zip(out, parts, strict=True):
+            wide = cv2.merge([change] * part.shape[2]) if part.ndim == 3 else change
+            lit = cv2.add(part, wide, dtype=cv_depth(part.dtype))
+            plane[self.part] = lit.reshape(part.shape)
+
+    def _scaled(self, samples: np.ndarray, zero: float) -> np.ndarray:
+        product = cv2.multiply(samples, self.factor, dtype=cv2.CV_32F)
+        if not zero:
+            return rounded(product, samples.dtype).reshape(samples.shape)
+        depth = cv_depth(samples.dtype)
+        scaled = cv2.addWeighted(product, 1.0, self.factor, -zero, zero, dtype=depth)
+        return scaled.reshape(samples.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +181,7 @@ class Look:
         """What a field does in a region of a luma plane, and in the 4:2:0 chroma of the same."""
         half = region.half()
         lenses: list[Lens | None] = [None, None]
-        shades: list[Shade | None] = [None, None]
+        shade: Shade | None = None
         covers: list[Cover | None] = [None, None]
         if field.flow_x is not None and field.flow_y is not None:
             (full_x, half_x), (full_y, half_y) = (
@@ -179,8 +194,7 @@ class Look:
             ]
         shaded = _shaded(field, region, plane_wh, (1, 1))
         if field.gain is not None and shaded is not None:
-            full, sparse = shaded.show_with_half(field.gain)
-            shades = [_shade(full, region, shaded), _shade(sparse, half, shaded.half())]
+            shade = _shade(shaded.show_smooth(field.gain), region, shaded)
         if field.covered is not None:
             half_wh = (-(-plane_wh[0] // 2), -(-plane_wh[1] // 2))
             margins = [lens.margin if lens else 0 for lens in lenses]
@@ -190,7 +204,7 @@ class Look:
                 Cover.of(wider.show_smooth(field.covered), region, wider),
                 Cover.of(wider_half.show_smooth(field.covered), half, wider_half),
             ]
-        looks = zip((region, half), lenses, shades, covers, strict=True)
+        looks = zip((region, half), lenses, (shade, None), covers, strict=True)
         first, second = (cls(*parts) for parts in looks)
         return first, second
 
@@ -199,22 +213,25 @@ class Look:
         """How many samples around the region are looked at."""
         return self.lens.margin if self.lens else 0
 
-    def painted(self, samples: np.ndarray, *, zero: float, sharp: bool) -> np.ndarray:
-        """The samples of the region with the field in them: a new array, dtype kept.
+    def painted(
+        self, planes: Sequence[np.ndarray], *, zero: float, weights: Sequence[float] | None
+    ) -> list[np.ndarray]:
+        """The samples of the region with the field in them: new arrays, dtype kept.
 
-        samples: of the region and `margin` around it where the plane goes on; only read. zero: what
-        brightness or colour counts from. sharp: whether it is luma.
+        planes: of the region and `margin` around it where they go on; only read. zero: what
+        brightness counts from. weights: of each channel in the luma, None for chroma.
         """
-        shown = samples
+        shown = [self._moved(samples, sharp=weights is not None) for samples in planes]
+        if self.shade is not None and weights is not None:
+            self.shade.shaded_into(shown, zero, weights)
         if self.cover is not None:
-            front = samples[self.cover.inner]
-            shown = self.cover.lifted(samples)
-        shown = shown.copy() if self.lens is None else self.lens.remap(shown, sharp=sharp)
-        if self.shade is not None:
-            self.shade.shaded_into(shown, zero)
-        if self.cover is not None:
-            self.cover.lay_back_into(shown, front)
+            for out, samples in zip(shown, planes, strict=True):
+                self.cover.lay_back_into(out, samples[self.cover.inner])
         return shown
+
+    def _moved(self, samples: np.ndarray, *, sharp: bool) -> np.ndarray:
+        below = samples if self.cover is None else self.cover.lifted(samples)
+        return below.copy() if self.lens is None else self.lens.remap(below, sharp=sharp)
 
 
 def _shaded(

@@ -34,6 +34,7 @@ from mien.runtime.methods.warp.mouth import (
     MouthBank,
     draw_interior,
     hold_lips,
+    lips_around,
     lips_gap,
     mouth_box,
     with_rigid_teeth,
@@ -266,7 +267,9 @@ class MouthPainter:
         alpha = drawn.alpha * np.float32(share)
         if covered is not None:
             alpha = alpha * (1 - _seen_through(box, alpha.shape, covered))
-        return Patch(drawn.luma, alpha, drawn.saturation, skin_rim(alpha.shape), box)
+        return Patch(
+            drawn.luma, alpha, drawn.saturation, lips_around(landmarks, box, alpha.shape), box
+        )
 
     def _skin_luma(self, face: AlignedFace, time_s: float) -> float:
         """The brightness of the skin around the mouth, calm over time."""

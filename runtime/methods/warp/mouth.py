@@ -79,6 +79,22 @@ def lips_opening(landmarks: np.ndarray, size: int) -> np.ndarray:
     return hole.astype(np.float32) / 255
 
 
+def lips_around(landmarks: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
+    """Where a mouth's box shows lips: float32 of `shape`, 1 on them and away from their edges.
+
+    landmarks: (106, 2), crop units.
+    """
+    height, width = shape
+    scale = np.array([width / (box[2] - box[0]), height / (box[3] - box[1])])
+    lips = np.zeros((height, width), np.uint8)
+    edge = max(1, round(LIP_EDGE * float(scale[0])))
+    for points, value in ((OUTER_LIPS, 1), (INNER_LIPS, 0)):
+        places = np.round(((landmarks[list(points)] - box[:2]) * scale - 0.5) * 16)
+        cv2.fillPoly(lips, [places.astype(np.int32)], value, cv2.LINE_8, 4)
+    inner: np.ndarray = cv2.erode(lips, np.ones((2 * edge + 1,) * 2, np.uint8)).astype(np.float32)
+    return inner
+
+
 def with_rigid_teeth(flow: np.ndarray, landmarks: np.ndarray, moved: np.ndarray) -> np.ndarray:
     """A flow under which the inside of an open mouth moves as one body: float32 (2, size, size).
 
@@ -129,13 +145,17 @@ EDGE_RISE_MM: Final = (0.0, 0.7, 0.4, 1.2)
 SHOWN_MM: Final = 3.8  # of the central incisors below a lip that surprise or fear raises
 SAMPLES: Final = 41  # of a lip's curve
 # Brightness and colour as shares of the skin's: depth of the mouth, tongue, teeth.
-DARK, TONGUE, TEETH = 0.17, 0.36, 0.72
+DARK, TONGUE, TEETH = 0.13, 0.62, 0.95
+FROM_PIGMENT = 0.6  # teeth go with the light and less with the skin: this power of its luma
 # A view of an open mouth: its size, the opening from which it is worth keeping, how bright the skin
 # must be, how often it is looked for, how much better the next one must be, and how far from the
 # edge of a lip the lip ends.
 VIEW_UNITS, VIEW_PX = 0.36, 160
 LEAST_GAP, LEAST_SKIN, LOOK_EVERY_S, BETTER, LIP_EDGE = 0.03, 0.12, 0.25, 1.1, 0.006
-DARK_COLOUR, TONGUE_COLOUR, TEETH_COLOUR = 0.85, 1.0, 0.28
+DARK_COLOUR, TONGUE_COLOUR, TEETH_COLOUR = 0.6, 1.0, 0.2
+# An opening this high, as a share of its width, begins to have round corners, and has them.
+POINTED, ROUND = 0.2, 0.5
+BEHIND_LIPS = 0.6  # mm that the drawn mouth reaches behind a lip's edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +229,11 @@ def view_of(frame: Frame, face: AlignedFace, skin: float) -> MouthView:
 
 
 def draw_interior(
-    landmarks: np.ndarray, box: Box, width_px: int, skin: float, view: MouthView | None = None
+    landmarks: np.ndarray,
+    box: Box,
+    width_px: int,
+    skin: float,
+    view: MouthView | None = None,
 ) -> Interior:
     """The inside of the mouth of landmarks (106, 2), crop units, where they are shown.
 
@@ -221,27 +245,33 @@ def draw_interior(
     height = max(16, round((box[3] - box[1]) * unit))
     x = (np.arange(width, dtype=np.float32) + 0.5) / unit + box[0]
     y = ((np.arange(height, dtype=np.float32) + 0.5) / unit + box[1])[:, None]
-    upper = _curve(landmarks[list(INNER_LIPS_UPPER)], x)
-    lower = _curve(landmarks[list(INNER_LIPS_LOWER)], x)
-    soft = 0.8 / unit
     left, right = landmarks[INNER_LIPS_UPPER[0], 0], landmarks[INNER_LIPS_UPPER[-1], 0]
+    height_share = lips_gap(landmarks) / max(1e-3, right - left)
+    roundness = float(np.clip((height_share - POINTED) / (ROUND - POINTED), 0, 1))
+    upper = _curve(landmarks[list(INNER_LIPS_UPPER)], x, roundness)
+    lower = _curve(landmarks[list(INNER_LIPS_LOWER)], x, roundness)
+    soft = 0.8 / unit
     within = np.clip(np.minimum(x - left, right - x) / (0.02 * (right - left)), 0, 1)
-    alpha = _step(y - upper, soft) * _step(lower - y, soft) * within
+    behind = min(BEHIND_LIPS * MILLIMETRE, lips_gap(landmarks) / 4)
+    alpha = _step(y - upper + behind, soft) * _step(lower - y + behind, soft) * within
     gap = np.maximum(lower - upper, 1e-4)
     down = np.clip((y - upper) / gap, 0, 1)
     across = np.clip((x - (left + right) / 2) / max(1e-3, (right - left) / 2), -1, 1)
     luma = DARK * (1 - 0.35 * across**2) * (0.8 + 0.5 * down)
     colour = np.full((height, width), DARK_COLOUR, np.float32)
-    tongue = np.clip((down - 0.5) / 0.4, 0, 1) * np.clip(1 - 1.35 * across**2, 0, 1)
+    # The tongue lies on the floor of the mouth, a dome that the light reaches from the front.
+    rise = np.clip((down - 0.4 - 0.3 * across**2) / 0.45, 0, 1)
+    tongue = rise * np.clip(1.25 - 1.5 * across**2, 0, 1)
     tongue = tongue * np.clip(gap / (9 * MILLIMETRE) - 0.6, 0, 1)
-    luma = luma + tongue * (TONGUE - luma)
+    luma = luma + tongue * (TONGUE * (0.75 + 0.25 * rise) - luma)
     colour = colour + tongue * (TONGUE_COLOUR - colour)
     teeth, shade = _upper_teeth(landmarks, upper, x, y, unit)
     # The lip shades the teeth from above, the cheeks from the sides.
-    lit = shade * np.clip(0.55 + (y - upper) / (2.4 * MILLIMETRE), 0, 1) * (1 - 0.55 * across**2)
+    lit = shade * np.clip(0.6 + (y - upper) / (2.4 * MILLIMETRE), 0, 1) * (1 - 0.5 * across**2)
     shadow = _step(y - upper, soft) * np.clip(1 - (y - upper) / (7 * MILLIMETRE), 0, 1)
     luma = luma * (1 - 0.4 * shadow)
-    luma = luma + teeth * (TEETH * lit - luma)
+    enamel = TEETH * max(skin, 0.02) ** (FROM_PIGMENT - 1)
+    luma = luma + teeth * (enamel * lit - luma)
     colour = colour + teeth * (TEETH_COLOUR - colour)
     alpha[[0, -1]] = 0
     alpha[:, [0, -1]] = 0
@@ -294,8 +324,11 @@ def _upper_teeth(
     return teeth.astype(np.float32), np.broadcast_to(shade, teeth.shape).astype(np.float32)
 
 
-def _curve(points: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A smooth line through points (5, 2) from left to right: y at each x, float32 (n,)."""
+def _curve(points: np.ndarray, x: np.ndarray, roundness: float = 0.0) -> np.ndarray:
+    """A smooth line through points (5, 2) from left to right: y at each x, float32 (n,).
+
+    roundness: 0, it meets its ends as a line, to 1, as an ellipse.
+    """
     order = np.argsort(points[:, 0])
     px, py = points[order, 0].astype(np.float64), points[order, 1].astype(np.float64)
     fine = np.linspace(px[0], px[-1], SAMPLES)
@@ -306,8 +339,23 @@ def _curve(points: np.ndarray, x: np.ndarray) -> np.ndarray:
     odd = np.concatenate([-bow[reach:0:-1], bow, -bow[-2 : -2 - reach : -1]])
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (SAMPLES * 0.09)) ** 2)
     smooth = np.convolve(odd, kernel / kernel.sum(), mode="valid") * 1.06 + chord
+    if roundness > 0:
+        smooth = smooth + roundness * (_arc(fine, px, py) + chord - smooth)
     line: np.ndarray = np.interp(x, fine, smooth).astype(np.float32)
     return line
+
+
+def _arc(fine: np.ndarray, px: np.ndarray, py: np.ndarray) -> np.ndarray:
+    """The bow of a line through points over the chord of its ends, upright at both, at `fine`.
+
+    Three sines of the angle that an ellipse over the chord has there, through the points between.
+    """
+    half, middle = max(1e-6, (px[-1] - px[0]) / 2), (px[-1] + px[0]) / 2
+    angles = [np.arccos(np.clip((middle - at) / half, -1, 1)) for at in (px[1:-1], fine)]
+    waves = [np.sin(angle[:, None] * np.arange(1, 4)) for angle in angles]
+    bow = py[1:-1] - np.interp(px[1:-1], px[[0, -1]], py[[0, -1]])
+    arc: np.ndarray = waves[1] @ np.linalg.lstsq(waves[0], bow, rcond=1e-3)[0]
+    return arc
 
 
 def _step(distance: np.ndarray, soft: float) -> np.ndarray:

@@ -10,9 +10,10 @@ from mien.engines import OCCLUSION, FakeEngine
 from mien.runtime.faces.action_units import OUTER_EYES, action_unit
 from mien.runtime.faces.alignment import AlignedFace
 from mien.runtime.faces.own_expression import ACTIONS, OwnExpression, actions_of
+from mien.runtime.faces.topology import OUTER_LIPS
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.warp.flow import folds
-from mien.runtime.methods.warp.mouth import MouthBank, draw_interior, mouth_box
+from mien.runtime.methods.warp.mouth import MouthBank, draw_interior, lips_around, mouth_box
 from mien.runtime.methods.warp.occlusion import Occlusion, on_the_face
 from tests.runtime.faces.shapes import mean_face
 
@@ -51,18 +52,48 @@ def open_mouth(gap: float) -> np.ndarray:
     return face
 
 
-def test_the_inside_of_a_mouth_is_dark_with_the_edge_of_teeth_above() -> None:
+def test_the_inside_of_a_mouth_is_dark_with_teeth_above_and_a_tongue_below() -> None:
     face = open_mouth(0.11)
     box = mouth_box(face)
     drawn = draw_interior(face, box, 240, 0.6)
     column = drawn.luma[:, drawn.luma.shape[1] // 2]
     inside = drawn.alpha[:, drawn.alpha.shape[1] // 2] > 0.9
-    upper, lower = column[inside][: inside.sum() // 4], column[inside][inside.sum() // 3 :]
-    assert upper.max() > 0.25
-    assert lower.max() < 0.25
+    teeth, depth, tongue = (
+        column[inside][round(start * inside.sum()) : round(end * inside.sum())]
+        for start, end in ((0, 0.25), (0.35, 0.45), (0.8, 1))
+    )
+    assert depth.max() < 0.25 * teeth.max()
+    assert 2 * depth.max() < tongue.max() < 0.75 * teeth.max()
     assert drawn.alpha.max() == pytest.approx(1)
     assert not drawn.alpha[0].any()
     assert not drawn.alpha[:, -1].any()
+
+
+def test_a_wide_opening_has_round_corners_and_a_narrow_one_points() -> None:
+    share = []
+    for gap in (0.02, 0.11):
+        face = open_mouth(gap)
+        box = mouth_box(face)
+        shown = draw_interior(face, box, 240, 0.6).alpha > 0.5
+        across = shown.any(0).nonzero()[0]
+        near = across[0] + (across[-1] - across[0]) // 12
+        share.append(shown[:, near].sum() / shown.sum(0).max())
+    assert share[1] > 0.5
+    assert share[1] > 1.3 * share[0]
+
+
+def test_the_colour_of_a_mouth_is_that_of_the_lips_around_it() -> None:
+    face = open_mouth(0.05)
+    box = mouth_box(face)
+    around = lips_around(face, box, (120, 240)) > 0
+    inside = draw_interior(face, box, 240, 0.6).alpha > 0
+    assert around.sum() > 500
+    assert not (around & inside).any()
+    rows, columns = around.nonzero()
+    x, y = (columns + 0.5) / 240 * (box[2] - box[0]), (rows + 0.5) / 120 * (box[3] - box[1])
+    outer = face[list(OUTER_LIPS)] - box[:2]
+    assert np.all((x > outer[:, 0].min()) & (x < outer[:, 0].max()))
+    assert np.all((y > outer[:, 1].min()) & (y < outer[:, 1].max()))
 
 
 def test_closed_lips_show_nothing_of_the_mouth() -> None:
