@@ -51,6 +51,31 @@ def dense_flow(landmarks: torch.Tensor, displacement: torch.Tensor, size: int = 
     return flow.transpose(1, 2).reshape(n, 2, size, size) * (taper[:, None] * taper)
 
 
+def with_outline(displacement: torch.Tensor) -> torch.Tensor:
+    """As `runtime.methods.warp.editor.with_outline`, batched: (n, 106, 2)."""
+    free = torch.ones(displacement.shape[1], device=displacement.device)
+    free[list(CONTOUR)] = 0
+    held = displacement * free[:, None]
+    jaw = list(speech.JAW)
+    drop = torch.zeros_like(held)
+    drop[:, jaw, 1] = displacement[:, jaw, 1].clamp(min=0)
+    return held + drop
+
+
+def keep_lids(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+    """As `runtime.methods.warp.speech.keep_blinks` between blinks, batched: (n, 106, 2)."""
+    upper, lower = ([column[i] for eye in speech.LID_COLUMNS for column in eye] for i in (0, 1))
+    y, dy = landmarks[..., 1], displacement[..., 1]
+    height = (y[:, lower] - y[:, upper]).clamp(min=0)
+    change = dy[:, lower] - dy[:, upper]
+    shown = torch.maximum(-speech.NARROWEST * height, torch.minimum(speech.WIDEST * height, change))
+    middle = (dy[:, upper] + dy[:, lower]) / 2
+    shift = torch.zeros_like(dy)
+    shift[:, upper] = middle - shown / 2 - dy[:, upper]
+    shift[:, lower] = middle + shown / 2 - dy[:, lower]
+    return torch.stack([displacement[..., 0], dy + shift], 2)
+
+
 def hold_brows(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
     """As `runtime.methods.warp.flow.hold_brows`, batched: (n, 106, 2)."""
     lower, eye, upper = (list(p) for p in zip(*runtime_flow.BROW_COLUMNS, strict=True))

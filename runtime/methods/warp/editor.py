@@ -57,7 +57,7 @@ CROP = Crop(64)
 # How much of the network's movement an emotion shows at intensity 1, in the order of EMOTIONS: more
 # where classifiers saw little at first, as far as faces still looked right at full size. Its light
 # is shown as it is, and no more of it beyond intensity 1: softer than folds are, it would stain.
-AMOUNTS = np.array([1.0, 1.5, 2.3, 1.9, 2.0, 2.2, 2.1, 1.0], np.float32)
+AMOUNTS = np.array([1.0, 1.5, 2.3, 2.0, 2.0, 2.2, 2.1, 1.0], np.float32)
 MOST_LIGHT = 0.5  # the largest relative change of brightness that is shown, at any strength
 LIGHT_S = 0.1  # time constant of the light: crops are never twice the same
 # A gap that grew less than this factor is a stretched picture and still looks right; beyond the

@@ -145,7 +145,7 @@ EDGE_RISE_MM: Final = (0.0, 0.7, 0.4, 1.2)
 SHOWN_MM: Final = 3.8  # of the central incisors below a lip that surprise or fear raises
 SAMPLES: Final = 41  # of a lip's curve
 # Brightness and colour as shares of the skin's: depth of the mouth, tongue, teeth.
-DARK, TONGUE, TEETH = 0.13, 0.62, 0.95
+DARK, TONGUE, TEETH = 0.12, 0.5, 0.95
 FROM_PIGMENT = 0.6  # teeth go with the light and less with the skin: this power of its luma
 # A view of an open mouth: its size, the opening from which it is worth keeping, how bright the skin
 # must be, how often it is looked for, how much better the next one must be, and how far from the

@@ -3,8 +3,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from mien.runtime.methods.warp.editor import with_outline  # noqa: E402
 from mien.runtime.methods.warp.flow import dense_flow, hold_brows  # noqa: E402
-from mien.runtime.methods.warp.speech import keep_lips  # noqa: E402
+from mien.runtime.methods.warp.speech import keep_blinks, keep_lips, lid_heights, lids_opening  # noqa: E402
 from mien.training.warp import flow as torch_flow  # noqa: E402
 from tests.runtime.faces.shapes import mean_face  # noqa: E402
 
@@ -36,6 +37,23 @@ def test_the_torch_lips_are_the_runtime_lips(opening: float) -> None:
     ours = torch_flow.keep_lips(torch.from_numpy(moves), torch.full((3,), opening)).numpy()
     for move, kept in zip(moves, ours, strict=True):
         np.testing.assert_allclose(kept, keep_lips(move, opening), atol=1e-6)
+
+
+def test_the_torch_outline_is_the_runtime_outline() -> None:
+    moves = np.random.default_rng(8).normal(0, 0.01, (3, 106, 2)).astype(np.float32)
+    ours = torch_flow.with_outline(torch.from_numpy(moves)).numpy()
+    for move, held in zip(moves, ours, strict=True):
+        np.testing.assert_array_equal(held, with_outline(move))
+
+
+def test_the_torch_lids_are_the_runtime_lids_between_blinks() -> None:
+    rng = np.random.default_rng(9)
+    faces = np.stack([mean_face() + rng.normal(0, 0.002, (106, 2)) for _ in range(3)])
+    faces, moves = faces.astype(np.float32), rng.normal(0, 0.02, (3, 106, 2)).astype(np.float32)
+    ours = torch_flow.keep_lids(torch.from_numpy(faces), torch.from_numpy(moves)).numpy()
+    for face, move, kept in zip(faces, moves, ours, strict=True):
+        wanted = keep_blinks(face, move, lid_heights(face), lids_opening(face))
+        np.testing.assert_allclose(kept, wanted, atol=1e-6)
 
 
 def test_warping_by_a_constant_flow_shifts_the_picture() -> None:
