@@ -31,6 +31,14 @@ STEP: Final = 1e-3
 # How far a smile raises the lips as a whole for each unit that it lifts their corners above them:
 # over 243 people with pictures of both, corners rose by 0.067, of which the upper lip did 0.039.
 LIPS_TOO: Final = 1.6
+# What a smile does to lift and width, and how far neutral faces of people lie apart in them, as
+# standard deviations over 2,500 press faces. The width is that of as many smiles, beyond neutral.
+# With this lift, FaceMesh sees as much of a smile as is asked for on 52 people of the training
+# split. A smile is far wider than people differ by, and hardly higher: in a face that is not known,
+# the width tells of the lift.
+SMILE: Final = np.array([0.04, 0.128])
+PEOPLE: Final = np.array([0.046, 0.051])
+SURE: Final = (0.2, 0.6)  # smiles of a face that is not known: less is none, more is all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,7 @@ class OwnExpression:
 
     def __init__(self) -> None:
         self._neutral = _PRIOR.copy()
+        self._known = 0.0  # of its neutral face
         self._shown: np.ndarray | None = None
         self._time_s = 0.0
 
@@ -114,8 +123,18 @@ class OwnExpression:
             self._learn(step_s)
         if scale == 1:
             return np.zeros((106, 2), np.float32)
-        wanted = (scale - 1) * (self._shown - self._neutral)
-        return _movement(landmarks, wanted)
+        return _movement(landmarks, (scale - 1) * self._own())
+
+    def _own(self) -> np.ndarray:
+        """What the face does of its own: (5,), the smile as a whole where little else is known."""
+        assert self._shown is not None
+        own: np.ndarray = self._shown - self._neutral
+        weights = SMILE / PEOPLE**2
+        smile = float(own[:2] @ weights / (SMILE @ weights))
+        sure = float(np.interp(abs(smile), SURE, (0.0, 1.0)))
+        whole = smile * (self._known + (1 - self._known) * sure) * SMILE
+        own[:2] = whole + self._known * (own[:2] - smile * SMILE)
+        return own
 
     def _learn(self, step_s: float) -> None:
         assert self._shown is not None
@@ -124,6 +143,9 @@ class OwnExpression:
         away = np.clip(self._shown - prior, -spread, spread)
         trust = np.exp(-0.5 * ((self._shown - prior) / (2 * spread)) ** 2)
         share = (1 - math.exp(-step_s / LEARN_S)) * trust
+        self._known += (
+            (1 - math.exp(-step_s / LEARN_S)) * float(trust[:2].mean()) * (1 - self._known)
+        )
         self._neutral += share * (prior + away - self._neutral)
 
 

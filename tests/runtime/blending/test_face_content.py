@@ -9,7 +9,7 @@ import pytest
 from mien.engines import OCCLUSION, FakeEngine
 from mien.runtime.faces.action_units import OUTER_EYES, action_unit
 from mien.runtime.faces.alignment import AlignedFace
-from mien.runtime.faces.own_expression import ACTIONS, OwnExpression, actions_of
+from mien.runtime.faces.own_expression import ACTIONS, SMILE, OwnExpression, actions_of
 from mien.runtime.faces.topology import OUTER_LIPS
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.warp.flow import folds
@@ -207,12 +207,35 @@ def test_a_face_that_nothing_covers_costs_no_cover() -> None:
 NEUTRAL = np.array([action.neutral for action in ACTIONS])
 
 
+def smiling_face() -> np.ndarray:
+    """The mean face with a smile as press pictures show it: its lift and its width."""
+    face = mean_face()
+    eyes = float(np.hypot(*(face[61] - face[52])))
+    corners, others = [84, 90], [i for i in range(84, 104) if i not in (84, 90)]
+    face[corners] += np.float32([[-SMILE[1] / 2, -SMILE[0]], [SMILE[1] / 2, -SMILE[0]]]) * eyes
+    face[others, 0] += 0.2 * (face[others, 0] - face[others, 0].mean())
+    return face
+
+
 @pytest.mark.parametrize("scale", [0.25, 0.5, 1.5])
-def test_a_smile_of_ones_own_is_scaled_as_asked(scale: float) -> None:
-    face = mean_face() + moved("12", 0.1)
+def test_a_smile_of_a_face_that_is_not_known_is_scaled_as_asked(scale: float) -> None:
+    face = smiling_face()
     shown = face + OwnExpression()(face, scale, 0.0)
     before, after = actions_of(face) - NEUTRAL, actions_of(shown) - NEUTRAL
-    np.testing.assert_allclose(after, before * scale, atol=0.004)
+    assert before[0] > 0.02
+    np.testing.assert_allclose(after[:2], before[:2] * scale, atol=0.016)
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1.5])
+def test_whatever_a_known_face_does_is_scaled_as_asked(scale: float) -> None:
+    own = OwnExpression()
+    for frame in range(900):
+        own(mean_face(), 1.0, frame / 30)
+    face = mean_face() + moved("12", 0.1)
+    for frame in range(900, 910):
+        moves = own(face, scale, frame / 30)
+    before, after = (actions_of(f) - actions_of(mean_face()) for f in (face, face + moves))
+    np.testing.assert_allclose(after, before * scale, atol=0.014)
 
 
 def test_all_of_ones_own_moves_nothing() -> None:
@@ -230,3 +253,29 @@ def test_the_neutral_face_is_learnt_slowly_and_within_bounds() -> None:
         last = moves
     assert last is not None
     assert last[84, 1] > 0.01  # who smiles all the time is still softened
+
+
+def lifted(face: np.ndarray, moves: np.ndarray) -> float:
+    """How far a displacement lifts the corners of the mouth, outer-eye distances."""
+    return float(-moves[[84, 90], 1].mean() / np.hypot(*(face[61] - face[52])))
+
+
+def test_a_wide_smile_of_hanging_corners_is_softened_downwards() -> None:
+    face = mean_face()
+    for corner, side in ((84, -1), (90, 1)):
+        face[corner] += np.float32([side * 0.04, 0.012])
+    assert actions_of(face)[0] < NEUTRAL[0]
+    assert lifted(face, OwnExpression()(face, 0.25, 0.0)) < -0.02
+    assert lifted(face, OwnExpression()(face, 1.5, 0.0)) > 0.01
+
+
+def test_corners_that_hang_alone_are_taken_for_the_face_until_it_is_known() -> None:
+    hanging = mean_face()
+    hanging[[84, 90], 1] += np.float32(0.012)
+    unknown = abs(lifted(hanging, OwnExpression()(hanging, 0.25, 0.0)))
+    own = OwnExpression()
+    for frame in range(600):
+        own(mean_face(), 1.0, frame / 30)
+    for frame in range(600, 606):  # somebody known lets them hang
+        moves = own(hanging, 0.25, frame / 30)
+    assert lifted(hanging, moves) > max(0.015, 2 * unknown)
