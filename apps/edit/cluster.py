@@ -40,7 +40,7 @@ RETRIES: Final = 2  # of Ray's own, where the machine or the process with a piec
 COUNT_S: Final = 1.0  # between two looks at how large the cluster is
 ON_GPUS: Final = ("cuda", "tensorrt")
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": "ERROR"}
-MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"  # of Ray's own (2.52 or newer)
+MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"  # where Ray looks for them
 _TOKEN_BYTES: Final = 32
 
 
