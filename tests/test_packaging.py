@@ -125,7 +125,19 @@ def _listed(name: str) -> dict[str, str]:
         ("base", []),
         (
             "dev",
-            ["dev", "camera", "panel", "heif", "provenance", "vmc", "mqtt", "ros", "vts", "docs"],
+            [
+                "dev",
+                "camera",
+                "panel",
+                "heif",
+                "provenance",
+                "cluster",
+                "vmc",
+                "mqtt",
+                "ros",
+                "vts",
+                "docs",
+            ],
         ),
     ],
 )

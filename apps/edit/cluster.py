@@ -9,8 +9,10 @@ join; what is edited is written here alone, once.
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -38,6 +40,8 @@ RETRIES: Final = 2  # of Ray's own, where the machine or the process with a piec
 COUNT_S: Final = 1.0  # between two looks at how large the cluster is
 ON_GPUS: Final = ("cuda", "tensorrt")
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": "ERROR"}
+MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"  # where Ray looks for them
+_TOKEN_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,31 +74,82 @@ def ray_crew(address: str, wanted: FilterSpec, make_filter: FilterMaker) -> Iter
 
     Raises UsageError without Ray, and where no cluster answers.
     """
-    ray = _imported()
-    _check_address(address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports to its makers
     with ExitStack() as opened:
+        if address == LOCAL and "ray" not in sys.modules:  # which looks once, when it is imported
+            opened.enter_context(_own_token())
+        ray = _imported()
+        _check_address(address)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports to its makers
         if not ray.is_initialized():
             settings = dict(_QUIET, address=address)
             if address == LOCAL:
                 folder = tempfile.TemporaryDirectory(prefix="mien-", ignore_cleanup_errors=True)
                 logs = opened.enter_context(folder)  # Ray's own would stay in /tmp/ray
                 settings |= {"_temp_dir": logs, "include_dashboard": False}
-            ends = signal.getsignal(signal.SIGTERM)
-            try:
-                ray.init(**settings)
-            except Exception as error:  # its kinds differ between versions
-                raise UsageError(
-                    f"Ray does not start, or take part, at {address[:60]}: "
-                    f"{message_of(error)[:200]}"
-                ) from error
-            finally:
-                if threading.current_thread() is threading.main_thread():
-                    signal.signal(signal.SIGTERM, ends)  # Ray's own loses the exit status
+            _join(ray, settings)
             opened.callback(ray.shutdown)
         crew = RayCrew(ray, wanted, make_filter)
         opened.callback(crew.drop)
         yield crew
+
+
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """A token for the cluster that is started here, which ends with it.
+
+    Without one Ray keeps one in the user's home for good, and from then on the clusters that
+    `ray start --head` makes ask for it.
+    """
+    given = {"RAY_AUTH_TOKEN_PATH", MODE, TOKEN} & os.environ.keys()
+    own = {} if given else {MODE: "token", TOKEN: secrets.token_hex(_TOKEN_BYTES)}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            os.environ.pop(name, None)
+
+
+def _join(ray: Any, settings: dict[str, Any]) -> None:
+    """Take part in a cluster, or start one, without a word of Ray's own. Raises UsageError."""
+    # It prints to standard output what becomes of other machines, and has no setting for that.
+    ray._private.worker.listen_error_messages = lambda *_: None
+    ends = signal.getsignal(signal.SIGTERM)
+    try:
+        with _silent():
+            ray.init(**settings)
+    except Exception as error:  # its kinds differ between versions
+        raise _refused(settings["address"], error) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ends)  # Ray's own loses the exit status
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on standard error: Ray's library writes there itself each time it tries."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _refused(address: str, error: Exception) -> UsageError:
+    """Why Ray does not take part in a cluster, from an error and those that led to it."""
+    led: list[BaseException] = [error]
+    while (cause := led[-1].__cause__ or led[-1].__context__) and cause not in led:
+        led.append(cause)
+    if any("AuthToken" in str(one) or "authentication" in str(one) for one in led):
+        return UsageError(
+            f"the Ray cluster at {address[:60]} asks for its token: set {MODE}=token, and {TOKEN} "
+            "to what `ray get-auth-token` prints where it was started"
+        )
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    return UsageError(f"Ray does not start, or take part, at {address[:60]}: {said}")
 
 
 def _check_address(address: str) -> None:

@@ -32,7 +32,7 @@ from mien.runtime.live.values import LiveFrame
 
 Kind = Literal["video", "output", "edited", "original"]  # the first two by WebRTC
 VideoKind = Literal["video", "output"]
-_EARLY = 0.75  # of the time between two frames: a camera's frames do not come evenly
+_EARLY = 0.2  # of the time between two frames: a camera's clock trembles
 _RECENT_S = 5.0
 _RECENT = 150  # frames
 
@@ -82,7 +82,7 @@ class PreviewOutput(ThreadedOutput):
         self._settings = settings
         self._lock = threading.Lock()
         self._viewers: dict[Viewer, tuple[Kind, asyncio.AbstractEventLoop]] = {}
-        self._last_s: dict[Kind, float] = {}
+        self._due_s: dict[Kind, float] = {}  # when the next of a kind may have been captured
         self._size_wh: tuple[int, int] | None = None
         self._listeners = 0
         self._sent: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, latency in ms
@@ -163,15 +163,26 @@ class PreviewOutput(ThreadedOutput):
         for kind in kinds:
             is_reduced = frame.reduced and kind != "output"
             rate = settings.reduced_rate if is_reduced else settings.rate
-            if now_s - self._last_s.get(kind, 0.0) < _EARLY / rate:
+            if not self._is_due(kind, frame.captured_s, 1 / rate):
                 continue
-            self._last_s[kind], is_made = now_s, True
+            is_made = True
             width = settings.reduced_width if is_reduced else settings.width
             width = settings.output_width if kind == "output" else width
             self._hand_out(kind, self._made_for(kind, frame, width))
         if is_made:
             with self._lock:
                 self._made.append(now_s)
+
+    def _is_due(self, kind: Kind, captured_s: float, step_s: float) -> bool:
+        """Whether a frame is within the rate: on average, for what comes by a network is uneven.
+
+        After a frame that was late the next may come as early as it likes.
+        """
+        due_s = max(self._due_s.get(kind, 0.0), captured_s - step_s)
+        if captured_s < due_s - _EARLY * step_s:
+            return False
+        self._due_s[kind] = due_s + step_s
+        return True
 
     def _made_for(self, kind: Kind, frame: LiveFrame, width: int) -> Shown:
         source = frame.original if kind == "original" else frame.frame

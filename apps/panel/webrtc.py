@@ -34,18 +34,16 @@ from mien.apps.panel.guard import TENURE_S, Places, Rate
 from mien.apps.panel.ice import LOOPBACK, keep_to, own_address, plain_address
 from mien.apps.panel.offers import MAX_CANDIDATES, VideoOffer
 from mien.apps.panel.preview import PreviewOutput, Shown, VideoKind
+from mien.apps.panel.receiving import (
+    frame_of_browser,
+    hand_over_promptly,
+    next_picture,
+    throw_away,
+)
 from mien.apps.panel.steering import Loop
 from mien.engines.errors import UsageError
-from mien.runtime.frame import Frame
-from mien.runtime.live.pixels import live_frame
-from mien.runtime.live.sources.source import SILENT_S, PushSource, Source
+from mien.runtime.live.sources.source import PushSource, Source
 from mien.runtime.live.values import SourceFacts
-
-
-def frame_of_browser(picture: av.VideoFrame) -> Frame:
-    """A decoded picture of a browser's video as a live frame; WebRTC video is BT.601."""
-    frame = live_frame(picture)
-    return replace(frame, layout=replace(frame.layout, matrix="bt601"))
 
 
 class BrowserCamera:
@@ -303,6 +301,9 @@ class Peers:
         if call.camera is not None:
             connection.on("track", functools.partial(self._on_track, peer))
         await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+        for transceiver in connection.getTransceivers():
+            if transceiver.kind == "video":
+                hand_over_promptly(transceiver.receiver)
         gatherer = connection.getTransceivers()[0].receiver.transport.transport.iceGatherer
         keep_to(gatherer._connection, server, own)
         if call.picture is not None:
@@ -332,7 +333,7 @@ class Peers:
             await self._close(peer)
 
     def _on_track(self, peer: Peer, track: MediaStreamTrack) -> None:
-        work = self._take_frames(peer, track) if track.kind == "video" else _throw_away(track)
+        work = self._take_frames(peer, track) if track.kind == "video" else throw_away(track)
         self._start(work)
 
     async def _take_frames(self, peer: Peer, track: MediaStreamTrack) -> None:
@@ -340,7 +341,7 @@ class Peers:
         source, name = None, str(peer.call.camera)
         try:
             while source is None or peer.is_camera or peer.call.picture is not None:
-                picture = await _next_picture(track, source)
+                picture = await next_picture(track, source)
                 if picture.width * picture.height > MAX_CAMERA_PIXELS:
                     break
                 frame = frame_of_browser(picture)
@@ -375,28 +376,3 @@ async def _raise_bit_rate(sender: RTCRtpSender) -> None:
     fci = pack_remb_fci(OUTPUT_BIT_RATE, [sender._ssrc])
     packet = RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=0, media_ssrc=sender._ssrc, fci=fci)
     await sender._handle_rtcp_packet(packet)
-
-
-async def _throw_away(track: MediaStreamTrack) -> None:
-    """Take a sound that nobody hears, so that it does not pile up."""
-    with contextlib.suppress(MediaStreamError):
-        while True:
-            await track.recv()
-
-
-async def _next_picture(track: MediaStreamTrack, source: PushSource | None) -> av.VideoFrame:
-    """The next picture of a browser; where it takes long, `source` says so meanwhile."""
-    coming = asyncio.ensure_future(track.recv())
-    try:
-        done, _ = await asyncio.wait({coming}, timeout=SILENT_S)
-        if source is not None:
-            source.message = (
-                None if done else f"the {source.facts.name} sends no pictures; the last one stays"
-            )
-        picture = await coming
-    finally:
-        coming.cancel()
-    if source is not None:
-        source.message = None
-    assert isinstance(picture, av.VideoFrame)
-    return picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import random
 import re
 import socket
 import threading
@@ -585,3 +586,25 @@ def test_a_camera_without_the_panel_waits_for_nobody(capsys: pytest.CaptureFixtu
     command = ["camera", "--source", "whip", "--no-panel", "--emotion", "happy", "--no-virtual"]
     assert run(command, LiveFake) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "tremble_s", "least", "most"), [(30, 0.012, 60, 60), (60, 0.0, 30, 32)]
+)
+def test_uneven_frames_are_all_shown_and_too_many_are_not(
+    rate: int, tremble_s: float, least: int, most: int
+) -> None:
+    preview, chance = PreviewOutput(PreviewSettings()), random.Random(0)
+    shown = []
+
+    async def look() -> None:
+        with preview.viewer("output") as viewer:
+            for index in range(60):
+                captured_s = 100 + index / rate + chance.uniform(-tremble_s, tremble_s)
+                preview._show(live_frame(index, captured_s))
+                await asyncio.sleep(0)
+                if viewer._there.is_set():
+                    shown.append(await viewer.next())
+
+    asyncio.run(look())
+    assert least <= len(shown) <= most

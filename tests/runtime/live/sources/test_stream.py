@@ -8,6 +8,8 @@ import io
 import json
 import os
 import re
+import shutil
+import socket
 import socketserver
 import struct
 import subprocess
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -554,3 +557,37 @@ def test_a_video_on_standard_input_is_played_to_its_end(form: str) -> None:
     assert (name, size, message) == ("standard input", [64, 48], "standard input has ended")
     assert seen == sorted(seen)
     assert len(seen) >= 8  # paced: none is overtaken on a machine that keeps up
+
+
+def test_srt_comes_in_by_a_program_that_knows_it() -> None:
+    """A caller sends live MPEG-TS by SRT, a listener takes it and hands it to standard input."""
+    asked = [str(shutil.which("gst-inspect-1.0")), "--exists", "srtsrc"]
+    if shutil.which("gst-launch-1.0") is None or subprocess.run(asked, check=False).returncode:
+        pytest.skip("GStreamer's elements of SRT are not installed")
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"srt://127.0.0.1:{free.getsockname()[1]}"
+    gst = ("gst-launch-1.0", "-q")
+    with contextlib.ExitStack() as ended:
+
+        def begun(*command: str, **pipes: Any) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(command, **pipes)
+            ended.callback(process.wait)
+            ended.callback(process.kill)
+            return process
+
+        pipe = subprocess.PIPE
+        listener = begun(*gst, "srtsrc", f"uri={address}?mode=listener", "!", "fdsink", stdout=pipe)
+        reader = begun(sys.executable, "-c", READ_STDIN, stdin=listener.stdout, stdout=pipe)
+        sink = ("srtsink", f"uri={address}?mode=caller")
+        caller = begun(*gst, "fdsrc", "blocksize=1316", "!", *sink, stdin=pipe)
+        assert listener.stdout is not None
+        assert caller.stdin is not None
+        listener.stdout.close()  # its end is the reader's alone
+        transport_stream(100)(LiveServer(nonsense), caller.stdin)
+        caller.stdin.close()
+        said, _ = reader.communicate(timeout=2 * PATIENCE_S)
+    name, size, seen, message = json.loads(said)
+    assert (name, size, message) == ("standard input", [96, 64], "standard input has ended")
+    assert seen == sorted(seen)
+    assert len(seen) >= 20
