@@ -5,8 +5,9 @@ whatever else the machine does slows both; what is told is the ratio of the medi
 inference mode with the memory format that is fastest for the network, and with one thread where
 that is faster than all; the two must give the same answer before they are timed.
 
-By default these are the generators and the parser that are shipped, then the sizes of the paper and
-of the parsers most used, with weights of chance.
+By default these are the generators and the parser that are shipped, then with weights of chance the
+sizes of the paper, of the parsers most used, and of the latent methods' public networks (StyleGAN2
+and e4e of 256 pixels). Where a module has a form that is faster in PyTorch, PyTorch runs that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import nn
 
 from mien.engines import Catalog
 from mien.engines.errors import MienError, UsageError
+from mien.engines.face_space import encoder_network, generator_network
 from mien.engines.graph.file import read_metadata, read_model
 from mien.engines.network import Network
 from mien.engines.networks import (
@@ -40,25 +42,34 @@ from mien.export.benchmark.torch_engine import Timing, time_in_both
 from mien.export.checkpoints.formats import recognise
 from mien.export.checkpoints.reading import read_checkpoint
 from mien.export.models.gans import CycleGanGenerator, CycleGanSpec, StarGanGenerator, StarGanSpec
+from mien.export.models.irse import EncoderSpec, LatentEncoder
 from mien.export.models.parsers import RESNET_50, BiSeNet, BiSeNetSpec, DeepLab, DeepLabSpec
+from mien.export.models.stylegan2 import public_channels
+from mien.export.models.stylegan2_public import SynthesisSpec, random_synthesis, transposed
 from mien.export.models.trunks import ResNetSpec
 from mien.export.onnx_file import to_onnx
 
 THREADS = 2
 MAX_CHECKPOINT = 4 << 30  # bytes; an e4e encoder with its generator has 1.2 GB
 CLASSES = 19  # of the parsers most used
+PUBLIC_SIZE, PUBLIC_MULTIPLIER = 256, 2  # of the public generators, and of their channels
 EMOTIONS, PART_LABELS = len(SHIPPED_EMOTIONS), len(SHIPPED_PART_LABELS)
 STYLE_NETWORKS = (FACE_PARSER, *GENERATORS)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A network to time. name: for people. make: what makes its module, None for one of a file."""
+    """A network to time.
+
+    name: for people. make: what makes its module, None for one of a file. eager: the module as
+    PyTorch runs it fastest, from that; the module itself by default.
+    """
 
     name: str
     network: Network
     make: Callable[[], nn.Module] | None = None
     file: Path | None = None
+    eager: Callable[[nn.Module], nn.Module] | None = None
 
 
 def shipped_cases(catalog: Catalog) -> list[Case]:
@@ -99,7 +110,31 @@ def full_size_cases() -> list[Case]:
         Case("face_parser, DeepLabV3 MobileNetV3", network, partial(DeepLab, mobile)),
         Case("face_parser, DeepLabV3 ResNet-50", network, partial(DeepLab, resnet)),
         Case("face_parser, BiSeNet", network, partial(BiSeNet, BiSeNetSpec(CLASSES))),
+        *public_latent_cases(),
     ]
+
+
+def public_latent_cases(
+    size: int = PUBLIC_SIZE, encoder: EncoderSpec | None = None
+) -> tuple[Case, Case]:
+    """StyleGAN2 with the public generators' channels, and e4e that finds its codes, untrained."""
+    channels = public_channels(PUBLIC_MULTIPLIER)
+    spec = SynthesisSpec(tuple(count for side, count in channels.items() if side <= size))
+    encoder = encoder or EncoderSpec(spec.codes, deltas=True)
+    inverted = encoder_network(encoder.layers, seen=encoder.size, colours=3)
+    return (
+        Case(
+            f"stylegan2_synthesis, {size} pixels",
+            generator_network(size, colours=3),
+            partial(random_synthesis, spec),
+            eager=transposed,
+        ),
+        Case(
+            f"latent_encoder, e4e of {encoder.size} pixels",
+            inverted,
+            partial(LatentEncoder, encoder),
+        ),
+    )
 
 
 def given_case(path: Path) -> Case:
@@ -134,6 +169,7 @@ def time_case(case: Case, seconds: float, threads: int = THREADS) -> Timing:
         module = None if case.make is None else case.make()
         if module is not None:
             to_onnx(module, case.network, path)
+            module = module if case.eager is None else case.eager(module)
         timing = time_in_both(path, case.network, seconds=seconds, threads=threads, module=module)
     return replace(timing, name=case.name)
 

@@ -27,7 +27,7 @@ from mien.runtime.blending.edit import Edit
 from mien.runtime.faces.alignment import AlignedFace, Crop, invert_similarity, transform_points
 from mien.runtime.faces.smoothing import OneEuro
 from mien.runtime.frame import Frame
-from mien.runtime.inversion import Inversion
+from mien.runtime.inversion import Freshness, Inversion
 from mien.runtime.methods.base import FaceEditor, Goal, Method
 from mien.runtime.methods.latent.edits import (
     CodeEdit,
@@ -46,9 +46,8 @@ from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target
 
 THREADS: Final = 2  # the generator is large enough to gain from a second one
-# How old the pictures may be, and the time constant over which what is shown follows them.
-FRESH_S: Final = 0.06
-CALM_S: Final = 0.1
+CALM_S: Final = 0.1  # time constant over which what is shown follows the pictures
+SETTLED_S: Final = 0.6  # after a change of the goal; within it a method itself eases over
 
 Opening = Callable[[str], Engine]
 
@@ -95,10 +94,12 @@ class LatentMethod(Method):
 class PictureEditor(FaceEditor):
     """Shows on one face, through a video, what a generator changes between two of its pictures.
 
-    unedited_parts: nothing; it needs no part to be seen by itself.
+    unedited_parts: nothing; it needs no part to be seen by itself. has_worked: whether so much was
+    done for this frame already that the pictures had better wait for the next one.
     """
 
     unedited_parts: tuple[str, ...] = ()
+    has_worked = False
 
     def __init__(self, compare: Comparison, occlusion: Occlusion) -> None:
         self._compare = compare
@@ -106,15 +107,19 @@ class PictureEditor(FaceEditor):
         self._open_eyes, self._steady_lids = OpenEyes(), SteadyLids()
         self._shown = Shown()
         self._made: Made | None = None
-        self._made_s = math.inf  # never
+        self._freshness, self._goal = Freshness(), Unsettled()
 
     def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
         """The edit of the face in this frame; see `FaceEditor`."""
         usual = self._open_eyes(face.landmarks, time_s)
         lids = Lids(self._steady_lids(face.landmarks, usual, time_s), usual)
-        if self._made is None or not 0 <= time_s - self._made_s < FRESH_S:
+        changes = self._goal(goal, time_s)
+        if self._made is None or self._freshness.is_due(
+            face.landmarks, time_s, changes=changes, waits=self.has_worked
+        ):
             pictures = self.pictures(frame, face, goal, time_s)
-            self._made, self._made_s = self._compare(pictures, face.landmarks), time_s
+            self._made = self._compare(pictures, face.landmarks)
+            self._freshness.made(face.landmarks, time_s)
         made = self._shown(self._made, time_s)
         edit = field_edit(face, made, lids, self.amount(goal))
         covered = self._occlusion(frame, points_in_frame(face), time_s)
@@ -127,6 +132,24 @@ class PictureEditor(FaceEditor):
     def amount(self, goal: Goal) -> float:
         """How much of what differs between the pictures is shown."""
         return goal.strength
+
+
+class Unsettled:
+    """Whether what is asked of a face has changed of late."""
+
+    def __init__(self) -> None:
+        self._goal: Goal | None = None
+        self._changed_s = 0.0
+
+    def __call__(self, goal: Goal, time_s: float) -> bool:
+        """True while the goal changes and for SETTLED_S after that."""
+        last, self._goal = self._goal, goal
+        if last is None or not (
+            np.array_equal(last.weights, goal.weights)
+            and (last.strength, last.prompt) == (goal.strength, goal.prompt)
+        ):
+            self._changed_s = time_s
+        return 0 <= time_s - self._changed_s < SETTLED_S
 
 
 def points_in_frame(face: AlignedFace) -> np.ndarray:
@@ -148,6 +171,8 @@ class LatentEditor(PictureEditor):
     def __call__(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> Edit:
         """The edit of the face in this frame; see `FaceEditor`."""
         self._codes = self._invert(face, time_s)  # in every frame, for it is smoothed over time
+        # Encoder and generator take about as long; by turns no frame takes twice as long as others.
+        self.has_worked = self._invert.has_encoded
         return super().__call__(frame, face, goal, time_s)
 
     def pictures(self, frame: Frame, face: AlignedFace, goal: Goal, time_s: float) -> np.ndarray:

@@ -55,6 +55,10 @@ BLINKS, OPEN = 0.45, 0.75
 # Teeth lie behind the lips: brighter than this share of the skin around they glow, so only a share
 # of what is beyond is shown. And their colour, of the skin's: with less they look blue beside lips.
 BRIGHTEST, GLOW, TEETH_COLOUR = 0.9, 0.3, 0.45
+# The lower lip without its corners, how much of its outline counts, and how many cells of
+# area it must have to be believed wholly.
+LOWER_LIP: Final = (95, 94, 93, 92, 91, 101, 102, 103)
+LIP_CORE, LIP_CELLS = 0.7, 5.0
 PATCH_WH: Final = (64, 32)  # cells of the inside of a mouth
 # By how much luma darkens between the lips where it is another inside; at twice that wholly. Where
 # it brightens, teeth that are there stay the camera's.
@@ -217,12 +221,36 @@ def inside_patch(
     alpha[[0, -1]] = 0
     alpha[:, [0, -1]] = 0
     seen = np.clip(_on_box(luma, box), 0, 1)
-    around = skin_rim(alpha.shape)
-    skin = float(np.percentile(seen[around > 0], 70))
+    skin = float(np.percentile(seen[skin_rim(alpha.shape) > 0], 70))
     seen = seen - (1 - GLOW) * np.maximum(0, seen - np.float32(BRIGHTEST * skin))
     bright = np.clip((seen / max(skin, 0.02) - DARK) / (TEETH - DARK), 0, 1)
     saturation = DARK_COLOUR + bright * np.float32(TEETH_COLOUR - DARK_COLOUR)
+    teeth = float((bright * alpha).sum() / max(float(alpha.sum()), 1e-6))
+    around = coloured_by(landmarks, box, teeth)
     return Patch(seen, alpha, saturation.astype(np.float32), around, box)
+
+
+def coloured_by(
+    landmarks: np.ndarray, box: tuple[float, float, float, float], teeth: float
+) -> np.ndarray:
+    """Where the colour of a mouth's inside is taken from, weights on its box: float32, PATCH_WH.
+
+    landmarks: (106, 2), crop units. teeth: how much of the inside they are, 0..1: by as much the
+    skin around gives the colour, for that of lips makes teeth blue or pink. The dark has that of
+    the lower lip, away from its edges: the upper one is often behind a beard, and what an edit
+    draws above it has the beard's colour. A lip too thin to be seen leaves it to the skin.
+    """
+    (x0, y0, x1, y1), (width, height) = box, PATCH_WH
+    scale = np.array([width / (x1 - x0), height / (y1 - y0)])
+    cells = (landmarks[list(LOWER_LIP)] - np.array([x0, y0])) * scale - 0.5
+    middle = cells.mean(0)
+    core = (middle + LIP_CORE * (cells - middle)).astype(np.float32)
+    region = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(region, [np.round(core * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    lip, skin = region.astype(np.float32), skin_rim((height, width))
+    share = (1 - teeth) * min(1.0, cv2.contourArea(core) / LIP_CELLS)
+    around: np.ndarray = lip * np.float32(share / max(float(lip.sum()), 1.0))
+    return around + skin * np.float32((1 - share) / float(skin.sum()))
 
 
 def inner_mouth(landmarks: np.ndarray, size: int) -> np.ndarray:

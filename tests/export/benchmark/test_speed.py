@@ -10,9 +10,17 @@ import torch
 
 from mien.engines import Catalog, ModelEntry, record_model
 from mien.engines.networks import CYCLEGAN_PARTS
-from mien.export.benchmark.speed import full_size_cases, main, shipped_cases, table
+from mien.export.benchmark.speed import (
+    full_size_cases,
+    main,
+    public_latent_cases,
+    shipped_cases,
+    table,
+    time_case,
+)
 from mien.export.benchmark.torch_engine import Timing
 from mien.export.models.gans import CycleGanGenerator, CycleGanSpec
+from mien.export.models.irse import EncoderSpec
 from mien.export.onnx_file import sha256_of, to_onnx
 from tests.export.checkpoints.files import saved, state_of
 
@@ -32,10 +40,20 @@ def test_every_generator_and_parser_is_timed_at_full_size() -> None:
         "face_parser, DeepLabV3 MobileNetV3",
         "face_parser, DeepLabV3 ResNet-50",
         "face_parser, BiSeNet",
+        "stylegan2_synthesis, 256 pixels",
+        "latent_encoder, e4e of 256 pixels",
     ]  # fmt: skip
     assert [case.name for case in cases] == kinds
     batches = [case.network.inputs[0].shape[0] for case in cases]
-    assert batches == [1, 1, 4, 4, 1, 1, 1]
+    assert batches == [1, 1, 4, 4, 1, 1, 1, 1, 1]
+
+
+def test_networks_of_the_latent_methods_are_timed_against_their_fastest_form_in_pytorch() -> None:
+    small = EncoderSpec(6, deltas=True, stages=((16, 1), (16, 1), (16, 1), (512, 1)), size=64)
+    for case in public_latent_cases(16, small):
+        timing = time_case(case, 0, 1)  # which refuses a form that answers otherwise
+        assert timing.name == case.name
+        assert timing.ratio > 0
 
 
 def test_what_a_catalog_has_of_generators_and_parsers_is_timed_with_its_own_weights(

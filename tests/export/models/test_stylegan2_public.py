@@ -18,7 +18,14 @@ from mien.export.__main__ import main
 from mien.export.checkpoints.reading import Checkpoint
 from mien.export.checkpoints.stylegan2 import generator_of, mapping_of, synthesis_of
 from mien.export.models.stylegan2 import Synthesis
-from mien.export.models.stylegan2_public import SynthesisNetwork, SynthesisSpec, prepared
+from mien.export.models.stylegan2_public import (
+    SynthesisNetwork,
+    SynthesisSpec,
+    TransposedDoubled,
+    prepared,
+    random_synthesis,
+    transposed,
+)
 from tests.export.checkpoints.files import saved
 from tests.export.public_stylegan2 import (
     code_layers,
@@ -49,6 +56,17 @@ def test_the_synthesis_is_that_of_the_paper() -> None:
     with torch.inference_mode():
         expected = slow_images(tiny_state(), codes)
         torch.testing.assert_close(synthesis(codes), expected, atol=2e-5, rtol=1e-5)
+
+
+def test_a_doubling_by_its_phases_is_that_by_a_transposed_convolution() -> None:
+    spec = SynthesisSpec(tuple(TINY), STYLE)
+    network = random_synthesis(spec)
+    codes = torch.randn(2, spec.codes, STYLE)
+    with torch.inference_mode():
+        by_phases = network(codes)
+        other = transposed(network)
+        assert sum(isinstance(m, TransposedDoubled) for m in other.modules()) == len(TINY) - 1
+        torch.testing.assert_close(by_phases, other(codes), atol=1e-5, rtol=1e-5)
 
 
 def test_without_noise_it_is_that_of_the_paper_too() -> None:
@@ -228,7 +246,7 @@ def test_sums_that_leave_half_precision_stay_in_it_here() -> None:
         unit = (1e-8 / layer.limit).sqrt()
         s = style[:, :, None, None]
         top = style.abs().amax(1)[:, None, None, None]
-        if not layer.up:
+        if layer.doubled is None:
             y = torch.nn.functional.conv2d(x * s / top, layer.weight, padding=1)
             largest["prepared"] = max(largest["prepared"], y.abs().max().item())
             plain = (y * top * unit[:, None, None]).abs().max().item()

@@ -168,6 +168,32 @@ def test_a_mouth_that_opens_is_off_the_colour_of_lips() -> None:
     assert teeth.saturation[teeth.alpha > 0.9].max() < patch.saturation[patch.alpha > 0.9].min()
 
 
+def test_the_dark_of_a_mouth_has_the_lower_lips_colour_and_teeth_the_skins() -> None:
+    none, mouth = np.zeros((SIZE, SIZE), np.float32), opened_mouth()
+    dark, teeth = (inside_patch(lit_face(luma), none, mouth, 1.0) for luma in (0.02, 0.9))
+    assert dark is not None
+    assert teeth is not None
+    (x0, y0, x1, y1), (height, width) = dark.box, dark.around.shape
+    x, y = (mouth[[92, 93, 94]].mean(0) + mouth[[101, 102, 103]].mean(0)) / 2  # of the lower lip
+    cell = int((y - y0) / (y1 - y0) * height), int((x - x0) / (x1 - x0) * width)
+    for patch in (dark, teeth):
+        assert patch.around.sum() == pytest.approx(1, abs=1e-4)
+        assert not patch.around[height // 2, width // 2]  # not what is painted over
+    assert dark.around[cell] > 100 * dark.around[0, 0]
+    assert teeth.around[cell] < 0.5 * dark.around[cell]
+    assert teeth.around[0].sum() > 3 * dark.around[0].sum()
+
+
+def test_lips_too_thin_to_be_seen_leave_the_colour_to_the_skin() -> None:
+    none, mouth = np.zeros((SIZE, SIZE), np.float32), opened_mouth()
+    mouth[[91, 92, 93, 94, 95]] = mouth[[101, 101, 102, 103, 103]]
+    patch = inside_patch(lit_face(0.02), none, mouth, 1.0)
+    assert patch is not None
+    rim = patch.around[0].sum() + patch.around[:, 0].sum()
+    assert rim > 0.1
+    assert patch.around.sum() == pytest.approx(1, abs=1e-4)
+
+
 def test_a_mouth_that_is_drawn_otherwise_is_replaced_and_a_moved_one_is_not() -> None:
     luma, grey = np.full((SIZE, SIZE), 0.2, np.float32), np.ones((SIZE, SIZE), np.float32)
     patch = inside_patch(luma, -0.2 * grey, opened_mouth())
