@@ -179,7 +179,7 @@ class WatchedCatalog(Catalog):
     @classmethod
     def of(cls, inner: Catalog) -> WatchedCatalog:
         """Nothing opened yet."""
-        return cls(inner.entries, inner)
+        return cls(inner.entries, inner.int8, inner)
 
     def open(
         self, network: Network | str, *, provider: str = "cpu", threads: int | None = None

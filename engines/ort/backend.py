@@ -90,6 +90,7 @@ DEFAULT_THREADS = 1
 FATAL_ONLY = 4  # ONNX Runtime's log severity; what fails is raised, so nothing needs printing.
 ORT_DEFAULT_SEVERITY = 2
 BUNDLED_FOLDER = Path(__file__).parent.parent / "models"
+BUNDLED_FOLDERS = (BUNDLED_FOLDER, BUNDLED_FOLDER / "int8")
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 SOURCE_PLACE = re.compile(r"/\S+\.(?:cc|cpp|h):\d+ .*?\) ")
 
@@ -187,7 +188,7 @@ def check_runnable(model: bytes, path: Path, *, limit: int = MAX_MEMORY) -> None
     model: as `read_model` gave it. Those that come with mien are known, and where there is no ONNX
     Runtime nothing is. Raises ModelError.
     """
-    if path.parent == BUNDLED_FOLDER or find_spec("onnxruntime") is None:
+    if path.parent in BUNDLED_FOLDERS or find_spec("onnxruntime") is None:
         return
 
     def infer_sizes(bare: bytes) -> Sequence[onnxruntime.NodeArg]:
