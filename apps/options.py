@@ -11,7 +11,7 @@ import typer
 
 from mien.engines.errors import UsageError
 from mien.runtime.methods import method_options, method_spec, method_specs
-from mien.runtime.spec import FilterSpec, MethodOption, OptionValue
+from mien.runtime.spec import PRECISIONS, FilterSpec, MethodOption, OptionValue
 
 if TYPE_CHECKING:
     from mien.runtime.target import Target
@@ -112,9 +112,11 @@ def filter_spec(
     provider: str,
     models: list[Path] | None,
     face: str | int = "all",
+    precision: str = "auto",
 ) -> FilterSpec:
     """The filter that a command was asked for. Raises UsageError."""
-    return FilterSpec(method, options_of(context, method), face, provider, folders(models))
+    told = options_of(context, method)
+    return FilterSpec(method, told, face, provider, folders(models), precision)
 
 
 Prompt = Annotated[
@@ -151,6 +153,14 @@ Provider = Annotated[
         metavar="NAME",
         help="What runs the networks: cpu, the default, for it is there on every machine and what "
         "was measured ran on it; cuda, ...; or auto, the best that works here, and it says why.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(PRECISIONS),
+        help="Of the networks on the provider cpu: auto, the default, runs those that have an INT8 "
+        "variant in it where the processor has instructions for it; fp32 none, int8 all of them.",
     ),
 ]
 MeasuredProvider = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")]

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien.engines.engine import Engine
@@ -24,6 +24,7 @@ from mien.engines.graph.file import read_model
 from mien.engines.network import Network
 from mien.engines.opening import open_engine
 from mien.engines.ort.backend import check_runnable
+from mien.engines.ort.providers import Provider
 from mien.engines.system.file_lock import passing_lock
 from mien.engines.system.partial_file import PartialFile
 
@@ -39,6 +40,7 @@ MAX_DOTS = 200
 MOST_WRITTEN, SHOWN = 10**18, 60
 HEADER = "# The models of this folder; mien.engines.catalog says what each key means.\n"
 BUNDLED_FOLDER = Path(__file__).parent / "models"
+INT8 = "int8"  # the folder, in that one, of INT8 variants for a processor
 TEXT_FIELDS = ("name", "network", "file", "sha256", "trained_on", "licence", "card")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # what TOML wants escaped
 HEX_DIGITS = frozenset("0123456789abcdef")
@@ -82,9 +84,13 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The models to choose from, one for each network."""
+    """The models to choose from, one for each network.
+
+    int8: INT8 variants of some of them for a processor, opened in their place on the provider cpu.
+    """
 
     entries: tuple[ModelEntry, ...]
+    int8: tuple[ModelEntry, ...] = ()
 
     @classmethod
     def bundled(cls) -> Catalog:
@@ -126,6 +132,22 @@ class Catalog:
             "export a checkpoint with mien export --into DIR, then name it with --models DIR"
         )
 
+    def in_int8(self) -> Catalog:
+        """This catalog with the INT8 variants of those of its models that come with mien.
+
+        Raises ModelError.
+        """
+        bundled = {entry.network for entry in self.entries if entry.folder == BUNDLED_FOLDER}
+        variants = read_catalog(BUNDLED_FOLDER / INT8)
+        return replace(self, int8=tuple(v for v in variants if v.network in bundled))
+
+    def opened_entry(self, network: Network | str, provider: str) -> ModelEntry:
+        """The model that `open` runs: on the provider cpu a variant in INT8. Raises ModelError."""
+        entry = self.entry(network)
+        if provider == Provider.CPU.short:
+            return next((v for v in self.int8 if v.network == entry.network), entry)
+        return entry
+
     def open(
         self, network: Network | str, *, provider: str = "cpu", threads: int | None = None
     ) -> Engine:
@@ -136,7 +158,7 @@ class Catalog:
 
         Raises ModelError, DeviceError or EngineError.
         """
-        entry = self.entry(network)
+        entry = self.opened_entry(network, provider)
         return open_engine(
             entry.path, network, provider=provider, threads=threads, sha256=entry.sha256
         )

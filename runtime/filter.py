@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from mien.engines import DETECTOR, LANDMARKS, Catalog
 from mien.engines.catalog import joined_folders
-from mien.engines.errors import UsageError
+from mien.engines.errors import ModelError, UsageError
+from mien.engines.ort.providers import Provider, multiplies_bytes
 from mien.engines.system.limits import MAX_MEMORY, memory_text
 from mien.runtime.blending.blending import FaceEdit, blend_faces, crop_units_matrix
 from mien.runtime.faces.choice import FaceChoice
@@ -39,7 +40,7 @@ from mien.runtime.luma import align_in_frame
 from mien.runtime.methods import method_spec, method_specs
 from mien.runtime.methods.base import FaceEditor, Goal, Method
 from mien.runtime.one_thread import one_thread
-from mien.runtime.spec import FilterSpec, OptionValue
+from mien.runtime.spec import PRECISIONS, FilterSpec, OptionValue
 from mien.runtime.target import EMOTIONS, Target, finite_number, parse_goal, shortened
 from mien.runtime.watermark.watermark import EditedFace, Watermark
 
@@ -76,9 +77,40 @@ class Timings:
             self.last_cpu_ms[name] += (time.process_time() - cpu_began) * 1e3
 
 
-def _catalog(models: object) -> Catalog:
-    if models is None or isinstance(models, Catalog):
-        return models or Catalog.bundled()
+def catalog_of(
+    models: object = None, *, precision: object = "auto", provider: str = "cpu"
+) -> Catalog:
+    """The models of a filter: the bundled ones, or those of folders before them.
+
+    models: a folder, several, None, or a Catalog, which is taken as it is. precision: of
+    PRECISIONS; `auto` takes INT8 variants, where there are any, on a processor that has
+    instructions for them. Raises UsageError, ModelError.
+    """
+    if precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UsageError(f"unknown precision {shortened(precision)} (known: {known})")
+    if precision == "int8" and provider != Provider.CPU.short:
+        raise UsageError(
+            f"the precision int8 is for the provider cpu, not {provider}; leave it out, or give "
+            "models of that precision"
+        )
+    if isinstance(models, Catalog):
+        return models
+    catalog = _loaded(models)
+    if precision == "fp32" or (precision == "auto" and not multiplies_bytes()):
+        return catalog
+    in_int8 = catalog.in_int8()
+    if precision == "int8" and not in_int8.int8:
+        raise ModelError(
+            "none of these models has a variant in int8; make one with mien calibrate, and name "
+            "its folder with --models"
+        )
+    return in_int8
+
+
+def _loaded(models: object) -> Catalog:
+    if models is None:
+        return Catalog.bundled()
     if isinstance(models, (list, tuple)) and models and all(_is_path(part) for part in models):
         models = joined_folders(models)
     if not _is_path(models):
@@ -166,6 +198,9 @@ class Filter:
         appeared. provider: what runs the networks (`cpu`, `cuda`, ..., `auto`).
     models: a folder of models with a catalog that replaces the bundled ones by name, several of
         them, of which the first counts most, or a Catalog.
+    precision: `auto` runs the networks that have an INT8 variant in it on the provider cpu, where
+        the processor has instructions for it; `fp32` none of them, `int8` all. A Catalog is taken
+        as it is.
 
     After a call `faces` holds the faces of that frame as they came, with named landmarks
     (`Face.parts`) and what they do (`Face.measures`); `edited` the track ids changed in it, `goals`
@@ -194,6 +229,7 @@ class Filter:
         face: str | int = "all",
         provider: str = "cpu",
         models: str | Path | Sequence[str | Path] | Catalog | None = None,
+        precision: str = "auto",
         **options: OptionValue | None,
     ) -> None:
         needed: tuple[object, ...] = (provider, method)
@@ -208,7 +244,7 @@ class Filter:
             raise UsageError(f"order is rgb or bgr, not {shortened(order)}")
         self._rgb_order = (0, 1, 2) if order == "rgb" else (2, 1, 0)
         self._intensity = intensity
-        catalog = _catalog(models)
+        catalog = catalog_of(models, precision=precision, provider=provider)
         self._choice = FaceChoice(shortened(face) if not isinstance(face, str) else face)
         with ExitStack() as opening:  # what is open is closed where the next does not open
             self._engines = [
@@ -220,6 +256,8 @@ class Filter:
             self.own = own
             self.target = target
             self._opened = opening.pop_all()
+        variants = {entry.network for entry in catalog.int8 if provider == Provider.CPU.short}
+        self._in_int8 = tuple(sorted(variants.intersection(self.providers)))
         detector, landmarks = self._engines
         self._tracker = Tracker(FaceDetector(detector), LandmarkDetector(landmarks))
         self.timings = Timings()
@@ -235,6 +273,7 @@ class Filter:
             face=spec.face,
             provider=spec.provider,
             models=spec.models,
+            precision=spec.precision,
             **spec.told,
         )
 
@@ -348,6 +387,11 @@ class Filter:
         """What really runs each network, read back from the engines."""
         own = {engine.network.name: engine.provider for engine in self._engines}
         return own | self._method.providers
+
+    @property
+    def in_int8(self) -> tuple[str, ...]:
+        """The networks that run in the INT8 variant that comes with mien."""
+        return self._in_int8
 
     def reset(self) -> None:
         """Forget the video; the next frame belongs to another one."""

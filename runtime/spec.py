@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mien.runtime.methods.base import Method
 
 DEFAULT_METHOD: Final = "warp"
+PRECISIONS: Final = ("auto", "fp32", "int8")
 OptionValue = str | int | float
 
 
@@ -148,6 +149,7 @@ class FilterSpec:
     method: a name of `mien.runtime.methods`. options: what it is told beside its own choices, pairs
     of name and value. face: `all`, `largest`, or the number of one. provider: what runs the
     networks. models: a folder of models of the user's own, as `Catalog.load` takes it.
+    precision: of PRECISIONS, of the networks on a processor.
     """
 
     method: str = DEFAULT_METHOD
@@ -155,6 +157,7 @@ class FilterSpec:
     face: str | int = "all"
     provider: str = "cpu"
     models: Path | None = None
+    precision: str = "auto"
 
     @property
     def told(self) -> dict[str, Any]:

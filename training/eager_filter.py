@@ -60,7 +60,7 @@ def compare(asked: Asked) -> dict[str, object]:
     Raises MienError, ModelError where the edited frames differ.
     """
     shipped = Catalog.bundled() if asked.models is None else Catalog.load(asked.models)
-    eager = TorchCatalog(shipped.entries, asked.threads)
+    eager = TorchCatalog(shipped.entries, threads=asked.threads)
     catalogs = [WatchedCatalog.of(shipped), WatchedCatalog.of(eager)]
     with ExitStack() as opened:
         filters = [opened.enter_context(asked.open_filter(catalog)) for catalog in catalogs]

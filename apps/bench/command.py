@@ -48,6 +48,7 @@ def bench(
     emotion: Emotion = "happy",
     method: Method = DEFAULT_METHOD,
     provider: options.MeasuredProvider = "cpu",
+    precision: options.Precision = "auto",
     models: options.Models = None,
     beside: Beside = None,
     networks: Networks = False,
@@ -63,7 +64,9 @@ def bench(
     from mien.runtime.target import parse_goal
 
     parse_goal(emotion)
-    spec = options.filter_spec(context, method=method, provider=provider, models=models)
+    spec = options.filter_spec(
+        context, method=method, provider=provider, models=models, precision=precision
+    )
     plan = BenchPlan(clip, runs, emotion, spec)
     variants = tuple(Variant.parse(text) for text in beside or ())
     plan = replace(plan, beside=variants, networks=networks, scaling=scaling, calls=calls)

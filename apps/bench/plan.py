@@ -9,11 +9,12 @@ from pathlib import Path
 from mien.apps.bench.variants import Variant
 from mien.engines import Catalog
 from mien.engines.errors import UsageError
-from mien.runtime.filter import Filter
+from mien.runtime.filter import Filter, catalog_of
 from mien.runtime.profile import WatchedCatalog
-from mien.runtime.spec import FilterSpec
+from mien.runtime.spec import PRECISIONS, FilterSpec
 
 TORCH = "torch"  # beside the providers: PyTorch eager, which is none
+AUTO = PRECISIONS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class BenchPlan:
     def of(self, variant: Variant) -> BenchPlan:
         """The same plan for another variant."""
         spec = replace(self.filter, provider=variant.provider, models=variant.models)
+        if variant.provider != self.provider:  # a precision is one of the provider cpu
+            spec = replace(spec, precision=AUTO)
         return replace(self, filter=spec)
 
     def filter_options(self) -> list[str]:
@@ -77,7 +80,9 @@ class BenchPlan:
 
     def edit_options(self) -> list[str]:
         """The options of `mien edit` that describe it."""
-        return [*self.filter_options(), "--provider", self.provider]
+        asked = self.filter.precision
+        precision = [] if asked == AUTO else ["--precision", asked]
+        return [*self.filter_options(), "--provider", self.provider, *precision]
 
     def open_filter(self, models: Catalog | None = None) -> Filter:
         """The filter it measures; models: in place of its own. Raises MienError."""
@@ -93,8 +98,9 @@ class BenchPlan:
 
     def watch_filter(self) -> tuple[Filter, WatchedCatalog]:
         """The filter, and the networks it has opened. Raises MienError."""
-        variant = Variant(self.provider, self.models)
-        watched = WatchedCatalog.of(variant.catalog())
+        spec = self.filter
+        catalog = catalog_of(spec.models, precision=spec.precision, provider=spec.provider)
+        watched = WatchedCatalog.of(catalog)
         return self.open_filter(watched), watched
 
 

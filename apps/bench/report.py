@@ -188,7 +188,8 @@ class BenchReport:
     method, variant: of the filter. providers: what really ran each network. ratio: of command_s to
     transcode_s. first_frame_s: from the start of the process. warm_start_s: from opening a filter,
     where another was open before. peaks: of the machine, by provider. networks, eager: each network
-    by itself. eager_filter: the whole filter in PyTorch. What was not asked for is empty.
+    by itself. eager_filter: the whole filter in PyTorch. What was not asked for is empty. in_int8:
+    what of the networks ran in INT8 variants.
     """
 
     clip: str
@@ -215,11 +216,14 @@ class BenchReport:
     eager_filter: EagerFilter | None = None
     scenes: tuple[SceneRow, ...] = ()
     calls: tuple[CallRow, ...] = ()
+    in_int8: tuple[str, ...] = ()
 
 
 def report_heading(report: BenchReport) -> str:
     """One line on what was measured, and where."""
     networks = ", ".join(sorted(set(report.providers.values())))
+    if report.in_int8:
+        networks += f" ({', '.join(report.in_int8)} in INT8)"
     clip = f"{report.clip}, {report.width}x{report.height}, {report.clip_frames} frames"
     machine = f"{report.machine}, {report.cores} cores"
     return one_line(f"{clip}; {report.method}; {machine}; networks on {networks}")

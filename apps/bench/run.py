@@ -95,7 +95,7 @@ def _measure_filter(plan: BenchPlan, clip: Path, info: VideoInfo, folder: Path) 
     edits, transcodes = _time_commands(plan, clip, folder / f"out{clip.suffix}")
     with plan.open_filter() as face_filter:
         profile = profile_filter(face_filter, read_frames(clip))
-        providers = dict(face_filter.providers)
+        providers, in_int8 = dict(face_filter.providers), face_filter.in_int8
         face_filter.reset()
         calls = dearest_calls(face_filter, read_frames(clip)) if plan.calls else ()
     first_frame = next(iter(read_frames(clip)))
@@ -123,6 +123,7 @@ def _measure_filter(plan: BenchPlan, clip: Path, info: VideoInfo, folder: Path) 
         peak_mb=_median([times.peak_mb for times in edits]),
         variants=variants,
         calls=calls,
+        in_int8=in_int8,
     )
 
 

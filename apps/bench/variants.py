@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from mien.apps.edit.inputs import SAMPLE
-from mien.engines import Catalog, EngineError
+from mien.engines import EngineError
 from mien.engines.errors import UsageError
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame, Plane
@@ -170,10 +170,6 @@ class Variant:
     def name(self) -> str:
         """As it is typed."""
         return self.provider if self.models is None else f"{self.provider}:{self.models}"
-
-    def catalog(self) -> Catalog:
-        """Its models. Raises ModelError."""
-        return Catalog.bundled() if self.models is None else Catalog.load(self.models)
 
 
 FilterOpener = Callable[[Variant], Filter]

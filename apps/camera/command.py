@@ -196,6 +196,7 @@ def camera(
     mark: Mark = False,
     no_marks: options.NoMarks = False,
     provider: options.Provider = "cpu",
+    precision: options.Precision = "auto",
     models: options.Models = None,
     overwrite: Overwrite = False,
     seconds: Seconds = None,
@@ -206,7 +207,9 @@ def camera(
     if list_them:
         raise typer.Exit(print_cameras())
     own = checked_own(soften, amplify)
-    wanted = options.filter_spec(context, method=method, provider=provider, models=models)
+    wanted = options.filter_spec(
+        context, method=method, provider=provider, models=models, precision=precision
+    )
     goal = _target(emotion, prompt, intensity, wanted)
     plan = CameraPlan(
         source=source,

@@ -36,22 +36,23 @@ def check_models(machine: Machine) -> list[Finding]:
     """Whether the model files are there and whole."""
     try:
         catalog = _catalog(machine)
+        entries = (*catalog.entries, *catalog.in_int8().int8)
     except MienError as error:
         return [Finding("models", "bad", str(error), mend_models(machine.models), stops_edit=True)]
     broken = []
-    for entry in catalog.entries:
+    for entry in entries:
         try:
             entry.check_file()
         except MienError as error:  # noqa: PERF203 -- each file is reported
             broken.append(Finding("models", "bad", str(error), mend_models(entry.folder)))
     if broken:
         return broken
-    return [Finding("models", "ok", f"{len(catalog.entries)} models, all whole")]
+    return [Finding("models", "ok", f"{len(entries)} models, all whole")]
 
 
 def mend_models(folder: Path | None) -> str:
     """The command that writes the models of a folder again; None is the folder of mien itself."""
-    if folder is None or folder.resolve() == BUNDLED_FOLDER.resolve():
+    if folder is None or BUNDLED_FOLDER.resolve() in (folder.resolve(), *folder.resolve().parents):
         return reinstall_line(stated_origin())
     return f"mien export CHECKPOINT --into {quoted(str(folder))}"
 

@@ -159,6 +159,7 @@ def edit(
     container: Container = None,
     quality: Quality = None,
     provider: options.Provider = "cpu",
+    precision: options.Precision = "auto",
     models: options.Models = None,
     overwrite: Overwrite = False,
     recursive: Recursive = False,
@@ -184,7 +185,12 @@ def edit(
     if quality is not None and not 0 <= quality <= 100:
         raise UsageError(f"--quality must lie in 0..100, not {quality}")
     wanted = options.filter_spec(
-        context, method=method, provider=provider, models=models, face=_face(face)
+        context,
+        method=method,
+        provider=provider,
+        models=models,
+        face=_face(face),
+        precision=precision,
     )
     own = checked_own(soften, amplify)
     otherwise = _otherwise(wanted, is_sample=not sources) if own is None else "none"

@@ -30,7 +30,7 @@ def print_models(folder: Path | None) -> int:
     for heading in ("network", "model", "size", "licence", "trained on", "file"):
         table.add_column(heading, overflow="fold")
     status = 0
-    for entry in catalog.entries:
+    for entry in (*catalog.entries, *catalog.in_int8().int8):
         try:
             entry.check_file()
             size, state = f"{entry.path.stat().st_size / 1e6:.1f} MB", "ok"

@@ -26,7 +26,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape
 from mien.calibration.audit.reading import parse
 from mien.engines.errors import ModelError
 from mien.engines.graph.file import read_model
-from mien.engines.ort.backend import check_runnable
+from mien.engines.ort.backend import FREE_BATCH, check_runnable, open_session
 
 FLOAT = TensorProto.FLOAT
 HALF = TensorProto.FLOAT16
@@ -112,6 +112,57 @@ def with_metadata(model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def with_free_batch(model: ModelProto) -> ModelProto | None:
+    """`model`, of a batch of one, for any number at once; None where it is not made for that.
+
+    Weights stay as they are. Where a Reshape states a batch of one, it keeps that of its input.
+    Both must give the same for an input alone, and for it and another one at once, but for the
+    order of sums.
+    """
+    freed = ModelProto()
+    freed.CopyFrom(model)
+    values = [*freed.graph.input, *freed.graph.output]
+    sides = [value.type.tensor_type.shape.dim[0] for value in values]
+    if any(side.dim_value != 1 for side in sides):
+        return None
+    for side in sides:
+        side.dim_param = FREE_BATCH
+    del freed.graph.value_info[:]
+    reshapes = [node for node in freed.graph.node if node.op_type == "Reshape"]
+    stated = {node.input[1] for node in reshapes}
+    for attribute in _attributes(reshapes):
+        if attribute.name == "allowzero":
+            attribute.i = 0
+    for tensor in (t for t in freed.graph.initializer if t.name in stated):
+        shape = numpy_helper.to_array(tensor).copy()
+        if shape.size and shape[0] == 1:
+            shape[0] = 0
+            tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
+    return freed if _is_alike(model, freed) else None
+
+
+def _is_alike(model: ModelProto, freed: ModelProto) -> bool:
+    single, many = (
+        open_session(one.SerializeToString(), Path("(in memory)"), provider="cpu")
+        for one in (model, freed)
+    )
+    rng = np.random.default_rng(0)
+    feeds, others = (
+        {node.name: rng.random(node.shape, np.float32) for node in single.get_inputs()}
+        for _ in range(2)
+    )
+    pairs = {name: np.concatenate([x, others[name]]) for name, x in feeds.items()}
+    alone = single.run(None, feeds)
+    try:
+        again, both = many.run(None, feeds), many.run(None, pairs)
+    except Exception:  # noqa: BLE001 -- ONNX Runtime's own, of a graph that holds its batch elsewhere
+        return False
+    return all(
+        np.array_equal(one, same) and np.allclose(one, two[:1], atol=1e-5)
+        for one, same, two in zip(alone, again, both, strict=True)
+    )
 
 
 def _folded(node: NodeProto, weights: dict[str, np.ndarray]) -> bool:

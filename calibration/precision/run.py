@@ -13,7 +13,13 @@ from onnx import ModelProto
 
 from mien.calibration.precision.card import PrecisionCard
 from mien.calibration.precision.fp16 import fake_quantised_model, half_model, reasons_to_keep
-from mien.calibration.precision.graph import Graph, read_graph, with_metadata, without_unshuffles
+from mien.calibration.precision.graph import (
+    Graph,
+    read_graph,
+    with_free_batch,
+    with_metadata,
+    without_unshuffles,
+)
 from mien.calibration.precision.int8 import alone_model, count_int8, int8_model
 from mien.calibration.precision.places import Rules, ends_of, layers_of, places_of, reasons_for_rest
 from mien.calibration.precision.quality import (
@@ -122,7 +128,8 @@ class Calibration:
         while True:
             model, card = self._int8_try(kept, rules)
             if not card.refusal:
-                return self._variant(model, card)
+                freed = with_free_batch(model) if rules == "cpu" else None
+                return self._variant(freed or model, card)
             is_measured = self._way is not None or self._is_classifier
             if not is_measured or len(costs) - count < INT8_AT_LEAST * len(layers):
                 return Variant(None, card)

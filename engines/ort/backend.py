@@ -90,7 +90,10 @@ DEFAULT_THREADS = 1
 FATAL_ONLY = 4  # ONNX Runtime's log severity; what fails is raised, so nothing needs printing.
 ORT_DEFAULT_SEVERITY = 2
 BUNDLED_FOLDER = Path(__file__).parent.parent / "models"
+BUNDLED_FOLDERS = (BUNDLED_FOLDER, BUNDLED_FOLDER / "int8")
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+# What a graph calls the first side of its inputs and outputs where it takes any number at once.
+FREE_BATCH = "batch"
 SOURCE_PLACE = re.compile(r"/\S+\.(?:cc|cpp|h):\d+ .*?\) ")
 
 ORT_TYPES = {
@@ -145,6 +148,7 @@ class OnnxRuntimeEngine(Engine):
         super().__init__(network, _what_runs(session), metadata)
         self._session: onnxruntime.InferenceSession | None = session
         self._output_names = [spec.name for spec in network.outputs]
+        self._takes_many = all(_has_free_batch(node.shape) for node in session.get_inputs())
         self._failures = _failures()
         self._binding = _bind(session, network)
 
@@ -161,6 +165,18 @@ class OnnxRuntimeEngine(Engine):
                 f"{self.network.name}: the run failed on {self.provider}: {_one_line(error)}"
             ) from error
         return dict(zip(self._output_names, results, strict=True))
+
+    def _run_each(self, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        if not self._takes_many or self._binding is not None or len(feeds) < 2:
+            return super()._run_each(feeds)
+        names = [spec.name for spec in self.network.inputs]
+        results = self._run(
+            {name: np.concatenate([feed[name] for feed in feeds]) for name in names}
+        )
+        return [
+            {name: values[index : index + 1] for name, values in results.items()}
+            for index in range(len(feeds))
+        ]
 
     def _release(self) -> None:
         self._binding = None
@@ -187,7 +203,7 @@ def check_runnable(model: bytes, path: Path, *, limit: int = MAX_MEMORY) -> None
     model: as `read_model` gave it. Those that come with mien are known, and where there is no ONNX
     Runtime nothing is. Raises ModelError.
     """
-    if path.parent == BUNDLED_FOLDER or find_spec("onnxruntime") is None:
+    if path.parent in BUNDLED_FOLDERS or find_spec("onnxruntime") is None:
         return
 
     def infer_sizes(bare: bytes) -> Sequence[onnxruntime.NodeArg]:
@@ -418,13 +434,22 @@ def _check_graph(
     network: Network,
     specs: tuple[TensorSpec, ...],
 ) -> None:
-    found = [f"{n.name} {ORT_TYPES.get(n.type, n.type)} {tuple(n.shape)}" for n in nodes]
+    found = [f"{n.name} {ORT_TYPES.get(n.type, n.type)} {_single(n.shape)}" for n in nodes]
     declared = [f"{spec.name} {np.dtype(spec.dtype).name} {spec.shape}" for spec in specs]
     if found != declared:
         raise ModelError(
             f"the {where} is {', '.join(found) or 'none'}, but the network {network.name!r} has "
             f"{', '.join(declared)}; use a model made for this version of mien"
         )
+
+
+def _has_free_batch(shape: Sequence[object]) -> bool:
+    return bool(shape) and shape[0] == FREE_BATCH
+
+
+def _single(shape: Sequence[object]) -> tuple[object, ...]:
+    """A shape with a batch of one where the batch is free."""
+    return (1, *shape[1:]) if _has_free_batch(shape) else tuple(shape)
 
 
 def _failures() -> tuple[type[Exception], ...]:

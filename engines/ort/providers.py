@@ -8,6 +8,7 @@ import platform
 import sys
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from types import ModuleType
 
 from mien.engines.errors import DeviceError
@@ -19,6 +20,10 @@ PC = ("linux", "win32")
 PC_PROCESSORS = ("x86_64", "amd64")
 PLAIN = "onnxruntime"
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+PROCESSORS = Path("/proc/cpuinfo")  # of Linux
+# Instructions that multiply and add bytes, with 512 bits and with 256. Without them ONNX Runtime
+# adds pairs of products in 16 bits, where the INT8 variants overflow.
+BYTE_PRODUCTS = frozenset(("avx512_vnni", "avx_vnni"))
 
 
 class Provider(Enum):
@@ -170,3 +175,16 @@ class ProviderOptions:
         if self.provider is Provider.DIRECTML:
             return {"device_id": str(self.device)}
         return {}
+
+
+def multiplies_bytes(processors: Path = PROCESSORS) -> bool:
+    """Whether this processor has instructions for INT8 networks (VNNI), as far as Linux tells.
+
+    processors: what Linux says of them. Elsewhere nothing tells, and the answer is no.
+    """
+    try:
+        text = processors.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = [line.partition(":")[2].split() for line in text.splitlines() if line[:5] == "flags"]
+    return bool(flags) and all(not BYTE_PRODUCTS.isdisjoint(words) for words in flags)

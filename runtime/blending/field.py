@@ -53,6 +53,7 @@ class Field:
     opacity: of the patch, 0..1.
     overlays: in the order in which they are put on, after flow and gain and before the patch.
     covered: float32 (h, w) over the whole crop, what lies in front of the skin, or None.
+    cover_box: the part of the crop where anything is covered, None where nothing is.
     """
 
     crop_from_frame: np.ndarray
@@ -66,6 +67,7 @@ class Field:
     opacity: float
     overlays: tuple[Overlay, ...] = ()
     covered: np.ndarray | None = None
+    cover_box: Box | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -104,6 +106,7 @@ def make_field(edit: Edit, crop_from_frame: np.ndarray, strength: float) -> Fiel
         min(1.0, strength),
         _overlays(edit, strength),
         edit.covered,
+        None if edit.covered is None else _active_box(edit.covered > 0),
     )
 
 

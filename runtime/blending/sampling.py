@@ -18,6 +18,8 @@ from mien.runtime.blending.field import Field, Region, region_under
 
 LEAST_COVER, WHOLE_COVER = 0.02, 0.995  # shares that count as nothing and as all
 FILL_REACH: Final = 0.04  # of the region's longer side: how far a fill looks for what to be like
+FILL_STEPS: Final = 4  # cells of a fill's coarse grid in its reach
+FILL_SIGMAS: Final = (1.2, 5.0)  # of its close and its wide mean, in eighths of its reach
 KERNEL: Final = 3  # samples around, of which the cubic kernel looks at 2
 
 
@@ -95,48 +97,174 @@ class Shade:
 
 
 @dataclass(frozen=True, slots=True)
+class Geometry:
+    """The geometry of planes. size_wh: in samples. steps: frame pixels of a sample, x and y."""
+
+    size_wh: tuple[int, int]
+    steps: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What lies around a cover, made ready to be put in its place in any plane of a geometry.
+
+    around: the part of the samples that is looked at. inside: where in that the cover lies. sigmas:
+    of a close and of a wide mean, in cells of a coarse grid over `around`. shares: float32 (h, w),
+    how far each of these cells is looked at. weights: of either mean, each float32 (h, w); where
+    the close one has enough to go by, it counts.
+    """
+
+    around: tuple[slice, slice]
+    inside: tuple[slice, slice]
+    sigmas: tuple[float, float]
+    shares: np.ndarray
+    weights: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, share: np.ndarray, part: tuple[slice, slice], size_wh: tuple[int, int]) -> Filling:
+        """The filling of a cover (h, w) of a part of samples that are `size_wh` all together."""
+        (width, height), (rows, columns) = size_wh, part
+        reach = max(8, round(FILL_REACH * max(width, height)))
+        y0, y1 = max(0, rows.start - reach), min(height, rows.stop + reach)
+        x0, x1 = max(0, columns.start - reach), min(width, columns.stop + reach)
+        inside = (
+            slice(rows.start - y0, rows.stop - y0),
+            slice(columns.start - x0, columns.stop - x0),
+        )
+        alpha = np.zeros((y1 - y0, x1 - x0), np.float32)
+        alpha[inside] = share
+        step = max(1, reach // FILL_STEPS)
+        few_wh = (max(1, (x1 - x0) // step), max(1, (y1 - y0) // step))
+        # Beside a cover lie its halo and its shadow, and what reducing has mixed.
+        wider = 2 * max(1, reach // 3 // step) + 3
+        near = cv2.resize(alpha, few_wh, interpolation=cv2.INTER_AREA)
+        shares = 1 - cv2.dilate(near, np.ones((wider, wider), np.uint8))
+        eighth = max(1, reach // 8) / step
+        sigmas = FILL_SIGMAS[0] * eighth, FILL_SIGMAS[1] * eighth
+        close, wide = (cv2.GaussianBlur(shares, (0, 0), sigma) for sigma in sigmas)
+        trust = np.clip((close - 0.1) * 4, 0, 1)
+        weights = trust / np.maximum(close, 1e-4), (1 - trust) / np.maximum(wide, 1e-4)
+        return cls((slice(y0, y1), slice(x0, x1)), inside, sigmas, shares, weights)
+
+    def behind(self, samples: np.ndarray) -> np.ndarray:
+        """What the cover may hide, a mean of what lies around: float32 (h, w[, n]) of its part.
+
+        samples: all of them. The mean reaches about FILL_REACH far, less where uncovered samples
+        are near: what shows of it is a seam a few samples wide.
+        """
+        around = np.ascontiguousarray(samples[self.around])
+        few_wh = self.shares.shape[::-1]
+        sums = cv2.resize(around, few_wh, interpolation=cv2.INTER_AREA).astype(np.float32)
+        sums = sums.reshape(*self.shares.shape, *samples.shape[2:])
+        sums *= _for_each(self.shares, sums)
+        close, wide = (cv2.GaussianBlur(sums, (0, 0), sigma) for sigma in self.sigmas)
+        close, wide = (mean.reshape(sums.shape) for mean in (close, wide))
+        fill = close * _for_each(self.weights[0], sums) + wide * _for_each(self.weights[1], sums)
+        full = cv2.resize(fill, around.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return full.reshape(around.shape)[self.inside]
+
+
+@dataclass(frozen=True, slots=True)
 class Cover:
     """What lies in front of the skin of a region: it is lifted off, and laid back where it was.
 
-    alpha: float32 of the region. wide: the same, of the region with the margin of its lens. inner:
-    where in that the region lies.
+    share: float32 (h, w), how much of each sample is covered, of the part of the region and the
+    margin of its lens where anything is. part: where that is. size_wh: of the region with the
+    margin. inner: where in that the region lies.
     """
 
-    alpha: np.ndarray
-    wide: np.ndarray
+    share: np.ndarray
+    part: tuple[slice, slice]
+    size_wh: tuple[int, int]
     inner: tuple[slice, slice]
+    filling: Filling
 
     @classmethod
     def of(cls, wide: np.ndarray, region: Region, wider: Region) -> Cover | None:
         """The cover of a region; None where there is none. wide: float32 of the wider region."""
-        if float(wide.max(initial=0)) <= LEAST_COVER:
+        return cls._of_part(wide, wider, region, wider)
+
+    @classmethod
+    def under(cls, field: Field, region: Region, wider: Region, place: Geometry) -> Cover | None:
+        """The cover that a field has in a region, None where it has none. wider: see `of`."""
+        if field.covered is None or field.cover_box is None:
             return None
-        left, top = region.x0 - wider.x0, region.y0 - wider.y0
+        under = region_under(field.cover_box, field.crop_from_frame, place.size_wh, place.steps)
+        seen = wider.within(under)
+        if seen is None:
+            return None
+        return cls._of_part(seen.show_smooth(field.covered), seen, region, wider)
+
+    @classmethod
+    def _of_part(
+        cls, shown: np.ndarray, seen: Region, region: Region, wider: Region
+    ) -> Cover | None:
+        """The cover of a region by what is seen of it in a part of the wider one."""
+        if float(shown.max(initial=0)) <= LEAST_COVER:
+            return None
+        rows, columns = part_of(shown)
+        left, top = seen.x0 - wider.x0, seen.y0 - wider.y0
+        part = (
+            slice(rows.start + top, rows.stop + top),
+            slice(columns.start + left, columns.stop + left),
+        )
+        share = np.ascontiguousarray(shown[rows, columns])
+        x0, y0 = region.x0 - wider.x0, region.y0 - wider.y0
         width, height = region.size_wh
-        inner = (slice(top, top + height), slice(left, left + width))
-        return cls(wide[inner], wide, inner)
+        inner = (slice(y0, y0 + height), slice(x0, x0 + width))
+        return cls(share, part, wider.size_wh, inner, Filling.of(share, part, wider.size_wh))
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """How much of each sample of the region is covered: float32 (h, w)."""
+        whole = np.zeros(self.size_wh[::-1], np.float32)
+        whole[self.part] = self.share
+        return whole[self.inner]
 
     def lifted(self, samples: np.ndarray) -> np.ndarray:
         """`samples` of the wider region with what was covered filled from around."""
-        height, width = samples.shape[:2]
-        rows, columns = part_of(self.wide)
-        reach = max(8, round(FILL_REACH * max(height, width)))
-        y0, y1 = max(0, rows.start - reach), min(height, rows.stop + reach)
-        x0, x1 = max(0, columns.start - reach), min(width, columns.stop + reach)
-        part = np.ascontiguousarray(samples[y0:y1, x0:x1])
         lifted: np.ndarray = samples.copy()
-        lifted[y0:y1, x0:x1] = filled(part, self.wide[y0:y1, x0:x1], reach)
+        behind = self.filling.behind(samples)
+        lifted[self.part] = mixed(np.ascontiguousarray(samples[self.part]), behind, self.share)
         return lifted
 
     def lay_back_into(self, out: np.ndarray, before: np.ndarray) -> None:
         """Put what was there `before` (of the region) over `out`, its own samples exactly."""
-        part = part_of(self.alpha)
-        if not self.alpha[part].size:  # only the margin of the lens is covered
-            return
-        alpha = self.alpha[part] if out.ndim == 2 else self.alpha[part][..., None]
-        below, over = out[part].astype(np.float32), before[part]
-        below += (over - below) * alpha
-        out[part] = np.where(alpha > WHOLE_COVER, over, rounded(below, out.dtype))
+        (rows, columns), (inner_rows, inner_columns) = self.part, self.inner
+        kept = _shared(rows, inner_rows), _shared(columns, inner_columns)
+        if not (kept[0].stop > kept[0].start and kept[1].stop > kept[1].start):
+            return  # only the margin of the lens is covered
+        share = np.ascontiguousarray(self.share[_within(kept[0], rows), _within(kept[1], columns)])
+        place = _within(kept[0], inner_rows), _within(kept[1], inner_columns)
+        over = np.ascontiguousarray(before[place])
+        laid = mixed(np.ascontiguousarray(out[place]), over, share)
+        np.copyto(laid, over, where=_for_each(share > WHOLE_COVER, over))
+        out[place] = laid
+
+
+def _shared(one: slice, other: slice) -> slice:
+    return slice(max(one.start, other.start), min(one.stop, other.stop))
+
+
+def _within(inner: slice, outer: slice) -> slice:
+    return slice(inner.start - outer.start, inner.stop - outer.start)
+
+
+def _for_each(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Values (h, w) as they are multiplied with samples (h, w[, n])."""
+    return values if samples.ndim == 2 else values[..., None]
+
+
+def mixed(below: np.ndarray, over: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Samples (h, w[, n]), and a share (h, w) of others over them, rounded as `below`."""
+    count = 1 if below.ndim == 2 else below.shape[2]
+    amount = share if count == 1 else cv2.merge([share] * count)
+    flat = (len(below), -1)
+    # each of these is one pass, whatever types it joins
+    change = cv2.subtract(over.reshape(flat), below.reshape(flat), dtype=cv2.CV_32F)
+    change = cv2.multiply(change, amount.reshape(flat), dst=change)
+    whole = cv2.add(change, below.reshape(flat), dtype=cv_depth(below.dtype))
+    return whole.reshape(below.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +285,7 @@ class Look:
         subsampling_xy: tuple[int, int] = (1, 1),
     ) -> Look:
         """What a field does in a region of planes of a size and subsampling."""
-        lens = shade = cover = None
+        lens = shade = None
         reach = field.reach / min(subsampling_xy)
         if field.flow_x is not None and field.flow_y is not None:
             flows = (region.show_smooth(field.flow_x), region.show_smooth(field.flow_y))
@@ -169,9 +297,8 @@ class Look:
         shaded = _shaded(field, region, plane_wh, subsampling_xy)
         if field.gain is not None and shaded is not None:
             shade = _shade(shaded.show_smooth(field.gain), region, shaded)
-        if field.covered is not None:
-            wider = region.wider(lens.margin if lens else 0, plane_wh)
-            cover = Cover.of(wider.show_smooth(field.covered), region, wider)
+        wider = region.wider(lens.margin if lens else 0, plane_wh)
+        cover = Cover.under(field, region, wider, Geometry(plane_wh, subsampling_xy))
         return cls(region, lens, shade, cover)
 
     @classmethod
@@ -195,15 +322,13 @@ class Look:
         shaded = _shaded(field, region, plane_wh, (1, 1))
         if field.gain is not None and shaded is not None:
             shade = _shade(shaded.show_smooth(field.gain), region, shaded)
-        if field.covered is not None:
-            half_wh = (-(-plane_wh[0] // 2), -(-plane_wh[1] // 2))
-            margins = [lens.margin if lens else 0 for lens in lenses]
-            wider = region.wider(margins[0], plane_wh)
-            wider_half = half.wider(margins[1], half_wh)
-            covers = [
-                Cover.of(wider.show_smooth(field.covered), region, wider),
-                Cover.of(wider_half.show_smooth(field.covered), half, wider_half),
-            ]
+        half_wh = (-(-plane_wh[0] // 2), -(-plane_wh[1] // 2))
+        for index, (part, place) in enumerate(
+            ((region, Geometry(plane_wh, (1, 1))), (half, Geometry(half_wh, (2, 2))))
+        ):
+            lens = lenses[index]
+            wider = part.wider(lens.margin if lens else 0, place.size_wh)
+            covers[index] = Cover.under(field, part, wider, place)
         looks = zip((region, half), lenses, (shade, None), covers, strict=True)
         first, second = (cls(*parts) for parts in looks)
         return first, second
@@ -253,48 +378,8 @@ def _shade(gain: np.ndarray, region: Region, shaded: Region) -> Shade:
 
 def part_of(alpha: np.ndarray) -> tuple[slice, slice]:
     """The smallest part of a mask that holds what is not zero; an empty one where all is."""
-    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def filled(samples: np.ndarray, alpha: np.ndarray, reach: int) -> np.ndarray:
-    """`samples` where alpha is 0, and what lies around where it is 1: dtype kept.
-
-    A mean of the uncovered samples about as far as `reach`, finer where they are near: what shows
-    of it is a seam a few samples wide.
-    """
-    height, width = samples.shape[:2]
-    step = max(1, reach // 8)
-    few_wh = (max(1, width // step), max(1, height // step))
-    # Beside a cover lie its halo and its shadow, and what reducing has mixed.
-    wider = 2 * max(1, reach // 3 // step) + 3
-    near = cv2.resize(alpha, few_wh, interpolation=cv2.INTER_AREA)
-    shares = 1 - cv2.dilate(near, np.ones((wider, wider), np.uint8))
-    sums = cv2.resize(samples, few_wh, interpolation=cv2.INTER_AREA).astype(np.float32)
-    sums = sums.reshape(*shares.shape, *samples.shape[2:])
-    sums *= shares if samples.ndim == 2 else shares[..., None]
-    fill, trust = None, None
-    for sigma in (1.2, 5.0):
-        total = cv2.GaussianBlur(sums, (0, 0), sigma)
-        share = cv2.GaussianBlur(shares, (0, 0), sigma)
-        safe = np.maximum(share, 1e-4)
-        mean = total / (safe if total.ndim == 2 else safe[..., None])
-        if fill is None or trust is None:
-            fill, trust = mean, np.clip((share - 0.1) * 4, 0, 1)
-            continue
-        keep = trust if mean.ndim == 2 else trust[..., None]
-        fill = fill * keep + mean * (1 - keep)
-        trust = np.maximum(trust, np.clip((share - 0.1) * 4, 0, 1))
-    assert fill is not None
-    full = cv2.resize(fill, (width, height), interpolation=cv2.INTER_LINEAR)
-    amount = alpha if samples.ndim == 2 else alpha[..., None]
-    full = full.reshape(samples.shape)
-    full -= samples
-    full *= amount
-    full += samples
-    return rounded(full, samples.dtype)
+    x, y, width, height = cv2.boundingRect(cv2.compare(alpha, 0, cv2.CMP_NE))
+    return slice(y, y + height), slice(x, x + width)
 
 
 def rounded(values: np.ndarray, dtype: np.dtype[np.generic]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -45,14 +46,17 @@ class LandmarkDetector:
         luma: uint8 (H, W), or a Frame.
         roi_from_frame: (2, 3) of `alignment.roi_matrix` or `roi_matrix_from_points`.
         """
-        crop = sample_luma(luma, roi_from_frame, ROI_SIZE)
-        face = np.multiply(crop, np.float32(1 / 255), dtype=np.float32)
-        results = self._engine.infer({"face": face[None, None]})
-        in_roi = results["landmarks"][0] * ROI_SIZE - 0.5
-        points = transform_points(invert_similarity(roi_from_frame), in_roi)
-        score = float(results["score"][0, 0])
-        mean, deviation = cv2.meanStdDev(crop)
-        return Landmarks(points, score, float(mean[0, 0]) / 255, float(deviation[0, 0]) / 255)
+        return self.each(luma, [roi_from_frame])[0]
+
+    def each(self, luma: LumaSource, rois_from_frame: Sequence[np.ndarray]) -> list[Landmarks]:
+        """The landmarks of several faces, each as of a call, in one call of the network."""
+        crops = [sample_luma(luma, matrix, ROI_SIZE) for matrix in rois_from_frame]
+        faces = [np.multiply(crop, np.float32(1 / 255), dtype=np.float32) for crop in crops]
+        found = self._engine.infer_each([{"face": face[None, None]} for face in faces])
+        return [
+            _landmarks(crop, matrix, results)
+            for crop, matrix, results in zip(crops, rois_from_frame, found, strict=True)
+        ]
 
     def from_points(self, luma: LumaSource, points: np.ndarray) -> Landmarks:
         """The landmarks of a detection, in two looks: the second is centred by the first.
@@ -63,3 +67,14 @@ class LandmarkDetector:
         first = self(luma, roi_matrix_from_points(points))
         second = self(luma, roi_matrix(first.points))
         return replace(second, score=min(first.score, second.score))
+
+
+def _landmarks(
+    crop: np.ndarray, roi_from_frame: np.ndarray, results: dict[str, np.ndarray]
+) -> Landmarks:
+    """What the network says of a crop, in the pixels of its frame."""
+    in_roi = results["landmarks"][0] * ROI_SIZE - 0.5
+    points = transform_points(invert_similarity(roi_from_frame), in_roi)
+    score = float(results["score"][0, 0])
+    mean, deviation = cv2.meanStdDev(crop)
+    return Landmarks(points, score, float(mean[0, 0]) / 255, float(deviation[0, 0]) / 255)

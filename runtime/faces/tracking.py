@@ -186,8 +186,7 @@ class Tracker:
         self._time_s = time_s
         if self._cuts(frame):
             self._start_scene()
-        for track in self._tracks:
-            self._follow(track, frame, time_s)
+        self._follow(frame, time_s)
         if self._is_detection_due(time_s):
             self._look_around(frame, time_s)
         self._merge(time_s)
@@ -215,13 +214,16 @@ class Tracker:
         self._lost = []
         self._detected_s = None
 
-    def _follow(self, track: Track, frame: Frame, time_s: float) -> None:
-        guess = track.predicted(time_s)
-        found = self._landmark_detector(frame, roi_matrix(guess))
-        if found.score >= self._settings.lost_score and is_face_shaped(found.points):
-            track.see(found, time_s)
-        else:
-            track.miss(time_s)
+    def _follow(self, frame: Frame, time_s: float) -> None:
+        if not self._tracks:
+            return
+        rois = [roi_matrix(track.predicted(time_s)) for track in self._tracks]
+        looks = self._landmark_detector.each(frame, rois)
+        for track, found in zip(self._tracks, looks, strict=True):
+            if found.score >= self._settings.lost_score and is_face_shaped(found.points):
+                track.see(found, time_s)
+            else:
+                track.miss(time_s)
 
     def _is_detection_due(self, time_s: float) -> bool:
         if self._detected_s is None:

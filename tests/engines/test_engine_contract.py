@@ -178,3 +178,17 @@ def test_leaving_the_context_closes(engine: Engine) -> None:
         assert entered is engine
     with pytest.raises(EngineError, match="after close"):
         engine.infer(tiny_feeds())
+
+
+def test_several_inputs_are_answered_each_as_alone(engine: Engine) -> None:
+    feeds = [{**tiny_feeds(), "scale": np.full((1, 1), scale, np.float32)} for scale in (0.5, 1, 2)]
+    found = engine.infer_each(feeds)
+    assert len(found) == len(feeds)
+    for feed, received in zip(feeds, found, strict=True):
+        expected = tiny_function(feed)
+        assert received.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_allclose(received[name], values, rtol=1e-6)
+    assert engine.infer_each([]) == []
+    with pytest.raises(EngineError, match=r"tiny: .*'scale'"):
+        engine.infer_each([tiny_feeds(), {"x": tiny_feeds()["x"]}])
