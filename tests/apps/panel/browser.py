@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import os
 import shutil
 import socket
@@ -78,11 +79,16 @@ def _arguments(camera: Path | None, size_wh: tuple[int, int]) -> Iterator[str]:
 
 
 def wait_until(holds: Callable[[], Any], what: str) -> Any:
-    """What `holds` gives as soon as it is true; fails with `what` where that does not come."""
+    """What `holds` gives as soon as it is true; fails with `what` where that does not come.
+
+    An element that the page has put another in place of is looked for again.
+    """
+    stale = importlib.import_module("selenium.common").StaleElementReferenceException
     end_s = time.monotonic() + EVENT_S
     while time.monotonic() < end_s:
-        if value := holds():
-            return value
+        with contextlib.suppress(stale):
+            if value := holds():
+                return value
         time.sleep(0.1)
     raise AssertionError(f"within {EVENT_S:g} s it did not come that {what}")
 

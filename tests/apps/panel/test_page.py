@@ -425,8 +425,8 @@ def test_an_expression_that_the_method_cannot_make_is_disabled_and_the_face_stay
     wait_until(lambda: _name(page) == "happy", "happy is chosen")
     _choose_method(driver, "parts")
     wait_until(lambda: page.loop.stats().method == "parts", "parts takes over")
-    angry = _element(driver, "[data-emotion=angry]")
-    wait_until(lambda: not angry.is_enabled(), "angry is disabled")
+    angry = "[data-emotion=angry]"
+    wait_until(lambda: not _element(driver, angry).is_enabled(), "angry is disabled")
     assert _text(driver, "#emotions-note") == "Parts can make neutral, happy and sad only."
     assert not driver.find_element("id", "mix-angry").is_enabled()
     assert [button.text for button in driver.find_elements("css selector", ".apply:disabled")] == [
@@ -439,7 +439,7 @@ def test_an_expression_that_the_method_cannot_make_is_disabled_and_the_face_stay
 
     _choose_method(driver, "warp")
     wait_until(lambda: page.loop.stats().method == "warp", "warp is back")
-    wait_until(angry.is_enabled, "angry is enabled")
+    wait_until(lambda: _element(driver, angry).is_enabled(), "angry is enabled")
     _click(driver, "angry")
     wait_until(lambda: _name(page) == "angry", "angry is chosen")
     _choose_method(driver, "parts")
