@@ -45,10 +45,20 @@ class Occlusion:
 
         landmarks: (106, 2), frame pixels.
         """
-        if not 0 <= time_s - self._time_s < (MOVING_S if self._is_moving else FRESH_S):
+        if self._is_due(time_s, MOVING_S if self._is_moving else FRESH_S):
             self._look(frame, landmarks, time_s)
             self._time_s = time_s
         return self._covered
+
+    def _is_due(self, time_s: float, period_s: float) -> bool:
+        """Whether a beat of the clock has come since the last look.
+
+        Not so long after the last look, which would depend on the first: who begins in the middle
+        of a clip sees the same frames as who began with it.
+        """
+        if not 0 <= time_s - self._time_s < period_s:
+            return True
+        return math.floor(time_s / period_s) != math.floor(self._time_s / period_s)
 
     def _look(self, frame: Frame, landmarks: np.ndarray, time_s: float) -> None:
         matrix = crop_matrix(landmarks, SIZE)

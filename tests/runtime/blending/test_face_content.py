@@ -204,6 +204,29 @@ def test_a_face_that_nothing_covers_costs_no_cover() -> None:
     assert occlusion(np.zeros((2, 128, 128), np.float32))(frame, landmarks, 0.0) is None
 
 
+def frames_looked_at(begin: int) -> list[int]:
+    """The frames of 4 s at 30 a second that the network sees, of who begins with that one."""
+    frame, landmarks = face_in_frame()
+    looks = []
+
+    def see(_: object) -> dict[str, np.ndarray]:
+        looks.append(index)
+        return {"covered": np.zeros((1, 2, 128, 128), np.float32)}
+
+    follower = Occlusion(FakeEngine(OCCLUSION, see))
+    for index in range(begin, 120):
+        follower(frame, landmarks, index / 30)
+    return looks
+
+
+def test_who_begins_in_the_middle_looks_at_the_same_frames() -> None:
+    """So that the pieces of a clip are those of one run."""
+    whole = [index for index in frames_looked_at(0) if index > 41]
+    assert 12 <= len(whole) <= 14
+    for begin in (31, 34, 41):
+        assert [index for index in frames_looked_at(begin) if index > 41] == whole
+
+
 NEUTRAL = np.array([action.neutral for action in ACTIONS])
 
 
