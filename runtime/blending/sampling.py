@@ -161,7 +161,8 @@ class Filling:
         close, wide = (mean.reshape(sums.shape) for mean in (close, wide))
         fill = close * _for_each(self.weights[0], sums) + wide * _for_each(self.weights[1], sums)
         full = cv2.resize(fill, around.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        return full.reshape(around.shape)[self.inside]
+        shown: np.ndarray = full.reshape(around.shape)[self.inside]
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +379,7 @@ def _shade(gain: np.ndarray, region: Region, shaded: Region) -> Shade:
 
 def part_of(alpha: np.ndarray) -> tuple[slice, slice]:
     """The smallest part of a mask that holds what is not zero; an empty one where all is."""
-    x, y, width, height = cv2.boundingRect(cv2.compare(alpha, 0, cv2.CMP_NE))
+    x, y, width, height = cv2.boundingRect((alpha != 0).view(np.uint8))
     return slice(y, y + height), slice(x, x + width)
 
 
