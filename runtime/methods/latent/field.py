@@ -59,6 +59,7 @@ BRIGHTEST, GLOW, TEETH_COLOUR = 0.9, 0.3, 0.45
 # area it must have to be believed wholly.
 LOWER_LIP: Final = (95, 94, 93, 92, 91, 101, 102, 103)
 LIP_CORE, LIP_CELLS = 0.7, 5.0
+LIP_SHARE: Final = 0.4  # of the colour; with all of it a mouth with lipstick is violet inside
 PATCH_WH: Final = (64, 32)  # cells of the inside of a mouth
 # By how much luma darkens between the lips where it is another inside; at twice that wholly. Where
 # it brightens, teeth that are there stay the camera's.
@@ -236,8 +237,8 @@ def coloured_by(
     """Where the colour of a mouth's inside is taken from, weights on its box: float32, PATCH_WH.
 
     landmarks: (106, 2), crop units. teeth: how much of the inside they are, 0..1: by as much the
-    skin around gives the colour, for that of lips makes teeth blue or pink. The dark has that of
-    the lower lip, away from its edges: the upper one is often behind a beard, and what an edit
+    skin around gives the colour, for that of lips makes teeth blue or pink. The dark has some of
+    the lower lip's, away from its edges: the upper one is often behind a beard, and what an edit
     draws above it has the beard's colour. A lip too thin to be seen leaves it to the skin.
     """
     (x0, y0, x1, y1), (width, height) = box, PATCH_WH
@@ -248,9 +249,10 @@ def coloured_by(
     region = np.zeros((height, width), np.uint8)
     cv2.fillPoly(region, [np.round(core * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     lip, skin = region.astype(np.float32), skin_rim((height, width))
-    share = (1 - teeth) * min(1.0, cv2.contourArea(core) / LIP_CELLS)
+    share = LIP_SHARE * (1 - teeth) * min(1.0, cv2.contourArea(core) / LIP_CELLS)
     around: np.ndarray = lip * np.float32(share / max(float(lip.sum()), 1.0))
-    return around + skin * np.float32((1 - share) / float(skin.sum()))
+    around += skin * np.float32((1 - share) / float(skin.sum()))
+    return around
 
 
 def inner_mouth(landmarks: np.ndarray, size: int) -> np.ndarray:

