@@ -300,10 +300,11 @@ class Avatar:
             return np.zeros((106, 2), np.float32), np.zeros(LIGHT_SHAPE, np.float32)
         weights = target.vector()
         answer = self._answer(weights)
-        asked = Proportions()(points, answer.displacement, target.strength, 0.0)
+        fit = Proportions()
+        asked = fit(self._aligned, answer.displacement, target.strength, 0.0)
         asked = hold_brows(points, hold_lips(points, asked))
         opening = float(weights @ np.array(OPENS, np.float32))
-        opening *= RestingLips()(lips_gap(points), 0.0)
+        opening *= RestingLips()(lips_gap(points), 0.0, fit.bared)
         moved = keep_lips(asked, opening)
         light = answer.light * np.float32(min(1.0, target.strength))
         return keep_blinks(points, moved, lid_heights(points), lids_opening(points)), light

@@ -186,12 +186,12 @@ class WarpEditor:
         gain = folds(landmarks + own, own)
         if goal.strength > 0:
             answer = self._asked(face, weights, time_s)
-            asked = asked + self._proportions(landmarks, answer.displacement, goal.strength, time_s)
+            asked = asked + self._proportions(face, answer.displacement, goal.strength, time_s)
             gain = lit(gain, answer.light * np.float32(min(1.0, goal.strength)))
         asked = self._room(landmarks, hold_lips(landmarks, asked), time_s)
         opening = float(weights @ np.array(OPENS, np.float32))
         if opening > 0:
-            opening *= self._resting(lips_gap(landmarks), time_s)
+            opening *= self._resting(lips_gap(landmarks), time_s, self._proportions.bared)
         moved = keep_lips(asked, opening)
         open_eyes = self._open_eyes(landmarks, time_s)
         steady = self._lids(landmarks, open_eyes, time_s)

@@ -41,6 +41,7 @@ LEAST_THICKNESS = 0.6  # of what a lip had: it may be drawn thin, and never open
 BOX_WIDTH = 1.7  # of the distance between the mouth's corners
 MIN_WIDTH = 0.22  # crop units: a puckered or turned mouth still gets its surroundings
 
+TEETH_BRIGHT = (0.70, 0.85)  # of the skin's luma: darker is the depth of a mouth, brighter teeth
 LEAST_OPENING = 0.012  # crop units between the lips; below, no teeth are seen
 
 Box = tuple[float, float, float, float]
@@ -93,6 +94,22 @@ def lips_around(landmarks: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.n
         cv2.fillPoly(lips, [places.astype(np.int32)], value, cv2.LINE_8, 4)
     inner: np.ndarray = cv2.erode(lips, np.ones((2 * edge + 1,) * 2, np.uint8)).astype(np.float32)
     return inner
+
+
+def bared_teeth(pixels: np.ndarray, landmarks: np.ndarray) -> float:
+    """How much what shows between the lips looks like teeth: 0, it is dark or closed, to 1.
+
+    pixels: float32 (n, n), luma of the crop in [0, 1]. landmarks: (106, 2), crop units.
+    """
+    size = pixels.shape[0]
+    inside = lips_opening(landmarks, size)
+    area = float(inside.sum())
+    if lips_gap(landmarks) < LEAST_OPENING or not area > 0:
+        return 0.0
+    x0, y0, x1, y1 = (int(np.clip(place * size, 0, size - 1)) for place in mouth_box(landmarks))
+    skin = float(np.percentile(pixels[y0 : y1 + 1, x0 : x1 + 1], 70))
+    bright = float((pixels * inside).sum()) / area / max(skin, 0.02)
+    return float(np.interp(bright, TEETH_BRIGHT, (0.0, 1.0)))
 
 
 def with_rigid_teeth(flow: np.ndarray, landmarks: np.ndarray, moved: np.ndarray) -> np.ndarray:

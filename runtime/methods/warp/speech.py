@@ -176,7 +176,9 @@ class RestingLips:
     SHUT_S = 0.06
     STILL = 0.22  # crop units a second
     CALM_S = 0.25  # time constant of the gap that lips rest at
-    OPEN_ALREADY = 0.04  # crop units between the lips from which nothing opens them further
+    # Crop units between the lips from which nothing opens them further: over the dark of a mouth,
+    # and over teeth, which would hang in it.
+    OPEN_ALREADY, TEETH_ALREADY = 0.085, 0.04
 
     def __init__(self) -> None:
         self._gap: float | None = None
@@ -185,8 +187,11 @@ class RestingLips:
         self._still_s = 0.0
         self._value = 1.0  # a picture, and the start of a scene: at rest until they move
 
-    def __call__(self, gap: float, time_s: float) -> float:
-        """0 while they speak or are open to 1 where they rest closed; gap in crop units."""
+    def __call__(self, gap: float, time_s: float, bared: float = 0.0) -> float:
+        """0 while they speak or are open to 1 where they rest closed.
+
+        gap: crop units. bared: how much what shows between them looks like teeth, 0 to 1.
+        """
         if self._gap is None:
             self._gap = self._usual_gap = gap
             self._time_s, self._still_s = time_s, self.WAIT_S
@@ -194,7 +199,8 @@ class RestingLips:
         if step_s > 0:
             self._follow(gap, step_s)
             self._time_s = time_s
-        return self._value * max(0.0, 1 - self._usual_gap / self.OPEN_ALREADY)
+        open_already = self.OPEN_ALREADY + bared * (self.TEETH_ALREADY - self.OPEN_ALREADY)
+        return self._value * max(0.0, 1 - self._usual_gap / open_already)
 
     def _follow(self, gap: float, step_s: float) -> None:
         assert self._gap is not None

@@ -112,5 +112,11 @@ def test_lips_rest_at_first_are_taken_back_at_a_word_and_rest_again_later() -> N
 def test_how_far_resting_lips_are_opened_does_not_show_the_noise_of_their_gap() -> None:
     rests, rng = RestingLips(), np.random.default_rng(2)
     shown = [rests(0.01 + float(rng.uniform(-0.003, 0.003)), frame / 30) for frame in range(90)]
-    assert shown[-1] == pytest.approx(0.75, abs=0.05)
+    assert shown[-1] == pytest.approx(1 - 0.01 / RestingLips.OPEN_ALREADY, abs=0.05)
     assert np.abs(np.diff(shown)).max() < 0.02  # the gap alone would make it 0.15
+
+
+def test_bared_teeth_are_not_opened_where_a_dark_mouth_is() -> None:
+    dark, bright = (RestingLips()(0.035, 0.0, bared) for bared in (0.0, 1.0))
+    assert dark > 0.5
+    assert bright < 0.2
