@@ -20,6 +20,7 @@ from mien.runtime.spec import MethodOption, MethodSpec, OptionValue
 
 Solver = Literal["ddim", "ddpm", "heun"]
 SOLVERS: Final[tuple[Solver, ...]] = get_args(Solver)
+DEFAULT_CONDITION: Final = "vae"  # its networks are the ones that come with mien
 DEFAULT_STEPS, DEFAULT_GUIDANCE = 10, 3.0
 MOST_STEPS: Final = TIMESTEPS - 1
 MOST_GUIDANCE, MOST_SEED = 50.0, float(2**31 - 1)
@@ -50,8 +51,8 @@ METHODS = (
             MethodOption(
                 "condition",
                 "What the diffusion model knows of a face beside the emotion: nothing (label), or "
-                "the code of a classifier, a VAE or the face encoder; by default label.",
-                CONDITIONS,
+                "the code of a classifier, a VAE or the face encoder; by default vae.",
+                (DEFAULT_CONDITION, *(word for word in CONDITIONS if word != DEFAULT_CONDITION)),
             ),
             MethodOption(
                 "steps",

@@ -200,7 +200,7 @@ def test_what_a_method_opens_is_declared(models: Path) -> None:
         (["--guidance", "nan"], "guidance is a number, not 'nan'"),
         (["--noise", "0"], "noise lies in 0.1..160, not '0'"),
         (["--seed", "-1"], "seed lies in 0..2.14748e+09, not '-1'"),
-        (["--condition", "words"], "unknown condition 'words' (known: label, cnn, vae, latent)"),
+        (["--condition", "words"], "unknown condition 'words' (known: vae, label, cnn, latent)"),
         (["--solver", "plms"], "unknown solver 'plms'"),
         (["--condition", "cnn"], "lacks the networks diffusion_cnn, diffusion_cnn_encoder"),
         (["--emotion", "contemptuous"], "knows angry, disgusted, fearful, happy, sad, surprised"),
