@@ -50,6 +50,7 @@ from mien.export.onnx_file import (
     to_onnx,
 )
 from mien.export.parity import Allowed, Example, compare
+from mien.runtime.methods.diffusion import DEFAULT_GUIDANCE
 from mien.runtime.methods.diffusion.sampler import EDIT_SIGMA, FROM_NOISE, Sampler, SamplerOptions
 from mien.training.diffusion.codes import (
     CNN,
@@ -146,7 +147,7 @@ def parse_options(argv: list[str]) -> Options:
         help="steps of the last student; those of more steps come before it",
     )
     parser.add_argument("--encoder", type=Path, help="a face encoder's checkpoint, for latent")
-    parser.add_argument("--guidance", type=float, default=3.0, help="folded into the students")
+    parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE, help="for students")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="ignore earlier checkpoints")

@@ -187,7 +187,7 @@ def test_what_a_method_opens_is_declared(models: Path) -> None:
         assert unet == unet_name(condition)
         assert encoder == ([] if condition == "label" else [f"{unet}_encoder"])
     assert spec.networks_for({"condition": "cnn", "steps": 2})[0] == "diffusion_cnn_2"
-    assert spec.networks_for({"steps": 2, "guidance": 4})[0] == "diffusion_label"
+    assert spec.networks_for({"steps": 2, "guidance": 4})[0] == "diffusion_vae"
 
 
 @pytest.mark.parametrize(
