@@ -27,7 +27,12 @@ from mien.runtime.faces.topology import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_
 from mien.runtime.luma import RGB_WEIGHTS
 from mien.runtime.methods.latent.space import planes_of, resized
 from mien.runtime.methods.motion import edge_ramp, moved, share_beyond
-from mien.runtime.methods.warp.editor import SMALLEST_GAP, painted_share, skin_rim
+from mien.runtime.methods.warp.editor import (
+    SMALLEST_GAP,
+    painted_share,
+    skin_rim,
+    with_outline,
+)
 from mien.runtime.methods.warp.flow import dense_flow, hold_brows
 from mien.runtime.methods.warp.mouth import (
     DARK,
@@ -116,7 +121,7 @@ def field_edit(face: AlignedFace, made: Made, lids: Lids, amount: float = 1.0) -
     """
     landmarks = face.landmarks
     asked = made.displacement * np.float32(amount)
-    asked = hold_brows(landmarks, hold_lips(landmarks, asked))
+    asked = hold_brows(landmarks, hold_lips(landmarks, with_outline(asked)))
     asked = keep_blinks(landmarks, asked, lids.steady, lids.usual)
     flow = dense_flow(landmarks, asked, FLOW_CELLS)
     size = made.before.shape[-1]

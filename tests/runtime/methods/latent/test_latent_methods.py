@@ -146,7 +146,7 @@ def test_a_prompt_of_two_emotions_mixes_them(models: Path, frames: list[Frame]) 
     np.testing.assert_allclose(
         edited(frames[0], models, asked),
         edited(frames[0], models, "happy:0.5+surprised:0.5"),
-        atol=3,
+        atol=5,  # the shares that a prompt gives are rounded
     )
 
 
