@@ -143,11 +143,10 @@ def test_a_prompt_picks_the_emotion(
 
 def test_a_prompt_of_two_emotions_mixes_them(models: Path, frames: list[Frame]) -> None:
     asked = Target(parse_target("neutral").weights, prompt="a happy surprised face")
-    np.testing.assert_allclose(
-        edited(frames[0], models, asked),
-        edited(frames[0], models, "happy:0.5+surprised:0.5"),
-        atol=5,  # the shares that a prompt gives are rounded
-    )
+    shown = edited(frames[0], models, asked)
+    # The shares of a prompt are not quite a half, and edges in the picture show the least shift.
+    off = np.abs(shown - edited(frames[0], models, "happy:0.5+surprised:0.5")).mean()
+    assert off < 0.1 * np.abs(shown - luma(frames[0])).mean()
 
 
 @pytest.mark.parametrize(
