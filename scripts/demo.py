@@ -5,6 +5,7 @@
 docs/demo.webp: PORTRAIT (docs/mona-lisa.jpg) beside itself with one emotion after another.
 docs/failures.jpg: the bundled sample's portrait, what is wrong with its surprise, and brows twice.
 docs/emotions.jpg: the same portrait with each emotion.
+docs/diffusion.jpg: the same by `--method diffusion`, in ten steps and by the distilled network.
 
 All are what the filter gives, unretouched. Needs Pillow, which the extra `dev` brings.
 """
@@ -138,6 +139,27 @@ def write_emotions(output: Path) -> None:
     print(f"{output}: {output.stat().st_size} bytes")
 
 
+def write_diffusion(output: Path) -> None:
+    """Write the portrait as diffusion edits it: a row of ten steps, and one of four, distilled."""
+    rgb = read_rgb(SAMPLE.parent / "portrait.jpg")
+    box = face_box(rgb, 1.7)
+    words = ["happy", "sad", "surprised", "fearful", "disgusted", "angry"]
+    size = (SIDE_PX * 2 // 3, SIDE_PX * 2 // 3)
+    rows = []
+    for steps in (10, 4):
+        pictures = []
+        for word in words:
+            with Filter(word, method="diffusion", steps=steps) as change:
+                edit = Image.fromarray(change(rgb, 0.0)).crop(box)
+            pictures.append(edit.resize(size, Image.Resampling.LANCZOS))
+        rows.append(with_legend(pictures, [f"{word}, {steps} steps" for word in words]))
+    sheet = Image.new("RGB", (rows[0].width, 2 * rows[0].height), "white")
+    for place, row in enumerate(rows):
+        sheet.paste(row, (0, place * row.height))
+    sheet.save(output, quality=85)
+    print(f"{output}: {output.stat().st_size} bytes")
+
+
 def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -146,6 +168,7 @@ def main() -> None:
     write_demo(portrait, DOCS / "demo.webp")
     write_failures(DOCS / "failures.jpg")
     write_emotions(DOCS / "emotions.jpg")
+    write_diffusion(DOCS / "diffusion.jpg")
 
 
 if __name__ == "__main__":

@@ -118,13 +118,14 @@ def with_rigid_teeth(flow: np.ndarray, landmarks: np.ndarray, moved: np.ndarray)
     flow: (2, size, size), crop units. landmarks: (106, 2), crop units. moved: the displacement to
     show. Lips bend and stretch; the teeth between them only go along with the lips as a whole.
     """
-    if lips_gap(landmarks) < LEAST_OPENING:
+    open_share = lips_gap(landmarks) / LEAST_OPENING - 1  # none at first, all at twice that
+    if open_share <= 0:
         return flow
     inner = list(INNER_LIPS)
     shift = moved[inner].mean(0)
     size = flow.shape[-1]
     both = np.minimum(lips_opening(landmarks + shift, size), lips_opening(landmarks + moved, size))
-    share = cv2.GaussianBlur(both, (0, 0), 0.6)
+    share = cv2.GaussianBlur(both, (0, 0), 0.6) * np.float32(min(1.0, open_share))
     rigid: np.ndarray = flow + share * (-shift.astype(np.float32)[:, None, None] - flow)
     return rigid
 

@@ -100,11 +100,12 @@ def on_the_face(cover: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     cover: (128, 128) shares. landmarks: (106, 2), crop units.
     """
     core = (cover > 0.5) & (face_outline(landmarks, WITHIN) > 0)
-    if core.sum() < LEAST_AREA[COVER]:
+    seen = _beyond_least(float(core.sum()), COVER)
+    if seen <= 0:
         return np.zeros_like(cover)
     near = cv2.dilate(core.astype(np.uint8), np.ones((AROUND, AROUND), np.uint8))
     soft = cv2.blur(near.astype(np.float32), (9, 9))
-    front: np.ndarray = cover * soft
+    front: np.ndarray = cover * soft * np.float32(seen)
     return front
 
 
@@ -112,8 +113,18 @@ def _mask(share: np.ndarray, kind: int) -> np.ndarray | None:
     """A soft mask of what a network is sure enough of, grown by a cell: float32, or None."""
     low, high = DOUBT[kind]
     sure = np.clip((share - low) / (high - low), 0, 1)
-    if float(sure.sum()) < LEAST_AREA[kind]:
+    seen = _beyond_least(float(sure.sum()), kind)
+    if seen <= 0:
         return None
     grown = cv2.dilate(sure.astype(np.float32), np.ones((GROWN[kind], GROWN[kind]), np.uint8))
     soft: np.ndarray = cv2.GaussianBlur(grown, (0, 0), 0.6)
-    return np.clip(soft * 1.15, 0, 1)
+    shown: np.ndarray = np.clip(soft * 1.15, 0, 1) * np.float32(seen)
+    return shown
+
+
+def _beyond_least(area: float, kind: int) -> float:
+    """How much an area of cells counts: not at all at the least, wholly at twice that.
+
+    Between two looks at the same face an area differs a little, and must not come and go with it.
+    """
+    return min(1.0, max(0.0, area / LEAST_AREA[kind] - 1))
