@@ -76,7 +76,10 @@ def _real_clip(path: Path) -> Path:
     """36 s of a face, to and fro, with a keyframe every 3 s."""
     with av.open(str(SAMPLE)) as sample:
         frames = sample.decode(video=0)
-        pictures = [f.to_rgb(width=320, height=240).to_ndarray() for f in islice(frames, 0, 90, 3)]
+        pictures = [
+            f.to_ndarray(format="rgb24", width=320, height=240, threads=1)
+            for f in islice(frames, 0, 90, 3)
+        ]
     turns = [*pictures, *pictures[::-1]]
     spec = ClipSpec(
         frames=36 * 10,
@@ -180,7 +183,7 @@ def test_real_edit_of_a_cluster_is_that_of_one_process(cluster: Any, tmp_path: P
 
 def _frames(path: Path) -> list[tuple[int | None, np.ndarray]]:
     with av.open(str(path)) as clip:
-        return [(f.pts, f.to_ndarray(format="yuv420p")) for f in clip.decode(video=0)]
+        return [(f.pts, f.to_ndarray(format="yuv420p", threads=1)) for f in clip.decode(video=0)]
 
 
 def _sound(path: Path) -> list[bytes]:
