@@ -14,7 +14,7 @@ class Patch:
     luma: float32 (h, w) in [0, 1], what to show; 0 is black and 1 white.
     alpha: float32 (h, w) in [0, 1], how much of it; 0 in the border cells.
     saturation: float32 (h, w) in [0, 1], its colour as a share of the colour around it.
-    around: float32 (h, w), weights of where that colour is taken from: skin, not lips.
+    around: float32 (h, w), weights of where that colour is taken from: lips or skin.
     box: x0, y0, x1, y1 in crop units: the part of the aligned crop that the patch covers.
     """
 

@@ -30,7 +30,6 @@ from mien.runtime.methods.motion import edge_ramp, moved, share_beyond
 from mien.runtime.methods.warp.editor import (
     SMALLEST_GAP,
     painted_share,
-    skin_rim,
     with_outline,
 )
 from mien.runtime.methods.warp.flow import dense_flow, hold_brows
@@ -69,6 +68,7 @@ PATCH_WH: Final = (64, 32)  # cells of the inside of a mouth
 # By how much luma darkens between the lips where it is another inside; at twice that wholly. Where
 # it brightens, teeth that are there stay the camera's.
 OTHER_MOUTH: Final = 0.035
+AROUND: Final = 0.12  # of the mouth's box, a rim along its upper and outer sides: skin, not lips
 EYE_REACH: Final = 0.085  # crop units, the deviation of what lies around an eye
 
 
@@ -316,3 +316,11 @@ def _shown(before: np.ndarray, after: np.ndarray, open_eyes: np.ndarray, size: i
     closed = np.zeros_like(mask)
     closed[1:-1, 1:-1] = mask[1:-1, 1:-1]
     return closed
+
+
+def skin_rim(shape: tuple[int, ...]) -> np.ndarray:
+    """Where the mouth's box shows skin: float32 of `shape`, 1 on its upper and outer rim."""
+    height, width = shape
+    rim = np.ones((height, width), np.float32)
+    rim[round(AROUND * height) :, round(AROUND * width) : -round(AROUND * width)] = 0
+    return rim

@@ -65,7 +65,6 @@ LIGHT_S = 0.1  # time constant of the light: crops are never twice the same
 STRETCH_KEPT, STRETCH_PAINTED = 1.6, 2.8
 SMALLEST_GAP = 0.006  # crop units; below, the lips count as closed and nothing is painted
 CALM_BESIDE = 0.6  # less movement beside a cover: what is made up there is seen
-AROUND = 0.12  # of the mouth's box, a rim along its upper and outer sides: skin, not lips
 SKIN_S = 0.3  # time constant of the brightness that the inside of a mouth is drawn with
 # How old an answer of the network may be. It changes slowly; the flow and the mouth's outline are
 # made again for every frame, from its own landmarks.
@@ -308,14 +307,6 @@ def _seen_through(box: Box, shape: tuple[int, ...], covered: np.ndarray) -> np.n
     matrix = np.array([[step[0], 0, first[0]], [0, step[1], first[1]]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(covered, matrix, (shape[1], shape[0]), flags=flags)
-
-
-def skin_rim(shape: tuple[int, ...]) -> np.ndarray:
-    """Where the mouth's box shows skin: float32 of `shape`, 1 on its upper and outer rim."""
-    height, width = shape
-    rim = np.ones((height, width), np.float32)
-    rim[round(AROUND * height) :, round(AROUND * width) : -round(AROUND * width)] = 0
-    return rim
 
 
 def painted_share(gap_before: float, gap_after: float) -> float:
