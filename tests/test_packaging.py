@@ -217,9 +217,10 @@ def test_scripts_can_be_run(script: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "given"),
     [
-        ([], "-m pytest -m not slow"),
-        (["--all"], "-m pytest"),
-        (["--all", "-x"], "-m pytest -x"),
+        ([], "-m pytest -m not slow and not cluster"),
+        (["--all"], "-m pytest -m not cluster"),
+        (["--all", "-x"], "-m pytest -m not cluster -x"),
+        (["--cluster"], "-m pytest -m cluster"),
         (["tests/engines", "-k", "catalog"], "-m pytest tests/engines -k catalog"),
     ],
 )

@@ -132,7 +132,7 @@ def _one_killed_at_work(cluster: Any, names: Path) -> Iterator[None]:
     assert killed.is_set()
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")  # Ray's own, of files and processes
 def test_machine_that_dies_at_work_loses_no_frame(
     cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -158,7 +158,7 @@ def test_machine_that_dies_at_work_loses_no_frame(
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_real_edit_of_a_cluster_is_that_of_one_process(cluster: Any, tmp_path: Path) -> None:
     source, names = _real_clip(tmp_path / "in.mp4"), tmp_path / "names"
@@ -230,7 +230,7 @@ def _edited(source: Path, ray: str, environment: dict[str, str]) -> tuple[int, s
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_cluster_that_asks_for_a_token_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
     source, pipe = _clip(tmp_path / "in.mp4"), subprocess.PIPE
     command = [sys.executable, "-c", CLUSTER]
@@ -250,7 +250,7 @@ def test_cluster_that_asks_for_a_token_says_so(tmp_path: Path, environment: dict
     assert not list((tmp_path / "home").rglob("auth_token"))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_cluster_that_is_started_here_leaves_no_token(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
