@@ -206,6 +206,7 @@ def _stamp(path: Path, metadata: Mapping[str, str], *, check: bool) -> None:
 
 Module = TypeVar("Module", bound=nn.Module)
 
+INT8_MOST, INT8_MIDDLE = 127, 128
 SMALLEST = 64  # tensors of fewer elements stay as they are: a cast costs as much as it saves
 
 
@@ -214,13 +215,33 @@ def rounded_to_half(module: Module) -> Module:
 
     Normalisation is merged into the convolutions before it, as the exporter would do after.
     """
+    made = _merged(module)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.copy_(weight.half().float())
+    return made
+
+
+def rounded_to_int8(module: Module) -> Module:
+    """A copy of `module`, as of `rounded_to_half`, whose matrices and kernels eight bits hold exactly.
+
+    Each output channel has a scale of its own. It computes in single precision all the same.
+    """
+    made = rounded_to_half(module)
+    with torch.no_grad():
+        for weight in made.parameters():
+            if weight.ndim > 1 and weight.numel() >= SMALLEST:
+                values = weight.numpy()
+                steps, scale = _int8_steps(values, 0)
+                weight.copy_(torch.from_numpy(steps.astype(np.float32) * scale))
+    return made
+
+
+def _merged(module: Module) -> Module:
     made = copy.deepcopy(module).eval().float()
     for sequence in list(made.modules()):
         if isinstance(sequence, nn.Sequential):
             _merge_normalisation(sequence)
-    with torch.no_grad():
-        for weight in made.parameters():
-            weight.copy_(weight.half().float())
     return made
 
 
@@ -232,37 +253,81 @@ def _merge_normalisation(sequence: nn.Sequential) -> None:
             sequence[index + 1] = nn.Identity()
 
 
-def store_half(path: Path) -> int:
-    """How many weights of the graph at `path` are now kept in half precision.
+def store_small(path: Path) -> int:
+    """How many weights of the graph at `path` are now kept in eight bits, or in half precision.
 
-    Those that half precision holds exactly. Each is cast when the graph is loaded; engines fold
-    such casts.
+    Those that these hold exactly. Each is cast, and scaled, when the graph is loaded; engines fold
+    that.
     """
     model = onnx.load(str(path))
     graph = model.graph
-    casts = []
+    casts, further = [], []
     for tensor in graph.initializer:
-        half = _exact_half(tensor)
-        if half is None:
-            continue
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+        values = _worth_it(tensor)
+        if values is None:
+            continue
+        if (found := _exact_int8(values)) is not None:
+            # Unsigned: TensorRT casts no signed ones, but as part of a quantised layer.
+            levels = (found[0].astype(np.int16) + INT8_MIDDLE).astype(np.uint8)
+            tensor.CopyFrom(numpy_helper.from_array(levels, f"{name}.int8"))
+            further += [
+                numpy_helper.from_array(np.float32(INT8_MIDDLE), f"{name}.middle"),
+                numpy_helper.from_array(found[1], f"{name}.scale"),
+            ]
+            level, step = f"{name}.level", f"{name}.step"
+            casts += [
+                helper.make_node("Cast", [tensor.name], [level], to=TensorProto.FLOAT),
+                helper.make_node("Sub", [level, f"{name}.middle"], [step]),
+                helper.make_node("Mul", [step, f"{name}.scale"], [name]),
+            ]
+        elif (half := _exact_half(values)) is not None:
+            tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+            casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+    graph.initializer.extend(further)
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
-    return len(casts)
+    return sum(node.op_type == "Cast" for node in casts)
 
 
-def _exact_half(tensor: TensorProto) -> np.ndarray | None:
-    """The values in half precision; None where that would change them or is not worth it."""
+def _worth_it(tensor: TensorProto) -> np.ndarray | None:
     if tensor.data_type != TensorProto.FLOAT:
         return None
     values = numpy_helper.to_array(tensor)
-    if values.size < SMALLEST:
-        return None
+    return values if values.size >= SMALLEST else None
+
+
+def _exact_half(values: np.ndarray) -> np.ndarray | None:
+    """The values in half precision; None where that would change them."""
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     return half if np.array_equal(half.astype(np.float32), values) else None
+
+
+def _exact_int8(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The values in eight bits, and the scales to multiply them by; None where that changes them.
+
+    The axis of the channels is any: the exporter transposes some matrices.
+    """
+    for axis in range(values.ndim if values.ndim > 1 else 0):
+        steps, scale = _int8_steps(values, axis)
+        if np.array_equal(steps.astype(np.float32) * scale, values):
+            return steps, scale
+    return None
+
+
+def _int8_steps(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values as int8 steps of [-127, 127], and the float32 scale of each index of `axis`.
+
+    Scales have 16 bits of mantissa, so that a step times its scale is exact, and the scales are
+    found again in what was rounded by them.
+    """
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    largest = np.abs(values).max(others, keepdims=True).astype(np.float64)
+    mantissa, exponent = np.frexp(largest / INT8_MOST)
+    scale = np.ldexp(np.ceil(mantissa * 2**16) / 2**16, exponent).astype(np.float32)
+    scale[scale == 0] = 1
+    return np.rint(values / scale).astype(np.int8), scale

@@ -14,7 +14,7 @@ from mien.engines.errors import ModelError
 from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES
 from mien.engines.system.folders import private_folder
 from mien.engines.system.partial_file import PartialFile
-from mien.export.onnx_file import EXAMPLES, example_of, store_half, to_onnx
+from mien.export.onnx_file import EXAMPLES, example_of, store_small, to_onnx
 from mien.export.parity import Allowed, Example, compare
 
 STAGES = ((64, 2), (160, 2), (256, 2))  # channels and blocks at 12, 6 and 3 pixels
@@ -98,7 +98,7 @@ def export_classifier(classifier: EmotionClassifier, path: Path, facts: dict[str
     with private_folder() as folder:
         made = folder / path.name
         to_onnx(module, EMOTION_CLASSIFIER, made, facts={**classes, **facts}, tolerance=1e-4)
-        store_half(made)
+        store_small(made)
         examples = [
             Example(f"random input {n}", example_of(EMOTION_CLASSIFIER, n)) for n in range(EXAMPLES)
         ]

@@ -46,7 +46,7 @@ from mien.export.onnx_file import (
     example_of,
     rounded_to_half,
     sha256_of,
-    store_half,
+    store_small,
     to_onnx,
 )
 from mien.export.parity import Allowed, Example, compare
@@ -389,7 +389,7 @@ def _write_half(module: nn.Module, network: Network, path: Path, facts: Mapping[
     """
     rounded = rounded_to_half(module)
     to_onnx(rounded, network, path, facts=facts, tolerance=TOLERANCE)
-    store_half(path)
+    store_small(path)
     examples = [Example(f"random input {n}", example_of(network, n)) for n in range(EXAMPLES)]
     return compare(rounded, network, path, examples, Allowed(TOLERANCE)).difference
 

@@ -141,15 +141,20 @@ def mapper_of(options: LatentOptions, faces: CodedFaces, name: str) -> EmotionMa
     return mapper.eval()
 
 
-@torch.inference_mode()
-def edited(mapper: nn.Module, codes: torch.Tensor, dac: Dac, target: str) -> torch.Tensor:
-    """Codes that show the target, under the median of their own emotion's condition."""
+@torch.no_grad()
+def mapped(mapper: nn.Module, codes: torch.Tensor, dac: Dac, wanted: torch.Tensor) -> torch.Tensor:
+    """Codes that show what is wanted (n, 8), under the median of their own emotion's condition."""
     sources = sources_of(dac.latent, codes)
     condition = condition_of(dac.table.cpu(), sources, torch.zeros(len(codes), len(EMOTIONS)))
-    wanted = torch.eye(len(EMOTIONS))[[EMOTIONS.index(target)] * len(codes)]
     device = next(mapper.parameters()).device
     moved: torch.Tensor = mapper(codes.to(device), condition.to(device), wanted.to(device))
     return moved
+
+
+def edited(mapper: nn.Module, codes: torch.Tensor, dac: Dac, target: str) -> torch.Tensor:
+    """Codes that show the target."""
+    wanted = torch.eye(len(EMOTIONS))[[EMOTIONS.index(target)] * len(codes)]
+    return mapped(mapper, codes, dac, wanted)
 
 
 @torch.inference_mode()

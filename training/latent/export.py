@@ -2,7 +2,8 @@
 
 `python -m mien.training latent-export --data DIR --out DIR --features faceres.json`: every network
 that the work folder has a checkpoint of, into its folder `models`. Weights are rounded to half
-precision and kept so, which halves the files; they compute in single precision.
+precision and kept so, which halves the files, those of the encoder to eight bits; they compute in
+single precision.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ from mien.export.onnx_file import (
     EXAMPLES,
     example_of,
     rounded_to_half,
+    rounded_to_int8,
     sha256_of,
-    store_half,
+    store_small,
     to_onnx,
 )
 from mien.export.parity import Allowed, Example, compare
@@ -90,7 +92,8 @@ class Part:
 
     recipe: the one that trained it, with its own metrics (JSON of that name in the work folder).
     folder: where it goes below the work folder.
-    data: what else its card says of the data. limits: what it cannot do.
+    data: what else its card says of the data. limits: what it cannot do. rounded: makes the copy that
+    is exported.
     """
 
     module: nn.Module
@@ -104,6 +107,7 @@ class Part:
     folder: str = MODELS
     data: str = "Labels of FER-2013 are the FER+ votes."
     limits: str = LIMITS
+    rounded: Callable[[nn.Module], nn.Module] = rounded_to_half
 
 
 class Probabilities(nn.Module):
@@ -126,9 +130,9 @@ def export_part(part: Part, models: Path) -> dict[str, Any]:
     name = part.network.name
     path = models / f"{name}.onnx"
     facts = {"paper": part.paper, "colour": "luma", **part.facts}
-    module = rounded_to_half(part.module)
+    module = part.rounded(part.module)
     to_onnx(module, part.network, path, facts=facts, tolerance=TOLERANCE)
-    store_half(path)
+    store_small(path)
     examples = [Example(f"random input {n}", example_of(part.network, n)) for n in range(EXAMPLES)]
     parity = compare(module, part.network, path, examples, Allowed(TOLERANCE))
     found = {
@@ -140,6 +144,7 @@ def export_part(part: Part, models: Path) -> dict[str, Any]:
         "megabytes": round(path.stat().st_size / 1e6, 2),
     }
     write_metrics(models / f"{name}.json", found)
+    kept = "half precision" if part.rounded is rounded_to_half else "eight bits, scaled by channel"
     rows = "\n".join(f"| {key} | {value} |" for key, value in part.quality.items())
     write_card(
         models / f"{name}.md",
@@ -149,8 +154,7 @@ def export_part(part: Part, models: Path) -> dict[str, Any]:
             "Data": data_text(("faces160", "fer2013"), part.data),
             "Training": (
                 f"`python -m mien.training {part.recipe}`: {found['minutes']} minutes, "
-                f"{found['steps']} steps; bfloat16 autocast, averaged weights, kept in half "
-                "precision."
+                f"{found['steps']} steps; bfloat16 autocast, averaged weights, kept in {kept}."
             ),
             "Quality": f"On people that were not trained on.\n\n| | |\n|---|---|\n{rows}",
             "Limits": part.limits,
@@ -177,8 +181,10 @@ def space_parts(
         spent["latent"],
     )
     recipe = "latent-refine" if refined else "latent"
+    inverter = space.inverter()
+    scores = reconstruction_scores(space, faces, judges, inverter=rounded_to_int8(inverter))
     yield Part(
-        space.inverter(),
+        inverter,
         encoder_network(layers),
         f"{E4E}; {RESTYLE}" if refined else E4E,
         recipe,
@@ -186,6 +192,7 @@ def space_parts(
         f"{corrected if refined else ''}.",
         scores,
         spent[recipe],
+        rounded=rounded_to_int8,
     )
 
 

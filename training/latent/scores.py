@@ -18,6 +18,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from mien.engines.catalog import Catalog
@@ -26,7 +27,7 @@ from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES, FER_SIZE
 from mien.runtime.faces.alignment import FER_TEMPLATE, RIGID_TEMPLATE, fit_similarity
 from mien.runtime.target import EMOTIONS
 from mien.training.latent.data import CodedFaces
-from mien.training.latent.generator import FaceSpace
+from mien.training.latent.generator import SMALL, FaceSpace
 
 SAME_PERSON = 0.6  # dlib's embeddings nearer than that are one person's
 SIX = EMOTIONS[1:7]
@@ -140,9 +141,13 @@ def edit_scores(
 
 @torch.inference_mode()
 def reconstruction_scores(
-    space: FaceSpace, faces: CodedFaces, judges: Judges, most: int = 300
+    space: FaceSpace,
+    faces: CodedFaces,
+    judges: Judges,
+    most: int = 300,
+    inverter: nn.Module | None = None,
 ) -> dict[str, float]:
-    """How near the reconstructions of held-out people are.
+    """How near the reconstructions of held-out people are, from the faces' codes or by an encoder.
 
     unexplained: the share of a picture's variance. same_person: nearer than SAME_PERSON; nearest:
     the own original is the nearest of all, for so many people as `people` says.
@@ -150,6 +155,8 @@ def reconstruction_scores(
     rows = faces.held_out[:: max(1, len(faces.held_out) // most)][:most]
     real = faces.pictures(rows, space.size)
     parts = faces.codes[torch.from_numpy(rows)].split(32)
+    if inverter is not None:
+        parts = tuple(inverter(small) for small in faces.pictures(rows, SMALL).split(32))
     made = torch.cat([space.generator(part) for part in parts]).clamp(-1, 1)
     unexplained = (real - made).square().mean((1, 2, 3)) / real.var((1, 2, 3))
     scores = {"people": float(len(rows)), "unexplained": float(unexplained.mean())}

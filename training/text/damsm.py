@@ -52,13 +52,14 @@ class Damsm(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """pictures (n, 3, 128, 128) of photographs; amounts of the teacher's (m, NOISE).
+    """pictures (n, 3, 128, 128) of photographs; amounts (m, NOISE), emotions (m, 8) of the teacher's.
 
     tokens (n + m, WORDS), fits (n + m, n + m).
     """
 
     pictures: torch.Tensor
     amounts: torch.Tensor
+    emotions: torch.Tensor
     tokens: torch.Tensor
     fits: torch.Tensor
 
@@ -78,13 +79,14 @@ class MatchedFaces:
         fits = torch.zeros(2 * count, 2 * count)
         fits[:count, :count] = torch.from_numpy(fitting(self.holds[rows], captions))
         fits[count:, count:] = wanted.fits.cpu()
-        held = self.draws.facts.held(wanted.amounts).cpu().numpy()
+        held = wanted.held.cpu().numpy()
         fits[count:, :count] = torch.from_numpy(fitting(held, captions))
         fits[:count, count:] = torch.from_numpy(fitting(self.holds[rows], wanted.captions))
         tokens = tokens_of([caption.text for caption in captions])
         return Matched(
             self.faces.pictures(rows, SEEN).expand(-1, 3, -1, -1),
             wanted.amounts,
+            wanted.emotions,
             torch.cat([torch.from_numpy(tokens), wanted.tokens]),
             fits,
         )
@@ -104,8 +106,7 @@ class DamsmLoss:
         self.teacher, self.device = teacher, device
 
     def __call__(self, network: nn.Module, batch: Matched) -> dict[str, torch.Tensor]:
-        with torch.no_grad():
-            made = self.teacher.luma(batch.amounts.to(self.device))
+        made = self.teacher.luma(batch.amounts.to(self.device), batch.emotions.to(self.device))
         made = nn.functional.interpolate(made, size=SEEN, mode="bilinear").expand(-1, 3, -1, -1)
         pictures = torch.cat([batch.pictures.to(self.device), made])
         pictures = jitter((pictures[:, :1] + 1) / 2, mirrored=False) * 2 - 1

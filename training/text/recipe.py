@@ -41,6 +41,7 @@ from mien.training.latent.data import (
     load_coded_faces,
     load_space,
 )
+from mien.training.latent.edits import Dac, load_dac, mapper_of
 from mien.training.latent.export import Part, export_part
 from mien.training.latent.face_features import FaceFeatures
 from mien.training.latent.generator import FaceSpace
@@ -102,16 +103,24 @@ class Prepared:
     holds: np.ndarray
     prior: Prior
     facts: FactSpace
+    mapper: tuple[nn.Module, Dac] | None
 
 
-def prepare(options: LatentOptions, noise: int) -> Prepared:
-    """Codes, facts and their directions among so many principal components, z."""
+def prepare(options: LatentOptions, noise: int, mapper: str) -> Prepared:
+    """Codes, facts and their directions among so many principal components, z.
+
+    mapper: the checkpoint of the one that makes emotions, where the work folder has it.
+    """
     space = load_space(options.space, options.device)
     faces = load_coded_faces(options, space)
     measured = kept_measures(faces, options.features, options.cache, options.device)
     holds = text_facts(faces, face_facts(faces, measured[:, 0]), measured[:, 1:])
     prior = new_prior(faces, noise, options.seed)
-    return Prepared(space, faces, holds, prior, fit_facts(prior, faces, holds))
+    made = None
+    if (options.work / f"{mapper}.json").exists():
+        made = mapper_of(options, faces, mapper).to(options.device), load_dac(options, faces)
+    facts = fit_facts(prior, faces, holds, mapped=made is not None)
+    return Prepared(space, faces, holds, prior, facts, made)
 
 
 def timed(options: LatentOptions, part: str) -> LatentOptions:
@@ -179,7 +188,9 @@ def measure_teacher(options: LatentOptions, known: Prepared, teacher: Teacher) -
         fact = EMOTIONS.index(emotion)
         if usable[fact]:
             meant = known.facts.meant(z.to(options.device), [(fact,)] * len(z))
-            made = torch.cat([teacher.luma(part) for part in meant.split(16)]).cpu()
+            stated = torch.eye(len(EMOTIONS), device=options.device)[[fact] * len(z)]
+            parts = zip(meant.split(16), stated.split(16), strict=True)
+            made = torch.cat([teacher.luma(*part) for part in parts]).cpu()
             found[emotion] = round(float((classifier(made) == fact).mean()), 3)
     mean = round(float(np.mean(list(found.values()))), 3) if found else None
     write_metrics(options.work / "text_teacher.json", {"obeyed": found, "mean": mean})
@@ -275,6 +286,9 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--pair", action="store_true", help="the CLIP term by text_image.pt in --out"
     )
+    parser.add_argument(
+        "--mapper", default="styleclip", help="of emm, in --out: what makes the teacher's emotions"
+    )
     return parser.parse_args(argv)
 
 
@@ -283,11 +297,11 @@ def main(argv: list[str]) -> None:
     args = parsed(argv)
     options = latent_options(args)
     torch.manual_seed(options.seed)
-    known = prepare(options, args.noise)
+    known = prepare(options, args.noise, args.mapper)
     colours = colour_faces(options.data, args.media, options.cache)
     finisher = train_finisher(options, colours)
     known.facts.to(options.device)
-    teacher = Teacher(known.space, known.prior, finisher).to(options.device).eval()
+    teacher = Teacher(known.space, known.prior, finisher, known.mapper).to(options.device).eval()
     measure_teacher(options, known, teacher)
     write_test(options, known)
     pair = train_damsm(options, known, teacher)

@@ -186,7 +186,9 @@ class Run:
     def _one_step(self, wanted: Wanted, photographs: torch.Tensor | None) -> dict[str, float]:
         with torch.autocast(self.device.type, torch.bfloat16):
             said = self._said(wanted)
-            target = self.guides.teacher(wanted.amounts.to(self.device))
+            target = self.guides.teacher(
+                wanted.amounts.to(self.device), wanted.emotions.to(self.device)
+            )
             made, mean, log_variance = self._made(wanted, said)
             real, fake = _at_sizes(target, made), made
             seen = self._features(real[-1].detach())
@@ -385,7 +387,7 @@ def draw_sheet(
     mean, _ = generator.ca_net(sentence)
     code = torch.cat([mean, wanted.z.to(device)], 1)
     made = generator.stages(code, words, present, stage)[stage - 1].float()
-    (target,) = _at_sizes(guides.teacher(wanted.amounts), [made])
+    (target,) = _at_sizes(guides.teacher(wanted.amounts, wanted.emotions.to(device)), [made])
     across = 8
     rows = []
     for first in range(0, len(made), across):

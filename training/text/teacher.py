@@ -5,6 +5,9 @@ fact is a direction there (linear discriminant analysis of measured faces), and 
 a code the shortest way, in its own deviations, to where they surely hold. So caption and z together
 give one code and one picture: a function, which can be learned by L1, and z is all that the caption
 leaves open.
+
+Emotions that are stated are the mapper's, where the face space has one: along a direction of all
+people the classifier saw anger in 0.69 of the faces, fear in 0.29 and disgust in 0.10.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torch import nn
 
 from mien.export.models.prior import Prior
 from mien.runtime.target import EMOTIONS
+from mien.training.latent.edits import Dac, mapped
 from mien.training.latent.captions import Caption
 from mien.training.latent.data import CodedFaces
 from mien.training.latent.generator import FaceSpace
@@ -49,7 +53,8 @@ class FactSpace(nn.Module):
     """Directions of facts among the principal components of codes.
 
     directions: (facts, NOISE), of unit length. levels: where a fact surely holds, and lows: where
-    it does not, on its direction. usable: bool.
+    it does not, on its direction. usable: bool. mapped: whether a mapper makes the emotions, which
+    then move nothing here.
     """
 
     directions: torch.Tensor
@@ -57,8 +62,11 @@ class FactSpace(nn.Module):
     lows: torch.Tensor
     usable: torch.Tensor
 
-    def __init__(self, facts: int = len(TEXT_FACTS), noise: int = NOISE) -> None:
+    def __init__(
+        self, facts: int = len(TEXT_FACTS), noise: int = NOISE, *, mapped: bool = False
+    ) -> None:
         super().__init__()
+        self.mapped = mapped
         self.register_buffer("directions", torch.zeros(facts, noise))
         self.register_buffer("levels", torch.zeros(facts))
         self.register_buffer("lows", torch.zeros(facts))
@@ -94,20 +102,29 @@ class FactSpace(nn.Module):
         """The amounts (n, NOISE) of faces of z (n, NOISE) for which stated facts hold."""
         amounts = z * PSI
         moved = []
-        for row, facts in zip(amounts, stated, strict=True):
+        least = len(EMOTIONS) if self.mapped else 0
+        for row, named in zip(amounts, stated, strict=True):
+            facts = [fact for fact in named if fact >= least]
             if not facts:
                 moved.append(row)
                 continue
-            own = self.directions[list(facts)]
-            lacks = (self.levels[list(facts)] - own @ row).clamp(min=0)
+            own = self.directions[facts]
+            lacks = (self.levels[facts] - own @ row).clamp(min=0)
             slack = SLACK * torch.eye(len(own), device=own.device)
             moved.append(row + own.T @ torch.linalg.solve(own @ own.T + slack, lacks))
         return torch.stack(moved)
 
-    def held(self, amounts: torch.Tensor) -> torch.Tensor:
-        """How surely each fact holds for amounts (n, NOISE): (n, facts) in [0, 1]."""
+    def held(self, amounts: torch.Tensor, emotions: torch.Tensor | None = None) -> torch.Tensor:
+        """How surely each fact holds for amounts (n, NOISE): (n, facts) in [0, 1].
+
+        emotions: (n, 8), what a mapper makes of them; rows of zeros are as their amounts are.
+        """
         spread = (self.levels - self.lows).clamp(min=1e-3)
         surely = ((amounts @ self.directions.T - self.lows) / spread).clamp(0, 1)
+        if emotions is not None and self.mapped:
+            made = emotions.to(surely.device) > 0
+            own = surely[:, : len(EMOTIONS)]
+            own.copy_(torch.where(made.any(1, keepdim=True), made.float(), own))
         return torch.where(self.usable, surely, torch.zeros_like(surely))
 
 
@@ -124,14 +141,17 @@ def _within(amounts: torch.Tensor, have: torch.Tensor, lack: torch.Tensor) -> to
 class Wanted:
     """What a batch is to be, before its pictures are made.
 
-    z: (n, NOISE). amounts: (n, NOISE), of the codes. tokens: int64 (n, WORDS). fits: (n, n), how
-    surely each face (down) is what each caption (across) says.
+    z: (n, NOISE). amounts: (n, NOISE), of the codes. emotions: (n, 8), what is stated of them, with
+    a sum of one or none. tokens: int64 (n, WORDS). held: (n, facts), how surely each holds. fits:
+    (n, n), how surely each face (down) is what each caption (across) says.
     """
 
     z: torch.Tensor
     amounts: torch.Tensor
+    emotions: torch.Tensor
     tokens: torch.Tensor
     captions: list[Caption]
+    held: torch.Tensor
     fits: torch.Tensor
 
 
@@ -170,7 +190,11 @@ def wanted_of(facts: FactSpace, captions: list[Caption], z: torch.Tensor) -> Wan
     """The batch of captions and z, (n, NOISE)."""
     device = facts.directions.device
     amounts = facts.meant(z.to(device), [caption.facts for caption in captions])
-    held = facts.held(amounts)
+    emotions = torch.zeros(len(captions), len(EMOTIONS))
+    for row, caption in enumerate(captions):
+        named = [fact for fact in caption.facts if fact < len(EMOTIONS)]
+        emotions[row, named] = 1 / max(1, len(named))
+    held = facts.held(amounts, emotions)
     columns = []
     for row, caption in enumerate(captions):
         own = held[:, list(caption.facts)].prod(1) if caption.facts else torch.ones(len(held))
@@ -179,31 +203,50 @@ def wanted_of(facts: FactSpace, captions: list[Caption], z: torch.Tensor) -> Wan
         columns.append(own)
     texts = [caption.text for caption in captions]
     tokens = torch.from_numpy(tokens_of(texts))
-    return Wanted(z, amounts, tokens, captions, torch.stack(columns, 1))
+    fits = torch.stack(columns, 1)
+    return Wanted(z, amounts, emotions, tokens, captions, held, fits)
 
 
 class Teacher(nn.Module):
-    """Amounts of principal components to pictures in colour."""
+    """Amounts of principal components, and stated emotions, to pictures in colour.
 
-    def __init__(self, space: FaceSpace, prior: Prior, finisher: Finisher) -> None:
+    mapper: makes the emotions of codes, with what its condition is taken from; None to leave them.
+    """
+
+    def __init__(
+        self,
+        space: FaceSpace,
+        prior: Prior,
+        finisher: Finisher,
+        mapper: tuple[nn.Module, Dac] | None = None,
+    ) -> None:
         super().__init__()
         self.generator, self.prior, self.finisher = space.generator, prior, finisher
+        self.mapper, self.dac = mapper or (None, None)
 
-    def luma(self, amounts: torch.Tensor) -> torch.Tensor:
-        """What the latent generator makes: (n, 1, s, s) in [-1, 1]."""
-        made: torch.Tensor = self.generator(self.prior.codes(amounts)).float().clamp(-1, 1)
+    @torch.no_grad()
+    def luma(self, amounts: torch.Tensor, emotions: torch.Tensor) -> torch.Tensor:
+        """What the latent generator makes: (n, 1, s, s) in [-1, 1]. emotions: (n, 8)."""
+        codes = self.prior.codes(amounts)
+        stated = emotions.any(1)
+        if self.mapper is not None and self.dac is not None and stated.any():
+            codes = codes.clone()
+            codes[stated] = mapped(self.mapper, codes[stated].float(), self.dac, emotions[stated])
+        made: torch.Tensor = self.generator(codes).float().clamp(-1, 1)
         return made
 
     @torch.no_grad()
-    def forward(self, amounts: torch.Tensor) -> torch.Tensor:
+    def forward(self, amounts: torch.Tensor, emotions: torch.Tensor) -> torch.Tensor:
         """Pictures (n, 3, 256, 256) in [-1, 1]."""
-        pictures: torch.Tensor = self.finisher(self.luma(amounts)).clamp(-1, 1)
+        pictures: torch.Tensor = self.finisher(self.luma(amounts, emotions)).clamp(-1, 1)
         return pictures
 
 
-def fit_facts(prior: Prior, faces: CodedFaces, holds: np.ndarray) -> FactSpace:
+def fit_facts(
+    prior: Prior, faces: CodedFaces, holds: np.ndarray, *, mapped: bool = False
+) -> FactSpace:
     """The directions of facts, from the training people."""
     rows = torch.from_numpy(faces.train)
-    facts = FactSpace(noise=len(prior.basis))
+    facts = FactSpace(noise=len(prior.basis), mapped=mapped)
     facts.fit(true_amounts(prior, faces.codes[rows]), holds[faces.train])
     return facts

@@ -16,7 +16,7 @@ from mien.calibration.diffusion.precision import Faces, half_unet, psnr_db, run_
 from mien.engines.engine import Engine
 from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.export.models.small_unet import SmallUNet
-from mien.export.onnx_file import store_half
+from mien.export.onnx_file import store_small
 from mien.runtime.methods.diffusion.sampler import SamplerOptions
 from tests.runtime.methods.diffusion.networks import unet_module, write_unet
 
@@ -78,7 +78,7 @@ def test_a_file_in_half_precision_has_an_fp16_variant_that_the_audit_passes(
     options = SamplerOptions(steps=6, guidance=2.0)
     with OnnxRuntimeEngine(stored, NAME) as engine:
         expected = run_faces(engine, faces, options)
-    assert store_half(stored) > 0
+    assert store_small(stored) > 0
     half = half_unet(stored, faces, options)
     assert half.run_db >= 40
     assert len(half.kept) < half.nodes

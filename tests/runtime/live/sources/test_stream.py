@@ -158,7 +158,7 @@ def test_a_live_stream_is_a_camera(server: LiveServer, form: str) -> None:
         assert source.facts.name == server.url
         assert (source.facts.size_wh, source.facts.pixel_format) == ((96, 64), form)
         first = newest(source)
-        second = newest(source, first.index)
+        second = newest(source, first.index + 9)  # coders may round one level away
         third = newest(source, second.index)
         assert first.captured_s <= second.captured_s <= third.captured_s <= time.monotonic()
         assert luma(first) < luma(third)
@@ -359,7 +359,7 @@ def test_a_stream_of_rtmp_is_a_camera() -> None:
             assert source.facts.name == f"rtmp://127.0.0.1:{port}/live/clip"
             assert source.facts.size_wh == (96, 64)
             first = newest(source)
-            second = newest(source, first.index)
+            second = newest(source, first.index + 9)  # coders may round one level away
             assert luma(first) < luma(second)
             source.close()
         finally:
