@@ -223,7 +223,7 @@ def rounded_to_half(module: Module) -> Module:
 
 
 def rounded_to_int8(module: Module) -> Module:
-    """A copy of `module`, as of `rounded_to_half`, whose matrices and kernels eight bits hold exactly.
+    """A copy of `module`, as of `rounded_to_half`, whose matrices and kernels fit in eight bits.
 
     Each output channel has a scale of its own. It computes in single precision all the same.
     """

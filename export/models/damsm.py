@@ -14,6 +14,7 @@ SEEN = 64  # pixels a side of the luma that is looked at
 REGIONS = 8
 GAMMA1, GAMMA2, GAMMA3 = 4.0, 5.0, 10.0
 ABSENT = -1e4
+SQUARE = 1e-8  # the least length, squared, of what is divided by
 
 
 def strided(inputs: int, outputs: int) -> nn.Sequential:
@@ -72,8 +73,12 @@ def word_scores(words: torch.Tensor, present: torch.Tensor, regions: torch.Tenso
     scores = torch.einsum("mdl,ndr->nrml", words, places)
     looked = (scores + absent).softmax(3)  # equation 8: over the words
     shares = (GAMMA1 * looked).softmax(1)  # equation 9: over the regions
-    context = torch.einsum("ndr,nrml->nmdl", places, shares)
-    near = F.cosine_similarity(context, words[None], dim=2, eps=1e-8)
+    # The cosine of a word and its context, which is not made: it would be (n, m, width, length).
+    along = (shares * scores).sum(1)
+    alike = places.transpose(1, 2) @ places
+    square = (shares * torch.einsum("nrs,nsml->nrml", alike, shares)).sum(1)
+    lengths = square.clamp(min=SQUARE).sqrt() * words.norm(dim=1).clamp(min=SQUARE)
+    near = along / lengths
     return (GAMMA2 * near + absent[:, 0]).logsumexp(2) / GAMMA2
 
 

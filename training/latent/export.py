@@ -92,8 +92,8 @@ class Part:
 
     recipe: the one that trained it, with its own metrics (JSON of that name in the work folder).
     folder: where it goes below the work folder.
-    data: what else its card says of the data. limits: what it cannot do. rounded: makes the copy that
-    is exported.
+    data: what else its card says of the data. limits: what it cannot do. rounded: makes the copy
+    that is exported.
     """
 
     module: nn.Module

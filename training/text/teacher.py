@@ -20,9 +20,9 @@ from torch import nn
 
 from mien.export.models.prior import Prior
 from mien.runtime.target import EMOTIONS
-from mien.training.latent.edits import Dac, mapped
 from mien.training.latent.captions import Caption
 from mien.training.latent.data import CodedFaces
+from mien.training.latent.edits import Dac, mapped
 from mien.training.latent.generator import FaceSpace
 from mien.training.latent.prior import true_amounts
 from mien.training.text.captions import INDEX, TEXT_FACTS, caption_of, tokens_of
