@@ -34,8 +34,8 @@ SIZE: Final = 256  # pixels a side of what `draw_faces` gives
 MOST_FACES: Final = 64
 MOST_SEED: Final = 2**31 - 1
 HOW: Final = (
-    "they are not shipped yet: train them with python -m mien.training text, or write your own "
-    "checkpoints with mien export --into DIR; then name the folder with --models DIR"
+    "those of mien are used without --models; train others with python -m mien.training text, or "
+    "write your own checkpoints with mien export --into DIR"
 )
 
 

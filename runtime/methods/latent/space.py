@@ -23,8 +23,8 @@ COLOURS: Final = {1: "luma", 3: "rgb"}
 REDUCED: Final = 2
 MOST_SHOWN: Final = 256  # pixels a side; a larger picture is reduced before it is compared
 HOW: Final = (
-    "they are not shipped yet: train them with python -m mien.training {recipe}, or write your "
-    "own checkpoints with mien export --into DIR; then name the folder with --models DIR"
+    "train them with python -m mien.training {recipe}, or write your own checkpoints with "
+    "mien export --into DIR; then name the folder with --models DIR"
 )
 
 
