@@ -6,8 +6,9 @@ docs/demo.webp: PORTRAIT (docs/mona-lisa.jpg) beside itself with one emotion aft
 docs/failures.jpg: the bundled sample's portrait, what is wrong with its surprise, and brows twice.
 docs/emotions.jpg: the same portrait with each emotion.
 docs/diffusion.jpg: the same by `--method diffusion`, in ten steps and by the distilled network.
+docs/faces.jpg: faces of 32 sentences, of 16 that were drawn the one that was ranked first.
 
-All are what the filter gives, unretouched. Needs Pillow, which the extra `dev` brings.
+All are what mien gives, unretouched. Needs Pillow, which the extra `dev` brings.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mien import EMOTIONS, Filter
 from mien.apps.edit.inputs import SAMPLE
+from mien.runtime.text import draw_faces
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -30,6 +32,16 @@ HOLD_S = 1.6  # for each emotion, the 0.45 s of its onset included
 FACE_SHARE = 2.4  # how much of the picture is shown, in widths of the face
 LEGEND_PX = 36
 MOST_BYTES = 1_500_000
+SENTENCES = (
+    "a happy woman", "a happy man", "a sad woman", "a sad man",
+    "a surprised woman", "a surprised man", "an angry woman", "an angry man",
+    "an afraid woman", "an afraid man", "a disgusted woman", "a disgusted man",
+    "a neutral woman", "a neutral man", "a contemptuous woman", "a contemptuous man",
+    "a young woman, happy", "a young man, sad", "an old woman, happy", "an old man, angry",
+    "a woman with glasses", "a man with glasses", "a woman, eyes wide", "a man, eyes narrow",
+    "a woman, brows raised", "a man, brows lowered", "a woman, lips parted", "a man, lips closed",
+    "a woman looking left", "a man looking right", "happy and surprised", "sad and angry",
+)  # fmt: skip
 
 
 def face_box(rgb: np.ndarray, share: float) -> tuple[int, int, int, int]:
@@ -64,6 +76,15 @@ def with_legend(pictures: list[Image.Image], words: list[str]) -> Image.Image:
         middle = (place * width + width // 2, height + LEGEND_PX // 2)
         draw.text(middle, word, fill="black", font=font, anchor="mm")
     return sheet
+
+
+def write_rows(rows: list[Image.Image], output: Path) -> None:
+    """Write rows of one size below each other."""
+    sheet = Image.new("RGB", (rows[0].width, len(rows) * rows[0].height), "white")
+    for place, row in enumerate(rows):
+        sheet.paste(row, (0, place * row.height))
+    sheet.save(output, quality=85)
+    print(f"{output}: {output.stat().st_size} bytes")
 
 
 def demo_frames(rgb: np.ndarray) -> Iterator[Image.Image]:
@@ -132,11 +153,7 @@ def write_emotions(output: Path) -> None:
     rows = [
         with_legend(pictures[a : a + half], words[a : a + half]) for a in range(0, 2 * half, half)
     ]
-    sheet = Image.new("RGB", (rows[0].width, 2 * rows[0].height), "white")
-    for place, row in enumerate(rows):
-        sheet.paste(row, (0, place * row.height))
-    sheet.save(output, quality=85)
-    print(f"{output}: {output.stat().st_size} bytes")
+    write_rows(rows, output)
 
 
 def write_diffusion(output: Path) -> None:
@@ -153,11 +170,17 @@ def write_diffusion(output: Path) -> None:
                 edit = Image.fromarray(change(rgb, 0.0)).crop(box)
             pictures.append(edit.resize(size, Image.Resampling.LANCZOS))
         rows.append(with_legend(pictures, [f"{word}, {steps} steps" for word in words]))
-    sheet = Image.new("RGB", (rows[0].width, 2 * rows[0].height), "white")
-    for place, row in enumerate(rows):
-        sheet.paste(row, (0, place * row.height))
-    sheet.save(output, quality=85)
-    print(f"{output}: {output.stat().st_size} bytes")
+    write_rows(rows, output)
+
+
+def write_faces(output: Path) -> None:
+    """Write a face of each sentence, four in a row."""
+    pictures = [Image.fromarray(draw_faces(text, 16)[0][..., ::-1]) for text in SENTENCES]
+    rows = [
+        with_legend(pictures[first : first + 4], list(SENTENCES[first : first + 4]))
+        for first in range(0, len(SENTENCES), 4)
+    ]
+    write_rows(rows, output)
 
 
 def main() -> None:
@@ -169,6 +192,7 @@ def main() -> None:
     write_failures(DOCS / "failures.jpg")
     write_emotions(DOCS / "emotions.jpg")
     write_diffusion(DOCS / "diffusion.jpg")
+    write_faces(DOCS / "faces.jpg")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def word_scores(words: torch.Tensor, present: torch.Tensor, regions: torch.Tenso
     square = (shares * torch.einsum("nrs,nsml->nrml", alike, shares)).sum(1)
     lengths = square.clamp(min=SQUARE).sqrt() * words.norm(dim=1).clamp(min=SQUARE)
     near = along / lengths
-    return (GAMMA2 * near + absent[:, 0]).logsumexp(2) / GAMMA2
+    scored: torch.Tensor = (GAMMA2 * near + absent[:, 0]).logsumexp(2) / GAMMA2
+    return scored
 
 
 def code_scores(sentence: torch.Tensor, code: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ FALSE = 0.3  # a caption that fits less than that is a wrong one
 
 
 class Damsm(nn.Module):
-    """Both encoders. What holds is told from a picture's code, in training alone: it learns faster."""
+    """Both encoders, and in training what holds for a picture, from its code: it learns faster."""
 
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Damsm(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """pictures (n, 3, 128, 128) of photographs; of the teacher's amounts (m, NOISE), emotions (m, 8).
+    """pictures (n, 3, 128, 128) of photographs; amounts (m, NOISE) and emotions (m, 8) to draw.
 
     tokens (n + m, WORDS), fits (n + m, n + m), holds (n + m, facts): how surely each holds.
     """
