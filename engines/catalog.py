@@ -27,6 +27,7 @@ from mien.engines.ort.backend import check_runnable
 from mien.engines.ort.providers import Provider
 from mien.engines.system.file_lock import passing_lock
 from mien.engines.system.partial_file import PartialFile
+from mien.engines.text_faces import TEXT_FACE_NAMES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -103,7 +104,8 @@ class Catalog:
 
         folder: or several, joined as in PATH (`joined_folders`); of a network that more than one
             of them has, the first one's model is taken. Where they have a generator or an encoder
-            of a face space, no bundled network of another face space is mixed with it.
+            of a face space, no bundled network of another face space is mixed with it, and none
+            that draws faces from text with another that does.
         Raises ModelError.
         """
         folders = [Path(folder)]
@@ -113,8 +115,11 @@ class Catalog:
         for entries in map(read_catalog, folders):
             for entry in entries:
                 found.setdefault(entry.network, entry)
-        has_space = not found.keys().isdisjoint((GENERATOR, ENCODER))
-        other = {network.name for network in FACE_SPACE} if has_space else set()
+        other: set[str] = set()
+        if not found.keys().isdisjoint((GENERATOR, ENCODER)):
+            other |= {network.name for network in FACE_SPACE}
+        if not found.keys().isdisjoint(TEXT_FACE_NAMES):
+            other |= set(TEXT_FACE_NAMES)
         for entry in cls.bundled().entries:
             if entry.network not in other:
                 found.setdefault(entry.network, entry)

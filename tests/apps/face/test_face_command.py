@@ -65,8 +65,19 @@ def test_bad_input_costs_one_line_and_writes_nothing(
     assert "lies in 0..2147483647" in refused(capsys, PROMPT, "-o", path, "--seed", "-1", *given)
     assert "written as .png" in refused(capsys, PROMPT, "-o", tmp_path / "ada.mp4", *given)
     assert "no folder" in refused(capsys, PROMPT, "-o", tmp_path / "x" / "ada.png", *given)
-    assert "lack the networks" in refused(capsys, PROMPT, "-o", path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_folder_the_shipped_networks_draw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ada.png"
+    assert run(["face", "a young woman, happy", "-o", str(path), "--n", "2"]) == 0
+    assert "number " in capsys.readouterr().out
+    drawn = cv2.imread(str(path))
+    assert drawn is not None
+    assert drawn.shape == (256, 256, 3)
+    assert drawn.std() > 20
 
 
 def test_an_avatar_is_created_as_a_face_is_drawn(

@@ -132,7 +132,21 @@ def test_faces_for_others_are_256_pixels_of_bgr(models: Path) -> None:
 
 def test_networks_that_are_missing_are_named() -> None:
     with pytest.raises(ModelError, match=r"lack the networks text_encoder, text_generator"):
-        draw_faces(PROMPT)
+        TextFaces.open(Catalog(()))
+
+
+def test_an_encoder_of_ones_own_is_not_mixed_with_the_shipped_generator(tmp_path: Path) -> None:
+    folder = write_text_models(tmp_path / "models", draws=False, ranks=False)
+    with pytest.raises(ModelError, match="lack the networks text_generator; "):
+        draw_faces(PROMPT, models=folder)
+
+
+def test_the_shipped_networks_draw_and_rank() -> None:
+    with TextFaces.open(Catalog.bundled()) as faces:
+        assert faces.ranked_by == "text_image_encoder"
+        one, other = (faces.draw(faces.read(text), seed=3)[0] for text in ("happy man", "sad man"))
+    assert one.pixels.shape == (256, 256, 3)
+    assert np.abs(one.pixels.astype(int) - other.pixels).mean() > 5
 
 
 @pytest.mark.parametrize(("count", "seed"), [(0, 0), (65, 0), (1, -1), (1, 2**31)])
