@@ -58,6 +58,10 @@ class Watcher:
                 self.changed_s = now_s
             self._changed.notify_all()
 
+    def join(self) -> None:
+        """Wait until the pipe has ended."""
+        self._thread.join(LONGEST_S)
+
     def wait_for_rest(self) -> None:
         """Wait until nothing has changed for a while."""
         with self._changed:
@@ -89,11 +93,13 @@ def main(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         ) as running:
+            assert running.stdout is not None
+            watcher = Watcher(running.stdout)
             try:
-                assert running.stdout is not None
-                found_ms = measured(Watcher(running.stdout), path, count)
+                found_ms = measured(watcher, path, count)
             finally:
                 running.terminate()
+                watcher.join()
     percentile = float(np.percentile(found_ms, 95))
     typer.echo(
         f"{len(found_ms)} commands: seen after {np.median(found_ms):.0f} ms (median), "
