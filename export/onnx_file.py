@@ -215,7 +215,10 @@ def rounded_to_half(module: Module) -> Module:
 
     Normalisation is merged into the convolutions before it, as the exporter would do after.
     """
-    made = _merged(module)
+    made = copy.deepcopy(module).eval().float()
+    for sequence in list(made.modules()):
+        if isinstance(sequence, nn.Sequential):
+            _merge_normalisation(sequence)
     with torch.no_grad():
         for weight in made.parameters():
             weight.copy_(weight.half().float())
@@ -234,14 +237,6 @@ def rounded_to_int8(module: Module) -> Module:
                 values = weight.numpy()
                 steps, scale = _int8_steps(values, 0)
                 weight.copy_(torch.from_numpy(steps.astype(np.float32) * scale))
-    return made
-
-
-def _merged(module: Module) -> Module:
-    made = copy.deepcopy(module).eval().float()
-    for sequence in list(made.modules()):
-        if isinstance(sequence, nn.Sequential):
-            _merge_normalisation(sequence)
     return made
 
 
