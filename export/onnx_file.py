@@ -86,7 +86,7 @@ def write_onnx(
     randoms = [Example(f"random input {n}", example_of(network, n)) for n in range(count)]
     with private_folder() as folder:
         made = folder / path.name
-        parts = _save(_trace(module, network, randoms[0]), made, is_large=size > MOST_BYTES)
+        parts = _save(trace(module, network, randoms[0]), made, is_large=size > MOST_BYTES)
         metadata = network.metadata() | {f"mien.{key}": text for key, text in (facts or {}).items()}
         _stamp(made, metadata | part_metadata({one.name: one for one in parts}), check=True)
         parity = compare(module, network, made, [*randoms, *examples], allowed)
@@ -132,7 +132,7 @@ def _save(program: torch.onnx.ONNXProgram, path: Path, *, is_large: bool) -> lis
     return [part]
 
 
-def _trace(module: nn.Module, network: Network, example: Example) -> torch.onnx.ONNXProgram:
+def trace(module: nn.Module, network: Network, example: Example) -> torch.onnx.ONNXProgram:
     """The graph of a module, with constants folded and normalisation merged into convolutions.
 
     onnxsim finds nothing to take out of the graphs made here (34 to 154 nodes), so it is not used.

@@ -8,9 +8,10 @@ conditions where nothing is said). The data is FER-2013's training split, a labe
 votes of FER+ each time a picture is shown.
 
 A run that is stopped goes on where its last checkpoint was; `--part train` leaves the students out,
-and `--part distil` trains them alone, from the checkpoints in `--out`. Sheets of held-out faces, a
-log, and at the end an ONNX file, its numbers and its card for each network lie in `--out`; `ship`
-takes them.
+and `--part distil` trains them alone, from the checkpoints in `--out`. Without a checkpoint,
+`--begin-with DIR` begins with the graphs of an earlier run, or with those that come with mien.
+Sheets of held-out faces, a log, and at the end an ONNX file, its numbers and its card for each
+network lie in `--out`; `ship` takes them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -31,6 +32,7 @@ from mien.engines.catalog import Catalog
 from mien.engines.diffusion import (
     CONDITIONS,
     FER2013_LABELS,
+    SEMANTIC_WIDTHS,
     STUDENT_STEPS,
     encoder_name,
     encoder_network,
@@ -39,6 +41,7 @@ from mien.engines.diffusion import (
 )
 from mien.engines.network import Network
 from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES
+from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.export.models.diffusion_encoders import CnnEncoder
 from mien.export.models.small_unet import HEADS, SmallSpec, SmallUNet
 from mien.export.onnx_file import (
@@ -50,6 +53,7 @@ from mien.export.onnx_file import (
     to_onnx,
 )
 from mien.export.parity import Allowed, Example, compare
+from mien.export.read_back import read_back
 from mien.runtime.methods.diffusion import DEFAULT_GUIDANCE
 from mien.runtime.methods.diffusion.sampler import EDIT_SIGMA, FROM_NOISE, Sampler, SamplerOptions
 from mien.training.diffusion.codes import (
@@ -109,6 +113,7 @@ class Options:
     blocks: int
     part: str
     fewest: int
+    begin_with: Path | None = None
     media: Path | None = None
 
     @property
@@ -146,6 +151,7 @@ def parse_options(argv: list[str]) -> Options:
         default=STUDENT_STEPS[-1],
         help="steps of the last student; those of more steps come before it",
     )
+    parser.add_argument("--begin-with", type=Path, help="a folder of graphs, such as mien's own")
     parser.add_argument("--encoder", type=Path, help="a face encoder's checkpoint, for latent")
     parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE, help="for students")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -173,9 +179,21 @@ def parse_options(argv: list[str]) -> Options:
 
 def _missing_teachers(options: Options) -> list[str]:
     """The checkpoints that students are distilled from and that are missing."""
-    names = [name for name in ("vae", "cnn") if name in options.conditions]
-    names += [unet_name(condition) for condition in options.conditions]
-    return [f"{name}.pt" for name in names if not (options.out / f"{name}.pt").exists()]
+    graphs = {n: encoder_name(n) for n in ("vae", "cnn") if n in options.conditions}
+    if begun_unet(options) is None:  # which the one on the label begins as
+        graphs["diffusion_label"] = "diffusion_label"
+    graphs |= {unet_name(c): unet_name(c) for c in options.conditions if c in options.students}
+    return [
+        f"{name}.pt"
+        for name, graph in graphs.items()
+        if not (options.out / f"{name}.pt").exists() and begun_with(options, graph) is None
+    ]
+
+
+def begun_with(options: Options, name: str) -> Path | None:
+    """The graph of that name to begin with; None where there is none."""
+    path = None if options.begin_with is None else options.begin_with / f"{name}.onnx"
+    return path if path is not None and path.is_file() else None
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -193,13 +211,24 @@ def _widths(text: str) -> tuple[int, ...]:
     return widths
 
 
+def begun_unet(options: Options) -> Path | None:
+    """The graph that the UNet on the label begins with: its own, or that of any condition."""
+    found = (begun_with(options, unet_name(condition)) for condition in CONDITIONS)
+    return next((path for path in found if path is not None), None)
+
+
 def minutes_of(options: Options) -> dict[str, float]:
     """How long each part may take, by its name; what is not to be trained has no name here."""
     weights: dict[str, float] = {}
     if options.part != "distil":
-        weights = {name: SHARES[name] for name in ("vae", "cnn") if name in options.conditions}
+        weights = {
+            name: SHARES[name]
+            for name in ("vae", "cnn")
+            if name in options.conditions and begun_with(options, encoder_name(name)) is None
+        }
         for condition in options.conditions:
-            weights[unet_name(condition)] = SHARES["label" if condition == "label" else "code"]
+            begins = condition == "label" and begun_unet(options) is None
+            weights[unet_name(condition)] = SHARES["label" if begins else "code"]
     if options.part != "train":
         for condition in options.students:
             for steps in options.student_steps:
@@ -233,9 +262,7 @@ class Recipe:
                 encoders[condition], codes[condition] = self.coded(condition)
             semantic = 0 if condition == "label" else codes[condition].shape[2]
             begun = teachers.get("label")
-            spec = SmallSpec(widths=self.options.widths, blocks=self.options.blocks)
-            network = SmallUNet(spec) if begun is None else grown(begun, semantic)
-            kind = "teacher" if begun is None else "code"
+            network, kind = self.beginning(condition, begun, semantic)
             teachers[condition] = self.train(
                 condition, network, teacher_loss, encoders, codes, schedule=SCHEDULES[kind]
             )
@@ -245,17 +272,45 @@ class Recipe:
                 start = EDIT_SIGMA if condition != "label" else 80.0
                 loss = Distillation(teacher, start, self.options.guidance)
                 student = student_of(teacher, steps, start, self.options.guidance)
+                graph = begun_with(self.options, unet_name(condition, steps))
+                if graph is not None:
+                    student = read_unet(student, graph)
                 teacher = self.train(
                     condition, student, loss, encoders, codes, schedule=SCHEDULES["student"]
                 )
 
+    def beginning(
+        self, condition: str, label: SmallUNet | None, semantic: int
+    ) -> tuple[SmallUNet, str]:
+        """The UNet of a condition before its training, and the schedule that suits it.
+
+        label: the one on the label alone, None where that is what begins.
+        """
+        spec = SmallSpec(widths=self.options.widths, blocks=self.options.blocks)
+        graph = begun_with(self.options, unet_name(condition))
+        if graph is not None:
+            return read_unet(SmallUNet(replace(spec, semantic=semantic)), graph), "code"
+        if label is not None:
+            return grown(label, semantic), "code"
+        graph = begun_unet(self.options)
+        if graph is None:
+            return SmallUNet(spec), "teacher"
+        other = graph.stem.removeprefix("diffusion_")
+        taught = read_unet(SmallUNet(replace(spec, semantic=SEMANTIC_WIDTHS[other])), graph)
+        return grown(taught, 0), "code"
+
     def coded(self, condition: str) -> tuple[nn.Module, torch.Tensor]:
         """The encoder of a condition without the emotion, and the codes of the training faces."""
+        encoder: nn.Module
         facts: dict[str, object] = {"minutes": 0.0, "steps": 0}
         is_new = True
+        graph = begun_with(self.options, encoder_name(condition))
+        if graph is not None and not (self.options.out / f"{condition}.pt").exists():
+            encoder = GraphEncoder(graph, condition)
+            return encoder, plain_codes(encoder, self.faces.pictures, torch.device("cpu"))
         if condition == "latent":
             assert self.options.encoder is not None
-            encoder: nn.Module = read_latent_encoder(self.options.encoder)
+            encoder = read_latent_encoder(self.options.encoder)
         else:
             network = Vae() if condition == "vae" else CnnEncoder(CNN)
             trainer = self._trainer(condition, network, SCHEDULES["encoder"])
@@ -310,7 +365,7 @@ class Recipe:
         trainer.run(feeder, sheets.around(loss, between))
         average = trainer.average
         assert isinstance(average, SmallUNet)
-        if trainer.step != before or not self._is_written(name):
+        if trainer.step != before or (trainer.step and not self._is_written(name)):
             self.write_unet(condition, average.cpu(), trainer, sheets.draw())
         return average
 
@@ -380,6 +435,39 @@ class Recipe:
                 "Licence": f"Apache-2.0. SHA-256 of the file: `{metrics['sha256']}`.",
             },
         )
+
+
+class GraphEncoder(nn.Module):
+    """An encoder that is there as a graph: pictures (n, 1, 48, 48) in [-1, 1] to codes (n, d)."""
+
+    def __init__(self, path: Path, condition: str) -> None:
+        super().__init__()
+        network = encoder_network(path.stem, code=SEMANTIC_WIDTHS[condition])
+        self._engine = OnnxRuntimeEngine(path, network)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.code(pictures)
+
+    def code(self, pictures: torch.Tensor) -> torch.Tensor:
+        """As the other encoders have it."""
+        codes = [
+            self._engine.infer({"image": picture[None]})["code"] for picture in pictures.numpy()
+        ]
+        return torch.from_numpy(np.concatenate(codes))
+
+
+def read_unet(network: SmallUNet, path: Path) -> SmallUNet:
+    """That UNet with the weights of a graph, which stays as it is."""
+    spec = network.spec
+    declared = unet_network(
+        path.stem,
+        "sigma",
+        labels=spec.labels,
+        semantic=spec.semantic,
+        batch=1 if spec.steps else 2,
+    )
+    print(f"{path.stem}: begins as {path}, {sha256_of(path)}", flush=True)
+    return read_back(network, declared, path)
 
 
 def _write_half(module: nn.Module, network: Network, path: Path, facts: Mapping[str, str]) -> float:

@@ -8,6 +8,7 @@ import itertools
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,12 +19,14 @@ import torch
 from mien.apps.edit.inputs import SAMPLE
 from mien.apps.main import run
 from mien.engines.catalog import read_catalog
-from mien.engines.diffusion import FER2013_LABELS, unet_facts
+from mien.engines.diffusion import FER2013_LABELS, encoder_network, unet_facts, unet_network
 from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.export.checkpoints.formats import recognise
 from mien.export.checkpoints.reading import read_checkpoint
+from mien.export.models.diffusion_encoders import VaeEncoder
 from mien.export.models.face_encoder import FaceEncoder
 from mien.export.models.small_unet import SmallSpec, SmallUNet
+from mien.export.onnx_file import rounded_to_half, to_onnx
 from mien.runtime.methods.diffusion.sampler import (
     INVERSION_SIGMA,
     Sampler,
@@ -33,12 +36,14 @@ from mien.runtime.methods.diffusion.sampler import (
 from mien.training import ship
 from mien.training.diffusion import recipe as diffusion
 from mien.training.diffusion.codes import (
+    VAE,
     Batch,
     Faces,
     Feeder,
     LatentEncoder,
     erasing_projection,
     readable,
+    with_projection,
 )
 from mien.training.diffusion.unet import (
     TEACHER_STEPS,
@@ -256,6 +261,53 @@ def test_the_recipe_trains_distils_goes_on_and_its_models_edit(
         words = [*asked, "--steps", steps, "--emotion", "happy", "-o", str(result)]
         assert run(["edit", str(picture), *words]) == 0
         assert result.exists()
+
+
+@pytest.mark.slow
+def test_a_run_begins_with_graphs_where_there_is_no_checkpoint(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(diffusion, "STUDENT_BATCH", 4)
+    monkeypatch.setattr(diffusion, "STUDENT_STEPS", (4, 2))
+    models, out = tmp_path / "models", tmp_path / "out"
+    models.mkdir()
+    spec = replace(TINY, semantic=128, embedding=SmallSpec().embedding)
+    teacher = _shaken(SmallUNet(spec))
+    with torch.no_grad():
+        for weight in teacher.parameters():  # the exporter joins weights that are alike
+            weight.add_(torch.randn_like(weight) * 0.01)
+    student = student_of(teacher, 4, 2.5, 3.0)
+    encoder = with_projection(VaeEncoder(VAE), np.eye(128, dtype=np.float32), np.zeros(128, "f4"))
+    for name, module in (("diffusion_vae", teacher), ("diffusion_vae_4", student)):
+        declared = unet_network(
+            name, "sigma", labels=7, semantic=128, batch=1 if module.spec.steps else 2
+        )
+        facts = ModuleEngine(module, "vae").words
+        to_onnx(rounded_to_half(module), declared, models / f"{name}.onnx", facts=facts)
+    to_onnx(
+        encoder.eval(),
+        encoder_network("diffusion_vae_encoder", code=128),
+        models / "diffusion_vae_encoder.onnx",
+    )
+    arguments = ["--minutes", "0.02", "--data", str(data), "--out", str(out), "--device", "cpu"]
+    arguments += ["--conditions", "label,vae", "--guidance", "3", "--widths", "16,16,16"]
+    arguments += ["--blocks", "1", "--part", "distil", "--fewest", "2"]
+    diffusion.main([*arguments, "--begin-with", str(models)])
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(", ")[0] for line in told if " begins as " in line] == [
+        f"{of}: begins as {models / of}.onnx"  # the label's begins as that of any condition
+        for of in ("diffusion_vae", "diffusion_vae", "diffusion_vae_4")
+    ]
+    made = {path.name for path in out.glob("*.onnx")}
+    assert made == {"diffusion_vae_4.onnx", "diffusion_vae_2.onnx"}, "only what was trained"
+    went_on = recognise(read_checkpoint(out / "diffusion_vae_4.pt")).module
+    for mine, its in zip(went_on.parameters(), student.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, atol=0.02, rtol=0.1)
+    with pytest.raises(SystemExit):  # graphs of another place hold nothing
+        diffusion.main([*arguments, "--out", str(tmp_path), "--begin-with", str(out / "none")])
 
 
 def test_the_minutes_may_be_for_teachers_or_students_alone(
