@@ -4,11 +4,13 @@
 
 An avatar is steered through one link after the other by a client that is killed every ten seconds,
 in the middle of whatever it does, and started again. Each emotion that it says it has handed over
-must show in the avatar's state, asked for at the avatar's own socket. For each link it prints how
-many were handed over, how many were lost, how often the client died, and by how much the avatar's
-memory has grown since the first minute; it ends with exit status 1 where anything was lost. Links:
-socket, vmc-in, mqtt (needs mosquitto) and ros (a small rosbridge of its own); the clients are
-python-osc, paho-mqtt and roslibpy, which the extra dev brings.
+must show in the avatar's state, asked for at the avatar's own socket. Where a link goes out (vmc,
+vts) it is the receiver that is killed: the avatar is steered at its socket, and each emotion must
+reach the receiver that runs then. For each link it prints how many were handed over, how many were
+lost, how often the client died, and by how much the avatar's memory has grown since the first
+minute; it ends with exit status 1 where anything was lost. Links: socket, vmc-in, mqtt (needs
+mosquitto), ros (a small rosbridge of its own), vmc and vts (a small VTube Studio of its own); the
+clients are python-osc, paho-mqtt, roslibpy and websockets, which the extra dev brings.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import queue
 import shutil
 import socket
 import subprocess
@@ -32,16 +35,20 @@ import paho.mqtt.client as mqtt
 import psutil
 import roslibpy
 import typer
+from pythonosc.dispatcher import Dispatcher
+from pythonosc.osc_server import BlockingOSCUDPServer
 from pythonosc.udp_client import SimpleUDPClient
 from websockets.exceptions import WebSocketException
 from websockets.sync.server import serve
 
 PICTURE: Final = Path(__file__).parents[1] / "apps" / "sample" / "portrait.jpg"
-LINKS: Final = ("socket", "vmc-in", "mqtt", "ros")
+LINKS: Final = ("socket", "vmc-in", "mqtt", "ros", "vmc", "vts")
 EMOTIONS: Final = ("happy", "sad", "surprised", "angry")
+RECEIVED: Final = ("happy", "surprised")  # what both outgoing links tell apart
 PAUSE_S: Final = 0.1  # between two emotions
 CONNECT_S: Final = 3.0  # for the link to find its server
 LIVES_S: Final = 10.0  # how long a client lives
+CLEAR: Final = 0.5  # of a blend value, and of the way of a smile or of brows, to count as shown
 LATE_S: Final = 5.0  # an emotion that does not show within this is lost
 START_S: Final = 60.0
 SETTLE_S: Final = 60.0  # until memory counts, or a fifth of the time
@@ -72,6 +79,11 @@ class Avatar:
         self._client.connect(str(self.path))
         self._answers = self._client.makefile("rb")
         time.sleep(CONNECT_S)
+
+    def say(self, emotion: str) -> None:
+        """Steer it at its socket."""
+        self._client.sendall(json.dumps({"emotion": emotion, "ease": 0.2}).encode() + b"\n")
+        self._answers.readline()
 
     def emotion(self) -> str:
         """What it shows, or is on its way to."""
@@ -142,7 +154,7 @@ def other_side(link: str, port: int) -> Iterator[str | None]:
             running.callback(process.terminate)
         elif link == "ros":
             running.callback(Bridge(port).close)
-        addresses = {"vmc-in": "", "mqtt": "/a/face", "ros": "/ada"}
+        addresses = {"vmc-in": "", "mqtt": "/a/face", "ros": "/ada", "vmc": "", "vts": ""}
         known = link in addresses
         yield f"{link}://127.0.0.1:{port}{addresses[link]}" if known else None
 
@@ -155,6 +167,8 @@ def soak(link: str, seconds: float) -> str | None:
         avatar = Avatar(Path(folder), address)
         try:
             place = str(avatar.path) if address is None else str(port)
+            if link in RECEIVING:
+                return received(link, avatar, place, seconds)
             return counted(link, avatar, place, seconds)
         finally:
             avatar.close()
@@ -166,12 +180,7 @@ def counted(link: str, avatar: Avatar, place: str, seconds: float) -> str | None
     early_mb: float | None = None
     began_s = time.monotonic()
     while (now_s := time.monotonic()) - began_s < seconds:
-        client = subprocess.Popen(
-            [sys.executable, __file__, "--client", link, "--place", place, "--first", str(said)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        client = started(link, place, said)
         assert client.stdin is not None
         assert client.stdout is not None
         dying = threading.Timer(START_S, client.kill)  # one that never says anything
@@ -192,10 +201,131 @@ def counted(link: str, avatar: Avatar, place: str, seconds: float) -> str | None
         deaths += 1
         if early_mb is None and time.monotonic() - began_s > min(SETTLE_S, seconds / 5):
             early_mb = avatar.memory_mb()
+    return told(link, (said, lost, deaths), avatar, early_mb, began_s)
+
+
+def told(
+    link: str,
+    counts: tuple[int, int, int],
+    avatar: Avatar,
+    early_mb: float | None,
+    began_s: float,
+) -> str | None:
+    """Print and give the line of a link: emotions handed over and lost, deaths, memory."""
+    said, lost, deaths = counts
     growth = 0.0 if early_mb is None else avatar.memory_mb() - early_mb
     line = f"{link}: {said} handed over, {lost} lost, {deaths} deaths, {growth:+.1f} MB"
     typer.echo(f"{line} in {time.monotonic() - began_s:.0f} s")
     return None if lost or not said else line
+
+
+def started(link: str, place: str, first: int) -> subprocess.Popen[bytes]:
+    """A client of a link, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, __file__, "--client", link, "--place", place, "--first", str(first)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def received(link: str, avatar: Avatar, place: str, seconds: float) -> str | None:
+    """As `counted`, of a link that goes out: its receiver is what dies."""
+    said = lost = deaths = 0
+    early_mb: float | None = None
+    began_s = time.monotonic()
+    emotions = itertools.cycle(RECEIVED)
+    emotion = next(emotions)
+    avatar.say(emotion)
+    while (now_s := time.monotonic()) - began_s < seconds:
+        client = started(link, place, 0)
+        heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+        reading = threading.Thread(target=hear, args=(client, heard))
+        reading.start()
+        lost += not comes(emotion, heard, START_S)  # what was said last shows to who comes back
+        while time.monotonic() - now_s < LIVES_S:
+            emotion = next(emotions)
+            avatar.say(emotion)
+            said += 1
+            lost += not comes(emotion, heard, LATE_S)
+            time.sleep(PAUSE_S)
+        client.kill()
+        client.wait()
+        reading.join()
+        deaths += 1
+        if early_mb is None and time.monotonic() - began_s > min(SETTLE_S, seconds / 5):
+            early_mb = avatar.memory_mb()
+    return told(link, (said, lost, deaths), avatar, early_mb, began_s)
+
+
+def comes(emotion: str, heard: queue.SimpleQueue[str], within_s: float) -> bool:
+    """Whether a receiver prints an emotion in time."""
+    until_s = time.monotonic() + within_s
+    with suppress(queue.Empty):
+        while heard.get(timeout=max(0.0, until_s - time.monotonic())) != emotion:
+            pass
+        return True
+    return False
+
+
+def hear(client: subprocess.Popen[bytes], heard: queue.SimpleQueue[str]) -> None:
+    """Hand on what a client prints until it dies."""
+    assert client.stdout is not None
+    assert client.stdin is not None
+    with client.stdout, client.stdin:
+        for line in client.stdout:
+            heard.put(line.decode().strip())
+
+
+class Shown:
+    """Prints the emotion that a receiver sees, whenever it becomes another."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, values: dict[str, float]) -> None:
+        """values: of RECEIVED, how much of each is shown."""
+        seen = max(RECEIVED, key=lambda name: values.get(name, 0.0))
+        if values.get(seen, 0.0) > CLEAR and seen != self._last:
+            self._last = seen
+            sys.stdout.write(f"{seen}\n")
+            sys.stdout.flush()
+
+
+def receive_vmc(place: str) -> None:
+    """Be what moves a VRM model, by python-osc."""
+    shown, values = Shown(), dict[str, float]()
+    dispatcher = Dispatcher()
+    dispatcher.map("/VMC/Ext/Blend/Val", lambda _, name, value: values.__setitem__(name, value))
+    dispatcher.map("/VMC/Ext/Blend/Apply", lambda *_: shown(values))
+    BlockingOSCUDPServer(("127.0.0.1", int(place)), dispatcher).serve_forever()
+
+
+def receive_vts(place: str) -> None:
+    """Be VTube Studio, as far as a face needs it."""
+    shown = Shown()
+
+    def answer(connection: Any) -> None:
+        with suppress(OSError, WebSocketException):
+            for said in connection:
+                request = json.loads(said)
+                kind, data = request["messageType"], request["data"]
+                found: dict[str, Any] = {}
+                if kind == "AuthenticationTokenRequest":
+                    found = {"authenticationToken": "soak"}
+                elif kind == "AuthenticationRequest":
+                    found = {"authenticated": data["authenticationToken"] == "soak"}
+                else:
+                    values = {entry["id"]: entry["value"] for entry in data["parameterValues"]}
+                    smile, brows = values["MouthSmile"], values["Brows"]
+                    shown({"happy": 2 * smile - 1, "surprised": 2 * brows - 1})
+                name = kind.replace("Request", "Response")
+                connection.send(json.dumps({"messageType": name, "data": found}))
+
+    serve(answer, "127.0.0.1", int(place)).serve_forever()
+
+
+RECEIVING: Final = {"vmc": receive_vmc, "vts": receive_vts}
 
 
 def say(link: str, place: str, first: int) -> None:
@@ -272,6 +402,8 @@ def main(
     """Run links while their clients die and come back."""
     if client is not None:
         with suppress(KeyboardInterrupt):
+            if client in RECEIVING:
+                RECEIVING[client](place)
             say(client, place, first)
         return
     if unknown := set(link or ()) - set(LINKS):
