@@ -274,7 +274,7 @@ class Recipe:
                 student = student_of(teacher, steps, start, self.options.guidance)
                 graph = begun_with(self.options, unet_name(condition, steps))
                 if graph is not None:
-                    student = read_unet(student, graph)
+                    student = self.read(student, graph)
                 teacher = self.train(
                     condition, student, loss, encoders, codes, schedule=SCHEDULES["student"]
                 )
@@ -289,15 +289,36 @@ class Recipe:
         spec = SmallSpec(widths=self.options.widths, blocks=self.options.blocks)
         graph = begun_with(self.options, unet_name(condition))
         if graph is not None:
-            return read_unet(SmallUNet(replace(spec, semantic=semantic)), graph), "code"
+            return self.read(SmallUNet(replace(spec, semantic=semantic)), graph), "code"
         if label is not None:
             return grown(label, semantic), "code"
         graph = begun_unet(self.options)
         if graph is None:
             return SmallUNet(spec), "teacher"
         other = graph.stem.removeprefix("diffusion_")
-        taught = read_unet(SmallUNet(replace(spec, semantic=SEMANTIC_WIDTHS[other])), graph)
+        taught = self.read(
+            SmallUNet(replace(spec, semantic=SEMANTIC_WIDTHS[other])), graph, unet_name("label")
+        )
         return grown(taught, 0), "code"
+
+    def read(self, network: SmallUNet, graph: Path, name: str | None = None) -> SmallUNet:
+        """That UNet with the weights of a graph, which its card then names.
+
+        name: of the UNet, where it is not the graph's.
+        """
+        spec = network.spec
+        batch = 1 if spec.steps else 2
+        declared = unet_network(
+            graph.stem, "sigma", labels=spec.labels, semantic=spec.semantic, batch=batch
+        )
+        begun = f"{graph.name}, SHA-256 `{sha256_of(graph)}`"
+        self._begun(name or graph.stem).write_text(begun)
+        print(f"{name or graph.stem} begins as {begun}", flush=True)
+        return read_back(network, declared, graph)
+
+    def _begun(self, name: str) -> Path:
+        """A note of the graph that a network began as; there is none of one that began as none."""
+        return self.options.out / f"{name}.begun"
 
     def coded(self, condition: str) -> tuple[nn.Module, torch.Tensor]:
         """The encoder of a condition without the emotion, and the codes of the training faces."""
@@ -403,6 +424,8 @@ class Recipe:
             "pictures": trainer.step * (STUDENT_BATCH if steps else BATCH),
             "quality": {"sheet_named_as_asked_by_the_shipped_classifier": round(named, 4)},
         }
+        if self._begun(name).exists():
+            metrics["begun_as"] = self._begun(name).read_text()
         metrics["parity_error"] = _write_half(module, network, path, facts)
         title = f"The diffusion UNet of the condition {condition}"
         self._finish(path, title + (f" in {steps} steps" if steps else ""), module, metrics)
@@ -415,6 +438,7 @@ class Recipe:
         write_metrics(path.with_suffix(".json"), metrics)
         quality = metrics["quality"]
         assert isinstance(quality, dict)
+        begun = f", after {metrics['begun_as']}" if "begun_as" in metrics else ""
         numbers = "\n".join(f"- {k.replace('_', ' ')}: {v:.3f}" for k, v in quality.items())
         write_card(
             path.with_suffix(".md"),
@@ -425,9 +449,9 @@ class Recipe:
                 "Data": f"{TRAINED_ON}; rare emotions are drawn more often, half of the pictures "
                 "are mirrored.",
                 "Training": f"`python -m mien.training diffusion`: {metrics['minutes']} minutes, "
-                f"{metrics['steps']} steps on {self.options.device}, bfloat16 autocast, averaged "
-                "weights, kept in half precision. torch and ONNX Runtime differ by at most "
-                f"{metrics['parity_error']:.1e}.",
+                f"{metrics['steps']} steps on {self.options.device}{begun}, bfloat16 autocast, "
+                "averaged weights, kept in half precision. torch and ONNX Runtime differ by at "
+                f"most {metrics['parity_error']:.1e}.",
                 "Quality": numbers,
                 "Limits": "Faces as FER-2013 crops them, upright and of 48 pixels. Fear and "
                 "disgust are scarce in the data. It makes what a face would look like, which says "
@@ -454,20 +478,6 @@ class GraphEncoder(nn.Module):
             self._engine.infer({"image": picture[None]})["code"] for picture in pictures.numpy()
         ]
         return torch.from_numpy(np.concatenate(codes))
-
-
-def read_unet(network: SmallUNet, path: Path) -> SmallUNet:
-    """That UNet with the weights of a graph, which stays as it is."""
-    spec = network.spec
-    declared = unet_network(
-        path.stem,
-        "sigma",
-        labels=spec.labels,
-        semantic=spec.semantic,
-        batch=1 if spec.steps else 2,
-    )
-    print(f"{path.stem}: begins as {path}, {sha256_of(path)}", flush=True)
-    return read_back(network, declared, path)
 
 
 def _write_half(module: nn.Module, network: Network, path: Path, facts: Mapping[str, str]) -> float:

@@ -21,7 +21,9 @@ from mien.runtime.spec import MethodOption, MethodSpec, OptionValue
 Solver = Literal["ddim", "ddpm", "heun"]
 SOLVERS: Final[tuple[Solver, ...]] = get_args(Solver)
 DEFAULT_CONDITION: Final = "vae"  # its networks are the ones that come with mien
-DEFAULT_STEPS, DEFAULT_GUIDANCE = 10, 5.0
+# Of an edit, chosen with its noise level; and of faces from noise alone, where so much guidance
+# leaves little variety.
+DEFAULT_STEPS, DEFAULT_GUIDANCE, NOISE_GUIDANCE = 10, 8.0, 5.0
 MOST_STEPS: Final = TIMESTEPS - 1
 MOST_GUIDANCE, MOST_SEED = 50.0, float(2**31 - 1)
 # Of the level that an edit starts from; 160 is above the highest of the paper's schedule.
@@ -64,7 +66,7 @@ METHODS = (
             ),
             MethodOption(
                 "guidance",
-                "How far to go beyond what the emotion changes, 1 for no further; by default 5, or "
+                "How far to go beyond what the emotion changes, 1 for no further; by default 8, or "
                 "what a distilled network has learned.",
                 kind=float,
                 bounds=(0.0, MOST_GUIDANCE),
@@ -72,7 +74,7 @@ METHODS = (
             MethodOption(
                 "noise",
                 "The noise level up to which a face is inverted: with more, more changes and less "
-                "of the person stays; by default 2.5.",
+                "of the person stays; by default 1.5.",
                 kind=float,
                 bounds=(LEAST_NOISE, MOST_NOISE),
             ),

@@ -34,6 +34,7 @@ from mien.runtime.methods.diffusion import (
     LEAST_NOISE,
     MOST_GUIDANCE,
     MOST_STEPS,
+    NOISE_GUIDANCE,
     SOLVERS,
     Solver,
 )
@@ -41,7 +42,7 @@ from mien.runtime.target import EMOTIONS, Target, finite_number
 
 Tell = Callable[[int, int], None]  # calls of the network done, and of how many
 
-EDIT_SIGMA = 2.5  # up to where a face is inverted: what stays of it is who it is
+EDIT_SIGMA = 1.5  # up to where a face is inverted: what stays of it is who it is
 FROM_NOISE = math.inf  # as high as the schedule goes: nothing of the input stays in the noise
 LOWEST_SIGMA = 0.05  # of the last step but one
 INVERSION_SIGMA = 0.01  # the noise that a face is taken to have
@@ -54,8 +55,8 @@ class SamplerOptions:
 
     steps: noise levels, each a call of the network (two for `heun`); None for DEFAULT_STEPS, or a
     student's own number. guidance: how far to go beyond what the condition changes; 1 is the
-    condition alone, None for DEFAULT_GUIDANCE, or a student's own. seed: of all noise. start: the
-    noise level from which faces are made. solver: `ddpm` draws new noise in each step.
+    condition alone, None for DEFAULT_GUIDANCE (NOISE_GUIDANCE from FROM_NOISE on), or a student's
+    own. seed: of all noise. start: the noise level from which faces are made. solver: `ddpm` draws new noise in each step.
     """
 
     steps: int | None = None
@@ -197,7 +198,7 @@ class Sampler:
     ) -> None:
         options = options or SamplerOptions()
         self.facts = unet_facts(engine)
-        self.guidance = _checked_guidance(options.guidance, self.facts)
+        self.guidance = _checked_guidance(options, self.facts)
         self._seed = _checked_seed(options.seed)
         steps = _checked_steps(options.steps, self.facts)
         self.levels = levels_of(self.facts, steps, _checked_start(options.start))
@@ -412,10 +413,12 @@ def _checked_steps(steps: object, facts: UNetFacts) -> int:
     return steps
 
 
-def _checked_guidance(guidance: object, facts: UNetFacts) -> float:
+def _checked_guidance(options: SamplerOptions, facts: UNetFacts) -> float:
+    guidance: object = options.guidance
     own = facts.guidance if facts.sigmas is not None else None
     if guidance is None:
-        return DEFAULT_GUIDANCE if own is None else own
+        usual = NOISE_GUIDANCE if options.start == FROM_NOISE else DEFAULT_GUIDANCE
+        return usual if own is None else own
     number = finite_number(guidance)
     if number is None or not 0 <= number <= MOST_GUIDANCE:
         raise UsageError(f"guidance is a number in 0..{MOST_GUIDANCE:g}, not {guidance!r}")

@@ -298,9 +298,12 @@ def test_a_run_begins_with_graphs_where_there_is_no_checkpoint(
     diffusion.main([*arguments, "--begin-with", str(models)])
     told = capsys.readouterr().out.splitlines()
     assert [line.split(", ")[0] for line in told if " begins as " in line] == [
-        f"{of}: begins as {models / of}.onnx"  # the label's begins as that of any condition
-        for of in ("diffusion_vae", "diffusion_vae", "diffusion_vae_4")
+        "diffusion_label begins as diffusion_vae.onnx",  # as that of any condition
+        "diffusion_vae begins as diffusion_vae.onnx",
+        "diffusion_vae_4 begins as diffusion_vae_4.onnx",
     ]
+    assert "cpu, after diffusion_vae_4.onnx, SHA-256" in (out / "diffusion_vae_4.md").read_text()
+    assert ", after " not in (out / "diffusion_vae_2.md").read_text()
     made = {path.name for path in out.glob("*.onnx")}
     assert made == {"diffusion_vae_4.onnx", "diffusion_vae_2.onnx"}, "only what was trained"
     went_on = recognise(read_checkpoint(out / "diffusion_vae_4.pt")).module
