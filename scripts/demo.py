@@ -1,11 +1,12 @@
 """Makes the README's pictures.
 
-    python scripts/demo.py [PORTRAIT]
+    python scripts/demo.py [PORTRAIT] [--models DIR]
 
 docs/demo.webp: PORTRAIT (docs/mona-lisa.jpg) beside itself with one emotion after another.
 docs/failures.jpg: the bundled sample's portrait, what is wrong with its surprise, and brows twice.
 docs/emotions.jpg: the same portrait with each emotion.
-docs/diffusion.jpg: the same by `--method diffusion`, in ten steps and by the distilled network.
+docs/diffusion.jpg: the same by `--method diffusion`, a row for each condition in ten steps and for
+each distilled network, of those that come with mien and those in DIR.
 docs/faces.jpg: faces of 32 sentences, of 16 that were drawn the one that was ranked first.
 
 All are what mien gives, unretouched. Needs Pillow, which the extra `dev` brings.
@@ -22,6 +23,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mien import EMOTIONS, Filter
 from mien.apps.edit.inputs import SAMPLE
+from mien.engines.catalog import BUNDLED_FOLDER, read_catalog
+from mien.engines.diffusion import CONDITIONS, STUDENT_STEPS, unet_name
+from mien.runtime.methods.diffusion import DEFAULT_CONDITION, DEFAULT_STEPS
 from mien.runtime.text import draw_faces
 
 ROOT = Path(__file__).parents[1]
@@ -156,21 +160,36 @@ def write_emotions(output: Path) -> None:
     write_rows(rows, output)
 
 
-def write_diffusion(output: Path) -> None:
-    """Write the portrait as diffusion edits it: a row of ten steps, and one of four, distilled."""
+def write_diffusion(output: Path, models: Path | None) -> None:
+    """Write the portrait as diffusion edits it: a row for each UNet there is."""
     rgb = read_rgb(SAMPLE.parent / "portrait.jpg")
     box = face_box(rgb, 1.7)
-    words = ["happy", "sad", "surprised", "fearful", "disgusted", "angry"]
-    size = (SIDE_PX * 2 // 3, SIDE_PX * 2 // 3)
+    words = ["original", "happy", "sad", "surprised", "fearful", "disgusted", "angry"]
+    size = (SIDE_PX // 2, SIDE_PX // 2)
     rows = []
-    for steps in (10, 4):
-        pictures = []
-        for word in words:
-            with Filter(word, method="diffusion", steps=steps) as change:
-                edit = Image.fromarray(change(rgb, 0.0)).crop(box)
-            pictures.append(edit.resize(size, Image.Resampling.LANCZOS))
-        rows.append(with_legend(pictures, [f"{word}, {steps} steps" for word in words]))
+    known = networks_of(models)
+    for condition in (DEFAULT_CONDITION, *(c for c in CONDITIONS if c != DEFAULT_CONDITION)):
+        for steps in (None, *STUDENT_STEPS):
+            if unet_name(condition, steps) not in known:
+                continue
+            made = {"condition": condition, "steps": steps or DEFAULT_STEPS, "models": models}
+            pictures = []
+            for word in words:
+                shown = None if word == "original" else word
+                with Filter(shown, method="diffusion", **made) as change:
+                    edit = Image.fromarray(change(rgb, 0.0)).crop(box)
+                pictures.append(edit.resize(size, Image.Resampling.LANCZOS))
+            count = f"{steps or DEFAULT_STEPS} step{'s' if steps != 1 else ''}"
+            rows.append(with_legend(pictures, [f"{condition}, {count}", *words[1:]]))
     write_rows(rows, output)
+
+
+def networks_of(models: Path | None) -> set[str]:
+    """The names of the networks that come with mien, and of those in a folder."""
+    entries = list(read_catalog(BUNDLED_FOLDER))
+    if models is not None:
+        entries += read_catalog(models)
+    return {entry.network for entry in entries}
 
 
 def write_faces(output: Path) -> None:
@@ -187,11 +206,13 @@ def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("portrait", nargs="?", type=Path, default=DOCS / "mona-lisa.jpg")
-    portrait: Path = parser.parse_args().portrait
+    parser.add_argument("--models", type=Path, help="a folder of further diffusion networks")
+    args = parser.parse_args()
+    portrait: Path = args.portrait
     write_demo(portrait, DOCS / "demo.webp")
     write_failures(DOCS / "failures.jpg")
     write_emotions(DOCS / "emotions.jpg")
-    write_diffusion(DOCS / "diffusion.jpg")
+    write_diffusion(DOCS / "diffusion.jpg", args.models)
     write_faces(DOCS / "faces.jpg")
 
 

@@ -17,8 +17,6 @@ network lie in `--out`; `ship` takes them.
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +26,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from mien.engines.catalog import Catalog
 from mien.engines.diffusion import (
     CONDITIONS,
     FER2013_LABELS,
@@ -40,7 +37,6 @@ from mien.engines.diffusion import (
     unet_network,
 )
 from mien.engines.network import Network
-from mien.engines.networks import EMOTION_CLASSIFIER, FER_CLASSES
 from mien.engines.ort.backend import OnnxRuntimeEngine
 from mien.export.models.diffusion_encoders import CnnEncoder
 from mien.export.models.small_unet import HEADS, SmallSpec, SmallUNet
@@ -55,7 +51,7 @@ from mien.export.onnx_file import (
 from mien.export.parity import Allowed, Example, compare
 from mien.export.read_back import read_back
 from mien.runtime.methods.diffusion import DEFAULT_GUIDANCE
-from mien.runtime.methods.diffusion.sampler import EDIT_SIGMA, FROM_NOISE, Sampler, SamplerOptions
+from mien.runtime.methods.diffusion.sampler import EDIT_SIGMA
 from mien.training.diffusion.codes import (
     CNN,
     Batch,
@@ -71,6 +67,7 @@ from mien.training.diffusion.codes import (
     vae_loss,
     with_projection,
 )
+from mien.training.diffusion.sheets import MOST_BETWEEN, SHEETS, Sheets
 from mien.training.diffusion.unet import Distillation, ModuleEngine, grown, student_of, teacher_loss
 from mien.training.recipe import Options as RunOptions
 from mien.training.recipe import Schedule, Trainer, write_card, write_metrics
@@ -83,10 +80,6 @@ TRAINED_ON = "FER-2013's training split with the ten votes of FER+ as labels"
 # How the minutes are divided: by weight, among the parts that are asked for.
 SHARES = {"vae": 4.0, "cnn": 4.0, "label": 44.0, "code": 16.0}
 STUDENT_SHARES = {4: 12.0, 2: 9.0, 1: 9.0}  # the first asks its teacher twice as often
-SHEET_STEPS = 8
-SHEETS = 5  # of each part, beside the one at its end
-MOST_BETWEEN = 5.0  # minutes between two sheets, unless drawing takes too much of them
-DRAWING_SHARE = 0.05  # of the time, at most
 SCHEDULES = {
     "encoder": Schedule(rate=1e-3, average=0.995, weight_decay=1e-4),
     "teacher": Schedule(rate=1e-3, average=0.999, weight_decay=1e-4, clip_norm=1.0),
@@ -381,7 +374,9 @@ class Recipe:
         torch.manual_seed(self.options.seed + before)
         batch = STUDENT_BATCH if network.spec.steps else BATCH
         feeder = Feeder(self.faces, codes[condition], batch, self.options.seed + trainer.step)
-        sheets = Sheets(self, condition, trainer, encoders.get(condition))
+        pictures = scaled(self.held_out.pictures[self.shown])
+        guidance = self.options.guidance
+        sheets = Sheets(pictures, condition, trainer, encoders.get(condition), guidance)
         between = min(MOST_BETWEEN, self.minutes.get(name, 0.0) / (SHEETS + 1))
         trainer.run(feeder, sheets.around(loss, between))
         average = trainer.average
@@ -490,94 +485,6 @@ def _write_half(module: nn.Module, network: Network, path: Path, facts: Mapping[
     store_small(path)
     examples = [Example(f"random input {n}", example_of(network, n)) for n in range(EXAMPLES)]
     return compare(rounded, network, path, examples, Allowed(TOLERANCE)).difference
-
-
-class Sheets:
-    """Pictures of how far a UNet is: held-out faces, and each of them under each label.
-
-    From noise where the UNet knows the label alone, by inversion otherwise.
-    """
-
-    def __init__(
-        self, recipe: Recipe, condition: str, trainer: Trainer[Batch], encoder: nn.Module | None
-    ) -> None:
-        self._recipe, self._condition, self._trainer = recipe, condition, trainer
-        pictures = scaled(recipe.held_out.pictures[recipe.shown])
-        self._faces = pictures.numpy()
-        self._codes = None
-        if encoder is not None:
-            with torch.no_grad():
-                self._codes = encoder(pictures).numpy()
-        self._next_s = 0.0
-
-    def around(
-        self, loss: Callable[[nn.Module, Batch], dict[str, torch.Tensor]], minutes: float
-    ) -> Callable[[nn.Module, Batch], dict[str, torch.Tensor]]:
-        """The same loss, which draws a sheet whenever so many minutes have passed.
-
-        Seldomer where drawing would take more than a part of the time.
-        """
-        self._next_s = time.monotonic() + minutes * 60
-
-        def lossy(network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-            began_s = time.monotonic()
-            if began_s > self._next_s:
-                self.draw()
-                took_s = time.monotonic() - began_s
-                self._next_s = began_s + max(minutes * 60, took_s / DRAWING_SHARE)
-            return loss(network, batch)
-
-        return lossy
-
-    def draw(self) -> float:
-        """Keep a sheet; how often the shipped classifier names its faces as asked."""
-        module = self._trainer.average
-        assert isinstance(module, SmallUNet)
-        by_noise = self._condition == "label"
-        options = SamplerOptions(
-            steps=None if module.spec.steps else SHEET_STEPS * (2 if by_noise else 1),
-            guidance=None if module.spec.steps else self._recipe.options.guidance,
-            start=FROM_NOISE if by_noise else EDIT_SIGMA,
-        )
-        sampler = Sampler(ModuleEngine(module, self._condition), options)
-        count = len(self._faces)
-        if by_noise:
-            latent = np.concatenate([sampler.noise(track) for track in range(count)])
-        else:
-            latent = sampler.invert(self._faces, self._codes)
-        rows = [self._faces]
-        if not by_noise:
-            rows.append(sampler.reconstruct(latent, self._codes))
-        labels = np.eye(len(FER2013_LABELS), dtype=np.float32)
-        made = [sampler.generate(latent, label[None], self._codes) for label in labels]
-        self._write(np.stack([*rows, *made]))
-        named = _named(np.stack(made))
-        path = self._recipe.options.out / f"{self._trainer.name}.log"
-        told = {"sheet_minutes": round(self._trainer.spent_s / 60, 2), "named": round(named, 3)}
-        with path.open("a") as file:
-            file.write(json.dumps(told) + "\n")
-        return named
-
-    def _write(self, rows: np.ndarray) -> None:
-        """Write a picture of (r, n, 1, s, s), enlarged to be looked at."""
-        count, across, _, size, _ = rows.shape
-        sheet = rows[:, :, 0].transpose(0, 2, 1, 3).reshape(count * size, across * size)
-        pixels = np.round((sheet + 1) * 127.5).clip(0, 255).astype(np.uint8)
-        minutes = round(self._trainer.spent_s / 60, 1)
-        path = self._recipe.options.out / f"{self._trainer.name}-{minutes:05.1f}min.png"
-        cv2.imwrite(str(path), cv2.resize(pixels, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
-
-
-def _named(made: np.ndarray) -> float:
-    """The share of faces (7, n, 1, 48, 48), a row a label, that the classifier names as asked."""
-    right = 0
-    with Catalog.bundled().open(EMOTION_CLASSIFIER) as engine:
-        for name, faces in zip(FER2013_LABELS, made, strict=True):
-            for face in faces:
-                crop = ((face + 1) / 2).astype(np.float32)[None]
-                said = engine.infer({"face": crop})["probabilities"][0].argmax()
-                right += FER_CLASSES[said] == name
-    return right / (made.shape[0] * made.shape[1])
 
 
 def main(argv: list[str]) -> None:
