@@ -56,7 +56,8 @@ class SamplerOptions:
     steps: noise levels, each a call of the network (two for `heun`); None for DEFAULT_STEPS, or a
     student's own number. guidance: how far to go beyond what the condition changes; 1 is the
     condition alone, None for DEFAULT_GUIDANCE (NOISE_GUIDANCE from FROM_NOISE on), or a student's
-    own. seed: of all noise. start: the noise level from which faces are made. solver: `ddpm` draws new noise in each step.
+    own. seed: of all noise. start: the noise level from which faces are made. solver: `ddpm` draws
+    new noise in each step.
     """
 
     steps: int | None = None
