@@ -265,8 +265,9 @@ class Recipe:
                 start = EDIT_SIGMA if condition != "label" else 80.0
                 loss = Distillation(teacher, start, self.options.guidance)
                 student = student_of(teacher, steps, start, self.options.guidance)
-                graph = begun_with(self.options, unet_name(condition, steps))
-                if graph is not None:
+                name = unet_name(condition, steps)
+                graph = begun_with(self.options, name)
+                if graph is not None and not (self.options.out / f"{name}.pt").exists():
                     student = self.read(student, graph)
                 teacher = self.train(
                     condition, student, loss, encoders, codes, schedule=SCHEDULES["student"]
@@ -280,7 +281,11 @@ class Recipe:
         label: the one on the label alone, None where that is what begins.
         """
         spec = SmallSpec(widths=self.options.widths, blocks=self.options.blocks)
-        graph = begun_with(self.options, unet_name(condition))
+        name = unet_name(condition)
+        if (self.options.out / f"{name}.pt").exists():  # it goes on from there
+            is_first = condition == "label" and not self._begun(name).exists()
+            return SmallUNet(replace(spec, semantic=semantic)), "teacher" if is_first else "code"
+        graph = begun_with(self.options, name)
         if graph is not None:
             return self.read(SmallUNet(replace(spec, semantic=semantic)), graph), "code"
         if label is not None:

@@ -21,8 +21,7 @@ from mien.runtime.spec import MethodOption, MethodSpec, OptionValue
 Solver = Literal["ddim", "ddpm", "heun"]
 SOLVERS: Final[tuple[Solver, ...]] = get_args(Solver)
 DEFAULT_CONDITION: Final = "vae"  # its networks are the ones that come with mien
-# Of an edit, chosen with its noise level; and of faces from noise alone, where so much guidance
-# leaves little variety.
+# Of an edit, chosen with its noise level; and of faces from noise alone, where 8 was not measured.
 DEFAULT_STEPS, DEFAULT_GUIDANCE, NOISE_GUIDANCE = 10, 8.0, 5.0
 MOST_STEPS: Final = TIMESTEPS - 1
 MOST_GUIDANCE, MOST_SEED = 50.0, float(2**31 - 1)
