@@ -25,6 +25,8 @@ from mien.export.parity import Allowed, Example, compare
 Module = TypeVar("Module", bound=nn.Module)
 
 SHOWN = 4  # weights that a message lists
+SAME = 1e-5  # of a mark, by how much merging a normalisation that does nothing rounds it
+NORMALISATION = nn.modules.batchnorm._BatchNorm
 
 
 def read_back(module: Module, network: Network, path: Path, *, tolerance: float = 1e-3) -> Module:
@@ -32,7 +34,8 @@ def read_back(module: Module, network: Network, path: Path, *, tolerance: float 
 
     module: of the architecture that was exported; its buffers (a student's noise levels) are its
     own. network: the declaration it was exported as. Normalisation by batches, which the exporter
-    merges into convolutions, cannot be taken out again.
+    merges into the convolutions before it, comes back as one that only adds; `renormalise` makes it
+    fit to be trained.
 
     Raises ModelError where a weight is not found in the graph, and ParityError where the module
     then gives something else than the graph.
@@ -46,17 +49,21 @@ def read_back(module: Module, network: Network, path: Path, *, tolerance: float 
             values = numpy_helper.to_array(tensor)
             marks.setdefault(values.size, []).append((tensor.name, values))
     given = weights_of(path)
-    found: dict[str, torch.Tensor] = {}
-    for key, parameter in marked.named_parameters():
+    found = {key: marked.get_parameter(key).detach() for key in _neutral(marked)}
+    sought = {key: value for key, value in marked.named_parameters() if key not in found}
+    for key, parameter in sought.items():
         mark = parameter.detach().numpy()
-        for name, values in marks.get(mark.size, ()):
+        for told, values in marks.get(mark.size, ()):
+            # Of older exporters, the name of a bias that comes from a normalisation.
+            name = told if told in given else told.replace(".weight_bias", ".bias")
             if name not in given or given[name].size != mark.size:
                 continue
             for transposed in (False, True):
-                if np.array_equal(_as(values, mark.shape, transposed=transposed), mark):
+                laid = _as(values, mark.shape, transposed=transposed)
+                if np.allclose(laid, mark, rtol=SAME, atol=0):
                     own = _as(given[name], mark.shape, transposed=transposed)
                     found[key] = torch.from_numpy(own.copy())
-    lost = [key for key, _ in marked.named_parameters() if key not in found]
+    lost = [key for key in sought if key not in found]
     if lost:
         more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
         raise ModelError(
@@ -65,6 +72,7 @@ def read_back(module: Module, network: Network, path: Path, *, tolerance: float 
         )
     filled = copy.deepcopy(module).eval()
     filled.load_state_dict({**filled.state_dict(), **found})
+    _forget_batches(filled)
     examples = [Example(f"random input {n}", example_of(network, n)) for n in range(EXAMPLES)]
     compare(filled, network, path, examples, Allowed(tolerance))
     return filled
@@ -97,7 +105,66 @@ def _marked(module: Module) -> Module:
     with torch.no_grad():
         for parameter in marked.parameters():
             parameter.copy_(torch.rand(parameter.shape, generator=random) + 0.5)
+        for key in _neutral(marked):
+            value = marked.get_parameter(key)
+            value.fill_(0 if key.rpartition(".")[2].startswith("bias") else 1)
+    _forget_batches(marked)
     return marked
+
+
+def _neutral(module: nn.Module) -> list[str]:
+    """The weights that the exporter merges into others, so that they may as well do nothing.
+
+    The scale of a normalisation, and the second of an LSTM's two biases.
+    """
+    found = []
+    for name, part in module.named_modules():
+        before = f"{name}." if name else ""
+        if isinstance(part, NORMALISATION):
+            found.append(f"{before}weight")
+        elif isinstance(part, nn.LSTM):
+            found += [f"{before}{key}" for key, _ in part.named_parameters() if "bias_hh" in key]
+    return found
+
+
+def _forget_batches(module: nn.Module) -> None:
+    """Let every normalisation do nothing but scale and add, in evaluation."""
+    for part in module.modules():
+        if isinstance(part, NORMALISATION):
+            assert part.running_mean is not None
+            assert part.running_var is not None
+            part.running_mean.zero_()
+            part.running_var.fill_(1 - part.eps)
+
+
+@torch.no_grad()
+def renormalise(module: Module, *inputs: torch.Tensor) -> Module:
+    """The module that was read back, with normalisations of what they are given for `inputs`.
+
+    In evaluation it computes as before; in training about that, for batches like these. It is
+    changed.
+    """
+    given: list[tuple[nn.modules.batchnorm._BatchNorm, torch.Tensor]] = []
+    hooks = [
+        part.register_forward_pre_hook(lambda part, seen: given.append((part, seen[0])))
+        for part in module.modules()
+        if isinstance(part, NORMALISATION)
+    ]
+    try:
+        module.eval()(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for part, seen in given:
+        axes = [axis for axis in range(seen.ndim) if axis != 1]
+        variance, mean = torch.var_mean(seen.float(), axes, correction=0)
+        assert part.running_mean is not None
+        assert part.running_var is not None
+        part.running_mean.copy_(mean)
+        part.running_var.copy_(variance)
+        part.weight.mul_((variance + part.eps).sqrt())
+        part.bias.add_(mean)
+    return module
 
 
 def _as(values: np.ndarray, shape: tuple[int, ...], *, transposed: bool) -> np.ndarray:

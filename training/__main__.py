@@ -29,6 +29,7 @@ RECIPES = {
     "latent-export": "latent.export",
     "diffusion": "diffusion.recipe",
     "text": "text.recipe",
+    "text-further": "text.further",
     "ship": "ship",
 }
 

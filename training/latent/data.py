@@ -8,6 +8,7 @@ came before them. These are made once and kept beside it.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,8 +162,8 @@ def load_space(checkpoint: Path, device: str = "cpu") -> FaceSpace:
     return space.to(device, memory_format=torch.channels_last)
 
 
-def load_coded_faces(options: LatentOptions, space: FaceSpace) -> CodedFaces:
-    """All faces that have a label, with their codes, from the cache where it has them."""
+def load_labelled_faces(options: LatentOptions) -> CodedFaces:
+    """All faces that have a label, without codes: of (n, 0, 0)."""
     crops, votes = load_faces(options.data, options.cache)
     usable = np.flatnonzero(votes.sum(1) > 0)
     press = crops.source[usable] == FACES160
@@ -171,9 +172,15 @@ def load_coded_faces(options: LatentOptions, space: FaceSpace) -> CodedFaces:
         chosen = np.random.default_rng(0).permutation(len(wanted))[: options.most]
         wanted = np.sort(wanted[chosen])
     crops, votes = crops.select(wanted), votes[wanted]
-    codes = _cached_codes(options, space, crops)
     held_out = crops.validation
+    codes = torch.zeros(len(wanted), 0, 0)
     return CodedFaces(codes, crops, votes, np.flatnonzero(~held_out), np.flatnonzero(held_out))
+
+
+def load_coded_faces(options: LatentOptions, space: FaceSpace) -> CodedFaces:
+    """All faces that have a label, with their codes, from the cache where it has them."""
+    faces = load_labelled_faces(options)
+    return dataclasses.replace(faces, codes=_cached_codes(options, space, faces.crops))
 
 
 def _cached_codes(options: LatentOptions, space: FaceSpace, crops: Crops) -> torch.Tensor:

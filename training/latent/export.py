@@ -93,7 +93,7 @@ class Part:
     recipe: the one that trained it, with its own metrics (JSON of that name in the work folder).
     folder: where it goes below the work folder.
     data: what else its card says of the data. limits: what it cannot do. rounded: makes the copy
-    that is exported.
+    that is exported. begun: the training before the recipe, in its card's words.
     """
 
     module: nn.Module
@@ -108,6 +108,7 @@ class Part:
     data: str = "Labels of FER-2013 are the FER+ votes."
     limits: str = LIMITS
     rounded: Callable[[nn.Module], nn.Module] = rounded_to_half
+    begun: str = ""
 
 
 class Probabilities(nn.Module):
@@ -153,6 +154,7 @@ def export_part(part: Part, models: Path) -> dict[str, Any]:
             "What it is": f"{part.words} Source: {part.paper}.",
             "Data": data_text(("faces160", "fer2013"), part.data),
             "Training": (
+                f"{f'{part.begun} Then ' if part.begun else ''}"
                 f"`python -m mien.training {part.recipe}`: {found['minutes']} minutes, "
                 f"{found['steps']} steps; bfloat16 autocast, averaged weights, kept in {kept}."
             ),

@@ -13,6 +13,7 @@ import argparse
 import csv
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -258,14 +259,14 @@ def train_student(
 
 
 @torch.no_grad()
-def obeyed(known: Prepared, pair: Damsm, generator: TextGenerator) -> dict[str, float]:
+def obeyed(usable: np.ndarray, pair: Damsm, generator: TextGenerator) -> dict[str, float]:
     """How often the shipped classifier names an emotion in faces of its word, on the processor.
 
     Its data are those of the mapper's guides, so it is kinder than a stranger.
     """
     classifier, random = ShippedClassifier(), np.random.default_rng(5)
     found = {}
-    for fact in np.flatnonzero(known.facts.usable[:7].cpu().numpy()):
+    for fact in np.flatnonzero(usable[:7]):
         captions = [caption_of((int(fact),), random) for _ in range(TEACHER_FACES)]
         tokens = torch.from_numpy(tokens_of([caption.text for caption in captions]))
         words, sentence, present = pair.text(tokens)
@@ -281,9 +282,20 @@ def obeyed(known: Prepared, pair: Damsm, generator: TextGenerator) -> dict[str, 
 
 
 def export_networks(
-    options: LatentOptions, known: Prepared, pair: Damsm, generator: TextGenerator
+    options: LatentOptions,
+    usable: np.ndarray,
+    pair: Damsm,
+    generator: TextGenerator,
+    *,
+    recipe: str = "text",
+    begun: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the graphs and their cards into `models`."""
+    """Write the graphs and their cards into `models`.
+
+    usable: bool, the facts that may be stated. begun: of each network, how it was trained before
+    this recipe.
+    """
+    begun = begun or {}
     models = options.work / "models"
     models.mkdir(exist_ok=True)
     measured = json.loads((options.work / "text_damsm.json").read_text())
@@ -295,29 +307,30 @@ def export_networks(
         "steps": sum(part["steps"] for part in spent.values()),
     }
     pair, generator = pair.cpu().float(), generator.cpu().float()
-    named = obeyed(known, pair, generator)
+    named = obeyed(usable, pair, generator)
     generator = merged(generator)
     drawn = generator_network(spec.image_sizes, stage_sizes(2), noise=spec.noise)
     parts = (
         Part(
-            pair.text, encoder_network(count), PAPER, "text",
+            pair.text, encoder_network(count), PAPER, recipe,
             "A description to the codes of its words and of the whole: DAMSM's bi-LSTM.",
             quality, measured, {"colour": "none", "vocabulary": " ".join(vocabulary())},
             data=DATA, limits=LIMITS,
         ),
         Part(
-            generator, drawn, PAPER, "text",
+            generator, drawn, PAPER, recipe,
             "Noise and a description's codes to faces of 64, 128 and 256 pixels.",
             named, both, {"colour": "rgb", "ngf": str(spec.ngf)}, data=DATA, limits=LIMITS,
         ),
         Part(
-            pair.image, image_encoder_network(regions=REGIONS), PAPER, "text",
+            pair.image, image_encoder_network(regions=REGIONS), PAPER, recipe,
             "A face to a code near that of its description: it ranks faces.",
             quality, measured, {"colour": "rgb"}, data=DATA, limits=LIMITS,
         ),
     )  # fmt: skip
     for part in parts:
-        print(f"{part.network.name}: {export_part(part, models)['megabytes']} MB", flush=True)
+        whole = dataclasses.replace(part, begun=begun.get(part.network.name, ""))
+        print(f"{part.network.name}: {export_part(whole, models)['megabytes']} MB", flush=True)
 
 
 def parsed(argv: list[str]) -> argparse.Namespace:
@@ -351,4 +364,4 @@ def main(argv: list[str]) -> None:
     features = FaceFeatures(options.features).to(options.device)
     guides = Guides(teacher, pair, features, clip)
     generator = train_student(options, known, guides, colours, args.ngf)
-    export_networks(options, known, pair, generator)
+    export_networks(options, known.facts.usable.cpu().numpy(), pair, generator)

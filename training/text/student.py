@@ -82,9 +82,13 @@ class TextCritic(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Guides:
-    """What teaches, all frozen. clip: the contrastive pair, None to go without its term."""
+    """What teaches, all frozen.
 
-    teacher: Teacher
+    teacher: None where the generator is its own (`text-further`). clip: the contrastive pair, None
+    to go without its term.
+    """
+
+    teacher: Teacher | None
     damsm: Damsm
     features: FaceFeatures
     clip: TextImagePair | None
@@ -92,7 +96,10 @@ class Guides:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where a run works, and for how long. stage: 2 for the first two stages, 3 for the third."""
+    """Where a run works, for how long, and its peak rate.
+
+    stage: 2 for the first two stages, 3 for the third.
+    """
 
     name: str
     out: Path
@@ -100,6 +107,7 @@ class Plan:
     stage: int
     device: torch.device
     fresh: bool = False
+    rate: float = RATE
 
 
 class Run:
@@ -145,10 +153,8 @@ class Run:
         logged = saved = drawn = self.spent_s
         sums: dict[str, float] = {}
         count = 0
-        self.generator.train()
-        if self.plan.stage == 3:  # what is done keeps its statistics
-            for name, module in self.generator.named_children():
-                module.train(_stage_of(name) == 3)
+        for name, module in self.generator.named_children():
+            module.train(_stage_of(name) in self._stages)  # what is done keeps its statistics
         try:
             for wanted in batches:
                 self._set_rates(self.spent_s / limit_s)
@@ -179,13 +185,14 @@ class Run:
         rate = min(1.0, 0.05 + share / 0.03) * (
             0.03 + 0.97 * 0.5 * (1 + float(np.cos(np.pi * share)))
         )
-        for optimiser, peak in ((self.optimiser, RATE), (self.critic_optimiser, CRITIC_RATE)):
+        peaks = (self.plan.rate, CRITIC_RATE)
+        for optimiser, peak in zip((self.optimiser, self.critic_optimiser), peaks, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = peak * rate
 
     def _one_step(self, wanted: Wanted, photographs: torch.Tensor | None) -> dict[str, float]:
         with torch.autocast(self.device.type, torch.bfloat16):
-            said = self._said(wanted)
+            said = self._said(wanted.tokens)
             target = self.guides.teacher(
                 wanted.amounts.to(self.device), wanted.emotions.to(self.device)
             )
@@ -216,9 +223,9 @@ class Run:
         return told
 
     @torch.no_grad()
-    def _said(self, wanted: Wanted) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _said(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Words, sentence and which words are present."""
-        words, sentence, present = self.guides.damsm.text(wanted.tokens.to(self.device))
+        words, sentence, present = self.guides.damsm.text(tokens.to(self.device))
         return words.float(), sentence.float(), present
 
     def _made(
@@ -289,16 +296,21 @@ class Run:
         alone: dict[int, torch.Tensor],
         looked: dict[int, torch.Tensor],
         said: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        told: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
     ) -> float:
-        """Real pictures with their captions against made ones, and against others' captions."""
-        words, sentence, present = said
+        """Real pictures with their captions against made ones, and against others' captions.
+
+        seen: real pictures, of the captions `told`, or of those that are said. alone: pictures that
+        need no caption.
+        """
+        words, sentence, present = told or said
         fake = {layer: values.detach() for layer, values in looked.items()}
         self.critic_optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16):
             loss = critic_loss(self.critic.real(alone), self.critic.real(fake))
             right = self.critic.fits(seen[DEEP], sentence).float()
             wrong = self.critic.fits(seen[DEEP], sentence.roll(1, 0)).float()
-            made = self.critic.fits(fake[DEEP], sentence).float()
+            made = self.critic.fits(fake[DEEP], said[1]).float()
         loss = loss + F.softplus(-right).mean() + F.softplus(made).mean() / 2
         loss = loss + F.softplus(wrong).mean() / 2
         deep = seen[DEEP].float()

@@ -164,26 +164,30 @@ class Draws:
         self.usable = facts.usable.cpu().numpy()
 
     def __call__(self) -> Wanted:
-        captions = [caption_of(self.stated(), self.random) for _ in range(self.batch)]
+        captions = [
+            caption_of(stated_facts(self.usable, self.random), self.random)
+            for _ in range(self.batch)
+        ]
         shape = (self.batch, self.facts.directions.shape[1])
         z = torch.from_numpy(self.random.standard_normal(shape, np.float32))
         return wanted_of(self.facts, captions, z)
 
-    def stated(self) -> tuple[int, ...]:
-        """Facts that go together: up to two emotions, and up to four others."""
-        emotions = np.flatnonzero(self.usable[: len(EMOTIONS)])
-        facts: list[int] = []
-        if len(emotions) and self.random.random() < 0.85:
-            count = 2 if len(emotions) > 1 and self.random.random() < COMPOUND else 1
-            facts += [int(e) for e in self.random.permutation(emotions)[:count]]
-        groups = [[INDEX[n] for n in group if self.usable[INDEX[n]]] for group in EXCLUSIVE]
-        if self.usable[INDEX["smiling"]] and set(facts) <= {EMOTIONS.index("happy")}:
-            groups.append([INDEX["smiling"]])
-        groups = [group for group in groups if group]
-        most = min(len(groups), 4)
-        count = int(self.random.integers(0 if facts else 1, most + 1)) if groups else 0
-        chosen = self.random.permutation(len(groups))[:count]
-        return (*facts, *(int(self.random.choice(groups[i])) for i in chosen))
+
+def stated_facts(usable: np.ndarray, random: np.random.Generator) -> tuple[int, ...]:
+    """Usable facts that go together: up to two emotions, and up to four others."""
+    emotions = np.flatnonzero(usable[: len(EMOTIONS)])
+    facts: list[int] = []
+    if len(emotions) and random.random() < 0.85:
+        count = 2 if len(emotions) > 1 and random.random() < COMPOUND else 1
+        facts += [int(e) for e in random.permutation(emotions)[:count]]
+    groups = [[INDEX[n] for n in group if usable[INDEX[n]]] for group in EXCLUSIVE]
+    if usable[INDEX["smiling"]] and set(facts) <= {EMOTIONS.index("happy")}:
+        groups.append([INDEX["smiling"]])
+    groups = [group for group in groups if group]
+    most = min(len(groups), 4)
+    count = int(random.integers(0 if facts else 1, most + 1)) if groups else 0
+    chosen = random.permutation(len(groups))[:count]
+    return (*facts, *(int(random.choice(groups[i])) for i in chosen))
 
 
 def wanted_of(facts: FactSpace, captions: list[Caption], z: torch.Tensor) -> Wanted:

@@ -80,3 +80,18 @@ def test_the_graphs_draw_faces_once_they_are_shipped(trained: Made, tmp_path: Pa
         drawn = faces.draw(faces.read("a young woman, happy, brows raised"), count=2, seed=7)
         assert faces.ranked_by == "text_image_encoder"
     assert drawn[0].pixels.shape == (256, 256, 3)
+
+
+def test_shipped_networks_are_trained_further(trained: Made, tmp_path: Path) -> None:
+    models, out = trained.work / "models", tmp_path / "further"
+    asked = ["text-further", *words(trained)[1:], "--begin-with", str(models)]
+    assert main([*asked, "--out", str(out), "--cache", str(trained.work)]) == 0
+    before, after = (
+        [path.read_bytes() for path in sorted(folder.glob("text_*.onnx"))]
+        for folder in (models, out / "models")
+    )
+    assert len(before) == len(after) == len(NAMES)
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    card = (out / "models" / "text_generator.md").read_text()
+    assert "mien.training text`" in card
+    assert "Then `python -m mien.training text-further --begin-with DIR`" in card
