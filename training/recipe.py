@@ -26,7 +26,10 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line gave; every path is the user's."""
+    """What the command line gave; every path is the user's.
+
+    begin_with: a folder of models whose weights are the start, for recipes that take it.
+    """
 
     minutes: float
     data: Path
@@ -37,10 +40,11 @@ class Options:
     device: str
     seed: int
     fresh: bool
+    begin_with: Path | None = None
 
 
-def parse_options(recipe: str, argv: list[str]) -> Options:
-    """The options of `python -m mien.training <recipe>`."""
+def parse_options(recipe: str, argv: list[str], *, begins: bool = False) -> Options:
+    """The options of `python -m mien.training <recipe>`; begins: whether it takes --begin-with."""
     parser = argparse.ArgumentParser(prog=f"python -m mien.training {recipe}")
     parser.add_argument("--minutes", type=float, required=True, help="time to train")
     parser.add_argument("--data", type=Path, required=True, help="folder of faces160 and fer2013")
@@ -53,6 +57,8 @@ def parse_options(recipe: str, argv: list[str]) -> Options:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="ignore an earlier checkpoint")
+    if begins:
+        parser.add_argument("--begin-with", type=Path, help="a folder of models to begin with")
     return Options(**vars(parser.parse_args(argv)))
 
 
@@ -273,3 +279,9 @@ def write_card(path: Path, title: str, sections: Mapping[str, str]) -> None:
     """Write a model card: a title and named paragraphs."""
     parts = [f"# {title}\n"] + [f"## {name}\n\n{text.strip()}\n" for name, text in sections.items()]
     path.write_text("\n".join(parts))
+
+
+def training_in(card: Path) -> str:
+    """The paragraph of a card on the training; empty where there is no card."""
+    _, _, after = (card.read_text() if card.exists() else "").partition("\n## Training\n\n")
+    return after.partition("\n\n## ")[0].strip()

@@ -58,7 +58,7 @@ from mien.training.latent.data import (
 )
 from mien.training.latent.face_features import FaceFeatures
 from mien.training.latent.generator import CRITIC_LAYERS
-from mien.training.recipe import Schedule, Trainer, write_metrics
+from mien.training.recipe import Schedule, Trainer, training_in, write_metrics
 from mien.training.text.captions import INDEX, caption_of, text_facts, tokens_of, vocabulary
 from mien.training.text.damsm import FACTS, SEEN, Damsm, captions_of, measure
 from mien.training.text.finish import ColourBatches, chroma_of, colour_faces, luma_of, rgb_of
@@ -392,17 +392,6 @@ def draw_faces(
     cv2.imwrite(str(path), np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()[..., ::-1]))
 
 
-def trained_before(models: Path) -> dict[str, str]:
-    """How each network was trained before, as its card in a folder of models says."""
-    found = {}
-    for name in TEXT_FACE_NAMES:
-        card = models / f"{name}.md"
-        text = card.read_text() if card.exists() else ""
-        _, _, after = text.partition("## Training\n\n")
-        found[name] = after.partition("\n\n")[0].strip()
-    return found
-
-
 def parsed(argv: list[str]) -> argparse.Namespace:
     """The options of the command."""
     parser = latent_parser("text-further", 12)
@@ -435,5 +424,5 @@ def main(argv: list[str]) -> None:
         pair,
         generator,
         recipe="text-further --begin-with DIR",
-        begun=trained_before(models),
+        begun={name: training_in(models / f"{name}.md") for name in TEXT_FACE_NAMES},
     )

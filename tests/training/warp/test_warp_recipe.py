@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mien.engines import WARP, Catalog
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.runtime.target import EMOTIONS
 from mien.training.data.crops import Crops
@@ -221,6 +222,22 @@ def test_a_step_trains_the_editor_and_its_discriminator(tmp_path: Path) -> None:
         assert layer.weight.grad.abs().sum() > 0
     after = objective.discriminator.state_dict()
     assert any(not torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_shipped_editor_is_what_a_run_begins_with() -> None:
+    crops = small_crops()
+    entry = Catalog.bundled().entry(WARP)
+    network = new_network(small_taught(crops), 0, entry.folder)
+    faces = torch.from_numpy(crops.pixels[:1]).float()[:, None] / 255
+    given = faces, torch.from_numpy(crops.landmarks[:1]), one_hot("fearful")
+    with torch.no_grad():
+        moved, light = network(*given)
+    with Catalog.bundled().open(WARP) as engine:
+        names = [spec.name for spec in engine.network.inputs]
+        wanted = engine.infer({k: v.numpy() for k, v in zip(names, given, strict=True)})
+    assert moved.abs().max() > 0.005
+    for mine, theirs in zip((moved, light), wanted.values(), strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs, atol=1e-4)
 
 
 def test_the_discriminator_listens_to_the_emotion() -> None:
