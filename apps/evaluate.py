@@ -18,6 +18,7 @@ from mien.runtime.methods.gan import BLENDS
 
 if TYPE_CHECKING:
     from mien.calibration.diffusion.table1 import DiffusionPlan
+    from mien.calibration.judges.independent import Others
     from mien.calibration.latent.directions import DirectionsPlan
     from mien.calibration.latent.emm import EmmPlan
     from mien.calibration.latent.measures import OwnNetworks
@@ -191,6 +192,37 @@ def help_alone(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
+JudgesCode = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A second classifier and an identity of other origin: a Python file "
+        "(calibration/judges/independent_worker.py says what it holds).",
+        show_default=False,
+    ),
+]
+JudgesRoot = Annotated[
+    Path | None,
+    typer.Option("--judges", metavar="ROOT", help="The folder of its weights.", show_default=False),
+]
+JudgesPython = Annotated[
+    Path | None,
+    typer.Option(metavar="PYTHON", help="Of an environment with torch.", show_default=False),
+]
+
+
+def others_of(code: Path | None, root: Path | None, python: Path | None) -> Others | None:
+    """The networks of other origin that the options name. Raises UsageError."""
+    from mien.calibration.judges.independent import Others
+    from mien.engines.system.process import this_python
+
+    if code is None and root is None:
+        return None
+    if code is None or root is None:
+        raise UsageError("give both --judges-code FILE and --judges ROOT, or neither")
+    return Others(python or Path(this_python()), code, root)
+
+
 @evaluate.command()
 def text(
     captions: Annotated[
@@ -210,6 +242,9 @@ def text(
     ] = 1,
     inception: Inception = None,
     inception_range: InceptionRange = None,
+    judges_code: JudgesCode = None,
+    judges: JudgesRoot = None,
+    judges_python: JudgesPython = None,
     provider: options.MeasuredProvider = "cpu",
     models: options.Models = None,
     as_json: options.AsJson = False,
@@ -232,6 +267,7 @@ def text(
         provider=provider,
         inception=inception,
         inception_range=None if inception_range is None else InputRange.parse(inception_range),
+        others=others_of(judges_code, judges, judges_python),
     )
     progress = StepProgress()
     try:
@@ -338,23 +374,6 @@ IdentityRange = Annotated[
     str | None,
     typer.Option(metavar="LOW..HIGH", help="What its black and white are; by default 0..1."),
 ]
-JudgesCode = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="A second classifier and an identity of other origin: a Python file "
-        "(calibration/judges/independent_worker.py says what it holds).",
-        show_default=False,
-    ),
-]
-JudgesRoot = Annotated[
-    Path | None,
-    typer.Option("--judges", metavar="ROOT", help="The folder of its weights.", show_default=False),
-]
-JudgesPython = Annotated[
-    Path | None,
-    typer.Option(metavar="PYTHON", help="Of an environment with torch.", show_default=False),
-]
 
 
 @evaluate.command()
@@ -379,13 +398,11 @@ def diffusion(
     as_markdown: options.AsMarkdown = False,
 ) -> None:
     """Measure the diffusion models as Table 1 of their paper does, and whether faces stay."""
-    from mien.calibration.diffusion.table1 import DiffusionPlan, Others
+    from mien.calibration.diffusion.table1 import DiffusionPlan
     from mien.calibration.judges.features import InputRange
-    from mien.engines.system.process import this_python
     from mien.runtime.methods.diffusion.sampler import EDIT_SIGMA, SamplerOptions
 
-    if (judges_code is None) != (judges is None):
-        raise UsageError("give both --judges-code FILE and --judges ROOT, or neither")
+    others = others_of(judges_code, judges, judges_python)
     start = EDIT_SIGMA if noise is None else noise
     plan = DiffusionPlan(
         data,
@@ -398,9 +415,7 @@ def diffusion(
     )
     parsed = None if identity_range is None else InputRange.parse(identity_range)
     plan = replace(plan, classifier=classifier, identity=identity, identity_range=parsed)
-    if judges_code is not None and judges is not None:
-        python = judges_python or Path(this_python())
-        plan = replace(plan, others=Others(python, judges_code, judges))
+    plan = replace(plan, others=others)
     print_diffusion(plan, as_json=as_json, as_markdown=as_markdown)
 
 

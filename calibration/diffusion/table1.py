@@ -30,7 +30,7 @@ from mien.calibration.diffusion.evaluate import (
 )
 from mien.calibration.judges.classifier import EmotionClassifier
 from mien.calibration.judges.features import InputRange
-from mien.calibration.judges.independent import IndependentNetworks
+from mien.calibration.judges.independent import Others
 from mien.calibration.tables.machine import machine_line
 from mien.engines.catalog import Catalog
 from mien.engines.diffusion import CONDITIONS, ENCODED, encoder_name, unet_facts, unet_name
@@ -43,15 +43,6 @@ from mien.runtime.methods.diffusion.sampler import FROM_NOISE, SamplerOptions
 # faces from noise.
 KEEPS_PERSON = 10.0
 SHIPPED = "shipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Others:
-    """Networks of other origin, as `IndependentNetworks` takes them."""
-
-    python: Path
-    code: Path
-    root: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +165,8 @@ def _lookers(
     classifiers: dict[str, Classifier] = {name: EmotionClassifier.load(file).name}
     identity = None
     if plan.others is not None:
-        others = plan.others
-        networks = IndependentNetworks(others.python, others.code, others.root)
-        classifiers["other origin"], identity = other_networks(stack.enter_context(networks))
+        networks = stack.enter_context(plan.others.open())
+        classifiers["other origin"], identity = other_networks(networks)
     if plan.identity is not None:
         shown = plan.identity_range or InputRange(0.0, 1.0)
         identity = EmbeddingNetwork(plan.identity, shown).identity

@@ -92,10 +92,12 @@ class NamedEmotions:
         }
 
 
-def still(luma: np.ndarray) -> Frame:
-    """A grey picture, uint8 (H, W), as a frame without a time."""
+def still(picture: np.ndarray) -> Frame:
+    """A picture, uint8 (H, W) of luma or (H, W, 3) in BGR, as a frame without a time."""
     layout = PixelLayout("gray", full_range=True)
-    return Frame((Plane(luma, (1, 1)),), layout, luma.shape[1], luma.shape[0])
+    if picture.ndim == 3:
+        layout = PixelLayout("rgb", full_range=True, rgb_order=(2, 1, 0))
+    return Frame((Plane(picture, (1, 1)),), layout, picture.shape[1], picture.shape[0])
 
 
 def name_emotions(

@@ -58,6 +58,19 @@ class OtherNetworks(Protocol):
         """An embedding of the person, float32 (128,)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Where both networks are; see `IndependentNetworks`."""
+
+    python: Path
+    code: Path
+    root: Path
+
+    def open(self) -> IndependentNetworks:
+        """Start them. Raises UsageError where they do not start."""
+        return IndependentNetworks(self.python, self.code, self.root)
+
+
 class IndependentNetworks:
     """Both networks, in a process of their own; a context manager.
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
 
+from mien.calibration.judges.classifier import still
 from mien.calibration.judges.features import (
     ClassifierFeatures,
     Features,
@@ -23,6 +25,7 @@ from mien.calibration.judges.features import (
     fit_gaussian,
     frechet_distance,
 )
+from mien.calibration.judges.independent import OtherNetworks, Others
 from mien.calibration.text.measures import (
     CANDIDATES,
     TOP,
@@ -52,7 +55,7 @@ class TextPlan:
     models: with the networks. captions: a CSV with the columns caption, group, and picture, whose
     paths begin at its folder; None to measure the emotion words alone. count: faces for each
     emotion. most: captions at most. ranked: of how many faces each is the best; the paper's Table 4
-    draws one.
+    draws one. others: a second classifier, which no training saw.
     """
 
     models: Catalog
@@ -64,18 +67,21 @@ class TextPlan:
     provider: str = "cpu"
     inception: Path | None = None
     inception_range: InputRange | None = None
+    others: Others | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TextReport:
     """The numbers, and which network each was computed with.
 
-    obeyed: by emotion, how often the classifier names it first. compound: how often both of
-    COMPOUND are among its first TOP. faceless: pictures in which no face is found; they count as
-    failed. The others are None without captions, or without what they are computed with.
+    obeyed: by emotion, how often the classifier names it first, and obeyed_others how often a
+    network of other origin does, empty without one. compound: how often both of COMPOUND are among
+    the classifier's first TOP. faceless: pictures in which no face is found; they count as failed.
+    The others are None without captions, or without what they are computed with.
     """
 
     obeyed: dict[str, float]
+    obeyed_others: dict[str, float]
     compound: float | None
     faceless: int
     drawn: int
@@ -97,13 +103,16 @@ class Caption:
 def measure_text(plan: TextPlan, told: Told) -> TextReport:
     """Measure. told: is given what is done, and how much of it. Raises MienError."""
     networks = {"emotions": EMOTION_CLASSIFIER.name}
+    if plan.others is not None:
+        networks["emotions_others"] = plan.others.code.stem
     with TextFaces.open(plan.models, provider=plan.provider) as faces:
         rows = [] if plan.captions is None else read_captions(plan.captions, faces, plan.most)
         reader = FaceReader()
         try:
-            obeyed, compound, faceless, drawn = _emotions(plan, faces, reader, told)
+            obeyed = _emotions(plan, faces, reader, told)
+            report = TextReport(*obeyed, None, None, None, networks)
             if not rows:
-                return TextReport(obeyed, compound, faceless, drawn, None, None, None, networks)
+                return report
             made = _drawn(plan, faces, rows, told)
             distance = _distance(plan, reader, rows, made)
         finally:
@@ -113,7 +122,7 @@ def measure_text(plan: TextPlan, told: Told) -> TextReport:
         networks["distance"] = (
             EMOTION_CLASSIFIER.name if plan.inception is None else str(plan.inception.name)
         )
-    return TextReport(obeyed, compound, faceless, drawn, precision, distance, perceptual, networks)
+    return replace(report, precision=precision, distance=distance, perceptual=perceptual)
 
 
 def read_captions(path: Path, faces: TextFaces, most: int) -> list[Caption]:
@@ -141,8 +150,8 @@ def read_captions(path: Path, faces: TextFaces, most: int) -> list[Caption]:
 
 def _emotions(
     plan: TextPlan, faces: TextFaces, reader: FaceReader, told: Told
-) -> tuple[dict[str, float], float | None, int, int]:
-    """How often each emotion word is obeyed, the compound, faces missed, and faces drawn."""
+) -> tuple[dict[str, float], dict[str, float], float | None, int, int]:
+    """The first fields of a report: what is said of faces of emotion words."""
     known = set(faces.vocabulary.words)
     asked: list[tuple[str, ...]] = [(emotion,) for emotion in FER_CLASSES if emotion in known]
     if known.issuperset(COMPOUND):
@@ -150,21 +159,34 @@ def _emotions(
     if not asked:
         raise UsageError("this model knows no emotion by its word; nothing can be measured")
     shares: dict[tuple[str, ...], float] = {}
+    by_others: dict[str, float] = {}
     missed = 0
-    for words in asked:
-        sentence = faces.read(f"a {' and '.join(words)} person")
-        hits = 0
-        for number in range(plan.count):
-            told("faces of emotions", number, plan.count)
-            seed = plan.seed * 100_003 + number
-            picture = faces.draw(sentence, count=plan.ranked, seed=seed)[0].pixels
-            seen = reader(picture)
-            missed += not seen
-            hits += set(words) <= set(seen[: 1 if len(words) == 1 else TOP])
-        shares[words] = hits / plan.count
+    with ExitStack() as opened:
+        others = None if plan.others is None else opened.enter_context(plan.others.open())
+        for words in asked:
+            sentence = faces.read(f"a {' and '.join(words)} person")
+            hits = other_hits = 0
+            for number in range(plan.count):
+                told("faces of emotions", number, plan.count)
+                seed = plan.seed * 100_003 + number
+                picture = faces.draw(sentence, count=plan.ranked, seed=seed)[0].pixels
+                seen = reader(picture)
+                missed += not seen
+                hits += set(words) <= set(seen[: 1 if len(words) == 1 else TOP])
+                if others is not None and len(words) == 1:
+                    other_hits += _named_by(others, reader, picture) == words[0]
+            shares[words] = hits / plan.count
+            if others is not None and len(words) == 1:
+                by_others[words[0]] = other_hits / plan.count
     compound = shares.pop(COMPOUND, None)
     obeyed = {words[0]: share for words, share in shares.items()}
-    return obeyed, compound, missed, plan.count * len(asked)
+    return obeyed, by_others, compound, missed, plan.count * len(asked)
+
+
+def _named_by(others: OtherNetworks, reader: FaceReader, picture: np.ndarray) -> str | None:
+    """What a network of other origin sees in a picture, uint8 BGR; None without a face."""
+    landmarks = reader.landmarks(picture)
+    return None if landmarks is None else others.emotion(still(picture), landmarks)
 
 
 def _drawn(
@@ -274,6 +296,10 @@ def text_lines(report: TextReport) -> str:
     ]
     if report.obeyed:
         lines.append(f"  mean: {np.mean(list(report.obeyed.values())):.2f}")
+    if report.obeyed_others:
+        said = ", ".join(f"{name} {share:.2f}" for name, share in report.obeyed_others.items())
+        mean = np.mean(list(report.obeyed_others.values()))
+        lines.append(f"by {report.networks['emotions_others']}: {said}, mean {mean:.2f}")
     if report.compound is not None:
         lines.append(
             f"{' and '.join(COMPOUND)}: {report.compound:.2f} have both among the first {TOP}"
@@ -302,6 +328,7 @@ def json_report(report: TextReport) -> dict[str, object]:
     precision = report.precision
     return {
         "obeyed": {emotion: round(share, 4) for emotion, share in report.obeyed.items()},
+        "obeyed_others": {name: round(s, 4) for name, s in report.obeyed_others.items()},
         "compound": report.compound,
         "drawn": report.drawn,
         "faceless": report.faceless,

@@ -99,18 +99,28 @@ class FaceReader:
         self._landmarks = LandmarkDetector(self._engines[1])
         self._classifier = EmotionClassifier.bundled()
 
-    def crop(self, picture: np.ndarray) -> np.ndarray | None:
-        """The face as FER-2013 would show it, float32 (48, 48); None where there is none.
-
-        picture: uint8 (s, s, 3), BGR.
-        """
+    def _found(self, picture: np.ndarray) -> tuple[np.ndarray, int, np.ndarray | None]:
+        """The luma with a border, how wide it is, and the landmarks (106, 2) in it."""
         grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
         side = round(BORDER * len(grey))
         wide = cv2.copyMakeBorder(grey, side, side, side, side, cv2.BORDER_REPLICATE)
         found = self._detector(wide)
         points = found[0].points if found else _POINTS * len(grey) - 0.5 + side
         marks = self._landmarks.from_points(wide, points)
-        return fer_crop(wide, marks.points) if marks.score >= LEAST_SCORE else None
+        return wide, side, marks.points if marks.score >= LEAST_SCORE else None
+
+    def landmarks(self, picture: np.ndarray) -> np.ndarray | None:
+        """The landmarks (106, 2), in pixels of the picture; None where there is no face."""
+        _, side, points = self._found(picture)
+        return None if points is None else points - side
+
+    def crop(self, picture: np.ndarray) -> np.ndarray | None:
+        """The face as FER-2013 would show it, float32 (48, 48); None where there is none.
+
+        picture: uint8 (s, s, 3), BGR.
+        """
+        wide, _, points = self._found(picture)
+        return None if points is None else fer_crop(wide, points)
 
     def __call__(self, picture: np.ndarray) -> tuple[str, ...]:
         """The emotions, the likeliest first; none where there is no face."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from mien.calibration.precision.run import Calibration
 from mien.calibration.representative import read_clips
 from mien.calibration.text.measures import FaceReader, perceptual_distance, r_precision
 from mien.engines import Catalog
+from tests.calibration.judges.test_independent import CODE
 
 PORTRAIT = Path(__file__).parents[3] / "apps" / "sample" / "portrait.jpg"
 
@@ -113,6 +115,25 @@ def test_the_report_names_the_network_of_every_number(
         "r_precision": "text_encoder and text_image_encoder",
         "perceptual": "text_image_encoder",
     }
+
+
+def test_a_network_of_other_origin_has_its_say(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "weights").write_text("w")
+    (tmp_path / "code.py").write_text(CODE)
+    given = ["evaluate", "text", "--models", str(models), "--count", "2"]
+    judges = ["--judges-code", str(tmp_path / "code.py"), "--judges", str(tmp_path)]
+    judges += ["--judges-python", sys.executable]
+    assert run([*given, *judges, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["obeyed_others"]) == {"happy"}
+    assert report["obeyed_others"]["happy"] in (0, 0.5, 1)
+    assert report["networks"]["emotions_others"] == "code"
+    assert run([*given, *judges]) == 0
+    assert "by code: happy" in capsys.readouterr().out
+    assert run([*given, *judges[:2]]) == 2
+    assert "give both --judges-code FILE and --judges ROOT" in capsys.readouterr().err
 
 
 def test_bad_captions_are_refused_in_one_line(
