@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mien.engines.diffusion import CONDITIONS, STUDENT_STEPS, encoder_name, unet_name
 from mien.engines.engine import Engine
 from mien.engines.errors import MienError, ModelError
 from mien.engines.face_space import ENCODER, FACE_SPACE, GENERATOR
@@ -104,8 +105,9 @@ class Catalog:
 
         folder: or several, joined as in PATH (`joined_folders`); of a network that more than one
             of them has, the first one's model is taken. Where they have a generator or an encoder
-            of a face space, no bundled network of another face space is mixed with it, and none
-            that draws faces from text with another that does.
+            of a face space, no bundled network of another face space is mixed with it, none that
+            draws faces from text with another that does, and beside a diffusion UNet or an encoder
+            of a condition none of that condition. A student alone keeps the bundled encoder.
         Raises ModelError.
         """
         folders = [Path(folder)]
@@ -120,6 +122,10 @@ class Catalog:
             other |= {network.name for network in FACE_SPACE}
         if not found.keys().isdisjoint(TEXT_FACE_NAMES):
             other |= set(TEXT_FACE_NAMES)
+        for condition in CONDITIONS:  # a UNet knows the codes of its own encoder alone
+            unet, encoder = unet_name(condition), encoder_name(condition)
+            if not found.keys().isdisjoint((unet, encoder)):
+                other |= {unet, encoder, *(unet_name(condition, n) for n in STUDENT_STEPS)}
         for entry in cls.bundled().entries:
             if entry.network not in other:
                 found.setdefault(entry.network, entry)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import pytest
 
 import mien.engines.catalog as catalog_module
 from mien.engines import NETWORKS, WARP, Catalog, ModelEntry, ModelError, record_model
-from mien.engines.catalog import CATALOG_NAME, TEXT_FIELDS, read_catalog
+from mien.engines.catalog import CATALOG_NAME, TEXT_FIELDS, read_catalog, write_catalog
 from mien.engines.errors import MienError
 from mien.engines.face_space import (
     DIRECTIONS,
@@ -191,6 +192,30 @@ def test_no_network_of_the_bundled_face_space_is_mixed_with_another(tmp_path: Pa
     mapper = write_emm(tmp_path / "mapper")  # without a space of its own it edits mien's
     assert Catalog.load(mapper).entry(EMM).folder == mapper
     assert Catalog.load(mapper).entry(GENERATOR).folder != mapper
+
+
+def with_one(folder: Path, name: str) -> Catalog:
+    """The catalog of a folder that holds the bundled model of that name alone."""
+    entry = Catalog.bundled().entry(name)
+    folder.mkdir()
+    for file in (entry.file, entry.card):
+        shutil.copy(entry.folder / file, folder / file)
+    write_catalog(folder, (replace(entry, folder=folder),))
+    return Catalog.load(folder)
+
+
+def test_no_bundled_network_of_a_condition_is_mixed_with_its_unet(tmp_path: Path) -> None:
+    vae = {"diffusion_vae", "diffusion_vae_4", "diffusion_vae_encoder"}
+    bundled = {entry.network for entry in Catalog.bundled().entries}
+    assert bundled >= vae
+    for name in ("diffusion_vae", "diffusion_vae_encoder"):
+        own = with_one(tmp_path / name, name)
+        assert {entry.network for entry in own.entries} == bundled - vae | {name}
+        with pytest.raises(ModelError, match="no model for"):
+            own.entry("diffusion_vae_4")
+    student = with_one(tmp_path / "student", "diffusion_vae_4")
+    assert {entry.network for entry in student.entries} == bundled
+    assert student.entry("diffusion_vae_4").folder == tmp_path / "student"
 
 
 def test_bundled_model_files_are_all_in_the_catalog() -> None:
