@@ -71,17 +71,18 @@ SHARES = {"pair": 0.2, "generator": 0.8}
 RATE, PAIR_RATE = 2.5e-4, 5e-4
 OTHERS = 0.15  # of a caption's own weight, that of another one that surely fits as well
 WEIGHTS = {
-    "place": 4.0,
-    "anchor": 0.5,
+    "place": 3.0,
+    "anchor": 0.3,
     "smaller": 1.0,
-    "real": 0.15,
+    "real": 0.25,
     "conditional": 0.05,
     "words": 0.05,
     "damsm": 0.25,
     "divergence": 0.02,
 }
-COARSE = 32  # pixels a side at which pictures are held in place
-BLUE = 0.25  # what is left of a backdrop's blue
+COARSE = 16  # pixels a side at which pictures are held in place
+BLUE = 0.25  # what is left of the colour where it is blue
+EDGE, EXTENDED = 4, 0.8  # lines, and the steps of 8 bits between them below which they are repeated
 CRITIC_SIZE = 160
 
 
@@ -126,8 +127,7 @@ class Described:
 class DescribedFaces:
     """Batches of captions to draw, and of photographs with captions of their own.
 
-    noise: numbers of z. press: only photographs of faces160, which are sharp enough to be an
-    example.
+    noise: numbers of z. press: only photographs of faces160 that are whole: they are examples.
     """
 
     def __init__(
@@ -144,7 +144,10 @@ class DescribedFaces:
         self.random, self.usable = np.random.default_rng(seed), usable_facts(faces, holds)
         self.base = holds[faces.train].mean(0)
         rows = faces.train
-        self.rows = rows[faces.crops.source[rows] == FACES160] if press else rows
+        if press:
+            rows = rows[faces.crops.source[rows] == FACES160]
+            rows = rows[is_whole(faces.crops.pixels[rows])]
+        self.rows = rows
         self.chances = balanced_weights(faces.labels[self.rows], 0.6)
 
     def __call__(self) -> Described:
@@ -211,10 +214,19 @@ def drawn(
 
 
 def calmed(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures whose blue is nearly grey: studio backdrops were learned with the portraits."""
+    """Pictures in which blue is nearly grey: studio backdrops were learned with the portraits."""
     y, chroma = luma_of(pictures), chroma_of(pictures)
-    blue = chroma[:, :1]
-    return rgb_of(y, torch.cat([torch.where(blue > 0, BLUE * blue, blue), chroma[:, 1:]], 1))
+    return rgb_of(y, torch.where(chroma[:, :1] > 0, BLUE * chroma, chroma))
+
+
+def is_whole(pixels: np.ndarray) -> np.ndarray:
+    """Which crops, uint8 (n, s, s), end within their pictures at the bottom: bool (n,).
+
+    Others were extended by their last line, and a generator that sees them draws streaks there.
+    """
+    steps = np.diff(pixels[:, -EDGE:].astype(np.int16), axis=1)
+    whole: np.ndarray = np.abs(steps).mean((1, 2)) >= EXTENDED
+    return whole
 
 
 class FurtherRun(Run):

@@ -59,6 +59,7 @@ from mien.training.warp.guide import CLASSES, jitter, load_guides
 from mien.training.warp.lessons import Lessons, load_lessons
 
 BATCH = 32
+RATE, FURTHER_RATE = 1e-3, 5e-4  # from the beginning, and from weights that were trained
 # How often each emotion is asked for: those that are hard to tell from others more often.
 ASKED = np.array([0.08, 0.11, 0.11, 0.12, 0.2, 0.2, 0.14, 0.04])
 # How much the classifiers count for each: what they saw least of the editor's first hour, more.
@@ -469,7 +470,8 @@ def main(argv: list[str]) -> None:
     everyone = load_crops(options.data, 64, options.out)
     taught = taught_faces(everyone, lessons)
     crops = clear_crops(everyone, options.data)
-    schedule = Schedule(rate=1e-3, average=0.998, weight_decay=1e-4, clip_norm=2.0)
+    rate = RATE if options.begin_with is None else FURTHER_RATE
+    schedule = Schedule(rate=rate, average=0.998, weight_decay=1e-4, clip_norm=2.0)
     network = new_network(taught, options.seed, options.begin_with)
     trainer: Trainer[Batch] = Trainer("warp", network, options, schedule)
     objective = Objective(options.out / "guides.pt", trainer.device, options.out / "warp-judge.pt")
