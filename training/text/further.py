@@ -73,6 +73,7 @@ OTHERS = 0.15  # of a caption's own weight, that of another one that surely fits
 WEIGHTS = {
     "place": 3.0,
     "anchor": 0.3,
+    "colour": 6.0,
     "smaller": 1.0,
     "real": 0.25,
     "conditional": 0.05,
@@ -260,13 +261,10 @@ class FurtherRun(Run):
         terms = {
             "place": (_pooled(last, COARSE) - _pooled(anchor, COARSE)).abs().mean(),
             "anchor": (last - anchor).abs().mean(),
+            # The critic looks at luma alone; left to it, bright spots turn yellow.
+            "colour": (chroma_of(last) - chroma_of(anchor)).abs().mean(),
             "smaller": torch.stack(
-                [
-                    (one - F.avg_pool2d(last.detach(), last.shape[-1] // one.shape[-1]))
-                    .abs()
-                    .mean()
-                    for one in made[:2]
-                ]
+                [(one - _pooled(last.detach(), one.shape[-1])).abs().mean() for one in made[:2]]
             ).sum(),
             "divergence": -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).mean(),
         }
