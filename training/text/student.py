@@ -96,7 +96,7 @@ class Guides:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where a run works, for how long, and its peak rate.
+    """Where a run works, for how long, its peak rate, and how long weights are averaged.
 
     stage: 2 for the first two stages, 3 for the third.
     """
@@ -108,6 +108,7 @@ class Plan:
     device: torch.device
     fresh: bool = False
     rate: float = RATE
+    average: float = 0.998
 
 
 class Run:
@@ -323,7 +324,7 @@ class Run:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        keep = min(0.998, (1 + self.step) / (10 + self.step))
+        keep = min(self.plan.average, (1 + self.step) / (10 + self.step))
         mine, theirs = self.average.state_dict(), self.generator.state_dict()
         for key, value in mine.items():
             if value.is_floating_point():
