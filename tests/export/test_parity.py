@@ -307,3 +307,30 @@ def test_a_generator_refuses_batches_and_sizes_it_was_not_exported_for(tmp_path:
         for shape in ((2, 3, 16, 16), (1, 3, 20, 20), (1, 1, 16, 16)):
             with pytest.raises(EngineError, match="expected float32"):
                 engine.infer({"image": np.zeros(shape, np.float32)})
+
+
+class Recording(nn.Module):
+    """A convolution that keeps what it computed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.seen: list[torch.dtype] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_compiling():
+            self.seen.append(self.conv.weight.dtype)
+        return self.conv(image.to(self.conv.weight.dtype)).float()
+
+
+def test_a_module_in_half_precision_is_compared_in_single(tmp_path: Path) -> None:
+    network = Network(
+        "half", (TensorSpec("image", (1, 3, 8, 8)),), (TensorSpec("made", (1, 3, 8, 8)),)
+    )
+    module, path = Recording().half().eval(), tmp_path / "half.onnx"
+    to_onnx(module, network, path, tolerance=0.01)
+    module.seen.clear()
+    examples = [Example("random input", example_of(network, 0))]
+    assert compare(module, network, path, examples, Allowed(0.01)).difference < 0.01
+    assert module.seen == [], "it was computed as a copy"
+    assert module.conv.weight.dtype == torch.float16

@@ -17,7 +17,6 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -63,7 +62,7 @@ from mien.training.text.captions import INDEX, caption_of, text_facts, tokens_of
 from mien.training.text.damsm import FACTS, SEEN, Damsm, captions_of, measure
 from mien.training.text.finish import ColourBatches, chroma_of, colour_faces, luma_of, rgb_of
 from mien.training.text.recipe import SHEET, export_networks, frozen
-from mien.training.text.student import Guides, Plan, Run
+from mien.training.text.student import Guides, Plan, Run, write_faces
 from mien.training.text.teacher import EXCLUSIVE, FEWEST, SURE, stated_facts
 from mien.training.warp.guide import jitter
 
@@ -275,14 +274,7 @@ class FurtherRun(Run):
         fits = batch.fits[: len(z), : len(z)].to(self.device)
         scores = (word_scores(said[0], said[2], regions), code_scores(said[1], code))
         terms["damsm"] = torch.stack([matching_loss(one, fits) for one in scores]).sum()
-        total = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.learned, 5.0)
-        self.optimiser.step()
-        self.step += 1
-        self._update_average()
-        found = {name: float(term.detach()) for name, term in terms.items()}
+        found = self._learn(terms, WEIGHTS)
         alone = seen
         if portraits is not None:
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
@@ -397,11 +389,7 @@ def draw_faces(
     said = pair.text(tokens.to(device))
     eps = torch.zeros(len(z), generators[0].spec.condition, device=device)
     made = [one.eval()(z.to(device), eps, *said)[2].float().cpu() for one in generators]
-    rows = []
-    for first in range(0, len(z), 8):
-        rows += [torch.cat(list(pictures[first : first + 8]), 2) for pictures in made]
-    pixels = ((torch.cat(rows, 1) + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
-    cv2.imwrite(str(path), np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()[..., ::-1]))
+    write_faces(path, made)
 
 
 def parsed(argv: list[str]) -> argparse.Namespace:

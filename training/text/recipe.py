@@ -97,9 +97,9 @@ DATA = (
     "members of the US Congress (public domain) and short clips."
 )
 LIMITS = (
-    "The face alone, with streaks below the chin; glasses are faint, emotions acted, and colour is "
-    "an average over mostly older, mostly white people. Faces as the latent generator knows them: "
-    "press photographs and FER-2013, whose people are not a fair sample of anyone. Captions state "
+    "The face alone, with streaks below the chin; glasses lack lenses, emotions acted, and colour "
+    "is an average over mostly older, mostly white people. Faces as the latent generator knows "
+    "them: press photographs and FER-2013, whose people are not a fair sample of anyone. Captions state "
     "what was measured: emotion, lips, eyes, brows, turn of the head, glasses, light, and sex and "
     "age as FaceRes estimates them. FaceRes guided the training and is not part of the file."
 )

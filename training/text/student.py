@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,14 +207,7 @@ class Run:
             terms["divergence"] = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).mean()
         terms |= self._judged(looked, said)
         terms |= self._matched(fake[-1], wanted, said)
-        total = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.learned, 5.0)
-        self.optimiser.step()
-        self.step += 1
-        self._update_average()
-        told = {name: float(term.detach()) for name, term in terms.items()}
+        told = self._learn(terms, WEIGHTS)
         if photographs is not None:
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
                 alone = self._features(photographs.to(self.device))
@@ -222,6 +215,19 @@ class Run:
             alone = seen
         told["critic"] = self._teach_critic(seen, alone, looked, said)
         return told
+
+    def _learn(
+        self, terms: Mapping[str, torch.Tensor], weights: Mapping[str, float]
+    ) -> dict[str, float]:
+        """The terms as numbers, after one step of the generator by their weighted sum."""
+        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.learned, 5.0)
+        self.optimiser.step()
+        self.step += 1
+        self._update_average()
+        return {name: float(term.detach()) for name, term in terms.items()}
 
     @torch.no_grad()
     def _said(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -401,11 +407,15 @@ def draw_sheet(
     code = torch.cat([mean, wanted.z.to(device)], 1)
     made = generator.stages(code, words, present, stage)[stage - 1].float()
     (target,) = _at_sizes(guides.teacher(wanted.amounts, wanted.emotions.to(device)), [made])
-    across = 8
+    write_faces(path, [target, made])
+
+
+def write_faces(path: Path, pictures: list[torch.Tensor], across: int = 8) -> None:
+    """Keep rows of faces, each of pictures (n, 3, s, s) in [-1, 1] below the one before."""
     rows = []
-    for first in range(0, len(made), across):
+    for first in range(0, len(pictures[0]), across):
         part = slice(first, first + across)
-        rows += [torch.cat(list(pictures[part]), 2) for pictures in (target, made)]
+        rows += [torch.cat(list(faces[part]), 2) for faces in pictures]
     sheet = torch.cat(rows, 1).cpu()
     pixels = ((sheet + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0)
     cv2.imwrite(str(path), np.ascontiguousarray(pixels.numpy()[..., ::-1]))

@@ -62,8 +62,6 @@ BATCH = 32
 RATE, FURTHER_RATE = 1e-3, 5e-4  # from the beginning, and from weights that were trained
 # How often each emotion is asked for: those that are hard to tell from others more often.
 ASKED = np.array([0.08, 0.11, 0.11, 0.12, 0.2, 0.2, 0.14, 0.04])
-# How much the classifiers count for each: what they saw least of the editor's first hour, more.
-GUIDED = (1.0, 1.0, 1.0, 1.0, 2.5, 1.8, 1.8, 0.0)
 MODES = 48  # principal components of the lessons' displacements
 # Emotions whose mouths are their prototype's, and how much of it: the mapper parts their lips, and
 # where these stay closed, what is left of that looks like a smile.
@@ -289,7 +287,6 @@ class Objective:
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), 3e-4, (0.5, 0.99))
         self.inside = torch.tensor(INSIDE, device=device)
         self.opens = torch.tensor(OPENS, device=device)
-        self.guided = torch.tensor(GUIDED, device=device)
         self.amounts = torch.from_numpy(AMOUNTS).to(device)
         self.checkpoint = checkpoint
         self.step = 0
@@ -378,7 +375,7 @@ class Objective:
         return F.pad(odds, (0, len(EMOTIONS) - CLASSES))
 
     def _guidance(self, edited: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        known = (target * self.guided)[:, :CLASSES]
+        known = target[:, :CLASSES]
         seen = jitter(edited)
         total = torch.zeros(len(edited), device=edited.device)
         for guide in self.guides:

@@ -28,6 +28,7 @@ from mien.training.text.captions import (
 )
 from mien.training.text.damsm import r_precision
 from mien.training.text.finish import Finisher, chroma_of, luma_of, rgb_of
+from mien.training.text.further import OTHERS, calmed, is_whole, known_of, sharpened
 from mien.training.text.teacher import EXCLUSIVE, NOISE, Draws, FactSpace, wanted_of
 
 
@@ -186,3 +187,30 @@ def test_an_untrained_finisher_enlarges_what_it_is_given(size: int) -> None:
     assert made.shape == (1, 3, 256, 256)
     wanted = F.interpolate(smooth, size=256, mode="bicubic")
     assert (luma_of(made) - wanted).abs().mean() < 0.03
+
+
+def test_what_a_caption_leaves_open_is_as_common_as_ever_and_opposites_do_not_hold() -> None:
+    base = np.full(len(TEXT_FACTS), 0.2, np.float32)
+    known = known_of((INDEX["happy"], INDEX["woman"]), base)
+    assert (known[INDEX["happy"]], known[INDEX["woman"]]) == (1, 1)
+    assert (known[INDEX["sad"]], known[INDEX["man"]]) == (0, 0)
+    assert known[INDEX["glasses"]] == np.float32(0.2)
+
+
+def test_a_picture_s_own_caption_counts_before_those_that_fit_as_well() -> None:
+    targets = sharpened(np.float32([[1, 1], [0, 0.5]]))
+    np.testing.assert_allclose(targets.numpy(), [[1, OTHERS], [0, 1]], rtol=1e-6)
+
+
+def test_a_crop_that_its_last_line_extends_is_not_whole() -> None:
+    crops = np.random.default_rng(0).integers(0, 255, (2, 64, 64), np.uint8)
+    crops[1, 50:] = crops[1, 50]
+    assert is_whole(crops).tolist() == [True, False]
+
+
+def test_blue_is_calmed_and_skin_is_not() -> None:
+    blue, skin = torch.tensor([-0.6, -0.2, 0.8]), torch.tensor([0.7, 0.3, 0.1])
+    pictures = torch.stack([blue, skin])[:, :, None, None]
+    found = calmed(pictures)[:, :, 0, 0]
+    assert (found[0].max() - found[0].min()) < 0.5 * (blue.max() - blue.min())
+    torch.testing.assert_close(found[1], skin, atol=1e-4, rtol=1e-4)
