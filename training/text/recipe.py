@@ -101,7 +101,8 @@ LIMITS = (
     "is an average over mostly older, mostly white people. Faces as the latent generator knows "
     "them: press photographs and FER-2013, whose people are not a fair sample of anyone. "
     "Captions state what was measured: emotion, lips, eyes, brows, turn of the head, glasses, "
-    "light, and sex and age as FaceRes estimates them. FaceRes guided the training and is not part of the file."
+    "light, and sex and age as FaceRes estimates them. FaceRes guided the training "
+    "and is not part of the file."
 )
 
 
