@@ -30,7 +30,7 @@ from mien.export.benchmark.torch_engine import TorchCatalog
 from mien.runtime.filter import Filter
 from mien.runtime.frame import Frame
 from mien.runtime.methods import method_options
-from mien.runtime.profile import WARM_UP_FRAMES, WatchedCatalog, profile_in_turn
+from mien.runtime.profile import WARM_UP_FRAMES, WatchedCatalog, decoded_first, profile_in_turn
 from mien.runtime.video import read_frames
 
 REST_S = 0.03  # before each frame: the threads of OpenMP go on turning for some milliseconds
@@ -72,7 +72,9 @@ def compare(asked: Asked) -> dict[str, object]:
             )
         for face_filter in filters:
             face_filter.reset()
-        profiles = profile_in_turn(filters, _paced(read_frames(asked.clip), catalogs))
+        profiles = profile_in_turn(
+            filters, _paced(decoded_first(read_frames(asked.clip)), catalogs)
+        )
         profiled = [asdict(profile) for profile in profiles]
         for found, catalog in zip(profiled, catalogs, strict=True):
             frames = max(1, int(found["frames"]))

@@ -34,7 +34,7 @@ from mien.engines.system.folders import private_folder
 from mien.engines.system.partial_file import PartialFile, remove_leftovers
 from mien.engines.system.process import module_command
 from mien.runtime.pictures.picture import is_picture
-from mien.runtime.profile import profile_filter
+from mien.runtime.profile import decoded_first, profile_filter
 from mien.runtime.video import VideoInfo, probe, read_frames
 
 __all__ = ["BenchOutput", "BenchPlan", "measure", "print_bench"]
@@ -94,10 +94,10 @@ def _measure_filter(plan: BenchPlan, clip: Path, info: VideoInfo, folder: Path) 
     """The filter and the whole command. folder: for what the command writes."""
     edits, transcodes = _time_commands(plan, clip, folder / f"out{clip.suffix}")
     with plan.open_filter() as face_filter:
-        profile = profile_filter(face_filter, read_frames(clip))
+        profile = profile_filter(face_filter, decoded_first(read_frames(clip)))
         providers, in_int8 = dict(face_filter.providers), face_filter.in_int8
         face_filter.reset()
-        calls = dearest_calls(face_filter, read_frames(clip)) if plan.calls else ()
+        calls = dearest_calls(face_filter, decoded_first(read_frames(clip))) if plan.calls else ()
     first_frame = next(iter(read_frames(clip)))
     warm_s = warm_start_s(plan.variants[0], _opener(plan), first_frame)
     variants = _measure_variants(plan, clip, edits) if len(plan.variants) > 1 else ()
@@ -149,7 +149,7 @@ def _measure_variants(
     plan: BenchPlan, clip: Path, edits: list[CommandTimes]
 ) -> tuple[VariantRow, ...]:
     """The whole filter in every variant. edits: the times of the first one's command."""
-    profiles = profile_variants(plan.variants, _opener(plan), read_frames(clip))
+    profiles = profile_variants(plan.variants, _opener(plan), decoded_first(read_frames(clip)))
     first_frame = next(iter(read_frames(clip)))
     rows: list[VariantRow] = []
     for variant, profile in zip(plan.variants, profiles, strict=True):

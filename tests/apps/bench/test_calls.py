@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from mien.apps.bench.calls import MOST_CALLS, CallRow, dearest_calls
 from mien.apps.bench.report import call_grid
 from mien.apps.edit.inputs import SAMPLE
 from mien.runtime.filter import Filter
-from mien.runtime.profile import profile_filter
+from mien.runtime.frame import Frame
+from mien.runtime.profile import HELD_FRAMES, decoded_first, profile_filter
 from mien.runtime.video import read_frames
 
 
@@ -42,3 +44,18 @@ def test_a_stage_has_time_of_the_processor_beside_that_of_the_clock() -> None:
     stages = [stage.cpu_ms for stage in profile.stages]
     assert None not in stages
     assert sum(ms for ms in stages if ms) > 0
+
+
+def test_frames_that_are_timed_have_been_decoded_before() -> None:
+    decoded: list[Frame] = []
+
+    def decoder() -> Iterator[Frame]:
+        for frame in read_frames(Path(SAMPLE)):
+            decoded.append(frame)
+            yield frame
+
+    ahead = [len(decoded) for _ in decoded_first(decoder())]
+    total = len(decoded)
+    assert total > HELD_FRAMES
+    blocks = [index // HELD_FRAMES + 1 for index in range(total)]
+    assert ahead == [min(total, block * HELD_FRAMES) for block in blocks]
