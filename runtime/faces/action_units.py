@@ -102,6 +102,31 @@ def action_unit(number: str) -> np.ndarray:
     return moved
 
 
+# How wide each half of the mean face is, crop units, from the ridge of the nose to an eye's corner;
+# how far beside the middle a half begins in full; and how narrow or wide it is taken to be.
+_HALF_WIDTH: Final = 0.5 - 0.2573
+_BESIDE: Final = 0.08
+_LEAST_WIDE, _MOST_WIDE = 0.25, 1.3
+
+
+def foreshortened(landmarks: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Sideways movement scaled by how wide each half of a turned face appears: float32 (106, 2).
+
+    landmarks, moved: (106, 2), crop units.
+    """
+    x = landmarks[:, 0]
+    ridge, left, right = float(x[43]), float(x[52]), float(x[61])
+    wide = (
+        min(_MOST_WIDE, max(_LEAST_WIDE, half / _HALF_WIDTH)) - 1
+        for half in (ridge - left, right - ridge)
+    )
+    side = np.clip((x - (x[43] + x[49]) / 2) / _BESIDE, -1, 1)
+    left_more, right_more = wide
+    scaled = moved.astype(np.float32)
+    scaled[:, 0] *= 1 + np.where(side < 0, left_more * -side, right_more * side)
+    return scaled
+
+
 # Landmarks of the viewer's right half.
 RIGHT_HALF: Final = frozenset(
     [

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mien.engines import WARP, Catalog
+from mien.runtime.faces.action_units import foreshortened
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
 from mien.runtime.target import EMOTIONS
 from mien.training.data.crops import Crops
@@ -128,6 +129,8 @@ def test_the_far_half_of_a_turned_face_moves_less() -> None:
     moved[:, 84, 0], moved[:, 90, 0] = -0.03, 0.03
     turned = foreshorten(landmarks, moved)
     assert turned[0, 90, 0] < -0.75 * turned[0, 84, 0]
+    shown = foreshortened(landmarks[0].numpy(), moved[0].numpy())
+    np.testing.assert_allclose(shown, turned[0].numpy(), atol=1e-4)
 
 
 def test_lips_meet_but_do_not_cross() -> None:

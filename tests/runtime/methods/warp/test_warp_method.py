@@ -8,14 +8,18 @@ from mien.runtime.faces.topology import CONTOUR
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.base import Goal
 from mien.runtime.methods.warp.editor import (
+    ADDED,
     CROP,
+    LIGHTS,
     MOST_LIGHT,
     WarpMethod,
+    ask,
     painted_share,
     with_outline,
 )
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP, hold_lips
 from mien.runtime.methods.warp.speech import JAW
+from mien.runtime.target import EMOTIONS
 from tests.runtime.faces.shapes import mean_face
 
 CROP_FROM_FRAME = np.array([[0.4, 0.0, -8.0], [0.0, 0.4, -4.0]], np.float32)
@@ -71,6 +75,45 @@ def edited(landmarks: np.ndarray, weights: np.ndarray, opening: float, **more) -
     frame, face = frame_and_face(landmarks)
     edit = method(opening, **more).new_face()(frame, face, Goal(weights), 0.0)
     return blend(frame, crop_units_matrix(CROP_FROM_FRAME, CROP.size), edit).planes[0].samples
+
+
+def answered(weights: np.ndarray, light: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """What is asked of a face whose network moves nothing: displacement and light."""
+
+    def answer(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {
+            "displacement": np.zeros((1, 106, 2), np.float32),
+            "light": np.full((1, 1, 64, 64), light, np.float32),
+        }
+
+    _, face = frame_and_face(closed_mouth())
+    found = ask(FakeEngine(WARP, answer), face, weights)
+    return found.displacement, found.light
+
+
+def test_fear_opens_the_eyes_draws_the_lips_aside_and_knits_the_brows_beyond_the_network() -> None:
+    moved, _ = answered(np.eye(8, dtype=np.float32)[EMOTIONS.index("fearful")])
+    assert (moved[[72, 75], 1] < -0.01).all()
+    assert moved[84, 0] < -0.01 < 0.01 < moved[90, 0]
+    assert moved[37, 0] > 0 > moved[38, 0]
+
+
+def test_an_emotion_that_lacks_nothing_is_the_network_s_alone() -> None:
+    assert "happy" not in ADDED
+    moved, light = answered(HAPPY, light=0.1)
+    assert not moved.any()
+    assert light[32, 32] == np.float32(0.1)
+
+
+def test_a_mix_adds_the_share_of_each_emotion_in_movement_and_light() -> None:
+    fear, anger = np.eye(8, dtype=np.float32)[[4, 6]]
+    mixed, light = answered(0.25 * fear + 0.5 * anger, light=0.1)
+    whole = [answered(weights)[0] for weights in (fear, anger)]
+    inner = np.setdiff1d(np.arange(106), CONTOUR)  # the jaw only ever drops
+    wanted = 0.25 * whole[0] + 0.5 * whole[1]
+    np.testing.assert_allclose(mixed[inner], wanted[inner], atol=1e-6)
+    shown = 0.1 * (LIGHTS[4] + 2 * LIGHTS[6]) / 3
+    assert abs(float(light[32, 32]) - shown) < 1e-6
 
 
 def test_a_smile_never_parts_closed_lips() -> None:
