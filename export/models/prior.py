@@ -2,7 +2,8 @@
 
 StyleGAN2's mapping network (Karras et al., 2020) sends z to one code of W. Here it ends in amounts
 of the principal components of the codes of W+, because the encoder and the generator learned
-together and use all of W+. It is fitted by regression (`mien.training.latent.prior`).
+together and use all of W+. It begins as a Gaussian over them, for the first numbers of z are the
+amounts themselves, and learns how they go together (`mien.training.latent.prior`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mien.export.models.emm import start_linear
 
 @dataclass(frozen=True, slots=True)
 class PriorSpec:
-    """Sizes: StyleGAN2's own, and how many principal components there are."""
+    """Sizes: StyleGAN2's own, and how many principal components there are, at most z_dim."""
 
     layers: int
     style_dim: int = 512
@@ -50,14 +51,15 @@ class Prior(nn.Module):
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.linears.apply(start_linear)
         self.out = nn.Linear(spec.width, spec.components)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def amounts(self, z: torch.Tensor) -> torch.Tensor:
         """The amount of each component, in its deviations: (n, components)."""
-        x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
+        x = noise = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
         for linear in self.linears:
             x = F.leaky_relu(linear(x), 0.2) * math.sqrt(2)
-        found: torch.Tensor = self.out(x)
-        return found
+        return noise[:, : self.spec.components] + self.out(x)
 
     def codes(self, amounts: torch.Tensor) -> torch.Tensor:
         """Amounts of the components to codes."""

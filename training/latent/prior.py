@@ -4,7 +4,8 @@
 adversarial mapping network collapsed on this face space, and a Gaussian over the principal
 components of the codes knows nothing of how components go together. So a flow is learned first
 that carries noise to the amounts of the components (Lipman et al., "Flow Matching", 2023), then
-the mapping network learns by regression where the flow carries each noise, in one step.
+the mapping network, a Gaussian at first, learns by regression where the flow carries each noise,
+in one step.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from mien.training.latent.generator import FaceSpace
 from mien.training.latent.scores import frechet
 from mien.training.recipe import Schedule, Trainer, write_metrics
 
-FLOW_SHARE = 0.6  # of the minutes
-STEPS = 20  # of the flow, by Heun's method
+FLOW_SHARE = 0.4  # of the minutes
+STEPS = 12  # of the flow, by Heun's method
+PAIRS = 60_000  # of noise and where the flow carries it, made once: that takes longer than a step
+CARRIED = 1024  # at once
 JITTER = 0.02  # deviations; without it the flow could end in the training codes themselves
 FEATURE_LAYER = 9
 
@@ -91,16 +94,27 @@ def carried(flow: nn.Module, start: torch.Tensor, steps: int = STEPS) -> torch.T
     return x
 
 
+Pairs = tuple[torch.Tensor, torch.Tensor]  # noise (n, z_dim), and amounts (n, components)
+
+
+def carried_pairs(flow: nn.Module, count: int, z_dim: int, components: int) -> Pairs:
+    """Noise, and where the flow carries its first numbers; both on the processor."""
+    device = next(flow.parameters()).device
+    z = torch.randn(count, z_dim)
+    z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # as the mapping network sees it
+    parts = (part[:, :components].to(device) for part in z.split(CARRIED))
+    return z, torch.cat([carried(flow, part).cpu() for part in parts])
+
+
 class Regression:
-    """The mapping network to where the flow carries the first numbers of its noise."""
+    """The mapping network to where the flow carries the noise."""
 
-    def __init__(self, flow: nn.Module, components: int, device: torch.device) -> None:
-        self.flow, self.components, self.device = flow.to(device).eval(), components, device
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
-    def __call__(self, network: nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    def __call__(self, network: nn.Module, batch: Pairs) -> dict[str, torch.Tensor]:
         assert isinstance(network, Prior)
-        z = batch.to(self.device)
-        wanted = carried(self.flow, z[:, : self.components])
+        z, wanted = (part.to(self.device) for part in batch)
         return {"amounts": F.mse_loss(network.amounts(z), wanted)}
 
 
@@ -154,6 +168,7 @@ def main(argv: list[str]) -> None:
     parser = latent_parser("mapper", 256)
     parser.add_argument("--components", type=int, default=128)
     parser.add_argument("--samples", type=int, default=1024, help="how many are measured")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="of noise and amounts to learn")
     args = parser.parse_args(argv)
     options = latent_options(args)
     space = load_space(options.space)
@@ -165,11 +180,8 @@ def main(argv: list[str]) -> None:
         rows = torch.randint(len(amounts), (options.batch,))
         return amounts[rows] + JITTER * torch.randn(options.batch, args.components)
 
-    def draw_noise() -> torch.Tensor:
-        return torch.randn(options.batch, prior.spec.z_dim)
-
     whole = options.of_recipe()
-    schedule = Schedule(rate=1e-3, weight_decay=1e-3, half=False)
+    schedule = Schedule(rate=1e-3, weight_decay=1e-2, half=False)
     flow: Trainer[torch.Tensor] = Trainer(
         "prior_flow",
         Velocity(args.components),
@@ -177,9 +189,16 @@ def main(argv: list[str]) -> None:
         schedule,
     )
     flow.run(draw, FlowLoss(flow.device))
+    z, wanted = carried_pairs(flow.average, args.pairs, prior.spec.z_dim, args.components)
+
+    def draw_pairs() -> Pairs:
+        rows = torch.randint(len(z), (options.batch,))
+        return z[rows], wanted[rows]
+
     own = dataclasses.replace(whole, minutes=options.minutes * (1 - FLOW_SHARE))
-    trainer: Trainer[torch.Tensor] = Trainer("prior", prior, own, schedule)
-    trainer.run(draw_noise, Regression(flow.average, args.components, trainer.device))
+    schedule = dataclasses.replace(schedule, rate=5e-4, weight_decay=1e-4)
+    trainer: Trainer[Pairs] = Trainer("prior", prior, own, schedule)
+    trainer.run(draw_pairs, Regression(trainer.device))
     trained = trainer.average.cpu().float().eval()
     assert isinstance(trained, Prior)
     draw_samples(trained, space, options, "prior")

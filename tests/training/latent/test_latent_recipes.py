@@ -46,7 +46,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     words = made.words()
     for recipe in ("classifiers", "text-image", "emm", "mapper", "directions"):
         batch = ["--batch", "6"]
-        further = ["--components", "8", "--samples", "16"] if recipe == "mapper" else []
+        further = (
+            ["--components", "8", "--samples", "16", "--pairs", "64"] if recipe == "mapper" else []
+        )
         assert main([recipe, *words, *batch, *further]) == 0
     assert main(["latent-export", *words[:-2]]) == 0
     yield made
