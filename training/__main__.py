@@ -13,6 +13,7 @@ RECIPES = {
     "guide": "warp.guide",
     "warp-lessons": "warp.lessons",
     "warp": "warp.warp",
+    "warp-units": "warp.units",
     "occlusion": "warp.occlusion",
     "stargan": "gan.stargan",
     "cyclegan": "gan.cyclegan",

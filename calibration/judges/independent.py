@@ -3,7 +3,8 @@
 `python -m mien.calibration.judges.independent --data DIR [--clips DIR [CLIP...]] --judges-code FILE
 --judges ROOT --out report.json`. FILE and ROOT are the user's own (see `independent_worker`):
 face-api's expression network, trained on other pictures than FER-2013, and dlib's identity
-embedding. Nothing here is trained with them, and no setting is chosen on them.
+embedding. Nothing here is trained with them; docs/quality.md says which settings were chosen with
+an eye on what they say.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from mien.export.models.warp import WarpNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
 from mien.export.read_back import read_back, weights_of
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
-from mien.runtime.methods.warp.editor import ADDED_MOVES, AMOUNTS
+from mien.runtime.methods.warp.editor import ADDED_MOVES, AMOUNTS, LIGHTS
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP
 from mien.runtime.methods.warp.proportions import LIPS
 from mien.runtime.methods.warp.speech import OPENS
@@ -288,6 +288,7 @@ class Objective:
         self.inside = torch.tensor(INSIDE, device=device)
         self.opens = torch.tensor(OPENS, device=device)
         self.amounts = torch.from_numpy(AMOUNTS).to(device)
+        self.lights = torch.from_numpy(LIGHTS).to(device)
         self.added = torch.from_numpy(ADDED_MOVES).to(device)
         self.checkpoint = checkpoint
         self.step = 0
@@ -311,8 +312,8 @@ class Objective:
         terms = {
             "follow": w.follow * (moves - wanted).abs().mean() / FAR,
             "light": w.light * self._light_error(lights, wanted_light),
-            "guide": w.guide * self._guidance(edited, target).mean(),
-            "fold": w.fold * self._folds(flow),
+            "guide": w.guide * self.guidance(edited, target).mean(),
+            "fold": w.fold * self.folds(flow),
             "lips": w.lips * self._thin_lips(landmarks, displacement),
             "alike": w.alike * alike,
         }
@@ -350,16 +351,18 @@ class Objective:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The edited crops and the flow (n, 2, 32, 32), as the runtime shows a displacement.
 
-        That is as much of it as AMOUNTS says, with ADDED_MOVES, within an outline that stays; the
-        classifiers judge what people see.
+        That is as much of it as AMOUNTS says, with ADDED_MOVES, within an outline that stays, and
+        as much of its light as LIGHTS says; the classifiers judge what people see.
         """
         with torch.autocast(self.device.type, enabled=False):
             added = foreshorten(landmarks, torch.einsum("ne,epd->npd", target, self.added))
-            shown = with_outline(displacement * self._amount(target)[:, None, None] + added)
+            share = target / target.sum(1, keepdim=True).clamp(min=1e-6)
+            amount = (share @ self.amounts)[:, None, None]
+            shown = with_outline(displacement * amount + added)
             shown = keep_lips(hold_brows(landmarks, shown), target @ self.opens)
             displacement = keep_lids(landmarks, shown)
             flow = dense_flow(landmarks, displacement, 32)
-            moved = warp(faces, flow) * (1 + light)
+            moved = warp(faces, flow) * (1 + light * (share @ self.lights)[:, None, None, None])
             mask, height = lips_opening(landmarks + displacement, 64)
             _, before = lips_opening(landmarks, 64)
             stretched = (height + 0.004) / (before + 0.004)
@@ -369,14 +372,12 @@ class Objective:
             moved = moved + mask * fill * (inside - moved)
         return moved.clamp(0, 1), flow
 
-    def _amount(self, target: torch.Tensor) -> torch.Tensor:
-        return target @ self.amounts / target.sum(1).clamp(min=1e-6)
-
     def _present(self, faces: torch.Tensor) -> torch.Tensor:
         odds = sum(F.softmax(guide(faces).float(), 1) for guide in self.guides) / len(self.guides)
         return F.pad(odds, (0, len(EMOTIONS) - CLASSES))
 
-    def _guidance(self, edited: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def guidance(self, edited: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """How far the guides are from naming each edited crop as its target: (n,)."""
         known = target[:, :CLASSES]
         seen = jitter(edited)
         total = torch.zeros(len(edited), device=edited.device)
@@ -392,7 +393,8 @@ class Objective:
         return (faces * light + noise).clamp(0, 1), landmarks + wobble
 
     @staticmethod
-    def _folds(flow: torch.Tensor) -> torch.Tensor:
+    def folds(flow: torch.Tensor) -> torch.Tensor:
+        """A penalty where a flow (n, 2, s, s) turns over or is uneven."""
         size = flow.shape[-1]
         along_x = (flow[..., :-1, 1:] - flow[..., :-1, :-1]) * size
         along_y = (flow[..., 1:, :-1] - flow[..., :-1, :-1]) * size
@@ -425,11 +427,16 @@ def new_network(taught: Taught, seed: int, begin_with: Path | None = None) -> Wa
     """
     torch.manual_seed(seed)
     if begin_with is not None:
-        path = begin_with / f"{WARP.name}.onnx"
-        kept = weights_of(path)
-        modes, mean = (torch.tensor(kept[name]) for name in ("modes", "mean"))
-        return read_back(WarpNetwork(modes, mean), WARP, path)
+        return editor_of(begin_with)
     return WarpNetwork(movement_modes(taught), torch.from_numpy(taught.crops.landmarks.mean(0)))
+
+
+def editor_of(models: Path) -> WarpNetwork:
+    """The editor of a folder of models, with its own modes."""
+    path = models / f"{WARP.name}.onnx"
+    kept = weights_of(path)
+    modes, mean = (torch.tensor(kept[name]) for name in ("modes", "mean"))
+    return read_back(WarpNetwork(modes, mean), WARP, path)
 
 
 @torch.inference_mode()
@@ -451,7 +458,7 @@ def measure(
             "seen_by_the_guides": round(float((odds.argmax(1) == index).float().mean()), 3),
             "displacement_percent": round(100 * amount * float(displacement.norm(dim=2).mean()), 3),
             "light_percent": round(100 * float(light.abs().mean()), 3),
-            "folds": round(float(objective._folds(flow)), 5),
+            "folds": round(float(objective.folds(flow)), 5),
         }
     return {"faces": len(rows), "emotions": result}
 

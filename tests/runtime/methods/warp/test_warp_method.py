@@ -102,7 +102,7 @@ def test_an_emotion_that_lacks_nothing_is_the_network_s_alone() -> None:
     assert "happy" not in ADDED
     moved, light = answered(HAPPY, light=0.1)
     assert not moved.any()
-    assert light[32, 32] == np.float32(0.1)
+    assert light[32, 32] == np.float32(0.1) * LIGHTS[1]
 
 
 def test_a_mix_adds_the_share_of_each_emotion_in_movement_and_light() -> None:
