@@ -59,7 +59,8 @@ class Prior(nn.Module):
         x = noise = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
         for linear in self.linears:
             x = F.leaky_relu(linear(x), 0.2) * math.sqrt(2)
-        return noise[:, : self.spec.components] + self.out(x)
+        found: torch.Tensor = noise[:, : self.spec.components] + self.out(x)
+        return found
 
     def codes(self, amounts: torch.Tensor) -> torch.Tensor:
         """Amounts of the components to codes."""
