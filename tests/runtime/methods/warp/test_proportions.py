@@ -8,7 +8,7 @@ import pytest
 from mien.runtime.faces.alignment import AlignedFace
 from mien.runtime.faces.own_expression import ACTIONS, actions_of
 from mien.runtime.methods.warp.mouth import bared_teeth, lips_gap, lips_opening
-from mien.runtime.methods.warp.proportions import LIPS, Proportions
+from mien.runtime.methods.warp.proportions import FARTHEST, LIPS, Proportions
 from tests.runtime.faces.shapes import mean_face
 
 MOVES_NOTHING = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
@@ -48,7 +48,7 @@ def test_no_mouth_is_stretched_far_beyond_its_width() -> None:
     asked[84, 0], asked[90, 0] = -0.4, 0.4
     before = np.ptp(face[list(LIPS), 0])
     shown = face + Proportions()(seen(face), asked, 1.0, 0.0)
-    assert np.ptp(shown[list(LIPS), 0]) == pytest.approx(1.5 * before, rel=0.01)
+    assert np.ptp(shown[list(LIPS), 0]) == pytest.approx((1 + 2 * FARTHEST) * before, rel=0.01)
 
 
 def with_gap(share: float) -> np.ndarray:
