@@ -22,7 +22,7 @@ LIPS: Final = (*OUTER_LIPS, *INNER_LIPS)
 # Mouths wider than this share of the usual are stretched less, from WIDEST on by the least only.
 WIDE, WIDEST, LEAST_STRETCH = 1.08, 1.25, 0.2
 NARROWEST: Final = 0.62  # share of the usual width below which nothing more is told apart
-FARTHEST = 0.16  # of the mouth's width, how far a corner may move outwards
+FARTHEST = 0.2  # of the mouth's width, how far a corner may move outwards
 # Open lips, by their gap as a share of the mouth's width, are turned and narrowed less: from where,
 # and where to the least, for lips over teeth and over the dark of a mouth.
 OPEN, WIDE_OPEN, LEAST_TURN = (0.05, 0.085), (0.09, 0.14), 0.25
