@@ -4,8 +4,8 @@
 DIR]` needs `guides.pt` of the recipe `guide` in `--out`, and takes the editor of a folder of
 models, mien's own by default. The editor stays as it is; what is learnt is one amount for each
 emotion and unit, on neutral training people, against a cost for every amount. Its answer,
-`units.json`, says where to look: an optimum of classifiers looks exaggerated, so
-`runtime.methods.warp.editor.ADDED` has less of it, and only what looked right at full size.
+`units.json`, says where to look, no more: an optimum of classifiers looks exaggerated.
+`runtime.methods.warp.editor.ADDED` was chosen by hand after a coarser search of the same kind.
 """
 
 from __future__ import annotations

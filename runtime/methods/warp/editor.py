@@ -61,11 +61,11 @@ CROP = Crop(64)
 # its light is shown beyond intensity 1: softer than folds are, it would stain.
 AMOUNTS = np.array([1.0, 1.5, 2.3, 2.0, 2.1, 2.2, 2.1, 1.0], np.float32)
 # What its movements lack to be told from other emotions, in action units and outer-eye distances,
-# and how much of its light is shown. Searched with classifiers on training people, those that guide
-# the training (`python -m mien.training warp-units`) and the shipped one; of what they would have,
-# as much is taken as looked right and stayed calm. Fear was taken for sadness for its brows that
-# rise in the middle alone, disgust for anger. A smile is seen as well with three quarters of its
-# light, which darkens skin beside the mouth less.
+# and how much of its light is shown. Set by hand after a coarse search on training people with the
+# classifiers that guide the training and the shipped one (`python -m mien.training warp-units` is
+# its like), as far as it looked right and stayed calm. Fear was taken for sadness for its brows
+# that rise in the middle alone, disgust for anger. A smile is seen as well with three quarters of
+# its light, which darkens skin beside the mouth less.
 ADDED: Final[dict[str, dict[str, float]]] = {
     "fearful": {"1": -0.06, "4": 0.04, "5": 0.06, "15": 0.015, "20": 0.03, "26": 0.02},
     "disgusted": {"9": 0.04, "10": 0.05, "15": -0.02},

@@ -106,6 +106,8 @@ def test_the_truncation_draws_towards_the_mean_face() -> None:
     z = torch.randn(3, 16)
     torch.testing.assert_close(prior(z, torch.zeros(1)), prior.mean.view(1, 4, 8).expand(3, -1, -1))
     assert prior(z, torch.ones(1)).std() > 0
+    length = z.square().mean(1, keepdim=True).sqrt()  # untrained, it is a Gaussian over the basis
+    torch.testing.assert_close(prior.amounts(z), (z / length)[:, :5])
 
 
 CASES: dict[str, tuple[nn.Module, Network]] = {
