@@ -100,9 +100,13 @@ def actions_of(landmarks: np.ndarray) -> np.ndarray:
 
 
 class OwnExpression:
-    """Scales the own expression of one face through a video."""
+    """Scales the own expression of one face through a video.
+
+    smile: how much of a whole smile the face shows, 0 to 1, after a call that scaled it.
+    """
 
     def __init__(self) -> None:
+        self.smile = 0.0
         self._neutral = _PRIOR.copy()
         self._known = 0.0  # of its neutral face
         self._shown: np.ndarray | None = None
@@ -132,8 +136,9 @@ class OwnExpression:
         weights = SMILE / PEOPLE**2
         smile = float(own[:2] @ weights / (SMILE @ weights))
         sure = float(np.interp(abs(smile), SURE, (0.0, 1.0)))
-        whole = smile * (self._known + (1 - self._known) * sure) * SMILE
-        own[:2] = whole + self._known * (own[:2] - smile * SMILE)
+        shown = smile * (self._known + (1 - self._known) * sure)
+        self.smile = min(1.0, max(0.0, shown))
+        own[:2] = shown * SMILE + self._known * (own[:2] - smile * SMILE)
         return own
 
     def _learn(self, step_s: float) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from mien.runtime.faces.topology import CONTOUR
+from mien.runtime.methods.warp import editor, speech
 from mien.runtime.methods.warp import flow as runtime_flow
-from mien.runtime.methods.warp import speech
 
 
 def still_points(landmarks: torch.Tensor) -> torch.Tensor:
@@ -60,6 +60,25 @@ def with_outline(displacement: torch.Tensor) -> torch.Tensor:
     drop = torch.zeros_like(held)
     drop[:, jaw, 1] = displacement[:, jaw, 1].clamp(min=0)
     return held + drop
+
+
+def creased(light: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """As `runtime.methods.warp.editor.creased`, batched: (n, 1, 64, 64), of shares (n, 8)."""
+    lights, below = (
+        (share @ torch.from_numpy(each).to(share))[:, None, None, None]
+        for each in (editor.LIGHTS, editor.BELOW_EYES)
+    )
+    reach = round(4 * editor.BROAD)  # as far as OpenCV's blur of floating-point numbers
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).to(light) / editor.BROAD) ** 2)
+    kernel = kernel / kernel.sum()
+    broad = F.pad(light, (reach,) * 4, mode="reflect")
+    broad = F.conv2d(F.conv2d(broad, kernel[None, None, None]), kernel[None, None, :, None])
+    fine = light - broad
+    fine = torch.where(fine > 0, editor.GLEAM * fine, fine) * lights
+    first, last = editor.BELOW_ROWS
+    down = (torch.arange(light.shape[2]).to(light) - first) / (last - first)
+    fine = fine * (1 + (below - 1) * down.clamp(0, 1)[:, None])
+    return editor.DEEPEST * torch.tanh(fine / editor.DEEPEST)
 
 
 def keep_lids(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:

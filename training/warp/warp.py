@@ -37,7 +37,7 @@ from mien.export.models.warp import WarpNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
 from mien.export.read_back import read_back, weights_of
 from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRROR
-from mien.runtime.methods.warp.editor import ADDED_MOVES, AMOUNTS, LIGHTS
+from mien.runtime.methods.warp.editor import ADDED_MOVES, AMOUNTS
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP
 from mien.runtime.methods.warp.proportions import LIPS
 from mien.runtime.methods.warp.speech import OPENS
@@ -54,7 +54,15 @@ from mien.training.recipe import (
     write_metrics,
 )
 from mien.training.warp.displacements import TargetDisplacements, foreshorten
-from mien.training.warp.flow import dense_flow, hold_brows, keep_lids, keep_lips, warp, with_outline
+from mien.training.warp.flow import (
+    creased,
+    dense_flow,
+    hold_brows,
+    keep_lids,
+    keep_lips,
+    warp,
+    with_outline,
+)
 from mien.training.warp.guide import CLASSES, jitter, load_guides
 from mien.training.warp.lessons import Lessons, load_lessons
 
@@ -288,7 +296,6 @@ class Objective:
         self.inside = torch.tensor(INSIDE, device=device)
         self.opens = torch.tensor(OPENS, device=device)
         self.amounts = torch.from_numpy(AMOUNTS).to(device)
-        self.lights = torch.from_numpy(LIGHTS).to(device)
         self.added = torch.from_numpy(ADDED_MOVES).to(device)
         self.checkpoint = checkpoint
         self.step = 0
@@ -352,7 +359,7 @@ class Objective:
         """The edited crops and the flow (n, 2, 32, 32), as the runtime shows a displacement.
 
         That is as much of it as AMOUNTS says, with ADDED_MOVES, within an outline that stays, and
-        as much of its light as LIGHTS says; the classifiers judge what people see.
+        of its light what follows folds; the classifiers judge what people see.
         """
         with torch.autocast(self.device.type, enabled=False):
             added = foreshorten(landmarks, torch.einsum("ne,epd->npd", target, self.added))
@@ -362,7 +369,7 @@ class Objective:
             shown = keep_lips(hold_brows(landmarks, shown), target @ self.opens)
             displacement = keep_lids(landmarks, shown)
             flow = dense_flow(landmarks, displacement, 32)
-            moved = warp(faces, flow) * (1 + light * (share @ self.lights)[:, None, None, None])
+            moved = warp(faces, flow) * (1 + creased(light, share))
             mask, height = lips_opening(landmarks + displacement, 64)
             _, before = lips_opening(landmarks, 64)
             stretched = (height + 0.004) / (before + 0.004)

@@ -51,6 +51,7 @@ from mien.runtime.methods.warp.speech import (
     SteadyLids,
     keep_blinks,
     keep_lips,
+    softened_lips,
 )
 from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target
@@ -60,19 +61,27 @@ CROP = Crop(64)
 # where classifiers saw little at first, as far as faces still looked right at full size. No more of
 # its light is shown beyond intensity 1: softer than folds are, it would stain.
 AMOUNTS = np.array([1.0, 1.5, 2.3, 2.0, 2.1, 2.2, 2.1, 1.0], np.float32)
-# What its movements lack to be told from other emotions, in action units and outer-eye distances,
-# and how much of its light is shown. Set by hand after a coarse search on training people with the
-# classifiers that guide the training and the shipped one (`python -m mien.training warp-units` is
-# its like), as far as it looked right and stayed calm. Fear was taken for sadness for its brows
-# that rise in the middle alone, disgust for anger. A smile is seen as well with three quarters of
-# its light, which darkens skin beside the mouth less.
+# What its movements lack to be told from other emotions, in action units and outer-eye distances.
+# Set by hand after a coarse search on training people with the classifiers that guide the training
+# and the shipped one (`python -m mien.training warp-units` is its like), as far as it looked right
+# and stayed calm. Fear was taken for sadness for its brows that rise in the middle alone, disgust
+# for anger for brows as low; anger stares, which narrowed eyes do not.
 ADDED: Final[dict[str, dict[str, float]]] = {
-    "fearful": {"1": -0.06, "4": 0.04, "5": 0.06, "15": 0.015, "20": 0.03, "26": 0.02},
-    "disgusted": {"9": 0.04, "10": 0.05, "15": -0.02},
-    "angry": {"1": 0.035, "9": 0.04, "17": 0.03, "23": 0.05},
+    "fearful": {"1": -0.06, "4": 0.05, "5": 0.06, "15": 0.015, "20": 0.05, "26": 0.03},
+    "disgusted": {"4": -0.05, "9": 0.06, "10": 0.05},
+    "angry": {"1": 0.01, "5": 0.05, "9": 0.04, "17": 0.03, "23": 0.05},
 }
-LIGHTS = np.array([1.0, 0.75, 1.0, 1.0, 1.15, 1.2, 1.15, 1.0], np.float32)
-MOST_LIGHT = 0.5  # the largest relative change of brightness that is shown, at any strength
+# The network shades whole cheeks as well as folds. What is broader than a fold is a stain at full
+# size, and is taken away; what is left is shown as far as LIGHTS says and no deeper than a fold is.
+# Skin that gleams looks wetter than it is bright, and fear's light beside the nose like dirt.
+# Chosen on training people by the shipped classifier, and by looking.
+BROAD: Final = 4.0  # cells of the light, standard deviation of what is too broad
+LIGHTS = np.array([1.0, 0.9, 2.0, 1.5, 2.6, 2.0, 3.0, 1.0], np.float32)
+GLEAM: Final = 0.8  # of the light's brighter side
+DEEPEST: Final = 0.2  # relative change of brightness that the light comes near and never exceeds
+BELOW_EYES = np.array([1.0, 1.0, 1.0, 1.0, 0.55, 1.0, 1.0, 1.0], np.float32)  # share of it there
+BELOW_ROWS: Final = (26.0, 32.0)  # cells, between which the share sets in
+MOST_LIGHT = 0.5  # the largest relative change of brightness with the folds, at any strength
 LIGHT_S = 0.1  # time constant of the light: crops are never twice the same
 # A gap that grew less than this factor is a stretched picture and still looks right; beyond the
 # second there is nothing left to stretch. Between them the drawn mouth fades in.
@@ -161,12 +170,25 @@ def ask(warp: Engine, face: AlignedFace, weights: np.ndarray) -> Answer:
     }
     found = warp.infer(inputs)
     share = weights / max(float(weights.sum()), 1e-6)
-    light = found["light"][0, 0] * np.float32(share @ LIGHTS)
+    light = creased(found["light"][0, 0], share)
     light[[0, -1]] = 0
     light[:, [0, -1]] = 0
     moved = np.float32(share @ AMOUNTS) * found["displacement"][0]
     moved += foreshortened(face.landmarks, np.tensordot(weights, ADDED_MOVES, 1))
     return Answer(with_outline(moved), light)
+
+
+def creased(light: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """What of the network's light is shown: that of folds, without stains. float32 (64, 64).
+
+    light: (64, 64), as the network answers. share: (8,), of the emotions, 1 in all.
+    """
+    fine = light - cv2.GaussianBlur(light, (0, 0), BROAD)
+    fine = np.where(fine > 0, np.float32(GLEAM) * fine, fine)
+    below = np.interp(np.arange(light.shape[0]), BELOW_ROWS, (1.0, float(share @ BELOW_EYES)))
+    fine *= (np.float32(share @ LIGHTS) * below[:, None]).astype(np.float32)
+    shown: np.ndarray = np.float32(DEEPEST) * np.tanh(fine / np.float32(DEEPEST))
+    return shown
 
 
 def with_outline(displacement: np.ndarray) -> np.ndarray:
@@ -217,9 +239,13 @@ class WarpEditor:
             gain = lit(gain, answer.light * np.float32(min(1.0, goal.strength)))
         asked = self._room(landmarks, hold_lips(landmarks, asked), time_s)
         opening = float(weights @ np.array(OPENS, np.float32))
-        if opening > 0:
+        closing = [0.0, 0.0, 0.0]
+        if opening > 0 or goal.own < 1:
             opening *= self._resting(lips_gap(landmarks), time_s, self._proportions.bared)
-        moved = keep_lips(asked, opening)
+            if goal.own < 1:  # a smile parts the lips too, and speech does not rest
+                share = (1 - goal.own) * self._own_expression.smile * self._resting.at_rest
+                closing = softened_lips(landmarks, share)
+        moved = keep_lips(asked, opening, closing)
         open_eyes = self._open_eyes(landmarks, time_s)
         steady = self._lids(landmarks, open_eyes, time_s)
         moved = keep_blinks(landmarks, moved, steady, open_eyes)

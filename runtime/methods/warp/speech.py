@@ -7,6 +7,7 @@ lid is a blink; both are taken from the frame itself, without smoothing and with
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from mien.runtime.faces.topology import CONTOUR
 OPENS: Final = (0.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0)
 # Inner lip points over each other with the outer ones beyond them: upper outer, upper inner,
 # lower inner, lower outer; from the viewer's left to right.
+SMILES_OPEN: Final = (0.06, 0.1)  # crop units between the lips of smiles, and of what is none
 LIP_COLUMNS: Final = ((86, 97, 103, 94), (87, 98, 102, 93), (88, 99, 101, 92))
 # Outer points beside the columns: upper, lower, and the column that they go with.
 LIP_SIDES: Final = ((85, 95, 0), (89, 91, 2))
@@ -33,19 +35,22 @@ WIDEST: Final = 0.52  # of it may be added; eyes opened further look drawn
 OPEN_EYES: Final = 0.037  # crop units, how far the mean face's eyes are open
 
 
-def keep_lips(displacement: np.ndarray, opening: float = 0.0) -> np.ndarray:
+def keep_lips(
+    displacement: np.ndarray, opening: float = 0.0, closing: Sequence[float] = (0.0, 0.0, 0.0)
+) -> np.ndarray:
     """The displacement that leaves the lips as far open as they are: float32 (106, 2).
 
     displacement: (106, 2), crop units. opening: how much of the opening that the displacement asks
-    for is shown, 0 for none of it, 1 for all. Lips move as wholes, so each keeps
-    the thickness that the displacement gives it.
+    for is shown, 0 for none of it, 1 for all. closing: crop units by which the lips come nearer in
+    each of LIP_COLUMNS. Lips move as wholes, so each keeps the thickness that the displacement
+    gives it.
     """
     kept: np.ndarray = displacement.astype(np.float32)
     moves = displacement[:, 1].tolist()
     shifts = []
-    for _, upper, lower, _ in LIP_COLUMNS:
+    for (_, upper, lower, _), nearer in zip(LIP_COLUMNS, closing, strict=True):
         asked = moves[lower] - moves[upper]
-        shown = max(0.0, asked) * opening
+        shown = max(0.0, asked) * opening - nearer
         middle = (moves[upper] + moves[lower]) / 2
         shifts.append((middle - shown / 2 - moves[upper], middle + shown / 2 - moves[lower]))
     for (up_outer, up, low, low_outer), (above, below) in zip(LIP_COLUMNS, shifts, strict=True):
@@ -59,6 +64,17 @@ def keep_lips(displacement: np.ndarray, opening: float = 0.0) -> np.ndarray:
     dropped = np.maximum(np.float32(0), kept[_JAW, 1])
     kept[_JAW, 1] -= dropped * np.float32(1 - min(1.0, opening))
     return kept
+
+
+def softened_lips(landmarks: np.ndarray, share: float) -> list[float]:
+    """How far lips that a smile has parted come nearer where it is softened, for `keep_lips`.
+
+    landmarks: (106, 2), crop units. share: of the opening, 0 to 1. Lips that are wide open are left
+    alone: that is a laugh or a vowel, and closing them would press a whole mouth flat.
+    """
+    gaps = [max(0.0, float(landmarks[c[2], 1] - landmarks[c[1], 1])) for c in LIP_COLUMNS]
+    share *= float(np.interp(sum(gaps) / len(gaps), SMILES_OPEN, (1.0, 0.0)))
+    return [share * gap for gap in gaps]
 
 
 def lid_heights(landmarks: np.ndarray) -> np.ndarray:
@@ -186,6 +202,11 @@ class RestingLips:
         self._time_s = 0.0
         self._still_s = 0.0
         self._value = 1.0  # a picture, and the start of a scene: at rest until they move
+
+    @property
+    def at_rest(self) -> float:
+        """0 while they speak to 1 where they rest, open or not; as of the last call."""
+        return self._value
 
     def __call__(self, gap: float, time_s: float, bared: float = 0.0) -> float:
         """0 while they speak or are open to 1 where they rest closed.

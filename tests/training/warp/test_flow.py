@@ -3,7 +3,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.runtime.methods.warp.editor import with_outline  # noqa: E402
+from mien.runtime.methods.warp.editor import creased, with_outline  # noqa: E402
 from mien.runtime.methods.warp.flow import dense_flow, hold_brows  # noqa: E402
 from mien.runtime.methods.warp.speech import keep_blinks, keep_lips, lid_heights, lids_opening  # noqa: E402
 from mien.training.warp import flow as torch_flow  # noqa: E402
@@ -37,6 +37,15 @@ def test_the_torch_lips_are_the_runtime_lips(opening: float) -> None:
     ours = torch_flow.keep_lips(torch.from_numpy(moves), torch.full((3,), opening)).numpy()
     for move, kept in zip(moves, ours, strict=True):
         np.testing.assert_allclose(kept, keep_lips(move, opening), atol=1e-6)
+
+
+def test_the_torch_light_is_the_runtime_light() -> None:
+    rng = np.random.default_rng(10)
+    lights = rng.normal(0, 0.2, (3, 64, 64)).astype(np.float32)
+    shares = rng.dirichlet(np.ones(8), 3).astype(np.float32)
+    ours = torch_flow.creased(torch.from_numpy(lights)[:, None], torch.from_numpy(shares)).numpy()
+    for light, share, shown in zip(lights, shares, ours[:, 0], strict=True):
+        np.testing.assert_allclose(shown, creased(light, share), atol=1e-6)
 
 
 def test_the_torch_outline_is_the_runtime_outline() -> None:

@@ -15,6 +15,7 @@ from mien.runtime.methods.warp.speech import (
     keep_lips,
     lid_heights,
     lids_opening,
+    softened_lips,
 )
 from tests.runtime.faces.shapes import mean_face
 
@@ -39,6 +40,18 @@ def test_an_opening_is_shown_as_far_as_it_is_let() -> None:
     for share in (0.0, 0.5, 1.0):
         shown = gaps(face + keep_lips(asked, share)) - before
         np.testing.assert_allclose(shown, 0.06 * share, atol=1e-6)
+
+
+@pytest.mark.parametrize(("gap", "left"), [(0.04, 0.25), (0.08, 0.625), (0.12, 1.0)])
+def test_the_lips_of_a_smile_close_by_their_share_and_those_of_a_laugh_do_not(
+    gap: float, left: float
+) -> None:
+    face = mean_face()
+    face[[103, 102, 101], 1] = face[[97, 98, 99], 1] + gap
+    closing = softened_lips(face, 0.75)
+    kept = keep_lips(np.zeros((106, 2), np.float32), 0.0, closing)
+    np.testing.assert_allclose(gaps(face + kept), left * gap, atol=1e-6)
+    assert kept[93, 1] == pytest.approx(kept[102, 1])  # a lip moves as a whole
 
 
 def test_a_jaw_that_drops_is_held_with_the_lips() -> None:

@@ -3,17 +3,21 @@ import pytest
 
 from mien.engines import OCCLUSION, WARP, FakeEngine
 from mien.runtime.blending.blending import blend, crop_units_matrix
+from mien.runtime.faces.action_units import OUTER_EYES, action_unit
 from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transform_points
 from mien.runtime.faces.topology import CONTOUR
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.base import Goal
 from mien.runtime.methods.warp.editor import (
     ADDED,
+    BELOW_EYES,
     CROP,
+    DEEPEST,
+    GLEAM,
     LIGHTS,
-    MOST_LIGHT,
     WarpMethod,
     ask,
+    creased,
     painted_share,
     with_outline,
 )
@@ -32,6 +36,13 @@ def closed_mouth() -> np.ndarray:
     return face.astype(np.float32)
 
 
+def fold(light: float) -> np.ndarray:
+    """A short line as fine as folds are: float32 (64, 64), `light` on it."""
+    picture = np.zeros((64, 64), np.float32)
+    picture[20:45, 31:33] = light
+    return picture
+
+
 def frame_and_face(landmarks: np.ndarray) -> tuple[Frame, AlignedFace]:
     y, x = np.mgrid[0:200, 0:220]
     luma = (110 + 40 * np.sin(x / 9) + 40 * np.cos(y / 7)).astype(np.uint8)
@@ -43,7 +54,7 @@ def frame_and_face(landmarks: np.ndarray) -> tuple[Frame, AlignedFace]:
 def method(opening: float, covered: np.ndarray | None = None, light: float = 0.0) -> WarpMethod:
     """A method whose network lowers the lower lip by `opening`, in a face covered like that.
 
-    light: the relative change of brightness that it asks for everywhere.
+    light: the relative change of brightness that it asks for along a fold.
     """
 
     def answer(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -52,7 +63,7 @@ def method(opening: float, covered: np.ndarray | None = None, light: float = 0.0
         displacement[0, [84, 90, 96, 100], 1] = -0.02
         return {
             "displacement": displacement,
-            "light": np.full((1, 1, 64, 64), light, np.float32),
+            "light": fold(light)[None, None],
         }
 
     def see(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -83,7 +94,7 @@ def answered(weights: np.ndarray, light: float = 0.0) -> tuple[np.ndarray, np.nd
     def answer(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {
             "displacement": np.zeros((1, 106, 2), np.float32),
-            "light": np.full((1, 1, 64, 64), light, np.float32),
+            "light": fold(light)[None, None],
         }
 
     _, face = frame_and_face(closed_mouth())
@@ -102,7 +113,27 @@ def test_an_emotion_that_lacks_nothing_is_the_network_s_alone() -> None:
     assert "happy" not in ADDED
     moved, light = answered(HAPPY, light=0.1)
     assert not moved.any()
-    assert light[32, 32] == np.float32(0.1) * LIGHTS[1]
+    np.testing.assert_array_equal(light, creased(fold(0.1), HAPPY))
+
+
+def test_a_fold_is_shaded_and_a_stain_is_not() -> None:
+    flat = np.full((64, 64), -0.3, np.float32)
+    assert np.abs(creased(flat, HAPPY)).max() < 1e-6
+    dark, bright = (creased(fold(light), HAPPY)[32, 32] for light in (-0.02, 0.02))
+    assert -0.02 < dark < -0.01
+    assert bright == pytest.approx(-GLEAM * dark, rel=0.02)
+
+
+def test_light_never_exceeds_the_deepest_fold() -> None:
+    anger = np.eye(8, dtype=np.float32)[EMOTIONS.index("angry")]
+    shown = creased(fold(-0.45), anger)
+    assert -DEEPEST <= shown.min() < -0.95 * DEEPEST
+
+
+def test_fear_is_shaded_less_below_the_eyes() -> None:
+    fear = np.eye(8, dtype=np.float32)[EMOTIONS.index("fearful")]
+    shown = creased(fold(-1e-4), fear)
+    assert shown[40, 32] == pytest.approx(BELOW_EYES[4] * shown[24, 32], rel=0.05)
 
 
 def test_a_mix_adds_the_share_of_each_emotion_in_movement_and_light() -> None:
@@ -112,8 +143,9 @@ def test_a_mix_adds_the_share_of_each_emotion_in_movement_and_light() -> None:
     inner = np.setdiff1d(np.arange(106), CONTOUR)  # the jaw only ever drops
     wanted = 0.25 * whole[0] + 0.5 * whole[1]
     np.testing.assert_allclose(mixed[inner], wanted[inner], atol=1e-6)
-    shown = 0.1 * (LIGHTS[4] + 2 * LIGHTS[6]) / 3
-    assert abs(float(light[32, 32]) - shown) < 1e-6
+    share = (fear + 2 * anger) / 3
+    np.testing.assert_allclose(light, creased(fold(0.1), share), atol=1e-6)
+    assert share @ LIGHTS == pytest.approx((LIGHTS[4] + 2 * LIGHTS[6]) / 3)
 
 
 def test_a_smile_never_parts_closed_lips() -> None:
@@ -198,12 +230,12 @@ def test_light_changes_with_the_strength_and_never_beyond_its_most() -> None:
     frame, face = frame_and_face(closed_mouth())
     gains = [
         method(0.0, light=light).new_face()(frame, face, Goal(HAPPY, strength), 0.0).gain
-        for light, strength in ((0.2, 1.0), (0.2, 0.5), (0.2, 1.5), (-0.9, 1.0))
+        for light, strength in ((0.02, 1.0), (0.02, 0.5), (0.02, 1.5), (-0.9, 1.0))
     ]
     whole, half, more, bounded = (gain[32, 32] for gain in gains if gain is not None)
     assert more == whole
     assert half == pytest.approx(whole / 2)
-    assert bounded == -MOST_LIGHT
+    assert -DEEPEST <= bounded < -0.75 * DEEPEST
     for gain in gains:  # the crop has no edge
         assert gain is not None
         assert not gain[[0, -1]].any()
@@ -212,12 +244,12 @@ def test_light_changes_with_the_strength_and_never_beyond_its_most() -> None:
 
 def test_light_follows_a_change_of_the_answer_slowly() -> None:
     frame, face = frame_and_face(closed_mouth())
-    shown = iter([0.1, 0.3])
+    shown = iter([0.01, 0.03])
     answers = method(0.0)
     run = answers._warp.infer
 
     def brighter(feeds):  # type: ignore[no-untyped-def]
-        return run(feeds) | {"light": np.full((1, 1, 64, 64), next(shown), np.float32)}
+        return run(feeds) | {"light": fold(next(shown))[None, None]}
 
     answers._warp.infer = brighter  # type: ignore[method-assign]
     editor = answers.new_face()
@@ -232,6 +264,39 @@ def test_a_scaled_own_expression_is_lit_by_its_folds_alone() -> None:
     editor = method(0.0, light=0.2).new_face()
     edit = editor(frame, face, Goal(np.zeros(8, np.float32), 0.0), 0.0)
     assert edit.gain is None
+
+
+def smile(gap: float) -> np.ndarray:
+    """A broad smile whose lips are that far apart, crop units."""
+    face = mean_face() + action_unit("12") * 0.15 * OUTER_EYES
+    opened = gap - (face[[101, 102, 103], 1] - face[[99, 98, 97], 1])
+    face[[101, 102, 103], 1] += opened
+    face[[92, 93, 94], 1] += opened
+    return face.astype(np.float32)
+
+
+def shown_gap(flow: np.ndarray, landmarks: np.ndarray) -> float:
+    """How far apart the outer edges of the lips are shown under a flow (2, n, n), crop units."""
+    size = flow.shape[-1]
+    column = round(float(landmarks[87, 0]) * size - 0.5)
+    places = (np.arange(size) + 0.5) / size
+    source = places + flow[1, :, column]
+    upper, lower = (np.interp(landmarks[point, 1], source, places) for point in (87, 93))
+    return float(lower - upper)
+
+
+def test_a_softened_smile_closes_lips_that_rest_and_none_that_speak() -> None:
+    softer = Goal(np.zeros(8, np.float32), 0.0, own=0.25)
+    resting, speaking = smile(0.05), method(0.0).new_face()
+    frame, face = frame_and_face(resting)
+    edit = method(0.0).new_face()(frame, face, softer, 0.0)
+    assert edit.flow is not None
+    assert shown_gap(edit.flow, resting) < np.ptp(resting[[87, 93], 1]) - 0.025
+    for index in range(30):
+        now = smile(0.05 - 0.03 * (index % 2))
+        edit = speaking(frame, frame_and_face(now)[1], softer, index / 30)
+    assert edit.flow is not None
+    assert shown_gap(edit.flow, now) == pytest.approx(np.ptp(now[[87, 93], 1]), abs=0.01)
 
 
 def test_the_painted_share_grows_with_the_stretch() -> None:
