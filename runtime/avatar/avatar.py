@@ -61,6 +61,7 @@ from mien.runtime.methods.warp.speech import (
     keep_lips,
     lid_heights,
     lids_opening,
+    taken_from_below,
 )
 from mien.runtime.pictures.picture import Picture
 from mien.runtime.target import EMOTIONS, Target, parse_target
@@ -305,7 +306,7 @@ class Avatar:
         asked = hold_brows(points, hold_lips(points, asked))
         opening = float(weights @ np.array(OPENS, np.float32))
         opening *= RestingLips()(lips_gap(points), 0.0, fit.bared)
-        moved = keep_lips(asked, opening)
+        moved = keep_lips(asked, opening, from_below=taken_from_below(weights))
         light = answer.light * np.float32(min(1.0, target.strength))
         return keep_blinks(points, moved, lid_heights(points), lids_opening(points)), light
 

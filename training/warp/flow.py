@@ -107,14 +107,17 @@ def hold_brows(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Ten
     return torch.stack([displacement[..., 0], dy + shift], 2)
 
 
-def keep_lips(displacement: torch.Tensor, opening: torch.Tensor) -> torch.Tensor:
-    """As `runtime.methods.warp.speech.keep_lips`, batched: (n, 106, 2), of openings (n,)."""
+def keep_lips(
+    displacement: torch.Tensor, opening: torch.Tensor, from_below: torch.Tensor
+) -> torch.Tensor:
+    """As `runtime.methods.warp.speech.keep_lips`, batched: (n, 106, 2), of (n,) each."""
     moves = displacement[..., 1]
     upper, lower = ([column[i] for column in speech.LIP_COLUMNS] for i in (1, 2))
     outer_up, outer_low = ([column[i] for column in speech.LIP_COLUMNS] for i in (0, 3))
-    shown = (moves[:, lower] - moves[:, upper]).clamp(min=0) * opening[:, None]
-    middle = (moves[:, lower] + moves[:, upper]) / 2
-    above, below = middle - shown / 2 - moves[:, upper], middle + shown / 2 - moves[:, lower]
+    asked = moves[:, lower] - moves[:, upper]
+    taken = asked - asked.clamp(min=0) * opening[:, None]
+    share = torch.where(taken > 0, from_below[:, None], 0.5)
+    above, below = (1 - share) * taken, -share * taken
     shift = torch.zeros_like(moves)
     shift[:, upper] = shift[:, outer_up] = above
     shift[:, lower] = shift[:, outer_low] = below

@@ -40,7 +40,7 @@ from mien.runtime.faces.topology import INNER_LIPS_LOWER, INNER_LIPS_UPPER, MIRR
 from mien.runtime.methods.warp.editor import ADDED_MOVES, AMOUNTS
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP
 from mien.runtime.methods.warp.proportions import LIPS
-from mien.runtime.methods.warp.speech import OPENS
+from mien.runtime.methods.warp.speech import FROM_BELOW, OPENS
 from mien.runtime.target import EMOTIONS
 from mien.training.data.crops import FACES160, Crops, balanced_weights, clear_crops, load_crops
 from mien.training.recipe import (
@@ -295,6 +295,7 @@ class Objective:
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), 3e-4, (0.5, 0.99))
         self.inside = torch.tensor(INSIDE, device=device)
         self.opens = torch.tensor(OPENS, device=device)
+        self.from_below = torch.tensor(FROM_BELOW, device=device)
         self.amounts = torch.from_numpy(AMOUNTS).to(device)
         self.added = torch.from_numpy(ADDED_MOVES).to(device)
         self.checkpoint = checkpoint
@@ -366,7 +367,8 @@ class Objective:
             share = target / target.sum(1, keepdim=True).clamp(min=1e-6)
             amount = (share @ self.amounts)[:, None, None]
             shown = with_outline(displacement * amount + added)
-            shown = keep_lips(hold_brows(landmarks, shown), target @ self.opens)
+            shown = hold_brows(landmarks, shown)
+            shown = keep_lips(shown, target @ self.opens, share @ self.from_below)
             displacement = keep_lids(landmarks, shown)
             flow = dense_flow(landmarks, displacement, 32)
             moved = warp(faces, flow) * (1 + creased(light, share))

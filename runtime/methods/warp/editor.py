@@ -52,6 +52,7 @@ from mien.runtime.methods.warp.speech import (
     keep_blinks,
     keep_lips,
     softened_lips,
+    taken_from_below,
 )
 from mien.runtime.spec import OptionValue
 from mien.runtime.target import EMOTIONS, Target
@@ -69,7 +70,7 @@ AMOUNTS = np.array([1.0, 1.5, 2.3, 2.0, 2.1, 2.2, 2.1, 1.0], np.float32)
 ADDED: Final[dict[str, dict[str, float]]] = {
     "fearful": {"1": -0.06, "4": 0.05, "5": 0.06, "15": 0.015, "20": 0.05, "26": 0.03},
     "disgusted": {"4": -0.05, "9": 0.06, "10": 0.05},
-    "angry": {"1": 0.01, "5": 0.05, "9": 0.04, "17": 0.03, "23": 0.05},
+    "angry": {"1": 0.015, "5": 0.035, "9": 0.04, "17": 0.03, "23": 0.05},
 }
 # The network shades whole cheeks as well as folds. What is broader than a fold is a stain at full
 # size, and is taken away; what is left is shown as far as LIGHTS says and no deeper than a fold is.
@@ -245,7 +246,7 @@ class WarpEditor:
             if goal.own < 1:  # a smile parts the lips too, and speech does not rest
                 share = (1 - goal.own) * self._own_expression.smile * self._resting.at_rest
                 closing = softened_lips(landmarks, share)
-        moved = keep_lips(asked, opening, closing)
+        moved = keep_lips(asked, opening, closing, taken_from_below(weights))
         open_eyes = self._open_eyes(landmarks, time_s)
         steady = self._lids(landmarks, open_eyes, time_s)
         moved = keep_blinks(landmarks, moved, steady, open_eyes)

@@ -49,7 +49,7 @@ BROW_COLUMNS: Final = (
     (71, 60, 41), (70, 75, 40), (69, 59, 39), (68, 58, 38),
 )  # fmt: skip
 _LOWER_BROWS, _EYES, _UPPER_BROWS = np.array(BROW_COLUMNS).T
-BROW_ROOM: Final = 0.3  # of the skin between a brow and its eye that is left; less folds the flow
+BROW_ROOM: Final = 0.4  # of the skin between a brow and its eye that is left; less folds the flow
 
 
 def hold_brows(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:

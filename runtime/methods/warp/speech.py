@@ -18,6 +18,9 @@ from mien.runtime.faces.topology import CONTOUR
 # EMOTIONS: surprise and fear part them, nothing else does. Fear draws them to the sides: with all
 # of the opening that the network asks for, it looks like surprise, or like a cry.
 OPENS: Final = (0.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0)
+# And how much of what is not shown of it the lower lip takes back. In fear that is most: both lips
+# would hang in the middle under its drawn corners, like a smile's.
+FROM_BELOW: Final = (0.5, 0.5, 0.5, 0.5, 0.8, 0.5, 0.5, 0.5)
 # Inner lip points over each other with the outer ones beyond them: upper outer, upper inner,
 # lower inner, lower outer; from the viewer's left to right.
 SMILES_OPEN: Final = (0.06, 0.1)  # crop units between the lips of smiles, and of what is none
@@ -36,23 +39,28 @@ OPEN_EYES: Final = 0.037  # crop units, how far the mean face's eyes are open
 
 
 def keep_lips(
-    displacement: np.ndarray, opening: float = 0.0, closing: Sequence[float] = (0.0, 0.0, 0.0)
+    displacement: np.ndarray,
+    opening: float = 0.0,
+    closing: Sequence[float] = (0.0, 0.0, 0.0),
+    from_below: float = 0.5,
 ) -> np.ndarray:
     """The displacement that leaves the lips as far open as they are: float32 (106, 2).
 
     displacement: (106, 2), crop units. opening: how much of the opening that the displacement asks
     for is shown, 0 for none of it, 1 for all. closing: crop units by which the lips come nearer in
-    each of LIP_COLUMNS. Lips move as wholes, so each keeps the thickness that the displacement
-    gives it.
+    each of LIP_COLUMNS. from_below: how much of an opening that is not shown the lower lip takes
+    back, the upper one the rest. Lips move as wholes, so each keeps the thickness that the
+    displacement gives it.
     """
     kept: np.ndarray = displacement.astype(np.float32)
     moves = displacement[:, 1].tolist()
     shifts = []
     for (_, upper, lower, _), nearer in zip(LIP_COLUMNS, closing, strict=True):
         asked = moves[lower] - moves[upper]
-        shown = max(0.0, asked) * opening - nearer
-        middle = (moves[upper] + moves[lower]) / 2
-        shifts.append((middle - shown / 2 - moves[upper], middle + shown / 2 - moves[lower]))
+        shown = max(0.0, asked) * opening
+        taken = asked - shown
+        share = from_below if taken > 0 else 0.5
+        shifts.append(((1 - share) * taken + nearer / 2, -share * taken - nearer / 2))
     for (up_outer, up, low, low_outer), (above, below) in zip(LIP_COLUMNS, shifts, strict=True):
         kept[up_outer, 1] += above
         kept[up, 1] += above
@@ -64,6 +72,12 @@ def keep_lips(
     dropped = np.maximum(np.float32(0), kept[_JAW, 1])
     kept[_JAW, 1] -= dropped * np.float32(1 - min(1.0, opening))
     return kept
+
+
+def taken_from_below(weights: np.ndarray) -> float:
+    """FROM_BELOW of a mix of emotions, by its weights (8,); a half where there is none."""
+    total = float(weights.sum())
+    return float(weights @ np.array(FROM_BELOW)) / total if total > 0 else 0.5
 
 
 def softened_lips(landmarks: np.ndarray, share: float) -> list[float]:

@@ -31,12 +31,15 @@ def test_the_torch_brows_are_the_runtime_brows() -> None:
         assert not np.allclose(held, move)
 
 
-@pytest.mark.parametrize("opening", [0.0, 0.4, 1.0])
-def test_the_torch_lips_are_the_runtime_lips(opening: float) -> None:
+@pytest.mark.parametrize(("opening", "below"), [(0.0, 0.5), (0.4, 0.8), (1.0, 1.0)])
+def test_the_torch_lips_are_the_runtime_lips(opening: float, below: float) -> None:
     moves = np.random.default_rng(6).normal(0, 0.01, (3, 106, 2)).astype(np.float32)
-    ours = torch_flow.keep_lips(torch.from_numpy(moves), torch.full((3,), opening)).numpy()
+    from_below = torch.full((3,), below)
+    ours = torch_flow.keep_lips(
+        torch.from_numpy(moves), torch.full((3,), opening), from_below
+    ).numpy()
     for move, kept in zip(moves, ours, strict=True):
-        np.testing.assert_allclose(kept, keep_lips(move, opening), atol=1e-6)
+        np.testing.assert_allclose(kept, keep_lips(move, opening, from_below=below), atol=1e-6)
 
 
 def test_the_torch_light_is_the_runtime_light() -> None:

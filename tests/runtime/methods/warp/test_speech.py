@@ -42,6 +42,14 @@ def test_an_opening_is_shown_as_far_as_it_is_let() -> None:
         np.testing.assert_allclose(shown, 0.06 * share, atol=1e-6)
 
 
+def test_an_opening_that_is_not_shown_is_taken_back_by_the_lips_in_their_shares() -> None:
+    asked = np.zeros((106, 2), np.float32)
+    asked[[103, 102, 101], 1] = 0.06
+    for below in (0.5, 0.8, 1.0):
+        kept = keep_lips(asked, 0.0, from_below=below)
+        np.testing.assert_allclose(kept[[98, 102], 1], (1 - below) * 0.06, atol=1e-6)
+
+
 @pytest.mark.parametrize(("gap", "left"), [(0.04, 0.25), (0.08, 0.625), (0.12, 1.0)])
 def test_the_lips_of_a_smile_close_by_their_share_and_those_of_a_laugh_do_not(
     gap: float, left: float
