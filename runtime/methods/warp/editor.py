@@ -66,10 +66,13 @@ AMOUNTS = np.array([1.0, 1.5, 2.3, 2.0, 2.1, 2.2, 2.1, 1.0], np.float32)
 # Set by hand after a coarse search on training people with the classifiers that guide the training
 # and the shipped one (`python -m mien.training warp-units` is its like), as far as it looked right
 # and stayed calm. Fear was taken for sadness for its brows that rise in the middle alone, disgust
-# for anger for brows as low; anger stares, which narrowed eyes do not.
+# for anger for brows as low; anger stares, which narrowed eyes do not; a smile of closed lips was
+# seen as parted, for the network lowers the lower lip as one of open lips does.
 ADDED: Final[dict[str, dict[str, float]]] = {
+    "happy": {"12": 0.02, "17": 0.06},
+    "sad": {"15": 0.03},
     "fearful": {"1": -0.06, "4": 0.05, "5": 0.06, "15": 0.015, "20": 0.05, "26": 0.03},
-    "disgusted": {"4": -0.05, "9": 0.06, "10": 0.05},
+    "disgusted": {"1": 0.015, "4": -0.05, "9": 0.07, "10": 0.05},
     "angry": {"1": 0.015, "5": 0.035, "9": 0.04, "17": 0.03, "23": 0.05},
 }
 # The network shades whole cheeks as well as folds. What is broader than a fold is a stain at full
@@ -77,7 +80,7 @@ ADDED: Final[dict[str, dict[str, float]]] = {
 # Skin that gleams looks wetter than it is bright, and fear's light beside the nose like dirt.
 # Chosen on training people by the shipped classifier, and by looking.
 BROAD: Final = 4.0  # cells of the light, standard deviation of what is too broad
-LIGHTS = np.array([1.0, 0.9, 2.0, 1.5, 2.6, 2.0, 3.0, 1.0], np.float32)
+LIGHTS = np.array([1.0, 0.75, 2.0, 1.5, 2.6, 2.0, 3.0, 1.0], np.float32)
 GLEAM: Final = 0.8  # of the light's brighter side
 DEEPEST: Final = 0.2  # relative change of brightness that the light comes near and never exceeds
 BELOW_EYES = np.array([1.0, 1.0, 1.0, 1.0, 0.55, 1.0, 1.0, 1.0], np.float32)  # share of it there

@@ -110,10 +110,10 @@ def test_fear_opens_the_eyes_draws_the_lips_aside_and_knits_the_brows_beyond_the
 
 
 def test_an_emotion_that_lacks_nothing_is_the_network_s_alone() -> None:
-    assert "happy" not in ADDED
-    moved, light = answered(HAPPY, light=0.1)
+    assert "surprised" not in ADDED
+    moved, light = answered(SURPRISED, light=0.1)
     assert not moved.any()
-    np.testing.assert_array_equal(light, creased(fold(0.1), HAPPY))
+    np.testing.assert_array_equal(light, creased(fold(0.1), SURPRISED))
 
 
 def test_a_fold_is_shaded_and_a_stain_is_not() -> None:
