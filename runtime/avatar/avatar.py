@@ -64,7 +64,7 @@ from mien.runtime.methods.warp.speech import (
     taken_from_below,
 )
 from mien.runtime.pictures.picture import Picture
-from mien.runtime.target import EMOTIONS, Target, parse_target
+from mien.runtime.target import EMOTIONS, MAX_STRENGTH, Target, parse_target
 from mien.runtime.video.planes import frame_from_av
 
 EASE_S: Final = 0.45
@@ -303,7 +303,8 @@ class Avatar:
         answer = self._answer(weights)
         fit = Proportions()
         asked = fit(self._aligned, answer.displacement, target.strength, 0.0)
-        asked = hold_brows(points, hold_lips(points, asked))
+        stronger = max(1.0, MAX_STRENGTH / target.strength)
+        asked = hold_brows(points, hold_lips(points, asked), stronger)
         opening = float(weights @ np.array(OPENS, np.float32))
         opening *= RestingLips()(lips_gap(points), 0.0, fit.bared)
         moved = keep_lips(asked, opening, from_below=taken_from_below(weights))

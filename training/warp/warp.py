@@ -41,7 +41,7 @@ from mien.runtime.methods.warp.editor import ADDED_MOVES, AMOUNTS
 from mien.runtime.methods.warp.mouth import LOWER_LIP, UPPER_LIP
 from mien.runtime.methods.warp.proportions import LIPS
 from mien.runtime.methods.warp.speech import FROM_BELOW, OPENS
-from mien.runtime.target import EMOTIONS
+from mien.runtime.target import EMOTIONS, MAX_STRENGTH
 from mien.training.data.crops import FACES160, Crops, balanced_weights, clear_crops, load_crops
 from mien.training.recipe import (
     Options,
@@ -367,7 +367,7 @@ class Objective:
             share = target / target.sum(1, keepdim=True).clamp(min=1e-6)
             amount = (share @ self.amounts)[:, None, None]
             shown = with_outline(displacement * amount + added)
-            shown = hold_brows(landmarks, shown)
+            shown = hold_brows(landmarks, shown, MAX_STRENGTH)
             shown = keep_lips(shown, target @ self.opens, share @ self.from_below)
             displacement = keep_lids(landmarks, shown)
             flow = dense_flow(landmarks, displacement, 32)

@@ -55,7 +55,7 @@ from mien.runtime.methods.warp.speech import (
     taken_from_below,
 )
 from mien.runtime.spec import OptionValue
-from mien.runtime.target import EMOTIONS, Target
+from mien.runtime.target import EMOTIONS, MAX_STRENGTH, Target
 
 CROP = Crop(64)
 # How much of the network's movement an emotion shows at intensity 1, in the order of EMOTIONS: more
@@ -70,17 +70,16 @@ AMOUNTS = np.array([1.0, 1.5, 2.3, 2.0, 2.1, 2.2, 2.1, 1.0], np.float32)
 # seen as parted, for the network lowers the lower lip as one of open lips does.
 ADDED: Final[dict[str, dict[str, float]]] = {
     "happy": {"12": 0.02, "17": 0.06},
-    "sad": {"15": 0.03},
     "fearful": {"1": -0.06, "4": 0.05, "5": 0.06, "15": 0.015, "20": 0.05, "26": 0.03},
-    "disgusted": {"1": 0.015, "4": -0.05, "9": 0.07, "10": 0.05},
-    "angry": {"1": 0.015, "5": 0.035, "9": 0.04, "17": 0.03, "23": 0.05},
+    "disgusted": {"4": -0.05, "9": 0.06, "10": 0.05},
+    "angry": {"1": 0.015, "5": 0.05, "9": 0.04, "17": 0.03, "23": 0.05},
 }
 # The network shades whole cheeks as well as folds. What is broader than a fold is a stain at full
 # size, and is taken away; what is left is shown as far as LIGHTS says and no deeper than a fold is.
 # Skin that gleams looks wetter than it is bright, and fear's light beside the nose like dirt.
 # Chosen on training people by the shipped classifier, and by looking.
 BROAD: Final = 4.0  # cells of the light, standard deviation of what is too broad
-LIGHTS = np.array([1.0, 0.75, 2.0, 1.5, 2.6, 2.0, 3.0, 1.0], np.float32)
+LIGHTS = np.array([1.0, 0.75, 1.8, 1.5, 2.6, 2.0, 3.0, 1.0], np.float32)
 GLEAM: Final = 0.8  # of the light's brighter side
 DEEPEST: Final = 0.2  # relative change of brightness that the light comes near and never exceeds
 BELOW_EYES = np.array([1.0, 1.0, 1.0, 1.0, 0.55, 1.0, 1.0, 1.0], np.float32)  # share of it there
@@ -241,7 +240,8 @@ class WarpEditor:
             answer = self._asked(face, weights, time_s)
             asked = asked + self._proportions(face, answer.displacement, goal.strength, time_s)
             gain = lit(gain, answer.light * np.float32(min(1.0, goal.strength)))
-        asked = self._room(landmarks, hold_lips(landmarks, asked), time_s)
+        stronger = MAX_STRENGTH / goal.strength if 0 < goal.strength < MAX_STRENGTH else 1.0
+        asked = self._room(landmarks, hold_lips(landmarks, asked), time_s, stronger)
         opening = float(weights @ np.array(OPENS, np.float32))
         closing = [0.0, 0.0, 0.0]
         if opening > 0 or goal.own < 1:

@@ -49,19 +49,24 @@ BROW_COLUMNS: Final = (
     (71, 60, 41), (70, 75, 40), (69, 59, 39), (68, 58, 38),
 )  # fmt: skip
 _LOWER_BROWS, _EYES, _UPPER_BROWS = np.array(BROW_COLUMNS).T
-BROW_ROOM: Final = 0.4  # of the skin between a brow and its eye that is left; less folds the flow
+BROW_ROOM: Final = 0.3  # of the skin between a brow and its eye that is left; less folds the flow
 
 
-def hold_brows(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+def hold_brows(
+    landmarks: np.ndarray, displacement: np.ndarray, stronger: float = 1.0
+) -> np.ndarray:
     """The displacement under which brows keep off the eyes: float32 (106, 2).
 
-    landmarks, displacement: (106, 2), crop units. Only brow points are held back.
+    landmarks, displacement: (106, 2), crop units. stronger: how many times as far the same movement
+    may be asked to go. Brows are held back in proportion to what that would need, so that they move
+    evenly until then and do not stop halfway. Only brow points are held back.
     """
     held: np.ndarray = displacement.astype(np.float32)
     lower, eye, upper = _LOWER_BROWS, _EYES, _UPPER_BROWS
     before = np.maximum(0, landmarks[eye, 1] - landmarks[lower, 1])
-    after = landmarks[eye, 1] + displacement[eye, 1] - landmarks[lower, 1] - displacement[lower, 1]
-    missing = np.maximum(0, BROW_ROOM * before - after)
+    nearer = displacement[lower, 1] - displacement[eye, 1]
+    after = landmarks[eye, 1] - landmarks[lower, 1] - stronger * nearer
+    missing = np.maximum(0, BROW_ROOM * before - after) / np.float32(stronger)
     held[lower, 1] -= missing
     held[upper, 1] -= missing
     return held
@@ -77,10 +82,10 @@ class BrowRoom:
         self._time_s = 0.0
 
     def __call__(
-        self, landmarks: np.ndarray, displacement: np.ndarray, time_s: float
+        self, landmarks: np.ndarray, displacement: np.ndarray, time_s: float, stronger: float = 1.0
     ) -> np.ndarray:
         """As `hold_brows`, at a time: float32 (106, 2)."""
-        now = hold_brows(landmarks, displacement) - displacement
+        now = hold_brows(landmarks, displacement, stronger) - displacement
         step_s = time_s - self._time_s
         self._time_s = time_s
         if self._held_back is None or not 0 < step_s < 1:

@@ -76,3 +76,13 @@ def test_brows_are_held_back_calmly_over_time_and_at_once_in_a_picture() -> None
         held.append(room(face, down, frame / 30)[65, 1])
     assert held[0] == told[0] < 0.08
     assert np.diff(held).std() < 0.4 * np.diff(told).std()
+
+
+def test_brows_that_may_go_further_move_evenly_until_then() -> None:
+    face, down = mean_face(), np.zeros((106, 2), np.float32)
+    down[list(LEFT_BROW), 1] = 0.08
+    strengths = (0.5, 1.0, 1.5)
+    moved = [hold_brows(face, down * s, 1.5 / s)[65, 1] / s for s in strengths]
+    np.testing.assert_allclose(moved, moved[-1], rtol=1e-5)
+    assert 0 < moved[-1] < 0.08
+    assert hold_brows(face, down * 0.5)[65, 1] / 0.5 > 1.2 * moved[-1]
