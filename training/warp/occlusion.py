@@ -3,12 +3,15 @@
 Glasses and covers are drawn onto faces (`training.warp.occlusion_samples`). The faces themselves
 are not labelled, and one in ten wears glasses; so the network looks through them twice on the way:
 whom it finds plainly wearing glasses teaches with what was found, whom it doubts is left out from
-then on.
+then on. A network that expects rims of clear plastic sees some on one in twenty who wears none, and
+would teach that to itself: with `--begin-with DIR`, a folder of models, the network there finds the
+wearers once, before the first step, and nobody else does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mien.engines.catalog import Catalog
 from mien.engines.networks import OCCLUSION
 from mien.export.models.warp import OcclusionNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
@@ -35,7 +39,7 @@ from mien.training.recipe import (
 from mien.training.warp.occlusion_samples import SIZE, Batch, Sampler, known_area
 
 BATCH = 20
-LOOKS = (0.25, 0.55)  # shares of the time at which the faces are looked through
+LOOKS: tuple[float, ...] = (0.25, 0.55)  # shares of the time at which the faces are looked through
 WEARER, DOUBTFUL = 0.7, 0.25  # mean of the surest pixels
 SUREST = 150  # pixels of SIZE x SIZE: about a thin rim's
 HELD_OUT_CLIP = "d12"  # wears glasses; kept for measuring
@@ -65,36 +69,54 @@ def covered_share(network: nn.Module, pixels: np.ndarray) -> np.ndarray:
     return found
 
 
-class LookThrough:
-    """Finds out, on the way, who of the training faces wears glasses."""
+def find_wearers(sampler: Sampler, sees: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Tell a sampler who of its faces wears glasses, and whom to leave out.
 
-    def __init__(self, trainer: Trainer[Batch], sampler: Sampler, minutes: float) -> None:
-        self._trainer, self._sampler = trainer, sampler
-        self._due = [share * minutes * 60 for share in LOOKS]
+    sees: what a network sees in crops uint8 (n, SIZE, SIZE): float32 (n, 2, SIZE, SIZE).
+    """
+    worn: dict[int, np.ndarray] = {}
+    unsure: set[int] = set()
+    for start in range(0, len(sampler.pixels), 64):
+        rows = range(start, min(start + 64, len(sampler.pixels)))
+        found = sees(sampler.pixels[start : start + 64])
+        for row, (glasses, cover) in zip(rows, found, strict=True):
+            surest = float(np.sort(glasses.ravel())[-SUREST:].mean())
+            hidden = float((cover * known_area(sampler.landmarks[row])).mean())
+            if surest > WEARER:
+                worn[row] = np.round(glasses * 255).astype(np.uint8)
+            elif surest > DOUBTFUL or hidden > 0.03:
+                unsure.add(row)
+    sampler.worn, sampler.unsure = worn, frozenset(unsure)
+    print(f"{len(worn)} wear glasses, {len(unsure)} are left out", flush=True)
+
+
+class LookThrough:
+    """Finds out, on the way, who of the training faces wears glasses.
+
+    looks_s: seconds of training at which the faces are looked through.
+    """
+
+    def __init__(self, trainer: Trainer[Batch], sampler: Sampler, looks_s: Sequence[float]) -> None:
+        self._trainer, self._sampler, self._due = trainer, sampler, list(looks_s)
 
     def __call__(self, network: nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
         """The losses of a batch, after a look where one is due."""
         if self._due and self._trainer.spent_s >= self._due[0]:
             self._due.pop(0)
-            self._look()
+            average = self._trainer.average.eval()
+            find_wearers(self._sampler, lambda pixels: covered_share(average, pixels))
         return losses(network, batch)
 
-    def _look(self) -> None:
-        sampler, average = self._sampler, self._trainer.average.eval()
-        worn: dict[int, np.ndarray] = {}
-        unsure: set[int] = set()
-        for start in range(0, len(sampler.pixels), 64):
-            rows = range(start, min(start + 64, len(sampler.pixels)))
-            found = covered_share(average, sampler.pixels[start : start + 64])
-            for row, (glasses, cover) in zip(rows, found, strict=True):
-                surest = float(np.sort(glasses.ravel())[-SUREST:].mean())
-                hidden = float((cover * known_area(sampler.landmarks[row])).mean())
-                if surest > WEARER:
-                    worn[row] = np.round(glasses * 255).astype(np.uint8)
-                elif surest > DOUBTFUL or hidden > 0.03:
-                    unsure.add(row)
-        sampler.worn, sampler.unsure = worn, frozenset(unsure)
-        print(f"{len(worn)} wear glasses, {len(unsure)} are left out", flush=True)
+
+def former_network(models: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """What the occlusion network of a folder of models sees, as `find_wearers` takes it."""
+    engine = Catalog.load(models).open(OCCLUSION)
+
+    def sees(pixels: np.ndarray) -> np.ndarray:
+        faces = pixels[:, None, None].astype(np.float32) / 255
+        return np.concatenate([engine.infer({"face": face})["covered"] for face in faces])
+
+    return sees
 
 
 def load_faces(options: Options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -142,7 +164,7 @@ def held_out_scores(network: nn.Module, options: Options, count: int = 400) -> d
 
 def main(argv: list[str]) -> None:
     """Train, measure and export the occlusion network."""
-    options = parse_options("occlusion", argv)
+    options = parse_options("occlusion", argv, begins=True)
     torch.manual_seed(options.seed)
     cv2.setNumThreads(1)
     pixels, landmarks, odds = load_faces(options)
@@ -150,7 +172,11 @@ def main(argv: list[str]) -> None:
     sampler = Sampler(pixels, landmarks, odds, options.seed)
     schedule = Schedule(rate=3e-3, average=0.99, weight_decay=1e-4)
     trainer: Trainer[Batch] = Trainer("occlusion", OcclusionNetwork(), options, schedule)
-    look = LookThrough(trainer, sampler, options.minutes)
+    looks = LOOKS
+    if options.begin_with is not None:
+        find_wearers(sampler, former_network(options.begin_with))
+        looks = ()
+    look = LookThrough(trainer, sampler, [share * options.minutes * 60 for share in looks])
     make: Callable[[], Batch] = lambda: sampler.batch(BATCH)  # noqa: E731 - a bound argument
     trainer.run(make, look)
     finish(trainer, options)

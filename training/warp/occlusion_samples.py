@@ -26,6 +26,7 @@ from mien.training.data.augment import texture
 SIZE = 128
 FINE = 3  # how much finer things are drawn than they are shown
 BRIDGE_POINT = 44  # of the ridge of the nose, where glasses sit
+CLEAR_SHARE = 0.2  # of the rims: see `_clear`
 HINGES = (1, 31)  # contour points beside the eyes, where temples go
 
 
@@ -137,7 +138,10 @@ def draw_glasses(rng: np.random.Generator, landmarks: np.ndarray, side: int) -> 
         shifted = np.roll(rim, round(max(1, thickness * 0.3)), 0)
         value += np.float32(rng.uniform(20, 130)) * rim * (1 - shifted)
     alpha = rim * np.float32(1 if rng.random() < 0.85 else rng.uniform(0.5, 0.9))
-    mask = rim.copy()
+    if rng.random() < CLEAR_SHARE:
+        value, alpha = _clear(rng, rim, thickness)
+    # A rim thinner than a cell would teach the network to be unsure of every cell that it touches.
+    mask = cv2.dilate(rim, np.ones((3, 3), np.uint8)) if thickness < FINE else rim.copy()
     value, alpha, mask = _glass(rng, value, alpha, mask, lens_area)
     return Layer(value, alpha, mask, _empty(side))
 
@@ -170,6 +174,35 @@ def _bridge_and_temples(
             centre = tuple(int(v) for v in pad)
             axes = (max(1, int(0.02 * pose.eyes)), max(1, int(0.05 * pose.eyes)))
             cv2.ellipse(rim, centre, axes, 0, 0, 360, 0.7, -1, cv2.LINE_AA)
+
+
+def _clear(
+    rng: np.random.Generator, rim: np.ndarray, thickness: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clear plastic or fine wire: skin is seen through it, its edges are darker, and it glints."""
+    side = len(rim)
+    core = cv2.GaussianBlur(rim, (0, 0), max(0.6, 0.3 * thickness)) * rim
+    edge = rim * (1 - np.clip(core / max(float(core.max()), 1e-6), 0, 1) ** 2)
+    haze = np.float32(rng.uniform(0.12, 0.4))
+    dark = np.float32(rng.uniform(0.3, 0.7))
+    value = np.full((side, side), rng.uniform(120, 250), np.float32)
+    alpha = rim * haze
+    shade = edge * dark
+    value = (value * alpha + np.float32(rng.uniform(20, 110)) * shade) / np.maximum(
+        alpha + shade, 1e-3
+    )
+    alpha = np.clip(alpha + shade, 0, 1)
+    # Glints, where the rim turns to the light: on an arc or two, brighter than any skin.
+    places = np.argwhere(rim > 0.5)
+    glint = _empty(side)
+    for _ in range(int(rng.integers(2, 8))):
+        y, x = places[int(rng.integers(len(places)))]
+        radius = rng.uniform(0.01, 0.09) * side
+        cv2.circle(glint, (int(x), int(y)), max(1, int(radius)), 1.0, -1, cv2.LINE_AA)
+    glint = cv2.GaussianBlur(glint, (0, 0), 0.01 * side) * rim * core
+    glint = np.clip(glint * np.float32(rng.uniform(0.3, 1.3)), 0, 1)
+    value = np.where(glint > alpha, np.float32(rng.uniform(200, 255)), value)
+    return value.astype(np.float32), np.maximum(alpha, glint).astype(np.float32)
 
 
 def _glass(
