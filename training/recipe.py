@@ -28,7 +28,8 @@ Batch = TypeVar("Batch")
 class Options:
     """What the command line gave; every path is the user's.
 
-    begin_with: a folder of models whose weights are the start, for recipes that take it.
+    begin_with: a folder of models whose weights are the start, or whose network labels the data;
+    for recipes that take it.
     """
 
     minutes: float

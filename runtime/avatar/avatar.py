@@ -49,7 +49,7 @@ from mien.runtime.methods.warp.editor import (
     ask,
     lit,
 )
-from mien.runtime.methods.warp.flow import dense_flow, folds, hold_brows
+from mien.runtime.methods.warp.flow import brow_room, dense_flow, folds
 from mien.runtime.methods.warp.mouth import hold_lips, lips_gap, with_rigid_teeth
 from mien.runtime.methods.warp.occlusion import Occlusion
 from mien.runtime.methods.warp.proportions import Proportions
@@ -303,8 +303,10 @@ class Avatar:
         answer = self._answer(weights)
         fit = Proportions()
         asked = fit(self._aligned, answer.displacement, target.strength, 0.0)
-        stronger = max(1.0, MAX_STRENGTH / target.strength)
-        asked = hold_brows(points, hold_lips(points, asked), stronger)
+        strongest = answer.displacement * np.float32(MAX_STRENGTH)
+        least, most = brow_room(points, np.zeros_like(asked), strongest)
+        held = least + np.float32(target.strength / MAX_STRENGTH) * (most - least)
+        asked = hold_lips(points, asked) + held
         opening = float(weights @ np.array(OPENS, np.float32))
         opening *= RestingLips()(lips_gap(points), 0.0, fit.bared)
         moved = keep_lips(asked, opening, from_below=taken_from_below(weights))

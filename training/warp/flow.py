@@ -95,15 +95,13 @@ def keep_lids(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Tens
     return torch.stack([displacement[..., 0], dy + shift], 2)
 
 
-def hold_brows(
-    landmarks: torch.Tensor, displacement: torch.Tensor, stronger: float
-) -> torch.Tensor:
+def hold_brows(landmarks: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
     """As `runtime.methods.warp.flow.hold_brows`, batched: (n, 106, 2)."""
     lower, eye, upper = (list(p) for p in zip(*runtime_flow.BROW_COLUMNS, strict=True))
     y, dy = landmarks[..., 1], displacement[..., 1]
     before = (y[:, eye] - y[:, lower]).clamp(min=0)
-    after = y[:, eye] - y[:, lower] - stronger * (dy[:, lower] - dy[:, eye])
-    missing = (runtime_flow.BROW_ROOM * before - after).clamp(min=0) / stronger
+    after = y[:, eye] + dy[:, eye] - y[:, lower] - dy[:, lower]
+    missing = (runtime_flow.BROW_ROOM * before - after).clamp(min=0)
     shift = torch.zeros_like(dy)
     shift[:, lower] = shift[:, upper] = -missing
     return torch.stack([displacement[..., 0], dy + shift], 2)

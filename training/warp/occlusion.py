@@ -110,11 +110,11 @@ class LookThrough:
 
 def former_network(models: Path) -> Callable[[np.ndarray], np.ndarray]:
     """What the occlusion network of a folder of models sees, as `find_wearers` takes it."""
-    engine = Catalog.load(models).open(OCCLUSION)
 
     def sees(pixels: np.ndarray) -> np.ndarray:
         faces = pixels[:, None, None].astype(np.float32) / 255
-        return np.concatenate([engine.infer({"face": face})["covered"] for face in faces])
+        with Catalog.load(models).open(OCCLUSION) as engine:
+            return np.concatenate([engine.infer({"face": face})["covered"] for face in faces])
 
     return sees
 

@@ -192,7 +192,7 @@ def _clear(
         alpha + shade, 1e-3
     )
     alpha = np.clip(alpha + shade, 0, 1)
-    # Glints, where the rim turns to the light: on an arc or two, brighter than any skin.
+    # Glints, where the rim turns to the light: on a few arcs, brighter than any skin.
     places = np.argwhere(rim > 0.5)
     glint = _empty(side)
     for _ in range(int(rng.integers(2, 8))):

@@ -367,7 +367,9 @@ class Objective:
             share = target / target.sum(1, keepdim=True).clamp(min=1e-6)
             amount = (share @ self.amounts)[:, None, None]
             shown = with_outline(displacement * amount + added)
-            shown = hold_brows(landmarks, shown, MAX_STRENGTH)
+            # at intensity 1, brows are held back by their share of what the strongest needs
+            strongest = shown * MAX_STRENGTH
+            shown = shown + (hold_brows(landmarks, strongest) - strongest) / MAX_STRENGTH
             shown = keep_lips(shown, target @ self.opens, share @ self.from_below)
             displacement = keep_lids(landmarks, shown)
             flow = dense_flow(landmarks, displacement, 32)

@@ -60,7 +60,7 @@ from mien.runtime.target import EMOTIONS, MAX_STRENGTH, Target
 CROP = Crop(64)
 # How much of the network's movement an emotion shows at intensity 1, in the order of EMOTIONS: more
 # where classifiers saw little at first, as far as faces still looked right at full size. No more of
-# its light is shown beyond intensity 1: softer than folds are, it would stain.
+# its light is shown beyond intensity 1, where it is as deep as folds are.
 AMOUNTS = np.array([1.0, 1.5, 2.3, 2.0, 2.1, 2.2, 2.1, 1.0], np.float32)
 # What its movements lack to be told from other emotions, in action units and outer-eye distances.
 # Set by hand after a coarse search on training people with the classifiers that guide the training
@@ -84,7 +84,6 @@ GLEAM: Final = 0.8  # of the light's brighter side
 DEEPEST: Final = 0.2  # relative change of brightness that the light comes near and never exceeds
 BELOW_EYES = np.array([1.0, 1.0, 1.0, 1.0, 0.55, 1.0, 1.0, 1.0], np.float32)  # share of it there
 BELOW_ROWS: Final = (26.0, 32.0)  # cells, between which the share sets in
-MOST_LIGHT = 0.5  # the largest relative change of brightness with the folds, at any strength
 LIGHT_S = 0.1  # time constant of the light: crops are never twice the same
 # A gap that grew less than this factor is a stretched picture and still looks right; beyond the
 # second there is nothing left to stretch. Between them the drawn mouth fades in.
@@ -236,19 +235,20 @@ class WarpEditor:
         landmarks, weights = face.landmarks, goal.weights
         asked = own = self._own_expression(landmarks, goal.own, time_s)
         gain = folds(landmarks + own, own)
+        strongest = np.zeros_like(own)
         if goal.strength > 0:
             answer = self._asked(face, weights, time_s)
             asked = asked + self._proportions(face, answer.displacement, goal.strength, time_s)
             gain = lit(gain, answer.light * np.float32(min(1.0, goal.strength)))
-        stronger = MAX_STRENGTH / goal.strength if 0 < goal.strength < MAX_STRENGTH else 1.0
-        asked = self._room(landmarks, hold_lips(landmarks, asked), time_s, stronger)
+            strongest = answer.displacement * np.float32(MAX_STRENGTH)
+        share = goal.strength / MAX_STRENGTH
+        asked = hold_lips(landmarks, asked) + self._room(landmarks, own, strongest, share, time_s)
         opening = float(weights @ np.array(OPENS, np.float32))
+        opening *= self._resting(lips_gap(landmarks), time_s, self._proportions.bared)
         closing = [0.0, 0.0, 0.0]
-        if opening > 0 or goal.own < 1:
-            opening *= self._resting(lips_gap(landmarks), time_s, self._proportions.bared)
-            if goal.own < 1:  # a smile parts the lips too, and speech does not rest
-                share = (1 - goal.own) * self._own_expression.smile * self._resting.at_rest
-                closing = softened_lips(landmarks, share)
+        if goal.own < 1:  # a smile parts the lips too, and speech does not rest
+            softer = (1 - goal.own) * self._own_expression.smile * self._resting.at_rest
+            closing = softened_lips(landmarks, softer, self._resting.usual_gap)
         moved = keep_lips(asked, opening, closing, taken_from_below(weights))
         open_eyes = self._open_eyes(landmarks, time_s)
         steady = self._lids(landmarks, open_eyes, time_s)
@@ -278,10 +278,10 @@ class WarpEditor:
 
 def lit(creases: np.ndarray | None, light: np.ndarray) -> np.ndarray:
     """Folds, float32 (n, n) or None, and the light of an expression: float32, of either size."""
-    if creases is not None:
-        light = cv2.resize(light, creases.shape[::-1]) + creases
-    shown: np.ndarray = np.clip(light, -MOST_LIGHT, MOST_LIGHT)
-    return shown
+    if creases is None:
+        return light
+    both: np.ndarray = cv2.resize(light, creases.shape[::-1]) + creases
+    return both
 
 
 def frame_landmarks(face: AlignedFace) -> np.ndarray:

@@ -52,24 +52,30 @@ _LOWER_BROWS, _EYES, _UPPER_BROWS = np.array(BROW_COLUMNS).T
 BROW_ROOM: Final = 0.3  # of the skin between a brow and its eye that is left; less folds the flow
 
 
-def hold_brows(
-    landmarks: np.ndarray, displacement: np.ndarray, stronger: float = 1.0
-) -> np.ndarray:
+def hold_brows(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     """The displacement under which brows keep off the eyes: float32 (106, 2).
 
-    landmarks, displacement: (106, 2), crop units. stronger: how many times as far the same movement
-    may be asked to go. Brows are held back in proportion to what that would need, so that they move
-    evenly until then and do not stop halfway. Only brow points are held back.
+    landmarks, displacement: (106, 2), crop units. Only brow points are held back.
     """
     held: np.ndarray = displacement.astype(np.float32)
     lower, eye, upper = _LOWER_BROWS, _EYES, _UPPER_BROWS
     before = np.maximum(0, landmarks[eye, 1] - landmarks[lower, 1])
-    nearer = displacement[lower, 1] - displacement[eye, 1]
-    after = landmarks[eye, 1] - landmarks[lower, 1] - stronger * nearer
-    missing = np.maximum(0, BROW_ROOM * before - after) / np.float32(stronger)
+    after = landmarks[eye, 1] + displacement[eye, 1] - landmarks[lower, 1] - displacement[lower, 1]
+    missing = np.maximum(0, BROW_ROOM * before - after)
     held[lower, 1] -= missing
     held[upper, 1] -= missing
     return held
+
+
+def brow_room(landmarks: np.ndarray, own: np.ndarray, strongest: np.ndarray) -> np.ndarray:
+    """How far brows are held back without an emotion and at its strongest: float32 (2, 106, 2).
+
+    landmarks, own, strongest: (106, 2), crop units; the latter two are the person's own movement
+    and what the emotion adds to it at the most. What lies between is held back in proportion, so
+    that brows move evenly with the emotion and do not stop halfway.
+    """
+    moves = own, own + strongest
+    return np.stack([hold_brows(landmarks, move) - move for move in moves]).astype(np.float32)
 
 
 class BrowRoom:
@@ -79,22 +85,34 @@ class BrowRoom:
 
     def __init__(self) -> None:
         self._held_back: np.ndarray | None = None
+        self._share = 0.0
         self._time_s = 0.0
 
     def __call__(
-        self, landmarks: np.ndarray, displacement: np.ndarray, time_s: float, stronger: float = 1.0
+        self,
+        landmarks: np.ndarray,
+        own: np.ndarray,
+        strongest: np.ndarray,
+        share: float,
+        time_s: float,
     ) -> np.ndarray:
-        """As `hold_brows`, at a time: float32 (106, 2)."""
-        now = hold_brows(landmarks, displacement, stronger) - displacement
+        """The displacement that holds brows back at a time: float32 (106, 2).
+
+        landmarks, own, strongest: of `brow_room`. share: of the strongest that is shown, 0 to 1.
+        """
+        now = brow_room(landmarks, own, strongest)
         step_s = time_s - self._time_s
-        self._time_s = time_s
         if self._held_back is None or not 0 < step_s < 1:
             self._held_back = now
         else:
-            share = np.float32(1 - math.exp(-step_s / self.CALM_S))
-            self._held_back = self._held_back + share * (now - self._held_back)
-        held: np.ndarray = (displacement + self._held_back).astype(np.float32)
-        return held
+            follow = np.float32(1 - math.exp(-step_s / self.CALM_S))
+            self._held_back = self._held_back + follow * (now - self._held_back)
+            if self._share == 0:  # what nothing showed yet need not come slowly
+                self._held_back[1] = now[1]
+        self._share, self._time_s = share, time_s
+        least, most = self._held_back
+        shown: np.ndarray = least + np.float32(share) * (most - least)
+        return shown
 
 
 def still_points(landmarks: np.ndarray) -> np.ndarray:

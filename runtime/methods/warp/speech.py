@@ -21,9 +21,9 @@ OPENS: Final = (0.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0)
 # And how much of what is not shown of it the lower lip takes back. In fear that is most: both lips
 # would hang in the middle under its drawn corners, like a smile's.
 FROM_BELOW: Final = (0.5, 0.5, 0.5, 0.5, 0.8, 0.5, 0.5, 0.5)
+SMILES_OPEN: Final = (0.05, 0.13)  # crop units between the lips of smiles, and of what is none
 # Inner lip points over each other with the outer ones beyond them: upper outer, upper inner,
 # lower inner, lower outer; from the viewer's left to right.
-SMILES_OPEN: Final = (0.06, 0.1)  # crop units between the lips of smiles, and of what is none
 LIP_COLUMNS: Final = ((86, 97, 103, 94), (87, 98, 102, 93), (88, 99, 101, 92))
 # Outer points beside the columns: upper, lower, and the column that they go with.
 LIP_SIDES: Final = ((85, 95, 0), (89, 91, 2))
@@ -44,13 +44,13 @@ def keep_lips(
     closing: Sequence[float] = (0.0, 0.0, 0.0),
     from_below: float = 0.5,
 ) -> np.ndarray:
-    """The displacement that leaves the lips as far open as they are: float32 (106, 2).
+    """The displacement that leaves the lips as far open as they are, but for `closing`.
 
-    displacement: (106, 2), crop units. opening: how much of the opening that the displacement asks
-    for is shown, 0 for none of it, 1 for all. closing: crop units by which the lips come nearer in
-    each of LIP_COLUMNS. from_below: how much of an opening that is not shown the lower lip takes
-    back, the upper one the rest. Lips move as wholes, so each keeps the thickness that the
-    displacement gives it.
+    displacement: (106, 2), crop units; so is the result, float32. opening: how much of the opening
+    that the displacement asks for is shown, 0 for none of it, 1 for all. closing: crop units by
+    which the lips come nearer in each of LIP_COLUMNS. from_below: how much of an opening that is
+    not shown the lower lip takes back, the upper one the rest. Lips move as wholes, so each keeps
+    the thickness that the displacement gives it.
     """
     kept: np.ndarray = displacement.astype(np.float32)
     moves = displacement[:, 1].tolist()
@@ -80,14 +80,15 @@ def taken_from_below(weights: np.ndarray) -> float:
     return float(weights @ np.array(FROM_BELOW)) / total if total > 0 else 0.5
 
 
-def softened_lips(landmarks: np.ndarray, share: float) -> list[float]:
+def softened_lips(landmarks: np.ndarray, share: float, usual_gap: float) -> list[float]:
     """How far lips that a smile has parted come nearer where it is softened, for `keep_lips`.
 
-    landmarks: (106, 2), crop units. share: of the opening, 0 to 1. Lips that are wide open are left
-    alone: that is a laugh or a vowel, and closing them would press a whole mouth flat.
+    landmarks: (106, 2), crop units. share: of the opening, 0 to 1. usual_gap: of `RestingLips`, or
+    every movement of the lips would show twice over. Lips that are wide open are left alone: that
+    is a laugh or a vowel, and closing them would press a whole mouth flat.
     """
     gaps = [max(0.0, float(landmarks[c[2], 1] - landmarks[c[1], 1])) for c in LIP_COLUMNS]
-    share *= float(np.interp(sum(gaps) / len(gaps), SMILES_OPEN, (1.0, 0.0)))
+    share *= float(np.interp(usual_gap, SMILES_OPEN, (1.0, 0.0)))
     return [share * gap for gap in gaps]
 
 
@@ -199,20 +200,24 @@ class RestingLips:
     At rest for a while they may open slowly; at the first movement they are the speaker's again.
     Lips that are open already show what a mouth holds, and are not stretched over it; how far they
     are is taken over a while, for the opening would show the noise of a frame's lips twice over.
+
+    usual_gap: how far they are, so taken, crop units.
     """
 
     WAIT_S = 1.5
     OPEN_S = 0.35
     SHUT_S = 0.06
     STILL = 0.22  # crop units a second
+    COMPARE_S = 0.03  # over less, the noise of landmarks is faster than lips that speak
     CALM_S = 0.25  # time constant of the gap that lips rest at
     # Crop units between the lips from which nothing opens them further: over the dark of a mouth,
     # and over teeth, which would hang in it.
     OPEN_ALREADY, TEETH_ALREADY = 0.085, 0.04
 
     def __init__(self) -> None:
-        self._gap: float | None = None
-        self._usual_gap = 0.0
+        self.usual_gap = 0.0
+        self._compared: tuple[float, float] | None = None  # a gap, and when it was
+        self._rests = True
         self._time_s = 0.0
         self._still_s = 0.0
         self._value = 1.0  # a picture, and the start of a scene: at rest until they move
@@ -227,22 +232,23 @@ class RestingLips:
 
         gap: crop units. bared: how much what shows between them looks like teeth, 0 to 1.
         """
-        if self._gap is None:
-            self._gap = self._usual_gap = gap
+        if self._compared is None:
+            self.usual_gap, self._compared = gap, (gap, time_s)
             self._time_s, self._still_s = time_s, self.WAIT_S
         step_s = time_s - self._time_s
         if step_s > 0:
-            self._follow(gap, step_s)
             self._time_s = time_s
+            self._follow(gap, step_s, *self._compared)
         open_already = self.OPEN_ALREADY + bared * (self.TEETH_ALREADY - self.OPEN_ALREADY)
-        return self._value * max(0.0, 1 - self._usual_gap / open_already)
+        return self._value * max(0.0, 1 - self.usual_gap / open_already)
 
-    def _follow(self, gap: float, step_s: float) -> None:
-        assert self._gap is not None
-        rests = abs(gap - self._gap) / step_s < self.STILL
-        self._gap = gap
-        self._usual_gap += (gap - self._usual_gap) * (1 - math.exp(-step_s / self.CALM_S))
-        self._still_s = self._still_s + step_s if rests else 0.0
+    def _follow(self, gap: float, step_s: float, compared: float, compared_s: float) -> None:
+        since_s = self._time_s - compared_s
+        if since_s >= self.COMPARE_S:
+            self._rests = abs(gap - compared) / since_s < self.STILL
+            self._compared = gap, self._time_s
+        self.usual_gap += (gap - self.usual_gap) * (1 - math.exp(-step_s / self.CALM_S))
+        self._still_s = self._still_s + step_s if self._rests else 0.0
         if self._still_s >= self.WAIT_S:
             self._value = min(1.0, self._value + step_s / self.OPEN_S)
         elif self._still_s < 0.2:

@@ -65,24 +65,41 @@ def test_closed_lips_that_coincide_can_be_parted() -> None:
 
 
 def test_brows_are_held_back_calmly_over_time_and_at_once_in_a_picture() -> None:
-    rng, room = np.random.default_rng(4), BrowRoom()
-    down = np.zeros((106, 2), np.float32)
+    rng, room, nothing = np.random.default_rng(4), BrowRoom(), np.zeros((106, 2), np.float32)
+    down = nothing.copy()
     down[list(LEFT_BROW), 1] = 0.08
     told, held = [], []
     for frame in range(60):
         face = mean_face()
         face[[53, 72, 54], 1] += rng.normal(0, 0.004)
         told.append(hold_brows(face, down)[65, 1])
-        held.append(room(face, down, frame / 30)[65, 1])
-    assert held[0] == told[0] < 0.08
+        held.append(0.08 + room(face, nothing, down, 1.0, frame / 30)[65, 1])
+    assert held[0] == pytest.approx(told[0])
+    assert told[0] < 0.08
     assert np.diff(held).std() < 0.4 * np.diff(told).std()
 
 
-def test_brows_that_may_go_further_move_evenly_until_then() -> None:
-    face, down = mean_face(), np.zeros((106, 2), np.float32)
+def test_brows_move_evenly_up_to_the_strongest() -> None:
+    face, nothing = mean_face(), np.zeros((106, 2), np.float32)
+    down = nothing.copy()
     down[list(LEFT_BROW), 1] = 0.08
-    strengths = (0.5, 1.0, 1.5)
-    moved = [hold_brows(face, down * s, 1.5 / s)[65, 1] / s for s in strengths]
-    np.testing.assert_allclose(moved, moved[-1], rtol=1e-5)
-    assert 0 < moved[-1] < 0.08
-    assert hold_brows(face, down * 0.5)[65, 1] / 0.5 > 1.2 * moved[-1]
+    shares = np.linspace(0, 1, 7)
+    moved = [s * 0.08 + BrowRoom()(face, nothing, down, s, 0.0)[65, 1] for s in shares]
+    np.testing.assert_allclose(np.diff(moved), moved[-1] / 6, rtol=1e-4)
+    assert moved[-1] == pytest.approx(hold_brows(face, down)[65, 1])
+
+
+def test_brows_of_an_emotion_that_comes_and_goes_never_overshoot() -> None:
+    face, nothing, room = mean_face(), np.zeros((106, 2), np.float32), BrowRoom()
+    down = nothing.copy()
+    down[list(LEFT_BROW), 1] = 0.08
+    shares = np.concatenate([[0] * 10, np.linspace(0, 1, 14), [1] * 30, np.linspace(1, 0, 14)])
+    moved = []
+    for frame, share in enumerate([*shares, 0, 0]):
+        strongest = down if share > 0 else nothing
+        held = room(face, nothing, strongest, float(share), frame / 30)
+        moved.append(share * 0.08 + held[65, 1])
+    steady = hold_brows(face, down)[65, 1]
+    assert min(moved) > -1e-6
+    assert max(moved) < steady + 1e-6
+    assert max(np.abs(np.diff(moved))) < 1.2 * steady / 13

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.methods.warp.speech import (
+    FROM_BELOW,
     LID_COLUMNS,
     LIP_COLUMNS,
     OpenEyes,
@@ -16,6 +17,7 @@ from mien.runtime.methods.warp.speech import (
     lid_heights,
     lids_opening,
     softened_lips,
+    taken_from_below,
 )
 from tests.runtime.faces.shapes import mean_face
 
@@ -50,16 +52,47 @@ def test_an_opening_that_is_not_shown_is_taken_back_by_the_lips_in_their_shares(
         np.testing.assert_allclose(kept[[98, 102], 1], (1 - below) * 0.06, atol=1e-6)
 
 
-@pytest.mark.parametrize(("gap", "left"), [(0.04, 0.25), (0.08, 0.625), (0.12, 1.0)])
+@pytest.mark.parametrize(("gap", "left"), [(0.04, 0.25), (0.09, 0.625), (0.14, 1.0)])
 def test_the_lips_of_a_smile_close_by_their_share_and_those_of_a_laugh_do_not(
     gap: float, left: float
 ) -> None:
     face = mean_face()
     face[[103, 102, 101], 1] = face[[97, 98, 99], 1] + gap
-    closing = softened_lips(face, 0.75)
+    closing = softened_lips(face, 0.75, gap)
     kept = keep_lips(np.zeros((106, 2), np.float32), 0.0, closing)
     np.testing.assert_allclose(gaps(face + kept), left * gap, atol=1e-6)
     assert kept[93, 1] == pytest.approx(kept[102, 1])  # a lip moves as a whole
+
+
+def test_softened_lips_move_no_faster_than_the_speaker_s() -> None:
+    shown = []
+    for gap in (0.089, 0.091):
+        face = mean_face()
+        face[[103, 102, 101], 1] = face[[97, 98, 99], 1] + gap
+        shown.append(gap - softened_lips(face, 0.75, 0.09)[1])
+    assert 0 < shown[1] - shown[0] <= 0.002 + 1e-6
+
+
+@pytest.mark.parametrize("weights", [np.zeros(8), 0.5 * np.eye(8)[1]])
+def test_both_lips_take_back_what_an_emotion_without_opening_asks_for(weights: np.ndarray) -> None:
+    assert taken_from_below(weights) == 0.5
+
+
+def test_a_mix_takes_back_from_below_by_its_shares() -> None:
+    happy, fearful = np.eye(8)[[1, 4]]
+    assert taken_from_below(0.2 * happy + 0.6 * fearful) == pytest.approx(
+        0.25 * FROM_BELOW[1] + 0.75 * FROM_BELOW[4]
+    )
+
+
+@pytest.mark.parametrize("rate", [24, 30, 60, 120])
+def test_lips_rest_at_any_frame_rate_though_landmarks_tremble(rate: int) -> None:
+    rests, rng = RestingLips(), np.random.default_rng(2)
+    at_rest = []
+    for frame in range(4 * rate):
+        rests(0.03 + float(rng.normal(0, 0.0015)), frame / rate)
+        at_rest.append(rests.at_rest)
+    assert np.mean(at_rest) > 0.8
 
 
 def test_a_jaw_that_drops_is_held_with_the_lips() -> None:
