@@ -33,7 +33,7 @@ def test_the_whole_command_runs_on_the_engines(tmp_path: Path, models: Path) -> 
     assert edit(picture, models) == 0
     changed = np.any(cv2.imread(str(tmp_path / "in_happy.png")) != pixels, axis=2)
     assert 0.001 < changed.mean() < 0.5
-    assert not changed[:50].any()
+    assert not changed[:40].any()  # above the faces that the stand-ins see
 
 
 def test_a_damaged_model_is_refused_in_one_line(
