@@ -23,6 +23,7 @@ LIPS: Final = (*OUTER_LIPS, *INNER_LIPS)
 WIDE, WIDEST, LEAST_STRETCH = 1.08, 1.25, 0.2
 NARROWEST: Final = 0.62  # share of the usual width below which nothing more is told apart
 FARTHEST = 0.2  # of the mouth's width, how far a corner may move outwards
+LOWEST = 0.28  # of it, how far they may sink below the lips' middle; below, they hang in hooks
 # Open lips, by their gap as a share of the mouth's width, are turned and narrowed less: from where,
 # and where to the least, for lips over teeth and over the dark of a mouth.
 OPEN, WIDE_OPEN, LEAST_TURN = (0.05, 0.085), (0.09, 0.14), 0.25
@@ -56,12 +57,14 @@ class Proportions:
         held = held_share(gap, self.bared)
         fitted: np.ndarray = displacement.astype(np.float32) * np.float32(strength)
         lips = list(LIPS)
+        mouth = float(np.ptp(landmarks[lips, 0]))
         fitted[lips, 1] *= turned_share(displacement, held)
+        fitted[lips, 1] *= min(1.0, LOWEST * mouth / max(turn_of(fitted), 1e-6))
         stretch = float(np.interp(width, (WIDE, WIDEST), (1.0, LEAST_STRETCH)))
         aside = landmarks[lips, 0] - landmarks[lips, 0].mean()
         outward = fitted[lips, 0] * np.sign(aside)
         if (most := float(outward.max())) > 0:
-            stretch = min(stretch, FARTHEST * float(np.ptp(landmarks[lips, 0])) / most)
+            stretch = min(stretch, FARTHEST * mouth / most)
         fitted[lips, 0] *= np.where(outward > 0, stretch, held)
         return fitted
 
@@ -82,14 +85,19 @@ class Proportions:
         return self._shares
 
 
+def turn_of(displacement: np.ndarray) -> float:
+    """How far a displacement (106, 2) lowers the corners of the mouth against its middle."""
+    corners = displacement[[OUTER_LIPS[0], OUTER_LIPS[6]], 1].mean()
+    middle = displacement[[OUTER_LIPS[3], OUTER_LIPS[9]], 1].mean()
+    return float(corners - middle)
+
+
 def turned_share(displacement: np.ndarray, held: float) -> float:
     """How much of a movement of the lips is shown: `held`, and all where it lifts the corners.
 
     displacement: (106, 2), crop units.
     """
-    corners = displacement[[OUTER_LIPS[0], OUTER_LIPS[6]], 1].mean()
-    middle = displacement[[OUTER_LIPS[3], OUTER_LIPS[9]], 1].mean()
-    turns_down = float(np.clip((corners - middle) / TURN, 0, 1))
+    turns_down = min(1.0, max(0.0, turn_of(displacement) / TURN))
     return 1 - turns_down * (1 - held)
 
 

@@ -8,7 +8,7 @@ import pytest
 from mien.runtime.faces.alignment import AlignedFace
 from mien.runtime.faces.own_expression import ACTIONS, actions_of
 from mien.runtime.methods.warp.mouth import bared_teeth, lips_gap, lips_opening
-from mien.runtime.methods.warp.proportions import FARTHEST, LIPS, Proportions
+from mien.runtime.methods.warp.proportions import FARTHEST, LIPS, LOWEST, Proportions, turn_of
 from tests.runtime.faces.shapes import mean_face
 
 MOVES_NOTHING = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
@@ -58,6 +58,15 @@ def with_gap(share: float) -> np.ndarray:
     lower = [*range(91, 96), 101, 102, 103]
     face[lower, 1] += wanted - lips_gap(face)
     return face
+
+
+def test_corners_do_not_sink_into_hooks() -> None:
+    face, asked = with_gap(0.0), np.zeros((106, 2), np.float32)
+    asked[[84, 90], 1] = 0.06
+    width = np.ptp(face[list(LIPS), 0])
+    whole, most = (Proportions()(seen(face), asked, strength, 0.0) for strength in (0.5, 1.5))
+    assert turn_of(whole) == pytest.approx(0.03, abs=1e-6)
+    assert turn_of(most) == pytest.approx(LOWEST * width, rel=1e-5)
 
 
 def turned(down: float) -> np.ndarray:
