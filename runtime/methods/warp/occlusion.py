@@ -22,7 +22,7 @@ GLASSES, COVER = 0, 1
 FRESH_S, MOVING_S = 0.2, 0.1
 CALM_S: Final = 0.25  # time constant of glasses, whose rims must not shimmer
 # From which share on a cell counts as covered, and from which on fully.
-DOUBT: Final = {GLASSES: (0.30, 0.55), COVER: (0.45, 0.75)}
+DOUBT: Final = {GLASSES: (0.45, 0.70), COVER: (0.45, 0.75)}
 GROWN: Final = {GLASSES: 3, COVER: 3}  # cells, the side of the square that a mask grows by
 LEAST_AREA: Final = {GLASSES: 40.0, COVER: 60.0}  # cells; less is a mistake of the network
 # What is not the face is a cover to the network, so a cover counts where it lies well within the
