@@ -79,7 +79,7 @@ ADDED: Final[dict[str, dict[str, float]]] = {
 # Skin that gleams looks wetter than it is bright, and fear's light beside the nose like dirt.
 # Chosen on training people by the shipped classifier, and by looking.
 BROAD: Final = 4.0  # cells of the light, standard deviation of what is too broad
-LIGHTS = np.array([1.0, 0.75, 1.8, 1.5, 2.6, 2.0, 3.0, 1.0], np.float32)
+LIGHTS = np.array([1.0, 0.85, 1.8, 1.5, 2.6, 2.0, 3.0, 1.0], np.float32)
 GLEAM: Final = 0.8  # of the light's brighter side
 DEEPEST: Final = 0.2  # relative change of brightness that the light comes near and never exceeds
 BELOW_EYES = np.array([1.0, 1.0, 1.0, 1.0, 0.55, 1.0, 1.0, 1.0], np.float32)  # share of it there

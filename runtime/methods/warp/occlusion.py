@@ -15,19 +15,21 @@ from mien.runtime.faces.topology import CONTOUR
 from mien.runtime.frame import Frame
 from mien.runtime.luma import sample_luma
 from mien.runtime.methods.warp.flow import BROW_TOPS
+from mien.runtime.methods.warp.mouth import lips_opening
 
 SIZE: Final = 128  # cells a side of the crop
 GLASSES, COVER = 0, 1
 # How old an answer may be: a hand moves, glasses stay where the crop holds them.
 FRESH_S, MOVING_S = 0.2, 0.1
-CALM_S: Final = 0.25  # time constant of glasses, whose rims must not shimmer
+CALM_S: Final = 0.35  # time constant of glasses, whose rims must not shimmer
 # From which share on a cell counts as covered, and from which on fully.
 DOUBT: Final = {GLASSES: (0.45, 0.70), COVER: (0.45, 0.75)}
 GROWN: Final = {GLASSES: 3, COVER: 3}  # cells, the side of the square that a mask grows by
-LEAST_AREA: Final = {GLASSES: 40.0, COVER: 60.0}  # cells; less is a mistake of the network
+LEAST_AREA: Final = {GLASSES: 55.0, COVER: 60.0}  # cells; less is a mistake of the network
 # What is not the face is a cover to the network, so a cover counts where it lies well within the
 # outline of the face, and around there: a hand to its wrist, and not the background by a cheek.
 WITHIN, AROUND = 11, 41  # cells, sides of the squares that take from the one and add to the other
+BESIDE_LIPS: Final = 7  # likewise, that adds to the inside of the mouth
 
 
 class Occlusion:
@@ -99,7 +101,7 @@ def on_the_face(cover: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
     cover: (128, 128) shares. landmarks: (106, 2), crop units.
     """
-    core = (cover > 0.5) & (face_outline(landmarks, WITHIN) > 0)
+    core = (cover > 0.5) & (face_outline(landmarks, WITHIN) > 0) & ~_between_lips(landmarks)
     seen = _beyond_least(float(core.sum()), COVER)
     if seen <= 0:
         return np.zeros_like(cover)
@@ -107,6 +109,18 @@ def on_the_face(cover: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     soft = cv2.blur(near.astype(np.float32), (9, 9))
     front: np.ndarray = cover * soft * np.float32(seen)
     return front
+
+
+def _between_lips(landmarks: np.ndarray) -> np.ndarray:
+    """The inside of the mouth and the edges of the lips around it: bool (128, 128).
+
+    What covers a mouth reaches beyond it. The dark of one that is wide open looks like a
+    microphone to the network, and is none.
+    """
+    inside = lips_opening(landmarks, SIZE) > 0
+    around = cv2.dilate(inside.astype(np.uint8), np.ones((BESIDE_LIPS, BESIDE_LIPS), np.uint8))
+    between: np.ndarray = around > 0
+    return between
 
 
 def _mask(share: np.ndarray, kind: int) -> np.ndarray | None:

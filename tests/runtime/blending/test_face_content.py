@@ -13,7 +13,13 @@ from mien.runtime.faces.own_expression import ACTIONS, SMILE, OwnExpression, act
 from mien.runtime.faces.topology import OUTER_LIPS
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.warp.flow import folds
-from mien.runtime.methods.warp.mouth import MouthBank, draw_interior, lips_around, mouth_box
+from mien.runtime.methods.warp.mouth import (
+    MouthBank,
+    draw_interior,
+    lips_around,
+    lips_opening,
+    mouth_box,
+)
 from mien.runtime.methods.warp.occlusion import Occlusion, on_the_face
 from tests.runtime.faces.shapes import mean_face
 
@@ -184,6 +190,24 @@ def face_in_frame() -> tuple[Frame, np.ndarray]:
     luma = np.full((200, 200), 120, np.uint8)
     layout = PixelLayout("gray", full_range=True)
     return Frame((Plane(luma, (1, 1)),), layout, 200, 200), mean_face() * 200
+
+
+def wide_open_mouth() -> np.ndarray:
+    face = mean_face()
+    lower = [*range(91, 96), 101, 102, 103]
+    face[lower, 1] += 0.12
+    return face
+
+
+@pytest.mark.parametrize(("grown", "is_cover"), [(1, False), (41, True)])
+def test_the_dark_of_an_open_mouth_is_no_cover_and_a_cup_before_it_is_one(
+    grown: int, is_cover: bool
+) -> None:
+    face = wide_open_mouth()
+    inside = (lips_opening(face, 128) > 0).astype(np.uint8)
+    assert inside.sum() > 120
+    seen = cv2.dilate(inside, np.ones((grown, grown), np.uint8)).astype(np.float32)
+    assert on_the_face(seen, face).any() == is_cover
 
 
 def test_rims_are_covers_and_stay_calm_over_time() -> None:
