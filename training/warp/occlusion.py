@@ -228,8 +228,8 @@ def card_sections(metrics: Mapping[str, object]) -> dict[str, str]:
         ),
         "Limits": (
             "It has seen no labelled real glasses and no labelled real hand. Hair above the brows "
-            "was weighed lightly. Rims thinner than a 128th of the crop are found in part, and rims "
-            "of clear plastic are seen now and then where deep shadows lie around an eye."
+            "was weighed lightly. Rims thinner than a 128th of the crop are found in part, rims of "
+            "clear plastic seen now and then where deep shadows lie around an eye."
         ),
         "Licence": f"Apache-2.0. SHA-256 of the file: `{metrics['sha256']}`.",
     }
