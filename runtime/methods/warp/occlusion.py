@@ -22,8 +22,11 @@ GLASSES, COVER = 0, 1
 # How old an answer may be: a hand moves, glasses stay where the crop holds them.
 FRESH_S, MOVING_S = 0.2, 0.1
 CALM_S: Final = 0.35  # time constant of glasses, whose rims must not shimmer
-# From which share on a cell counts as covered, and from which on fully.
-DOUBT: Final = {GLASSES: (0.45, 0.70), COVER: (0.45, 0.75)}
+# From which share on a cell says that there is something, and from which on fully; and from where
+# on it counts as covered if there is: the network doubts parts of a rim, and at times a whole one
+# that is only the shadow of a brow.
+SURE: Final = {GLASSES: (0.45, 0.70), COVER: (0.45, 0.75)}
+DOUBT: Final = {GLASSES: (0.25, 0.50), COVER: (0.45, 0.75)}
 GROWN: Final = {GLASSES: 3, COVER: 3}  # cells, the side of the square that a mask grows by
 LEAST_AREA: Final = {GLASSES: 55.0, COVER: 60.0}  # cells; less is a mistake of the network
 # What is not the face is a cover to the network, so a cover counts where it lies well within the
@@ -125,15 +128,20 @@ def _between_lips(landmarks: np.ndarray) -> np.ndarray:
 
 def _mask(share: np.ndarray, kind: int) -> np.ndarray | None:
     """A soft mask of what a network is sure enough of, grown by a cell: float32, or None."""
-    low, high = DOUBT[kind]
-    sure = np.clip((share - low) / (high - low), 0, 1)
-    seen = _beyond_least(float(sure.sum()), kind)
+    seen = _beyond_least(float(_risen(share, *SURE[kind]).sum()), kind)
     if seen <= 0:
         return None
-    grown = cv2.dilate(sure.astype(np.float32), np.ones((GROWN[kind], GROWN[kind]), np.uint8))
+    covered = _risen(share, *DOUBT[kind])
+    grown = cv2.dilate(covered, np.ones((GROWN[kind], GROWN[kind]), np.uint8))
     soft: np.ndarray = cv2.GaussianBlur(grown, (0, 0), 0.6)
     shown: np.ndarray = np.clip(soft * 1.15, 0, 1) * np.float32(seen)
     return shown
+
+
+def _risen(share: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 up to `low` and 1 from `high` on: float32 of the shape of `share`."""
+    risen: np.ndarray = np.clip((share - low) / (high - low), 0, 1).astype(np.float32)
+    return risen
 
 
 def _beyond_least(area: float, kind: int) -> float:

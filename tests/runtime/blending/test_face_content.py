@@ -223,6 +223,17 @@ def test_rims_are_covers_and_stay_calm_over_time() -> None:
     assert later[42, 60] > 0.2
 
 
+def test_what_is_doubted_of_a_rim_is_covered_beside_what_is_sure_and_not_alone() -> None:
+    faint = share_at(slice(40, 44), slice(64, 110)) * np.float32(0.4)
+    sure = share_at(slice(40, 44), slice(20, 64))
+    frame, landmarks = face_in_frame()
+    none = np.zeros((128, 128), np.float32)
+    assert occlusion(np.stack([faint, none]))(frame, landmarks, 0.0) is None
+    seen = occlusion(np.stack([faint + sure, none]))(frame, landmarks, 0.0)
+    assert seen is not None
+    assert seen[42, 85] > 0.5
+
+
 def test_a_face_that_nothing_covers_costs_no_cover() -> None:
     frame, landmarks = face_in_frame()
     assert occlusion(np.zeros((2, 128, 128), np.float32))(frame, landmarks, 0.0) is None
