@@ -52,6 +52,7 @@ from mien.runtime.methods.warp.speech import (
     keep_blinks,
     keep_lips,
     softened_lips,
+    spoken_width,
     taken_from_below,
 )
 from mien.runtime.spec import OptionValue
@@ -243,8 +244,9 @@ class WarpEditor:
             strongest = answer.displacement * np.float32(MAX_STRENGTH)
         share = goal.strength / MAX_STRENGTH
         asked = hold_lips(landmarks, asked) + self._room(landmarks, own, strongest, share, time_s)
-        opening = float(weights @ np.array(OPENS, np.float32))
-        opening *= self._resting(lips_gap(landmarks), time_s, self._proportions.bared)
+        opens = float(weights @ np.array(OPENS, np.float32))
+        opening = opens * self._resting(lips_gap(landmarks), time_s, self._proportions.bared)
+        asked = spoken_width(asked, landmarks, opens * (1 - self._resting.at_rest))
         closing = [0.0, 0.0, 0.0]
         if goal.own < 1:  # a smile parts the lips too, and speech does not rest
             softer = (1 - goal.own) * self._own_expression.smile * self._resting.at_rest

@@ -12,12 +12,15 @@ from typing import Final
 
 import numpy as np
 
-from mien.runtime.faces.topology import CONTOUR
+from mien.runtime.faces.topology import CONTOUR, INNER_LIPS, OUTER_LIPS
 
 # How much of the opening that an emotion asks for may be shown where lips rest, in the order of
 # EMOTIONS: surprise and fear part them, nothing else does. Fear draws them to the sides: with all
 # of the opening that the network asks for, it looks like surprise, or like a cry.
 OPENS: Final = (0.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0)
+# A mouth that opens like that is narrower; how much narrower the same emotion makes one that it may
+# not open, which would look pursed.
+NARROWER: Final = 0.25
 # And how much of what is not shown of it the lower lip takes back. In fear that is most: both lips
 # would hang in the middle under its drawn corners, like a smile's.
 FROM_BELOW: Final = (0.5, 0.5, 0.5, 0.5, 0.8, 0.5, 0.5, 0.5)
@@ -33,6 +36,7 @@ JAW: Final = tuple(CONTOUR[9:24])
 LID_COLUMNS: Final = (((53, 57), (72, 73), (54, 56)), ((59, 63), (75, 76), (60, 62)))
 _JAW: Final = np.array(JAW)  # indices that NumPy takes without making them ones
 _LIDS: Final = np.array(LID_COLUMNS)
+_LIPS: Final = np.array((*OUTER_LIPS, *INNER_LIPS))
 NARROWEST: Final = 0.4  # of an eye's opening may be taken: it is narrowed, never shut
 WIDEST: Final = 0.52  # of it may be added; eyes opened further look drawn
 OPEN_EYES: Final = 0.037  # crop units, how far the mean face's eyes are open
@@ -78,6 +82,20 @@ def taken_from_below(weights: np.ndarray) -> float:
     """FROM_BELOW of a mix of emotions, by its weights (8,); a half where there is none."""
     total = float(weights.sum())
     return float(weights @ np.array(FROM_BELOW)) / total if total > 0 else 0.5
+
+
+def spoken_width(displacement: np.ndarray, landmarks: np.ndarray, unopened: float) -> np.ndarray:
+    """The displacement that narrows lips less where they may not open: float32 (106, 2).
+
+    displacement, landmarks: (106, 2), crop units. unopened: how much of the opening that narrows
+    them is not shown, 0 to 1.
+    """
+    kept: np.ndarray = displacement.astype(np.float32)
+    if unopened > 0:
+        aside = landmarks[_LIPS, 0] - landmarks[_LIPS, 0].mean()
+        inward = kept[_LIPS, 0] * aside < 0
+        kept[_LIPS, 0] *= np.where(inward, np.float32(1 - (1 - NARROWER) * unopened), 1)
+    return kept
 
 
 def softened_lips(landmarks: np.ndarray, share: float, usual_gap: float) -> list[float]:

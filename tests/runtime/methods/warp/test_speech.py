@@ -9,6 +9,7 @@ from mien.runtime.methods.warp.speech import (
     FROM_BELOW,
     LID_COLUMNS,
     LIP_COLUMNS,
+    NARROWER,
     OpenEyes,
     RestingLips,
     SteadyLids,
@@ -17,6 +18,7 @@ from mien.runtime.methods.warp.speech import (
     lid_heights,
     lids_opening,
     softened_lips,
+    spoken_width,
     taken_from_below,
 )
 from tests.runtime.faces.shapes import mean_face
@@ -93,6 +95,16 @@ def test_lips_rest_at_any_frame_rate_though_landmarks_tremble(rate: int) -> None
         rests(0.03 + float(rng.normal(0, 0.0015)), frame / rate)
         at_rest.append(rests.at_rest)
     assert np.mean(at_rest) > 0.8
+
+
+def test_lips_that_may_not_open_are_hardly_narrowed_and_widened_as_asked() -> None:
+    face, narrow = mean_face(), np.zeros((106, 2), np.float32)
+    narrow[84], narrow[90] = (0.03, 0.01), (-0.03, 0.01)
+    for unopened, left in ((0.0, 1.0), (1.0, NARROWER)):
+        kept = spoken_width(narrow, face, unopened)
+        np.testing.assert_allclose(kept[[84, 90], 0], [0.03 * left, -0.03 * left], atol=1e-7)
+        np.testing.assert_allclose(kept[[84, 90], 1], 0.01)
+        np.testing.assert_array_equal(spoken_width(-narrow, face, unopened), -narrow)
 
 
 def test_a_jaw_that_drops_is_held_with_the_lips() -> None:
