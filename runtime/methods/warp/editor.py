@@ -35,6 +35,7 @@ from mien.runtime.methods.warp.mouth import (
     Box,
     MouthBank,
     draw_interior,
+    drawn_box,
     hold_lips,
     lips_around,
     lips_gap,
@@ -317,7 +318,7 @@ class MouthPainter:
         share = painted_share(lips_gap(face.landmarks), lips_gap(landmarks))
         if share <= 0.01:
             return None
-        box = mouth_box(landmarks)
+        box = drawn_box(landmarks)
         size = face.pixels.shape[0]
         unit_px = size / float(np.hypot(face.crop_from_frame[0, 0], face.crop_from_frame[1, 0]))
         width_px = round(unit_px * (box[2] - box[0]))

@@ -39,6 +39,7 @@ LOWER_LIP = ((94, 103), (93, 102), (92, 101))
 _BETWEEN_LIPS = np.array((INNER_LIPS_UPPER[1:-1], INNER_LIPS_LOWER[1:-1]))
 LEAST_THICKNESS = 0.6  # of what a lip had: it may be drawn thin, and never opens through itself
 BOX_WIDTH = 1.7  # of the distance between the mouth's corners
+BOX_HEIGHT = 1.15  # of how far lips are from its middle
 MIN_WIDTH = 0.22  # crop units: a puckered or turned mouth still gets its surroundings
 
 TEETH_BRIGHT = (0.70, 0.85)  # of the skin's luma: darker is the depth of a mouth, brighter teeth
@@ -61,6 +62,19 @@ def mouth_box(landmarks: np.ndarray) -> Box:
         float(x + width / 2),
         float(y + width / 4),
     )
+
+
+def drawn_box(landmarks: np.ndarray) -> Box:
+    """As `mouth_box`, and larger where a mouth is so high that it would reach beyond that.
+
+    landmarks: (106, 2), crop units.
+    """
+    box = mouth_box(landmarks)
+    middle_x, middle_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    reach = BOX_HEIGHT * float(np.abs(landmarks[list(OUTER_LIPS), 1] - middle_y).max())
+    if reach <= (box[3] - box[1]) / 2:
+        return box
+    return middle_x - 2 * reach, middle_y - reach, middle_x + 2 * reach, middle_y + reach
 
 
 def lips_gap(landmarks: np.ndarray) -> float:
@@ -291,6 +305,8 @@ def draw_interior(
     enamel = TEETH * max(skin, 0.02) ** (FROM_PIGMENT - 1)
     luma = luma + teeth * (enamel * lit - luma)
     colour = colour + teeth * (TEETH_COLOUR - colour)
+    # Its edges are soft downwards alone; where they are steep, they would be steps.
+    alpha = cv2.blur(alpha.astype(np.float32), (3, 3))
     alpha[[0, -1]] = 0
     alpha[:, [0, -1]] = 0
     blur = max(0.5, 0.004 * unit)
@@ -302,7 +318,7 @@ def draw_interior(
         luma = luma + share * (own - luma)
         own_colour = DARK_COLOUR + bright * (TEETH_COLOUR - DARK_COLOUR)
         colour = colour + share * (own_colour - colour)
-    return Interior(np.clip(luma, 0, 1), alpha.astype(np.float32), colour.astype(np.float32))
+    return Interior(np.clip(luma, 0, 1), alpha, colour.astype(np.float32))
 
 
 def _own_content(
