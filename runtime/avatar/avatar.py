@@ -49,7 +49,7 @@ from mien.runtime.methods.warp.editor import (
     ask,
     lit,
 )
-from mien.runtime.methods.warp.flow import brow_room, dense_flow, folds
+from mien.runtime.methods.warp.flow import BrowRoom, dense_flow, folds
 from mien.runtime.methods.warp.mouth import hold_lips, lips_gap, with_rigid_teeth
 from mien.runtime.methods.warp.occlusion import Occlusion
 from mien.runtime.methods.warp.proportions import Proportions
@@ -304,8 +304,8 @@ class Avatar:
         fit = Proportions()
         asked = fit(self._aligned, answer.displacement, target.strength, 0.0)
         strongest = answer.displacement * np.float32(MAX_STRENGTH)
-        least, most = brow_room(points, np.zeros_like(asked), strongest)
-        held = least + np.float32(target.strength / MAX_STRENGTH) * (most - least)
+        share = target.strength / MAX_STRENGTH
+        held = BrowRoom()(points, np.zeros_like(asked), strongest, share, 0.0)
         asked = hold_lips(points, asked) + held
         opening = float(weights @ np.array(OPENS, np.float32))
         opening *= RestingLips()(lips_gap(points), 0.0, fit.bared)

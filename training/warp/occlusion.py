@@ -11,7 +11,6 @@ wearers once, before the first step, and nobody else does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mien.engines.catalog import Catalog
+from mien.engines import Catalog, Engine
 from mien.engines.networks import OCCLUSION
 from mien.export.models.warp import OcclusionNetwork
 from mien.export.onnx_file import sha256_of, to_onnx
@@ -108,15 +107,10 @@ class LookThrough:
         return losses(network, batch)
 
 
-def former_network(models: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What the occlusion network of a folder of models sees, as `find_wearers` takes it."""
-
-    def sees(pixels: np.ndarray) -> np.ndarray:
-        faces = pixels[:, None, None].astype(np.float32) / 255
-        with Catalog.load(models).open(OCCLUSION) as engine:
-            return np.concatenate([engine.infer({"face": face})["covered"] for face in faces])
-
-    return sees
+def seen_by(engine: Engine, pixels: np.ndarray) -> np.ndarray:
+    """As `covered_share`, by a network that is shipped."""
+    faces = pixels[:, None, None].astype(np.float32) / 255
+    return np.concatenate([engine.infer({"face": face})["covered"] for face in faces])
 
 
 def load_faces(options: Options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -174,7 +168,8 @@ def main(argv: list[str]) -> None:
     trainer: Trainer[Batch] = Trainer("occlusion", OcclusionNetwork(), options, schedule)
     looks = LOOKS
     if options.begin_with is not None:
-        find_wearers(sampler, former_network(options.begin_with))
+        with Catalog.load(options.begin_with).open(OCCLUSION) as former:
+            find_wearers(sampler, lambda pixels: seen_by(former, pixels))
         looks = ()
     look = LookThrough(trainer, sampler, [share * options.minutes * 60 for share in looks])
     make: Callable[[], Batch] = lambda: sampler.batch(BATCH)  # noqa: E731 - a bound argument

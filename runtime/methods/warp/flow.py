@@ -67,19 +67,12 @@ def hold_brows(landmarks: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     return held
 
 
-def brow_room(landmarks: np.ndarray, own: np.ndarray, strongest: np.ndarray) -> np.ndarray:
-    """How far brows are held back without an emotion and at its strongest: float32 (2, 106, 2).
-
-    landmarks, own, strongest: (106, 2), crop units; the latter two are the person's own movement
-    and what the emotion adds to it at the most. What lies between is held back in proportion, so
-    that brows move evenly with the emotion and do not stop halfway.
-    """
-    moves = own, own + strongest
-    return np.stack([hold_brows(landmarks, move) - move for move in moves]).astype(np.float32)
-
-
 class BrowRoom:
-    """Keeps brows off the eyes through a video, without the tremble and the blinks of the lids."""
+    """Keeps brows off the eyes through a video, without the tremble and the blinks of the lids.
+
+    Brows are held back by what they need without an emotion, what they need at its strongest, and
+    in proportion between: they move evenly with the emotion and do not stop halfway.
+    """
 
     CALM_S = 0.25  # time constant of how far brows are held back
 
@@ -98,9 +91,11 @@ class BrowRoom:
     ) -> np.ndarray:
         """The displacement that holds brows back at a time: float32 (106, 2).
 
-        landmarks, own, strongest: of `brow_room`. share: of the strongest that is shown, 0 to 1.
+        landmarks, own, strongest: (106, 2), crop units; the latter two are the person's own
+        movement and what the emotion adds to it at the most. share: of that which is shown, 0 to 1.
         """
-        now = brow_room(landmarks, own, strongest)
+        moves = own, own + strongest
+        now = np.stack([hold_brows(landmarks, move) - move for move in moves]).astype(np.float32)
         step_s = time_s - self._time_s
         if self._held_back is None or not 0 < step_s < 1:
             self._held_back = now

@@ -7,15 +7,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.engines.catalog import BUNDLED_FOLDER  # noqa: E402
+from mien.engines import Catalog  # noqa: E402
 from mien.engines.networks import OCCLUSION  # noqa: E402
 from mien.export.models.warp import OcclusionNetwork  # noqa: E402
 from mien.training.warp import occlusion_samples as samples  # noqa: E402
 from mien.training.warp.occlusion import (  # noqa: E402
     covered_share,
     find_wearers,
-    former_network,
     losses,
+    seen_by,
 )
 from tests.runtime.faces.shapes import mean_face  # noqa: E402
 
@@ -77,7 +77,8 @@ def test_plain_wearers_teach_doubtful_ones_are_left_out_and_others_have_none() -
 
 def test_the_former_network_sees_as_the_runtime_does() -> None:
     faces = sampler(2)
-    seen = former_network(BUNDLED_FOLDER)(faces.pixels)
+    with Catalog.bundled().open(OCCLUSION) as engine:
+        seen = seen_by(engine, faces.pixels)
     assert seen.shape == covered_share(OcclusionNetwork().eval(), faces.pixels).shape
     assert OCCLUSION.outputs[0].name == "covered"
     assert 0 <= seen.min() <= seen.max() <= 1

@@ -8,6 +8,7 @@ from mien.runtime.faces.alignment import AlignedFace, invert_similarity, transfo
 from mien.runtime.faces.topology import CONTOUR
 from mien.runtime.frame import Frame, PixelLayout, Plane
 from mien.runtime.methods.base import Goal
+from mien.runtime.methods.warp import editor as editor_module
 from mien.runtime.methods.warp.editor import (
     ADDED,
     BELOW_EYES,
@@ -50,9 +51,12 @@ def frame_and_face(landmarks: np.ndarray) -> tuple[Frame, AlignedFace]:
     return frame, AlignedFace(pixels, CROP_FROM_FRAME, landmarks)
 
 
-def method(opening: float, covered: np.ndarray | None = None, light: float = 0.0) -> WarpMethod:
+def method(
+    opening: float, covered: np.ndarray | None = None, light: float = 0.0, narrower: float = 0.0
+) -> WarpMethod:
     """A method whose network lowers the lower lip by `opening`, in a face covered like that.
 
+    narrower: by how much it moves the corners inwards.
     light: the relative change of brightness that it asks for along a fold.
     """
 
@@ -60,6 +64,7 @@ def method(opening: float, covered: np.ndarray | None = None, light: float = 0.0
         displacement = np.zeros((1, 106, 2), np.float32)
         displacement[0, [101, 102, 103, 92, 93, 94], 1] = opening
         displacement[0, [84, 90, 96, 100], 1] = -0.02
+        displacement[0, [84, 90], 0] = narrower, -narrower
         return {
             "displacement": displacement,
             "light": fold(light)[None, None],
@@ -295,6 +300,35 @@ def test_a_softened_smile_closes_lips_that_rest_and_none_that_speak() -> None:
         edit = speaking(frame, frame_and_face(now)[1], softer, index / 30)
     assert edit.flow is not None
     assert shown_gap(edit.flow, now) == pytest.approx(np.ptp(now[[87, 93], 1]), abs=0.01)
+
+
+def moved_lips(emotion: str, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
+    """How far a speaker's upper lip sinks and a corner comes in, by the network's movement."""
+    monkeypatch.setattr(editor_module, "ADDED_MOVES", np.zeros((8, 106, 2), np.float32))
+    shown: list[np.ndarray] = []
+    keep = editor_module.keep_blinks
+
+    def note(landmarks, moved, *more):  # type: ignore[no-untyped-def]
+        shown.append(moved)
+        return keep(landmarks, moved, *more)
+
+    monkeypatch.setattr(editor_module, "keep_blinks", note)
+    weights = np.eye(8, dtype=np.float32)[EMOTIONS.index(emotion)]
+    editor = method(opening=0.02, narrower=0.01).new_face()
+    for index in range(30):
+        frame, face = frame_and_face(smile(0.05 - 0.03 * (index % 2)))
+        editor(frame, face, Goal(weights), index / 30)
+    return float(shown[-1][87, 1]), float(shown[-1][84, 0])
+
+
+def test_lips_that_speak_stay_up_in_fear_and_wide_in_surprise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fear, anger, surprise = (
+        moved_lips(emotion, monkeypatch) for emotion in ("fearful", "angry", "surprised")
+    )
+    assert 0 < fear[0] < 0.6 * anger[0]
+    assert 0 < surprise[1] < 0.6 * anger[1]
 
 
 def test_an_own_frown_does_not_jump_when_an_emotion_begins() -> None:
